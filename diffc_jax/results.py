@@ -118,9 +118,11 @@ def replace_rate_points(
     path: str | os.PathLike[str], points: Iterable[RatePoint], replaced: Callable[[RatePoint], bool]
 ) -> None:
     """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
-    kept = [point for point in read_rate_points(path) if not replaced(point)] if (
-        pathlib.Path(path).exists()
-    ) else []
+    kept = (
+        [point for point in read_rate_points(path) if not replaced(point)]
+        if (pathlib.Path(path).exists())
+        else []
+    )
     write_rate_points(path, [*kept, *points])
 
 

@@ -1,0 +1,7 @@
+"""Images for training and evaluation: interchangeable sources, one pipeline."""
+
+from diffc_jax.data.pipeline import eval_batches, train_iterator
+from diffc_jax.data.sources import open_source
+from diffc_jax.data.spec import ImageSource, SourceSpec
+
+__all__ = ["ImageSource", "SourceSpec", "eval_batches", "open_source", "train_iterator"]

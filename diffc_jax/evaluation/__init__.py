@@ -1,0 +1,1 @@
+"""Evaluation: the sweep over noise levels, metrics, and the rows of rd.csv."""

@@ -11,7 +11,9 @@ Variables = Mapping[str, PyTree]
 
 # eps_hat(variables, z, gamma): predicted noise. z is (b, h, w, c) and variance preserving,
 # z = alpha x + sigma eps with x in [-1, 1]; gamma is (b,), the negative log signal-to-noise ratio.
-Denoiser = Callable[[Variables, Float[Array, "b h w c"], Float[Array, " b"]], Float[Array, "b h w c"]]
+Denoiser = Callable[
+    [Variables, Float[Array, "b h w c"], Float[Array, " b"]], Float[Array, "b h w c"]
+]
 
 
 @dataclasses.dataclass(frozen=True)

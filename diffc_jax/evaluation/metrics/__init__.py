@@ -1,0 +1,1 @@
+"""Measures of quality: of one reconstruction, or of a set of them."""

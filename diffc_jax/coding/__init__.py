@@ -1,0 +1,1 @@
+"""Rates that can be reached, and the schemes that reach them."""

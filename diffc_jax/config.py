@@ -1,0 +1,194 @@
+"""The configuration of an experiment: every field with its default, and one function that checks them all.
+
+A file in `configs/` starts from `base_config()` and changes fields; `--config.x.y=v` overrides any of them.
+Durations of training may be given as `train.num_steps`, `train.num_epochs` or `train.num_examples`:
+exactly one of them is positive.
+"""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffc_jax.errors import UsageError
+
+
+def source_config(**fields: Any) -> ConfigDict:
+    """A data source; the fields are those of `diffc_jax.data.SourceSpec`, which explains them."""
+    return ConfigDict(
+        {
+            "source": "photos",
+            "path": "",
+            "name": "",
+            "split": "train",
+            "resize": "refuse",
+            "non_rgb": "refuse",
+            "skip_corrupt": False,
+            "max_images": 0,
+        }
+        | fields
+    )
+
+
+def base_config() -> ConfigDict:
+    """All fields with their defaults."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.image_size = 64
+    config.data.train = source_config(split="train")
+    config.data.eval = source_config(split="eval")
+    config.data.random_flip = True
+    config.data.num_threads = 4
+
+    # name selects a builder of diffc_jax.models; the other fields are its arguments.
+    config.model = ConfigDict({"name": "gaussian"})
+    # linear, learned_linear or learned_network, between the ends that 8-bit images need.
+    config.schedule = ConfigDict({"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0})
+
+    config.train = ConfigDict()
+    config.train.batch_size = 64
+    config.train.num_steps = 0
+    config.train.num_epochs = 0.0
+    config.train.num_examples = 0
+    config.train.learning_rate = 2e-4
+    config.train.warmup_steps = 100
+    config.train.lr_decay = "constant"  # constant, cosine or linear (to zero at the last step)
+    config.train.beta2 = 0.99
+    config.train.weight_decay = 0.01
+    config.train.clip_norm = 1.0
+    config.train.ema_decay = 0.9999
+    config.train.log_every_steps = 50
+    config.train.eval_every_steps = 1000
+    config.train.eval_images = 0  # 0: the whole split
+    config.train.checkpoint_every_steps = 1000
+    config.train.keep_checkpoints = 2
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 32
+    config.eval.max_images = 0  # 0: the whole split
+    config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
+    config.eval.num_levels = 16
+    config.eval.first_gamma = 2.0  # lowest rate
+    config.eval.last_gamma = -8.0  # highest rate
+    config.eval.decoders = ("ancestral", "flow", "mean")
+    config.eval.ancestral_steps = 0  # for the whole range of gamma; 0: as many as rate_steps
+    config.eval.flow_steps = 30
+    config.eval.bound_times = 4  # times drawn for each image of the variational bound
+    config.eval.grid_images = 4  # images shown in reconstructions.png
+
+    config.baselines = ConfigDict()
+    config.baselines.codecs = ("jpeg", "webp", "jpeg2000", "avif")
+    return config
+
+
+def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) -> None:
+    """Checks the part of --config=FILE.py:ARGUMENT behind the colon.
+
+    Raises:
+        UsageError: it is neither empty nor known.
+    """
+    if argument and argument not in known:
+        raise UsageError(
+            f"--config: unknown argument {argument!r} behind the colon; it may be {', '.join(known)}"
+        )
+
+
+def shrink_to_smoke(config: ConfigDict) -> None:
+    """Makes every job of a config a matter of seconds; the numbers mean nothing."""
+    config.data.image_size = 16
+    for source in (config.data.train, config.data.eval):
+        source.max_images = 48
+    config.train.batch_size = 8
+    config.train.num_epochs, config.train.num_examples = 0.0, 0
+    config.train.num_steps = 4
+    config.train.log_every_steps = 2
+    config.train.eval_every_steps = config.train.checkpoint_every_steps = 2
+    config.train.eval_images = 8
+    config.eval.batch_size = 8
+    config.eval.max_images = 8
+    config.eval.rate_steps = 20
+    config.eval.num_levels = 3
+    config.eval.flow_steps = 5
+    config.eval.grid_images = 2
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks everything that can be checked without data or devices.
+
+    Raises:
+        UsageError: the first field that cannot be used, and what it may be.
+    """
+    data, train, evaluation = config.data, config.train, config.eval
+    _at_least("data.image_size", data.image_size, 1)
+    _at_least("data.num_threads", data.num_threads, 1)
+    _at_least("train.batch_size", train.batch_size, 1)
+    for field in ("num_steps", "num_epochs", "num_examples"):
+        _at_least(f"train.{field}", train[field], 0)
+    _above("train.learning_rate", train.learning_rate, 0.0)
+    _above("train.clip_norm", train.clip_norm, 0.0)
+    _at_least("train.warmup_steps", train.warmup_steps, 0)
+    _at_least("train.weight_decay", train.weight_decay, 0.0)
+    _one_of("train.lr_decay", train.lr_decay, ("constant", "cosine", "linear"))
+    for field in ("beta2", "ema_decay"):
+        _within(f"train.{field}", train[field], 0.0, 1.0)
+    for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
+        _at_least(f"train.{field}", train[field], 1)
+    _at_least("train.keep_checkpoints", train.keep_checkpoints, 1)
+    _at_least("train.eval_images", train.eval_images, 0)
+
+    for field in ("batch_size", "rate_steps", "num_levels", "flow_steps", "bound_times"):
+        _at_least(f"eval.{field}", evaluation[field], 1)
+    for field in ("max_images", "ancestral_steps", "grid_images"):
+        _at_least(f"eval.{field}", evaluation[field], 0)
+    for decoder in evaluation.decoders:
+        parse_decoder(decoder)
+    low, high = config.schedule.gamma_min, config.schedule.gamma_max
+    if not low < high:
+        raise UsageError(f"schedule.gamma_min: {low} is not below schedule.gamma_max = {high}")
+    first, last = evaluation.first_gamma, evaluation.last_gamma
+    if not low < last <= first <= high:
+        raise UsageError(
+            f"eval.first_gamma, eval.last_gamma: {first}, {last} are not in decreasing order within "
+            f"({low}, {high}], the range of the schedule"
+        )
+
+
+def parse_decoder(decoder: str) -> float | None:
+    """The factor kappa of a flow decoder ("flow", "kappa=1.5"), None for "ancestral" and "mean".
+
+    Raises:
+        UsageError: another name, or kappa not positive.
+    """
+    if decoder in ("ancestral", "mean"):
+        return None
+    try:
+        kappa = 1.0 if decoder == "flow" else float(decoder.removeprefix("kappa="))
+    except ValueError:
+        kappa = math.nan
+    if (decoder != "flow" and not decoder.startswith("kappa=")) or not 0 < kappa < math.inf:
+        raise UsageError(
+            f"eval.decoders: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
+        )
+    return kappa
+
+
+def _at_least(field: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise UsageError(f"{field}: {value} is not at least {low}")
+
+
+def _above(field: str, value: float, low: float) -> None:
+    if not value > low:
+        raise UsageError(f"{field}: {value} is not above {low}")
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value < high:
+        raise UsageError(f"{field}: {value} is not in [{low}, {high})")
+
+
+def _one_of(field: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UsageError(f"{field}: unknown {value!r}; choose one of {', '.join(names)}")

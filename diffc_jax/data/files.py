@@ -1,0 +1,123 @@
+"""Encoded images in folders and tar archives."""
+
+import os
+import pathlib
+import re
+import tarfile
+from array import array
+
+from diffc_jax.data import paths
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.errors import InputError
+
+_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+_KIND = "images (" + ", ".join(sorted(_SUFFIXES)) + ")"
+_BLOCK = 512
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like an image and is not hidden."""
+    path = pathlib.PurePosixPath(name)
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+
+
+class FolderStore:
+    """All images below one or more folders, sorted by their path in each folder."""
+
+    def __init__(self, spec: SourceSpec):
+        self.files: list[str] = []
+        parts = paths.entries(spec.path, "folder")
+        for part in parts:
+            root = pathlib.Path(part).expanduser()
+            if not root.is_dir():
+                raise InputError(f"{part}: no such folder")
+            found = sorted(
+                os.path.join(folder, name)
+                for folder, _, names in os.walk(root, followlinks=True)
+                for name in names
+                if is_image_name(name)
+            )
+            if not found:
+                raise InputError(f"{part}: holds no {_KIND}")
+            self.files += found
+        self.name = "+".join(pathlib.Path(part).expanduser().resolve().name for part in parts)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def label(self, index: int) -> str:
+        """The file's path."""
+        return self.files[index]
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes."""
+        try:
+            return pathlib.Path(self.files[index]).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.files[index]}: cannot be read ({error.strerror})") from error
+
+
+class TarStore:
+    """All images in one or more plain tar archives, in the order of the archives.
+
+    Nothing is extracted: an index of offsets is made when the archives are opened (about 30,000
+    members a second), and members are read in place.
+    """
+
+    def __init__(self, spec: SourceSpec):
+        files = paths.expand(spec.path, "tar", lambda file: file.suffix == ".tar", "tar files")
+        self.files = [str(file) for file in files]
+        self._archives = [file.open("rb", buffering=0) for file in files]
+        self._members: list[str] = []
+        self._where, self._offsets, self._sizes = array("I"), array("Q"), array("Q")
+        for number, file in enumerate(files):
+            self._index(number, file)
+        stems = dict.fromkeys(re.sub(r"[-_.]\d+$", "", file.stem) for file in files)
+        self.name = "+".join(stems)
+
+    def _index(self, number: int, path: pathlib.Path) -> None:
+        length, before = path.stat().st_size, len(self._members)
+        try:
+            with tarfile.open(path, "r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined]  # else 2 kB stay per member
+                    if member.offset_data + member.size > length:
+                        raise InputError(f"{path}: is truncated in member {member.name}")
+                    if member.isreg() and is_image_name(member.name):
+                        self._members.append(member.name)
+                        self._where.append(number)
+                        self._offsets.append(member.offset_data)
+                        self._sizes.append(member.size)
+                end = archive.offset
+        except tarfile.TarError as error:
+            raise InputError(
+                f"{path}: is truncated or not a plain tar file ({error}); "
+                "compressed archives must be unpacked with gunzip or the like first"
+            ) from error
+        self._check_end(number, path, end)
+        if len(self._members) == before:
+            raise InputError(f"{path}: holds no {_KIND}")
+
+    def _check_end(self, number: int, path: pathlib.Path, offset: int) -> None:
+        tail = os.pread(self._archives[number].fileno(), 1 << 20, offset)
+        if len(tail) < _BLOCK or any(tail[:_BLOCK]):
+            raise InputError(f"{path}: is truncated: the end mark of the archive is missing")
+        if any(tail):
+            raise InputError(
+                f"{path}: goes on after its end mark, like archives joined with cat; "
+                "split it or pack the images anew"
+            )
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def label(self, index: int) -> str:
+        """Archive and member."""
+        return f"{self.files[self._where[index]]}, member {self._members[index]}"
+
+    def read(self, index: int) -> bytes:
+        """The member's bytes."""
+        stream = self._archives[self._where[index]]
+        return os.pread(stream.fileno(), self._sizes[index], self._offsets[index])

@@ -1,0 +1,227 @@
+"""The official files of down-sampled ImageNet (Chrabaszcz et al. 2017, arXiv 1707.08819).
+
+A file holds `data`, (N, 3*s*s) uint8, each row one image as its red, green and blue planes;
+`labels` and `mean` are not used. Rows are memory-mapped: out of the pickle or npz file itself, or,
+if the npz is compressed, out of a nameless temporary file (12,288 bytes per 64x64 image in
+TMPDIR, made when the first image of the file is read). Opening a pickled file reads it whole, once
+(1.6 GB of transient memory for each of the ten training files). `scripts/prepare_imagenet64.py`
+makes smaller shards that open at once.
+"""
+
+import functools
+import io
+import math
+import pathlib
+import pickle
+import shutil
+import tempfile
+import threading
+import zipfile
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+from diffc_jax.data import paths
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.errors import InputError, UsageError
+
+_STEMS = {"train": "train_data", "validation": "val_data"}
+
+
+class _Rows:
+    """`data` of one file: its shape, and the rows when they are first needed."""
+
+    def __init__(self, path: pathlib.Path, shape: tuple[int, ...], load: Callable[[], np.ndarray]):
+        side = math.isqrt(shape[1] // 3) if len(shape) == 2 else 0
+        if not side or 3 * side * side != shape[1] or not shape[0]:
+            raise InputError(f"{path}: data has shape {shape}, not (images, 3*side*side)")
+        self.path, self.count, self.side = path, shape[0], side
+        self._load, self._lock = load, threading.Lock()
+        self._rows: np.ndarray | None = None
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._load()
+        planes = self._rows[index].reshape(3, self.side, self.side)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+class OfficialStore:
+    """Images of official npz files or of their pickled twins, in the order of the files."""
+
+    def __init__(self, spec: SourceSpec):
+        pickled = spec.source == "pickle"
+        suffix = "" if pickled else ".npz"
+
+        def in_folder(file: pathlib.Path) -> bool:
+            if spec.split not in _STEMS:
+                raise UsageError(
+                    f"split: unknown {spec.split!r} for a folder of official files; "
+                    f"choose {' or '.join(_STEMS)}"
+                )
+            return file.name.startswith(_STEMS[spec.split]) and file.suffix == suffix
+
+        kind = f"files named {_STEMS.get(spec.split, '')}*{suffix}"
+        files = paths.expand(spec.path, spec.source, in_folder, kind)
+        self.files = [str(file) for file in files]
+        self._rows = [(_open_pickle if pickled else _open_npz)(file) for file in files]
+        self._ends = list(accumulate(rows.count for rows in self._rows))
+        sides = sorted({rows.side for rows in self._rows})
+        if len(sides) > 1:
+            raise InputError(f"{spec.path}: mixes images of sides {sides}; open them separately")
+        self.name = f"imagenet{sides[0]}-chrabaszcz"
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _locate(self, index: int) -> tuple[_Rows, int]:
+        number = bisect_right(self._ends, index)
+        return self._rows[number], index - (self._ends[number] - self._rows[number].count)
+
+    def label(self, index: int) -> str:
+        """File and row."""
+        rows, row = self._locate(index)
+        return f"{rows.path}, row {row}"
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The image's pixels."""
+        rows, row = self._locate(index)
+        return rows.image(row)
+
+
+def _open_npz(path: pathlib.Path) -> _Rows:
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            info = archive.getinfo("data.npy")
+            with archive.open(info) as member:
+                shape, fortran_order, dtype = _read_npy_header(member)
+                header = member.tell()
+            # Local header: 30 bytes, then a name and an extra field; lengths at 26 and 28.
+            file.seek(info.header_offset + 26)
+            lengths = [int.from_bytes(file.read(2), "little") for _ in range(2)]
+    except KeyError:
+        raise InputError(
+            f"{path}: has no member 'data'; is it an official ImageNet file?"
+        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is not a whole npz file ({error})") from error
+    if dtype != np.uint8 or fortran_order:
+        raise InputError(f"{path}: data is {dtype}, not uint8 in C order")
+    if info.compress_type == zipfile.ZIP_STORED:
+        offset = info.header_offset + 30 + sum(lengths) + header
+        return _Rows(path, shape, lambda: _map(path, offset, shape))
+    return _Rows(path, shape, functools.partial(_inflate, path, header, shape))
+
+
+def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"unknown npy version {version}")
+    return readers[version](member)
+
+
+def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.memmap(file, np.uint8, "r", offset, shape)
+
+
+def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
+            spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
+            shutil.copyfileobj(member, spool, 1 << 20)
+            spool.flush()
+        return _map(spool, header, shape)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error})"
+        ) from error
+
+
+class _Array:
+    """Stands in for a pickled NumPy array: keeps its description and bytes, does nothing."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, self.shape, self.dtype, self.fortran_order, self.data = state
+
+
+class _Dtype:
+    """Stands in for a pickled NumPy dtype."""
+
+    def __init__(self, code: str | bytes, *_: Any):
+        self.code = code.decode() if isinstance(code, bytes) else code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Byte order and fields, which 8-bit data does not need."""
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays as stand-ins and refuses every other name, so nothing can be executed."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it asks to run {module}.{name}, which image files have no need of"
+            ) from None
+
+
+class _PositionNotingFile:
+    """What `pickle.Unpickler` reads from; notes where the largest piece of data lay."""
+
+    def __init__(self, stream: io.BufferedReader):
+        self._stream = stream
+        self.readline = stream.readline
+        self.largest = (0, 0)
+
+    def read(self, size: int) -> bytes:
+        self.largest = max(self.largest, (size, self._stream.tell()))
+        return self._stream.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        self.largest = max(self.largest, (len(buffer), self._stream.tell()))
+        return self._stream.readinto(buffer)
+
+
+def _open_pickle(path: pathlib.Path) -> _Rows:
+    try:
+        with path.open("rb") as stream:
+            file = _PositionNotingFile(stream)
+            # "bytes" keeps the strings of Python 2, in which the pixels may lie, as they are.
+            content = _InertUnpickler(file, encoding="bytes").load()
+    except Exception as error:  # a damaged pickle may raise anything
+        raise InputError(f"{path}: is not a pickled ImageNet file ({error})") from None
+    data = content.get("data", content.get(b"data")) if isinstance(content, dict) else None
+    if not isinstance(data, _Array) or not isinstance(getattr(data, "data", None), bytes):
+        raise InputError(f"{path}: has no array 'data'; is it an official ImageNet file?")
+    if getattr(data.dtype, "code", None) not in ("u1", "|u1") or data.fortran_order:
+        raise InputError(f"{path}: data is not uint8 in C order")
+    shape, pixels = data.shape, data.data
+    if not isinstance(shape, tuple) or math.prod(shape) != len(pixels):
+        raise InputError(f"{path}: data has shape {shape} but {len(pixels)} bytes")
+    size, offset = file.largest
+    if size == len(pixels):
+        return _Rows(path, shape, lambda: _map(path, offset, shape))
+    return _Rows(path, shape, lambda: np.frombuffer(pixels, np.uint8).reshape(shape))

@@ -1,0 +1,87 @@
+"""TensorFlow Datasets that were prepared as ArrayRecord, read without TensorFlow."""
+
+import pathlib
+from typing import Any
+
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.errors import InputError, UsageError
+
+_HOW_TO_PREPARE = (
+    "prepare it once where TensorFlow is installed, with "
+    "`tfds.builder({name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()`, "
+    "then set path=DIR"
+)
+
+
+class TfdsStore:
+    """One split of any TFDS builder with an image feature."""
+
+    files: tuple[str, ...] = ()
+
+    def __init__(self, spec: SourceSpec):
+        # Imported here because it takes a second and the other sources do not need it.
+        import tensorflow_datasets as tfds
+
+        builder = _builder(tfds, spec)
+        self.name = spec.name or builder.info.full_name
+        how = _HOW_TO_PREPARE.format(name=self.name)
+        if not builder.info.splits:
+            raise InputError(f"{self.name}: is not prepared in {builder.data_dir}; {how}")
+        if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            found = builder.info.file_format.value
+            raise InputError(
+                f"{self.name}: is prepared as {found}, which has no random access; {how}"
+            )
+        images = [
+            key
+            for key, feature in builder.info.features.items()
+            if isinstance(feature, tfds.features.Image)
+        ]
+        if not images:
+            raise InputError(
+                f"{self.name}: has no image feature, only {list(builder.info.features)}"
+            )
+        self._key = "image" if "image" in images else images[0]
+        try:
+            self._records = builder.as_data_source(
+                split=spec.split, decoders={self._key: tfds.decode.SkipDecoding()}
+            )
+        except (ValueError, KeyError) as error:
+            if spec.split in builder.info.splits:
+                raise InputError(f"{self.name}: cannot be read ({_line(error)})") from error
+            raise UsageError(
+                f"split: unknown {spec.split!r} for {self.name}; "
+                f"choose one of {', '.join(sorted(builder.info.splits))}"
+            ) from None
+        self._split = spec.split
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def label(self, index: int) -> str:
+        """Data set, split and number."""
+        return f"{self.name}, {self._split} example {index}"
+
+    def read(self, index: int) -> bytes:
+        """The encoded image."""
+        return self._records[index][self._key]
+
+
+def _builder(tfds: Any, spec: SourceSpec) -> Any:
+    if spec.path and (pathlib.Path(spec.path).expanduser() / "dataset_info.json").is_file():
+        return tfds.builder_from_directory(pathlib.Path(spec.path).expanduser())
+    if not spec.name:
+        raise UsageError(
+            "name: is empty; source=tfds needs a builder such as imagenet_resized/64x64"
+        )
+    try:
+        return tfds.builder(spec.name, data_dir=spec.path or None)
+    except tfds.core.DatasetNotFoundError:
+        where = f" or prepared in {spec.path}" if spec.path else ""
+        raise UsageError(f"name: {spec.name!r} is not a data set known to TFDS{where}") from None
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"name: {spec.name!r} cannot be opened ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,110 @@
+"""From z_t to an image: the decoders of DiffC, all from the same bits.
+
+A decoder gets z at `gammas[0]` and a decreasing grid of gammas, and returns an estimate of x. Grids may
+be longer than the number of steps taken: `n_steps` is an ordinary (traced) argument, so that one compiled
+program serves every noise level.
+
+The flow and its relatives are solved in y = z / alpha and lambda = -gamma / 2 = -log(sigma / alpha):
+
+    dy / dlambda = -kappa (y - x_hat(z, gamma))
+
+kappa = 1 is the probability flow (DiffC-F); kappa = 2 gives the posterior mean for a Gaussian source. For
+a Gaussian component of variance v the gain from noise s = sigma / alpha is (v / (v + s^2))^(kappa / 2).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.process import Images
+
+StepDenoiser = Callable[[Images, Float[Array, " b"]], Images]
+Grid = Float[Array, " n"]
+Count = Int[Array, ""] | int
+
+
+def posterior_mean(denoise: StepDenoiser, z: Images, gamma: Float[Array, ""]) -> Images:
+    """DiffC-D: x_hat(z_t), the least distortion and the least realism. One evaluation."""
+    return process.x_from_eps(z, denoise(z, _each(gamma, z)), gamma)
+
+
+def ancestral(
+    denoise: StepDenoiser, z: Images, gammas: Grid, n_steps: Count, keys: Key[Array, " b"]
+) -> Images:
+    """DiffC-A: a sample of the model's chain p(z_s | z_t) down to z_0, then z_0 / alpha_0.
+
+    Args:
+        denoise: eps_hat as a function of (z, gamma).
+        z: latents at gammas[0].
+        gammas: decreasing grid with at least n_steps + 1 entries; the chain ends at gammas[n_steps].
+        n_steps: number of denoiser evaluations.
+        keys: one key for each image; step i uses the i-th fold of it.
+
+    Returns:
+        A sample of x given z_t under the model, up to the noise at gammas[n_steps].
+    """
+
+    def step(i: Int[Array, ""], z: Images) -> Images:
+        eps_hat = denoise(z, _each(gammas[i], z))
+        mean, std = process.conditional(z, eps_hat, gammas[i], gammas[i + 1])
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        return mean + std * process.image_noise(step_keys, z.shape[1:])
+
+    z = jax.lax.fori_loop(0, n_steps, step, z)
+    return z / process.alpha(gammas[n_steps])
+
+
+def flow(
+    denoise: StepDenoiser,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    kappa: Float[Array, ""] | float = 1.0,
+    order: int = 2,
+) -> Images:
+    """DiffC-F (kappa = 1) and the score-scaled family around it; deterministic.
+
+    An exponential integrator: x_hat is a polynomial in lambda over each step and the rest is exact.
+    Order 1 holds it constant, which for kappa = 1 is DDIM. Order 2 extrapolates linearly from the
+    step before (Adams-Bashforth), at no extra evaluation.
+
+    Args:
+        denoise: eps_hat as a function of (z, gamma).
+        z: latents at gammas[0].
+        gammas: decreasing grid with at least n_steps + 1 entries; the flow ends at gammas[n_steps].
+        n_steps: number of denoiser evaluations.
+        kappa: factor of the score, positive.
+        order: 1 or 2.
+
+    Returns:
+        y = z / alpha at gammas[n_steps].
+
+    Raises:
+        ValueError: another order.
+    """
+    if order not in (1, 2):
+        raise ValueError(f"order is {order}, not 1 or 2")
+
+    def step(
+        i: Int[Array, ""], carry: tuple[Images, Images, Float[Array, ""]]
+    ) -> tuple[Images, Images, Float[Array, ""]]:
+        y, x_before, h_before = carry
+        z = process.alpha(gammas[i]) * y
+        x_hat = process.x_from_eps(z, denoise(z, _each(gammas[i], z)), gammas[i])
+        h = 0.5 * (gammas[i] - gammas[i + 1])
+        approach = -jnp.expm1(-kappa * h)
+        y_next = y + approach * (x_hat - y)
+        if order == 2:
+            slope = jnp.where(i > 0, (x_hat - x_before) / h_before, 0.0)
+            y_next += slope * (h - approach / kappa)
+        return y_next, x_hat, h
+
+    start = (z / process.alpha(gammas[0]), jnp.zeros_like(z), jnp.ones(()))
+    return jax.lax.fori_loop(0, n_steps, step, start)[0]
+
+
+def _each(gamma: Float[Array, ""], z: Images) -> Float[Array, " b"]:
+    return jnp.full(z.shape[:1], gamma)

@@ -1,0 +1,109 @@
+"""Noise schedules: gamma, the negative log signal-to-noise ratio, as an increasing function of time.
+
+t = 0 is the data end (gamma about -13.3 for 8-bit images), t = 1 the noise end (about 5). The
+continuous-time bound depends on a schedule through its end points only (VDM, section 5.1); the shape in
+between changes the variance of its estimate and the steps of a discrete chain.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from diffc_jax.errors import UsageError
+
+_HIDDEN = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A schedule and its parameters.
+
+    Attributes:
+        init: `init(key) -> params`; an empty tree for a fixed schedule.
+        gamma: `gamma(params, t)` for times t in [0, 1] of any shape.
+    """
+
+    init: Callable[[Key[Array, ""]], PyTree]
+    gamma: Callable[[PyTree, Float[Array, "*s"]], Float[Array, "*s"]]
+
+
+def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
+    """Makes a schedule that starts with gamma(0) = gamma_min and gamma(1) = gamma_max.
+
+    Args:
+        name: "linear" (fixed), "learned_linear" (both ends learned) or "learned_network" (ends and a
+            monotone network in between).
+        gamma_min: gamma at t = 0, below gamma_max.
+        gamma_max: gamma at t = 1.
+
+    Raises:
+        UsageError: unknown name, or ends in the wrong order.
+    """
+    if not gamma_min < gamma_max:
+        raise UsageError(
+            f"schedule.gamma_min: {gamma_min} is not below schedule.gamma_max = {gamma_max}"
+        )
+    builders = {
+        "linear": _linear,
+        "learned_linear": _learned_linear,
+        "learned_network": _learned_network,
+    }
+    if name not in builders:
+        raise UsageError(f"schedule.name: unknown {name!r}; choose one of {', '.join(builders)}")
+    return builders[name](gamma_min, gamma_max)
+
+
+def gamma_and_slope(
+    schedule: Schedule, params: PyTree, t: Float[Array, " b"]
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """gamma(t) and its derivative with respect to t."""
+    return jax.jvp(lambda time: schedule.gamma(params, time), (t,), (jnp.ones_like(t),))
+
+
+def _linear(gamma_min: float, gamma_max: float) -> Schedule:
+    return Schedule(
+        init=lambda key: {},
+        gamma=lambda params, t: gamma_min + (gamma_max - gamma_min) * t,
+    )
+
+
+def _ends(gamma_min: float, gamma_max: float) -> dict[str, Array]:
+    return {
+        "start": jnp.asarray(gamma_min, jnp.float32),
+        "range": jnp.asarray(gamma_max - gamma_min, jnp.float32),
+    }
+
+
+def _from_unit(params: Any, unit: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Maps [0, 1] onto the learned range; the absolute value keeps gamma increasing."""
+    return params["start"] + jnp.abs(params["range"]) * unit
+
+
+def _learned_linear(gamma_min: float, gamma_max: float) -> Schedule:
+    return Schedule(init=lambda key: _ends(gamma_min, gamma_max), gamma=_from_unit)
+
+
+def _learned_network(gamma_min: float, gamma_max: float) -> Schedule:
+    def init(key: Key[Array, ""]) -> PyTree:
+        in_key, out_key = jax.random.split(key)
+        return _ends(gamma_min, gamma_max) | {
+            "linear": jnp.ones(()),
+            "in_scale": jax.random.normal(in_key, (_HIDDEN,)),
+            "in_shift": jnp.zeros(_HIDDEN),
+            "out_scale": 0.01 * jax.random.normal(out_key, (_HIDDEN,)),
+        }
+
+    def unnormalised(params: Any, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        # Positive weights and an increasing activation make the network increasing (VDM, appendix H).
+        hidden = jax.nn.sigmoid(t[..., None] * jnp.abs(params["in_scale"]) + params["in_shift"])
+        return jnp.abs(params["linear"]) * t + hidden @ jnp.abs(params["out_scale"])
+
+    def gamma(params: Any, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        low, high = (unnormalised(params, jnp.asarray(end)) for end in (0.0, 1.0))
+        return _from_unit(params, (unnormalised(params, t) - low) / (high - low))
+
+    return Schedule(init=init, gamma=gamma)

@@ -1,0 +1,129 @@
+"""Parts that the networks share. Images are channel-last; positions are normalised to [0, 1]."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
+
+from diffc_jax.errors import UsageError
+
+# The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
+GAMMA_RANGE = (-13.3, 5.0)
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def normalised_gamma(
+    gamma: Float[Array, " b"], gamma_range: tuple[float, float]
+) -> Float[Array, " b"]:
+    """Maps `gamma_range` to [0, 1]."""
+    low, high = gamma_range
+    return (gamma - low) / (high - low)
+
+
+def sinusoidal_embedding(
+    position: Float[Array, " b"], width: int, highest: float = 1000.0
+) -> Float[Array, "b w"]:
+    """Sines, then cosines, of `width // 2` frequencies spaced logarithmically.
+
+    Args:
+        position: in [0, 1].
+        width: even, at least 4.
+        highest: angular frequency of the first sine; the last has a ten-thousandth of it.
+    """
+    half = width // 2
+    frequencies = highest * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))
+    angles = position[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class GammaEmbedding(nn.Module):
+    """Sinusoids of the noise level and two dense layers, each followed by swish.
+
+    Attributes:
+        width: of the sinusoids, even.
+        features: of both dense layers.
+        dtype: of the activations.
+    """
+
+    width: int
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b f"]:
+        x = sinusoidal_embedding(position, self.width)
+        for _ in range(2):
+            x = nn.swish(nn.Dense(self.features, dtype=self.dtype)(x))
+        return x
+
+
+class SelfAttention(nn.Module):
+    """Attention of every pixel to all pixels, with a zero-initialised projection; no skip, no norm.
+
+    Attributes:
+        heads: must divide the channels.
+        dtype: of the activations; the softmax is computed in float32.
+    """
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        batch, height, width, channels = x.shape
+        qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
+        qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
+        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        project = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros)
+        return project(mixed.reshape(x.shape))
+
+
+def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h/size w/size d"]:
+    """Every block of `size` x `size` pixels becomes one pixel with size^2 as many channels."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
+    return x.reshape(b, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*size w*size c"]:
+    """Inverse of `space_to_depth`."""
+    b, h, w, d = x.shape
+    c = d // size**2
+    x = x.reshape(b, h, w, size, size, c).swapaxes(2, 3)
+    return x.reshape(b, h * size, w * size, c)
+
+
+def activation_dtype(name: str) -> Any:
+    """The dtype of that name.
+
+    Raises:
+        UsageError: neither float32 nor bfloat16.
+    """
+    if name not in _DTYPES:
+        raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def check_positive(**fields: int) -> None:
+    """Raises UsageError for the first field below one."""
+    for field, value in fields.items():
+        if value < 1:
+            raise UsageError(f"model.{field}: {value} must be at least 1")
+
+
+def check_multiple(field: str, value: int, divisor: int, reason: str) -> None:
+    """Raises UsageError unless `divisor` divides `value`."""
+    if value % divisor:
+        raise UsageError(f"model.{field}: {value} is not a multiple of {divisor}, {reason}")
+
+
+def check_common(dropout: float, gamma_range: tuple[float, float]) -> None:
+    """Raises UsageError for values that no network can use."""
+    if not 0.0 <= dropout < 1.0:
+        raise UsageError(f"model.dropout: {dropout} is not in [0, 1)")
+    if len(gamma_range) != 2 or gamma_range[0] >= gamma_range[1]:
+        raise UsageError(f"model.gamma_range: {gamma_range} must be two increasing numbers")

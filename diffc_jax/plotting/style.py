@@ -1,0 +1,229 @@
+"""Which line every method gets: one style per family, safe for colour-blind readers and for print.
+
+Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, grey and dashes are classical
+codecs, and markers differ within each family, so that no two lines rely on colour alone.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from diffc_jax.results import RatePoint
+
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#000000"
+CAPTION_GREY = "0.35"
+
+RC: Mapping[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "0.25",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "pdf.fonttype": 42,
+}
+
+DECODERS: Mapping[str, tuple[str, str, str]] = {
+    "flow": ("DiffC-F (flow)", VERMILION, "o"),
+    "ancestral": ("DiffC-A (ancestral)", BLUE, "s"),
+    "mean": ("DiffC-D (posterior mean)", GREEN, "^"),
+}
+_OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
+
+DIFFC_METHODS: Mapping[str, str] = {"diffc": "DiffC", "diffc_codec": "DiffC codec"}
+_FLOOR_MODELS = ("gaussian", "mixture")
+
+# Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
+CODECS: Mapping[tuple[str, str | None], tuple[str, str, Any, str]] = {
+    ("jpeg", "4:2:0"): ("JPEG 4:2:0", "#8A8A8A", (0, (1.2, 1.2)), "v"),
+    ("jpeg", "4:4:4"): ("JPEG 4:4:4", "#6E6E6E", (0, (3, 1.2)), "^"),
+    ("webp", None): ("WebP", "#97713F", (0, (6, 1.5)), "P"),
+    ("jpeg2000", None): ("JPEG 2000", "#5A6C9A", (0, (4, 1.2, 1, 1.2)), "d"),
+    ("avif", None): ("AVIF", "#1F1F1F", (0, (8, 1.5)), "X"),
+}
+_OTHER_CODECS: Sequence[tuple[str, Any, str]] = (
+    ("#7E5A7A", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "h"),
+    ("#4F7A6A", (0, (2, 1, 5, 1)), "p"),
+    ("#A08060", (0, (1.2, 1.2, 4, 1.2)), "*"),
+)
+_RATE_KINDS = {"bound": "upper bound", "file": "file bytes"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One line: its points in order of rate, its legend entry and how it looks.
+
+    Attributes:
+        group: heading in the legend.
+        label: entry under the heading.
+        points: in order of rate.
+        line: keyword arguments of a matplotlib line.
+    """
+
+    group: str
+    label: str
+    points: tuple[RatePoint, ...]
+    line: Mapping[str, Any]
+
+
+def series_of(points: Sequence[RatePoint]) -> list[Series]:
+    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs.
+
+    Points of one method, model, decoder and kind of rate share a line unless they differ in
+    checkpoint, T, seed or images; then each gets its own, and the label says what differs.
+    """
+    lines: dict[tuple[_Identity, _Circumstances], list[RatePoint]] = {}
+    for point in points:
+        lines.setdefault((_identity(point), _circumstances(point)), []).append(point)
+    scene = _Scene.of(points)
+    series = []
+    for identity in sorted({identity for identity, _ in lines}, key=scene.rank):
+        variants = sorted((c for i, c in lines if i == identity), key=_none_first)
+        differing = [len(set(column)) > 1 for column in zip(*variants, strict=True)]
+        for repeat, circumstances in enumerate(variants):
+            remarks = [
+                f"{name} {value}"
+                for name, value in itertools.compress(circumstances, differing)
+                if value is not None
+            ]
+            series.append(
+                Series(
+                    group=_group(identity),
+                    label=", ".join((_label(identity), *remarks)),
+                    points=tuple(sorted(lines[identity, circumstances], key=lambda p: p.bpp)),
+                    line=scene.line(identity) | _repeated(repeat),
+                )
+            )
+    return series
+
+
+class _Identity(NamedTuple):
+    method: str
+    model: str | None
+    decoder: str | None
+    rate_kind: str
+
+    @property
+    def is_diffc(self) -> bool:
+        return self.method in DIFFC_METHODS
+
+    @property
+    def is_network(self) -> bool:
+        return self.is_diffc and self.model not in _FLOOR_MODELS
+
+    @property
+    def codec(self) -> tuple[str, str | None]:
+        return self.method, self.model
+
+
+def _identity(point: RatePoint) -> _Identity:
+    return _Identity(point.method, point.model, point.decoder, point.rate_kind)
+
+
+_Circumstances = tuple[tuple[str, Any], ...]
+
+
+def _circumstances(point: RatePoint) -> _Circumstances:
+    return (
+        ("checkpoint", point.checkpoint),
+        ("T", point.n_rate_steps),
+        ("seed", point.seed),
+        ("on", " ".join(filter(None, (point.dataset, point.split)))),
+        ("images", point.n_images),
+    )
+
+
+def _none_first(circumstances: _Circumstances) -> list[tuple[bool, Any]]:
+    return [(value is not None, value) for _, value in circumstances]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+    """What one figure shows, in drawing order: the networks, decoders and codecs in it."""
+
+    networks: tuple[tuple[str, str | None], ...]
+    decoders: tuple[str | None, ...]
+    codecs: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def of(cls, points: Sequence[RatePoint]) -> "_Scene":
+        present = {_identity(point) for point in points}
+        known_codecs, known_decoders = list(CODECS), list(DECODERS)
+        codecs = {i.codec for i in present if not i.is_diffc} - set(known_codecs)
+        decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
+        return cls(
+            networks=tuple(sorted({i.codec for i in present if i.is_network}, key=str)),
+            decoders=(*known_decoders, *sorted(decoders, key=str)),
+            codecs=(*known_codecs, *sorted(codecs, key=str)),
+        )
+
+    def rank(self, identity: _Identity) -> tuple[int, int, int, str]:
+        if not identity.is_diffc:
+            return 2, self.codecs.index(identity.codec), 0, str(identity)
+        decoder = self.decoders.index(identity.decoder)
+        if not identity.is_network:
+            return 1, _FLOOR_MODELS.index(identity.model or ""), decoder, str(identity)
+        return 0, self.networks.index(identity.codec), decoder, str(identity)
+
+    def line(self, identity: _Identity) -> dict[str, Any]:
+        return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
+
+    def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
+        position = self.decoders.index(identity.decoder)
+        looks = [*((color, marker) for _, color, marker in DECODERS.values()), *_OTHER_DECODERS]
+        color, marker = looks[min(position, len(looks) - 1)]
+        line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
+        if not identity.is_network:
+            return line | {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
+        line |= {"linewidth": 1.6, "markersize": 4.2, "zorder": 3}
+        if self.networks.index(identity.codec) % 2:
+            line |= {"linewidth": 1.2, "markerfacecolor": "white"}
+        return line
+
+    def _codec_line(self, identity: _Identity) -> dict[str, Any]:
+        if identity.codec in CODECS:
+            _, color, dashes, marker = CODECS[identity.codec]
+        else:
+            position = self.codecs.index(identity.codec) - len(CODECS)
+            color, dashes, marker = _OTHER_CODECS[position % len(_OTHER_CODECS)]
+        return {
+            "color": color,
+            "linestyle": dashes,
+            "marker": marker,
+            "markersize": 3.8,
+            "markerfacecolor": "white",
+            "markeredgewidth": 0.8,
+            "linewidth": 1.1,
+            "zorder": 2,
+        }
+
+
+def _repeated(repeat: int) -> dict[str, Any]:
+    """A second, third, ... line of the same identity: one, two, ... dots between its dashes."""
+    if not repeat:
+        return {}
+    return {"linestyle": (0, (8, 1.5, *(1.5, 1.5) * repeat)), "markerfacecolor": "white"}
+
+
+def _group(identity: _Identity) -> str:
+    kind = _RATE_KINDS[identity.rate_kind]
+    if not identity.is_diffc:
+        return f"Codecs ({kind})"
+    return f"{', '.join(filter(None, (DIFFC_METHODS[identity.method], identity.model)))} ({kind})"
+
+
+def _label(identity: _Identity) -> str:
+    if identity.is_diffc:
+        decoder = identity.decoder or "DiffC"
+        return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+    if identity.codec in CODECS:
+        return CODECS[identity.codec][0]
+    name = identity.method.removeprefix("published:")
+    return " ".join(filter(None, (name, identity.model, identity.decoder)))

@@ -1,0 +1,86 @@
+"""Bits per dimension of a data set: one full pass with seeded noise."""
+
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, UInt8
+
+from diffc_jax import rng
+from diffc_jax.diffusion import bound
+from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.models import Model
+from diffc_jax.training.sharding import put_batch, replicated, split_batch
+from diffc_jax.training.state import TrainState, model_variables
+
+Estimate = Callable[
+    [TrainState, UInt8[Array, "b h w c"], Int[Array, " b"], Int[Array, ""] | np.int32],
+    dict[str, Array],
+]
+
+
+def make_estimate(model: Model, schedule: Schedule, seed: int, mesh: Mesh) -> Estimate:
+    """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image."""
+    root = rng.stream(seed, "eval/bound")
+
+    def estimate(
+        state: TrainState,
+        pixels: UInt8[Array, "b h w c"],
+        indices: Int[Array, " b"],
+        draw: Int[Array, ""] | np.int32,
+    ) -> dict[str, Array]:
+        time_key, noise_key = jax.random.split(jax.random.fold_in(root, draw))
+        variables = model_variables(state.ema, state.fixed)
+        terms = bound.estimate_bound(
+            lambda z, gamma: model.eps_hat(variables, z, gamma),
+            lambda t: schedule.gamma(state.ema["schedule"], t),
+            pixels,
+            bound.indexed_times(time_key, indices),
+            rng.per_index(noise_key, indices),
+        )
+        dimensions = pixels[0].size
+        return {
+            "bits_per_dim": terms.total / dimensions,
+            "diffusion": terms.diffusion / dimensions,
+            "prior": terms.prior / dimensions,
+            "reconstruction": terms.reconstruction / dimensions,
+        }
+
+    split, whole = split_batch(mesh), replicated(mesh)
+    return jax.jit(estimate, in_shardings=(whole, split, split, whole), out_shardings=whole)
+
+
+def evaluate_bound(
+    estimate: Estimate,
+    state: TrainState,
+    batches: Iterable[dict[str, np.ndarray]],
+    mesh: Mesh,
+    n_draws: int = 1,
+) -> dict[str, float]:
+    """Means of the bound and its parts over a pass, and the standard error of the bound.
+
+    Args:
+        estimate: from `make_estimate`.
+        state: whose averaged parameters are evaluated.
+        batches: of "image", "index" and "mask" (False for padding).
+        mesh: the devices.
+        n_draws: times drawn for each image.
+
+    Returns:
+        `bits_per_dim`, `diffusion`, `prior`, `reconstruction` and `bits_per_dim_stderr`.
+    """
+    values: dict[str, list[np.ndarray]] = {}
+    for batch in batches:
+        placed = put_batch(mesh, {"image": batch["image"], "index": batch["index"]})
+        draws = [
+            jax.device_get(estimate(state, placed["image"], placed["index"], np.int32(draw)))
+            for draw in range(n_draws)
+        ]
+        for name in draws[0]:
+            mean = np.stack([draw[name] for draw in draws]).mean(0, dtype=np.float64)
+            values.setdefault(name, []).append(mean[batch["mask"]])
+    whole = {name: np.concatenate(parts) for name, parts in values.items()}
+    total = whole["bits_per_dim"]
+    stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
+    return {name: float(v.mean()) for name, v in whole.items()} | {"bits_per_dim_stderr": stderr}

@@ -1,0 +1,73 @@
+"""Checkpoints of training runs. Every call of Orbax is in this file."""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from diffc_jax.errors import InputError
+from diffc_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints under W/checkpoints: state and position in the data, saved together.
+
+    Saving is asynchronous and atomic: a process that is killed while saving leaves the one before.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1):
+        self._path = workdir.resolve() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self._path, options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+        )
+
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+        """Saves the state, and `progress` as JSON (position in the data, time spent)."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+            ),
+        )
+
+    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Restores the newest checkpoint with the shapes and shardings of `template`.
+
+        Raises:
+            InputError: no checkpoint, or a damaged one.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise InputError(f"{self._path}: has no checkpoint; run experiments/train.py first")
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract(template)),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(
+                f"{self._path}/{step}: cannot be restored ({str(error).splitlines()[0]})"
+            ) from error
+        return restored.state, restored.progress
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the threads that save."""
+        self._manager.close()
+
+
+def abstract(tree: PyTree) -> PyTree:
+    """Shapes, types and shardings of the arrays of a tree."""
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,0 +1,81 @@
+"""What a config describes, built: model, schedule, devices, data sources and an empty state."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from diffc_jax import data
+from diffc_jax.diffusion.schedules import Schedule, build_schedule
+from diffc_jax.models import Model, build_model
+from diffc_jax.models.gaussian import fit_statistics, statistics_shapes
+from diffc_jax.training import sharding
+from diffc_jax.training.state import TrainState, init_state, make_optimizer
+
+_STATISTICS_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The objects that training and evaluation build from the same config."""
+
+    config: ConfigDict
+    mesh: Mesh
+    model: Model
+    schedule: Schedule
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c)."""
+        return (self.config.data.image_size, self.config.data.image_size, 3)
+
+    def open_source(self, split: str) -> data.ImageSource:
+        """The images of config.data.train or config.data.eval."""
+        spec = data.SourceSpec(image_size=self.config.data.image_size, **self.config.data[split])
+        return data.open_source(spec)
+
+    def eval_batch_size(self) -> int:
+        """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""
+        return -(-self.config.eval.batch_size // self.mesh.size) * self.mesh.size
+
+    def state_template(self) -> TrainState:
+        """Shapes, types and shardings of the state."""
+        statistics = statistics_shapes(self.image_shape) if self.model.needs_statistics else None
+        whole = sharding.replicated(self.mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            jax.eval_shape(self._init_state, statistics),
+        )
+
+    def fresh_state(self, source: data.ImageSource) -> TrainState:
+        """The state before the first step; fits what the model needs to know about the data."""
+        statistics = None
+        if self.model.needs_statistics:
+            logging.info("fitting a Gaussian to %d images", len(source))
+            batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
+            statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
+        init = jax.jit(self._init_state, out_shardings=sharding.replicated(self.mesh))
+        return init(statistics)
+
+    def _init_state(self, statistics: dict[str, np.ndarray] | None) -> TrainState:
+        # The layout of the optimiser's state does not depend on the number of steps.
+        optimizer = make_optimizer(self.config.train, num_steps=1)
+        return init_state(self.model, self.schedule, optimizer, self.config.seed, statistics)
+
+
+def build_experiment(config: ConfigDict) -> Experiment:
+    """Builds model and schedule on a mesh of all devices.
+
+    Raises:
+        UsageError: a field of config.model or config.schedule that cannot be used.
+    """
+    size = config.data.image_size
+    return Experiment(
+        config=config,
+        mesh=sharding.make_mesh(),
+        model=build_model(config.model, (size, size, 3)),
+        schedule=build_schedule(**config.schedule),
+    )

@@ -1,0 +1,58 @@
+"""Trained parameters as safetensors, with a JSON card that says what they are."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import PyTree
+
+from diffc_jax import files
+from diffc_jax.errors import InputError
+
+_SEPARATOR = "/"
+
+
+def export_params(path: pathlib.Path, tree: PyTree, card: Mapping[str, Any]) -> None:
+    """Writes `path` (.safetensors) and its card beside it (.json).
+
+    Args:
+        path: of the weights.
+        tree: nested dicts of arrays; names are joined by "/".
+        card: what the weights are: config, data, steps, bits per dimension, ...
+    """
+    flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    with files.replacing(path) as temporary:
+        safetensors.numpy.save_file(arrays, temporary)
+    files.write_json(path.with_suffix(".json"), dict(card))
+
+
+def load_params(path: pathlib.Path, template: PyTree) -> PyTree:
+    """Reads exported weights.
+
+    Args:
+        path: of a .safetensors file.
+        template: nested dicts of arrays or shapes that the file must match.
+
+    Raises:
+        InputError: missing or damaged file, or other names or shapes than the template's (the first
+            one is named).
+    """
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
+    expected = flax.traverse_util.flatten_dict(template, sep=_SEPARATOR, keep_empty_nodes=True)
+    shapes = {name: leaf.shape for name, leaf in expected.items() if hasattr(leaf, "shape")}
+    for name in sorted(arrays.keys() | shapes.keys()):
+        found = arrays[name].shape if name in arrays else None
+        if found != shapes.get(name):
+            raise InputError(
+                f"{path}: {name!r} has shape {found}, the model needs {shapes.get(name)}"
+            )
+    return flax.traverse_util.unflatten_dict(expected | arrays, sep=_SEPARATOR)

@@ -1,0 +1,92 @@
+"""config.json: the config that a run was started with, and what may change when it resumes."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffc_jax import files
+from diffc_jax.errors import UsageError
+
+# Fields that change how long, how often or where, but not what is trained.
+_FREE_TO_CHANGE = (
+    *("train.num_steps", "train.num_epochs", "train.num_examples", "train.log_every_steps"),
+    *("train.eval_every_steps", "train.eval_images", "train.checkpoint_every_steps"),
+    *(
+        "train.keep_checkpoints",
+        "data.num_threads",
+        "data.train.path",
+        "data.eval",
+        "eval",
+        "baselines",
+    ),
+)
+# Fields that a trained model depends on.
+_OF_THE_MODEL = ("model", "schedule", "data.image_size")
+
+
+def config_path(workdir: pathlib.Path) -> pathlib.Path:
+    """Where the config of a run is kept."""
+    return workdir / "config.json"
+
+
+def claim_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes config.json, or checks that an earlier one describes the same training.
+
+    Raises:
+        UsageError: the folder holds a run with another config; the differences are listed.
+    """
+    if config_path(workdir).exists():
+        differences = [
+            line
+            for field, line in _differences(config, workdir)
+            if not _below(field, _FREE_TO_CHANGE)
+        ]
+        _refuse(workdir, differences)
+    files.write_json(config_path(workdir), config.to_dict())
+
+
+def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Checks that a run's model is the one that `config` describes.
+
+    Raises:
+        UsageError: it is another one; the differences are listed.
+        InputError: the folder holds no run.
+    """
+    differences = [
+        line for field, line in _differences(config, workdir) if _below(field, _OF_THE_MODEL)
+    ]
+    _refuse(workdir, differences)
+
+
+def _refuse(workdir: pathlib.Path, differences: list[str]) -> None:
+    if differences:
+        raise UsageError(
+            f"--workdir {workdir}: holds a run with another config: {'; '.join(differences)}."
+            " Use these values or another --workdir"
+        )
+
+
+def _differences(config: ConfigDict, workdir: pathlib.Path) -> list[tuple[str, str]]:
+    old, new = flatten(files.read_json(config_path(workdir))), flatten(config.to_dict())
+    return [
+        (field, f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}")
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field) != new.get(field)
+    ]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as {"a.b": value}; tuples become lists, as in JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _below(field: str, prefixes: tuple[str, ...]) -> bool:
+    return any(field == prefix or field.startswith(prefix + ".") for prefix in prefixes)

@@ -1,0 +1,67 @@
+r"""Turns ImageNet 64x64 (or any images) into ArrayRecord shards with a manifest.
+
+The official files, train_data_batch_1.npz ... and val_data.npz in one folder, need two runs:
+
+    python scripts/prepare_imagenet64.py --source=npz --path=DOWNLOADS --split=train \
+        --name=imagenet64-chrabaszcz --output=data/imagenet64/train
+    python scripts/prepare_imagenet64.py --source=npz --path=DOWNLOADS --split=validation \
+        --name=imagenet64-chrabaszcz --output=data/imagenet64/validation
+
+A folder or tar of photographs of any size:
+
+    python scripts/prepare_imagenet64.py --source=folder --path=PHOTOS --resize=crop \
+        --name=my-photos64 --output=data/my-photos64
+
+An interrupted run goes on where it was when the same command runs again. Experiments read the
+result with --config.data.train.source=array_record --config.data.train.path=data/imagenet64/train.
+With --verify, only the shards in --output are compared with the hashes in their manifest.
+"""
+
+import pathlib
+
+from absl import flags
+
+from diffc_jax import cli
+from diffc_jax.data import SourceSpec
+from diffc_jax.data.array_record import verify_hashes
+from diffc_jax.data.prepare import ENCODINGS, INPUTS, prepare
+from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES
+
+_SOURCE = flags.DEFINE_enum("source", "npz", INPUTS, "Kind of input.")
+_PATH = flags.DEFINE_string("path", "", "File, folder or glob; several separated by commas.")
+_NAME = flags.DEFINE_string("name", "", "What results call the data set and variant; required.")
+_SPLIT = flags.DEFINE_string("split", "train", "Split; in a folder of official files it selects.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the shards and manifest.json.")
+_SIZE = flags.DEFINE_integer("image_size", 64, "Height and width of the images.")
+_RESIZE = flags.DEFINE_enum("resize", "refuse", RESIZE_MODES, "What to do with other sizes.")
+_NON_RGB = flags.DEFINE_enum("non_rgb", "refuse", NON_RGB_MODES, "What to do with grey or alpha.")
+_SKIP = flags.DEFINE_bool("skip_corrupt", False, "Leave out unreadable images, listing them.")
+_MAX_IMAGES = flags.DEFINE_integer("max_images", 0, "Only the first so many images; 0 for all.")
+_ENCODING = flags.DEFINE_enum("encoding", "webp", ENCODINGS, "Lossless encoding of the records.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images in a shard.")
+_VERIFY = flags.DEFINE_bool("verify", False, "Only check the hashes of the shards in --output.")
+
+
+def main() -> None:
+    """Prepares or verifies, as the flags say."""
+    output = pathlib.Path(_OUTPUT.value).expanduser()
+    if _VERIFY.value:
+        verify_hashes(output)
+        return
+    spec = SourceSpec(
+        source=_SOURCE.value,
+        path=_PATH.value,
+        name=_NAME.value,
+        split=_SPLIT.value,
+        image_size=_SIZE.value,
+        resize=_RESIZE.value,
+        non_rgb=_NON_RGB.value,
+        skip_corrupt=_SKIP.value,
+        max_images=_MAX_IMAGES.value,
+    )
+    prepare(spec, output, encoding=_ENCODING.value, shard_size=_SHARD_SIZE.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("output")
+    cli.run(main)

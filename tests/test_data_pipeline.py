@@ -1,0 +1,155 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from diffc_jax.data import eval_batches, train_iterator
+from diffc_jax.errors import InputError, UsageError
+
+
+class Numbered:
+    """Image i has the value i on its left half and 255 on its right half."""
+
+    name, split = "numbered", "train"
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image = np.full((4, 4, 3), 255, np.uint8)
+        image[:, :2] = index
+        return image
+
+
+def iterator(count=10, **options):
+    return train_iterator(Numbered(count), **{"batch_size": 4, "seed": 3, "flip": True, **options})
+
+
+def take(batches, n):
+    return list(itertools.islice(batches, n))
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_equal(a["index"], b["index"])
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_training_batches_have_the_promised_types():
+    batch = next(iterator())
+    assert {key: (value.shape, value.dtype) for key, value in batch.items()} == {
+        "image": ((4, 4, 4, 3), np.uint8),
+        "index": ((4,), np.int32),
+    }
+
+
+def test_every_epoch_is_another_permutation_and_no_image_is_dropped():
+    order = np.concatenate([batch["index"] for batch in take(iterator(), 15)]).reshape(6, 10)
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(10), (6, 1)))
+    assert len({tuple(epoch) for epoch in order}) == 6
+
+
+def test_flips_are_drawn_anew_and_half_of_the_time():
+    batches = take(iterator(count=200, batch_size=50), 40)
+    index = np.concatenate([batch["index"] for batch in batches])
+    image = np.concatenate([batch["image"] for batch in batches])
+    left, right = image[:, 0, 0, 0], image[:, 0, -1, 0]
+    flipped = left == 255
+    np.testing.assert_array_equal(np.where(flipped, right, left), index)
+    assert abs(flipped.mean() - 0.5) < 4 * 0.5 / 2000**0.5
+    by_image = [flipped[at : at + 200][np.argsort(index[at : at + 200])] for at in (0, 200)]
+    assert not np.array_equal(*by_image)
+    for batch in take(iterator(flip=False), 5):
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+
+
+def test_order_depends_on_the_seed_and_not_on_threads():
+    reference = take(iterator(), 12)
+    for threads in (0, 1, 7):
+        assert_same(take(iterator(num_threads=threads, prefetch=16), 12), reference)
+    other = take(iterator(seed=4), 12)
+    assert any(
+        not np.array_equal(a["index"], b["index"]) for a, b in zip(other, reference, strict=True)
+    )
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 9])
+def test_state_continues_exactly(steps):
+    running = iterator()
+    take(running, steps)
+    state = json.loads(json.dumps(running.get_state()))
+    expected = take(running, 8)
+    resumed = iterator(num_threads=1)
+    resumed.set_state(state)
+    assert_same(take(resumed, 8), expected)
+
+
+def test_shards_share_the_common_sequence():
+    whole = take(iterator(), 10)
+    shards = [iterator(batch_size=2, shard_index=i, shard_count=2) for i in range(2)]
+    for batch, *parts in zip(whole, *(take(shard, 10) for shard in shards), strict=True):
+        for key in ("index", "image"):
+            joined = np.stack([part[key] for part in parts], axis=1).reshape(batch[key].shape)
+            np.testing.assert_array_equal(joined, batch[key])
+
+
+def test_error_in_a_thread_reaches_the_caller():
+    class Broken(Numbered):
+        def __getitem__(self, index):
+            raise InputError("x.png: cannot be decoded")
+
+    with pytest.raises(InputError) as caught:
+        next(train_iterator(Broken(4), batch_size=2, seed=0, flip=False))
+    assert str(caught.value) == "x.png: cannot be decoded"
+
+
+def test_evaluation_is_one_pass_in_order_with_padding():
+    batches = list(eval_batches(Numbered(10), batch_size=4))
+    np.testing.assert_array_equal(
+        [batch["index"] for batch in batches], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]
+    )
+    np.testing.assert_array_equal(batches[-1]["mask"], [True, True, False, False])
+    np.testing.assert_array_equal(batches[-1]["image"][:, 0, 0, 0], [8, 9, 0, 0])
+    assert batches[0]["mask"].all()
+    assert (batches[0]["index"].dtype, batches[0]["mask"].dtype) == (np.int32, bool)
+    assert not batches[-1]["image"][2:].any()
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "shards"), [(0, None, 3), (2, 9, 2), (9, 10, 4), (3, 3, 2)]
+)
+def test_evaluation_shards_cover_the_range_once_in_equal_numbers(start, stop, shards):
+    source = Numbered(10)
+    runs = [
+        list(
+            eval_batches(
+                source, batch_size=2, start=start, stop=stop, shard_index=i, shard_count=shards
+            )
+        )
+        for i in range(shards)
+    ]
+    assert len({len(run) for run in runs}) == 1
+    seen = [index for run in runs for batch in run for index in batch["index"][batch["mask"]]]
+    assert sorted(seen) == list(range(start, 10 if stop is None else stop))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: must be positive, not 0"),
+        ({"shard_index": 2, "shard_count": 2}, "shard_index: 2 is not in 0 .. 1"),
+        ({"stop": 11}, "start, stop: [0, 11) is not within the 10 images"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(UsageError) as caught:
+        eval_batches(Numbered(10), **{"batch_size": 4, **options})
+    assert str(caught.value) == message
+    if "stop" not in options:
+        with pytest.raises(UsageError):
+            iterator(**options)

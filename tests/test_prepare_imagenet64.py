@@ -1,0 +1,214 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+
+import diffc_jax.data.prepare as preparing
+from diffc_jax.data import SourceSpec, open_source
+from diffc_jax.data.array_record import file_sha256, verify_hashes
+from diffc_jax.data.prepare import prepare
+from diffc_jax.errors import InputError, UsageError
+
+ROOT = pathlib.Path(__file__).parents[1]
+SIDE, COUNT = 8, 11
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def official(tmp_path) -> pathlib.Path:
+    path = tmp_path / "official" / "train_data_batch_1.npz"
+    path.parent.mkdir()
+    images = [pixels(number).transpose(2, 0, 1).reshape(-1) for number in range(COUNT)]
+    np.savez(path, data=np.stack(images), labels=np.arange(COUNT), mean=np.zeros(3))
+    return path
+
+
+def spec(path, **fields) -> SourceSpec:
+    return SourceSpec(
+        **{"source": "npz", "path": str(path), "name": "v1", "image_size": SIDE, **fields}
+    )
+
+
+def read(output, **fields):
+    return open_source(
+        SourceSpec(source="array_record", path=str(output), image_size=SIDE, **fields)
+    )
+
+
+def fails(error, message, call):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("encoding", ["webp", "png"])
+def test_prepared_images_are_the_same_and_described(official, tmp_path, encoding):
+    output = tmp_path / "out"
+    manifest = prepare(spec(official), output, encoding=encoding, shard_size=4)
+    source = read(output)
+    assert (source.name, source.split, len(source)) == ("v1", "train", COUNT)
+    for index in range(COUNT):
+        np.testing.assert_array_equal(source[index], pixels(index))
+
+    assert json.loads((output / "manifest.json").read_text()) == manifest
+    names = [f"train-0000{number}-of-00003.array_record" for number in range(3)]
+    assert sorted(file.name for file in output.iterdir()) == ["manifest.json", *names]
+    assert [(shard["file"], shard["images"]) for shard in manifest["shards"]] == [
+        *((name, 4) for name in names[:2]),
+        (names[2], 3),
+    ]
+    assert all(
+        shard["sha256"] == file_sha256(output / shard["file"]) for shard in manifest["shards"]
+    )
+    assert manifest["inputs"] == [
+        {"file": official.name, "bytes": official.stat().st_size, "sha256": file_sha256(official)}
+    ]
+    described = ("format", "format_version", "variant", "split", "count", "encoding", "resampling")
+    assert {key: manifest[key] for key in described} == {
+        "format": "diffc_jax images",
+        "format_version": 1,
+        "variant": "v1",
+        "split": "train",
+        "count": COUNT,
+        "encoding": encoding,
+        "resampling": "official files (box filter, aspect not kept), then none",
+    }
+    assert "group_size:1," in ArrayRecordReader(str(output / names[0])).writer_options_string()
+
+
+def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    whole = prepare(spec(official), tmp_path / "whole", shard_size=4)
+    original = preparing.encode
+    calls = iter(range(100))
+
+    def interrupted(image, encoding):
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return original(image, encoding)
+
+    monkeypatch.setattr(preparing, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(spec(official), output, shard_size=4)
+    monkeypatch.setattr(preparing, "encode", original)
+    first = output / "train-00000-of-00003.array_record"
+    assert sorted(file.name for file in output.iterdir()) == ["manifest.json", first.name]
+    fails(
+        InputError,
+        f"{output}/manifest.json: only 4 of 11 images are written; "
+        "run the preparation again to finish it",
+        lambda: read(output),
+    )
+    before = first.stat().st_mtime_ns
+    assert prepare(spec(official), output, shard_size=4) == whole
+    assert first.stat().st_mtime_ns == before
+    fails(
+        UsageError,
+        f"output: {output}/manifest.json belongs to a preparation that differs in "
+        "variant, shard_size; use another folder or remove this one",
+        lambda: prepare(spec(official, name="v2"), output, shard_size=5),
+    )
+
+
+def test_damaged_shards_are_named(official, tmp_path):
+    output = tmp_path / "out"
+    prepare(spec(official), output, shard_size=6)
+    verify_hashes(output)
+    shard = output / "train-00001-of-00002.array_record"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    fails(
+        InputError,
+        f"{shard}: differs from the SHA-256 in manifest.json; prepare it again",
+        lambda: verify_hashes(output),
+    )
+    middle = content.index(b"WEBP")
+    shard.write_bytes(content[:middle] + b"XXXX" + content[middle + 4 :])
+    with pytest.raises(InputError, match=f"{shard}, record [0-4]: is damaged"):
+        [read(output)[index] for index in range(COUNT)]
+    shard.write_bytes(content[: len(content) // 2])
+    fails(
+        InputError,
+        f"{shard}: holds 0 readable images, manifest.json says 5; prepare it again",
+        lambda: read(output),
+    )
+    shard.unlink()
+    fails(InputError, f"{shard}: is missing, but manifest.json lists it", lambda: read(output))
+    fails(InputError, f"{shard}: is missing", lambda: verify_hashes(output))
+
+
+def test_other_splits_and_formats_are_refused(official, tmp_path):
+    output = tmp_path / "out"
+    prepare(spec(official), output)
+    manifest = output / "manifest.json"
+    fails(
+        UsageError,
+        f"split: {manifest} is 'train', not 'validation'",
+        lambda: read(output, split="validation"),
+    )
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
+    fails(
+        InputError,
+        f"{manifest}: has format version 2, this program reads 1; update diffc_jax",
+        lambda: read(output),
+    )
+    manifest.write_text("{}")
+    fails(InputError, f"{manifest}: is not a manifest of diffc_jax images", lambda: read(output))
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        (
+            {"name": ""},
+            {},
+            "name: '' does not name the variant; use letters, digits and ._+/-, "
+            "for example imagenet64-chrabaszcz",
+        ),
+        (
+            {"source": "photos"},
+            {},
+            "source: cannot prepare 'photos'; choose one of npz, pickle, folder, tar",
+        ),
+        ({}, {"encoding": "jpeg"}, "encoding: unknown 'jpeg'; choose one of webp, png"),
+        ({}, {"shard_size": 0}, "shard_size: must be positive, not 0"),
+    ],
+)
+def test_bad_fields_are_named(official, tmp_path, fields, options, message):
+    fails(
+        UsageError, message, lambda: prepare(spec(official, **fields), tmp_path / "out", **options)
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_front_door(official, tmp_path):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "scripts/prepare_imagenet64.py", f"--image_size={SIDE}", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    output = tmp_path / "out"
+    done = run(f"--path={official.parent}", "--name=v1", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert "11/11 images (100 %)" in done.stderr
+    assert len(read(output)) == COUNT
+
+    unnamed = run(f"--path={official.parent}", f"--output={output}")
+    assert unnamed.returncode == 2
+    assert unnamed.stderr.startswith("prepare_imagenet64.py: error: name: '' does not name")
+    missing = run("--path=nowhere.npz", "--name=v1", f"--output={output}")
+    assert missing.returncode == 1
+    assert missing.stderr == ("prepare_imagenet64.py: error: nowhere.npz: no such file or folder\n")
