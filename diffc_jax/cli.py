@@ -3,29 +3,15 @@
 import json
 import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
-from diffc_jax import files
 from diffc_jax.errors import DiffcError, InputError, UsageError
-
-_REPORTED_PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "numpy",
-    "pillow",
-)
 
 
 def define_experiment_flags() -> None:
@@ -87,29 +73,6 @@ def prepare_workdir(path: str) -> pathlib.Path:
     if not os.access(workdir, os.W_OK):
         raise InputError(f"--workdir {path}: is not writable")
     return workdir
-
-
-def write_environment(workdir: pathlib.Path) -> None:
-    """Writes environment.json: versions, devices and the commit of the code."""
-    from importlib import metadata
-
-    root = pathlib.Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    environment: dict[str, Any] = {
-        "python": sys.version.split()[0],
-        "packages": {name: metadata.version(name) for name in _REPORTED_PACKAGES},
-        "commit": commit or None,
-        "device": jax.devices()[0].device_kind,
-        "num_devices": jax.device_count(),
-        "num_processes": jax.process_count(),
-    }
-    files.write_json(workdir / "environment.json", environment)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

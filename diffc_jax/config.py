@@ -30,6 +30,11 @@ def source_config(**fields: Any) -> ConfigDict:
     )
 
 
+def source_fields(config: ConfigDict, split: str) -> dict[str, Any]:
+    """The arguments of `diffc_jax.data.SourceSpec` for config.data.train or config.data.eval."""
+    return {"image_size": config.data.image_size, **config.data[split]}
+
+
 def base_config() -> ConfigDict:
     """All fields with their defaults."""
     config = ConfigDict()

@@ -12,6 +12,9 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from diffc_jax.errors import InputError
 from diffc_jax.files import replacing
 
@@ -124,6 +127,13 @@ def replace_rate_points(
         else []
     )
     write_rate_points(path, [*kept, *points])
+
+
+def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
+    """Standard error of the mean; None for a single value, or where one is infinite."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _parse_row(path: pathlib.Path, number: int, row: dict[str, str | None]) -> RatePoint:

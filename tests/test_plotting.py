@@ -365,18 +365,3 @@ def test_grid_names_the_column_that_does_not_fit():
     with pytest.raises(InputError) as error:
         grids.reconstruction_grid(images[:0], [])
     assert str(error.value) == "originals: a reconstruction grid needs at least one image"
-
-
-def test_sample_grid_tiles_row_by_row():
-    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
-    sheet = grids.sample_grid(images, padding=1, background=200)
-    assert sheet.shape == (1 + 2 * 5, 1 + 3 * 7, 3)
-    for index in range(5):
-        row, column = divmod(index, 3)
-        y, x = 1 + 5 * row, 1 + 7 * column
-        np.testing.assert_array_equal(sheet[y : y + 4, x : x + 6], images[index])
-    assert (sheet == 200).sum() == sheet.size - images.size
-    assert grids.sample_grid(images, columns=5, padding=0).shape == (4, 30, 3)
-    with pytest.raises(InputError) as error:
-        grids.sample_grid(images[:0])
-    assert str(error.value) == "images: a sample grid needs at least one image"

@@ -7,7 +7,6 @@ Metadata (ICC, EXIF, encoder comments) is never written: a 64x64 file is too sma
 import dataclasses
 import functools
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +20,7 @@ from diffc_jax.baselines import containers
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.progress import Progress
-from diffc_jax.results import RatePoint
+from diffc_jax.results import RatePoint, standard_error
 
 PER_IMAGE_FIELDS = (
     *("method", "model", "level", "index", "bpp", "bpp_headerless", "mse", "psnr"),
@@ -320,8 +319,8 @@ def _summarise(
         n_images=len(measured),
         dataset=dataset,
         split=split,
-        bpp_stderr=_stderr(bpp),
-        psnr_mean_stderr=_stderr(decibels),
+        bpp_stderr=standard_error(bpp),
+        psnr_mean_stderr=standard_error(decibels),
     )
     shared = {"method": codec.method, "model": codec.model, "level": float(quality)}
     rows = [
@@ -338,10 +337,3 @@ def _summarise(
         for index in range(len(measured))
     ]
     return point, rows
-
-
-def _stderr(values: Float64[np.ndarray, " n"]) -> float | None:
-    """Standard error of the mean; None for one image, or where a value is infinite."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return float(values.std(ddof=1) / math.sqrt(len(values)))

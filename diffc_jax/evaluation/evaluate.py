@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data, files
 from diffc_jax.diffusion import process
+from diffc_jax.environment import write_environment
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import report
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
@@ -65,6 +66,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
         n_pixels=int(np.prod(experiment.image_shape[:2])),
     )
 
+    write_environment(folder)
     with_pixels = min(config.eval.grid_images, count)
     begin = last_write = time.monotonic()
     done = done_before = parts.covered()

@@ -13,8 +13,8 @@ from diffc_jax import files
 from diffc_jax.coding.bounds import poisson_functional_bound
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.sweep import SweepPlan
-from diffc_jax.plotting import grids
-from diffc_jax.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.plotting import grids, style
+from diffc_jax.results import RatePoint, replace_rate_points, standard_error, write_table
 
 _PER_IMAGE = (
     *("index", "model", "decoder", "level", "gamma", "bits_kl", "bits_bound", "mse", "psnr"),
@@ -74,8 +74,8 @@ def rate_points(context: Context, results: Results) -> list[RatePoint]:
                 split=context.split,
                 checkpoint=context.checkpoint,
                 n_rate_steps=len(context.plan.gammas) - 1,
-                bpp_stderr=_stderr(bits / context.n_pixels),
-                psnr_mean_stderr=_stderr(psnr_metrics.psnr_from_mse(mse)),
+                bpp_stderr=standard_error(bits / context.n_pixels),
+                psnr_mean_stderr=standard_error(psnr_metrics.psnr_from_mse(mse)),
             )
         )
     return points
@@ -109,7 +109,7 @@ def write_summary(
         },
         "chain_steps": len(plan.gammas) - 1,
         "chain_bits_per_dim": float(chain.mean()) + bound["reconstruction"],
-        "chain_bits_per_dim_stderr": _stderr(chain),
+        "chain_bits_per_dim_stderr": standard_error(chain),
         "denoiser_evaluations_per_image": evaluations,
         "seconds_per_image": seconds_per_image,
     }
@@ -131,7 +131,7 @@ def write_pictures(folder: pathlib.Path, context: Context, results: Results) -> 
             errors = results[f"mse/{decoder}"][: len(originals), level]
             columns.append(
                 grids.GridColumn(
-                    group=decoder,
+                    group=style.decoder_label(decoder),
                     images=results[f"pixels/{decoder}"][:, level],
                     bpp=poisson_functional_bound(bits) / context.n_pixels,
                     psnr=psnr_metrics.psnr_from_mse(errors),
@@ -175,7 +175,7 @@ def _rate_curve_rows(context: Context, results: Results) -> Iterator[dict[str, A
             step,
             float(gamma),
             mean / context.n_pixels,
-            _stderr(bits[:, step] / context.n_pixels),
+            standard_error(bits[:, step] / context.n_pixels),
             float(poisson_functional_bound(mean)) / context.n_pixels,
             float(steps[step]),
         )
@@ -185,9 +185,3 @@ def _rate_curve_rows(context: Context, results: Results) -> Iterator[dict[str, A
 def _noise_level(gamma: float) -> float:
     """sigma, the standard deviation of the noise in z."""
     return float(np.sqrt(scipy.special.expit(gamma)))
-
-
-def _stderr(values: Float[np.ndarray, " b"]) -> float | None:
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,14 +1,15 @@
 """Parts that the networks share. Images are channel-last; positions are normalised to [0, 1]."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
+from diffc_jax.models.base import Variables
 
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
 GAMMA_RANGE = (-13.3, 5.0)
@@ -55,6 +56,7 @@ class GammaEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b f"]:
+        """Embeds noise levels, normalised to [0, 1]."""
         x = sinusoidal_embedding(position, self.width)
         for _ in range(2):
             x = nn.swish(nn.Dense(self.features, dtype=self.dtype)(x))
@@ -74,12 +76,22 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Maps pixels to mixtures of all pixels."""
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
         mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         project = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros)
         return project(mixed.reshape(x.shape))
+
+
+def run_network(
+    network: nn.Module, variables: Variables, *inputs: Array, dropout_key: Key[Array, ""] | None = None
+) -> Array:
+    """Applies `network` to variables["params"], with dropout if there is a key for it."""
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    params = {"params": variables["params"]}
+    return cast(Array, network.apply(params, *inputs, training=rngs is not None, rngs=rngs))
 
 
 def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h/size w/size d"]:

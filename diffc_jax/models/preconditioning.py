@@ -1,9 +1,9 @@
 """What a network need not learn: the Gaussian part of the data, and that pixels have 256 values.
 
-`WienerView` holds the exact posterior of a Gaussian fitted to the data (see `gaussian`), one independent
-component for each DCT coefficient of each rotated colour. `grid_posterior` turns a Gaussian posterior of
-each pixel into the posterior given that the pixel is on the grid of 8-bit values; it decides the eps of
-gamma below -11, where noise is smaller than the distance of two values.
+`WienerView` holds the exact posterior of a Gaussian fitted to the data (see `gaussian`), one
+independent component for each DCT coefficient of each rotated colour. `grid_posterior` turns a
+Gaussian posterior of each pixel into the posterior given that the pixel is on the grid of 8-bit values;
+it decides eps for gamma below -11, where noise is smaller than the distance of two values.
 """
 
 import flax.struct
@@ -16,10 +16,9 @@ from diffc_jax.models.base import Variables
 from diffc_jax.models.gaussian import from_components, inverse_dct2, to_components
 
 _SPACING = 2.0 / process.LEVELS
-# In units of the spacing. Beyond the upper end the grid moves the mean by less than 1e-3 spacings; below
-# the lower one the posterior is a single value.
-_VARIANCE_RANGE = (1e-4, 0.5)
-_NEIGHBOURS = range(-3, 4)
+# Squared spacings. Above, the grid moves the mean by less than 4e-4 spacings; below, the posterior is
+# a single value unless the mean lies half-way, and the weights of three neighbours no longer fit.
+_VARIANCE_RANGE = (0.02, 0.5)
 
 
 @flax.struct.dataclass
@@ -50,10 +49,10 @@ class WienerView:
         return inverse_dct2(both)
 
     def corrected_eps(self, correction: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Posterior mean of eps plus `correction`, components in units of their posterior deviation.
+        """Posterior mean of eps plus a correction.
 
         Args:
-            correction: components; of order one at most if the Gaussian is a fair fit.
+            correction: components, in units of their posterior standard deviations.
         """
         return from_components(self.noise + jnp.sqrt(self.error) * correction, self.rotation)
 
@@ -97,9 +96,10 @@ def grid_posterior(
     value = (x + 1.0) / _SPACING - 0.5
     offset = value - jax.lax.stop_gradient(jnp.round(value))
     spread = jnp.clip(variance * spacings_per_eps**2, *_VARIANCE_RANGE)
-    total = moment = jnp.zeros_like(offset)
-    for k in _NEIGHBOURS:
-        # Relative to the nearest value, so that no weight overflows.
-        weight = jnp.exp((2.0 * offset * k - k**2) / (2.0 * spread))
-        total, moment = total + weight, moment + k * weight
+    # Weights of the values k = +-1, +-2, +-3 from the nearest, exp((2 offset k - k^2) / (2 spread)).
+    slope, decay = jnp.exp(offset / spread), jnp.exp(-0.5 / spread)
+    total, moment = jnp.ones_like(offset), jnp.zeros_like(offset)
+    for k in (1, 2, 3):
+        above, below = decay ** (k * k) * slope**k, decay ** (k * k) * slope**-k
+        total, moment = total + above + below, moment + k * (above - below)
     return eps - (moment / total - offset) / spacings_per_eps

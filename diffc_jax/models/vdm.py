@@ -1,7 +1,7 @@
-"""The U-Net of variational diffusion models (Kingma et al. 2021, appendix B), DiffC's model family.
+"""The U-Net of variational diffusion models (Kingma et al. 2021, appendix B), as in DiffC.
 
-It never down-samples: likelihood is decided by fine detail, so all blocks see all pixels. At 64 blocks
-and width 256 it has 237.6 M parameters, the size used for ImageNet 64x64.
+It never down-samples: likelihood is decided by fine detail, so all blocks see all pixels. At 64
+blocks and width 256 it has 237.6 M parameters, the size used for ImageNet 64x64.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from diffc_jax.models.layers import (
     check_multiple,
     check_positive,
     normalised_gamma,
+    run_network,
 )
 
 
@@ -29,7 +30,8 @@ def fourier_features(
 ) -> Float[Array, "b h w d"]:
     """z, then sin(2 pi 2^n z) and cos(2 pi 2^n z) for every n (VDM, appendix C).
 
-    n = 7 has one period for each of the 256 values in [-1, 1]: it tells how far z is from the nearest.
+    n = 7 has one period for each of the 256 values in [-1, 1]: it tells how far z is from the
+    nearest one.
     """
     frequencies = 2.0 * jnp.pi * 2.0 ** jnp.asarray(exponents, z.dtype)
     angles = (z[..., None] * frequencies.reshape(1, 1, 1, 1, -1)).reshape(*z.shape[:-1], -1)
@@ -37,7 +39,9 @@ def fourier_features(
 
 
 class ResidualBlock(nn.Module):
-    """Norm, swish, convolution, noise level added; norm, swish, dropout, zero-initialised convolution.
+    """Two convolutions after norm and swish; the noise level shifts the second norm's input.
+
+    The second convolution is zero-initialised, so that a block starts as its skip.
 
     Attributes:
         width: channels of the output; a dense layer adapts the skip if the input has others.
@@ -55,6 +59,7 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
+        """Maps an image and the embedding of its noise level."""
         h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype)(h)
         shift = nn.Dense(
@@ -84,6 +89,7 @@ class VDMNetwork(nn.Module):
     def __call__(
         self, z: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w c"]:
+        """Predicts the noise in z."""
         block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def block(x: Array, name: str) -> Array:
@@ -148,7 +154,7 @@ def vdm_model(
         width=width,
         groups=groups,
         fourier=tuple(fourier),
-        gamma_range=tuple(gamma_range),
+        gamma_range=gamma_range,
         dropout=dropout,
         dtype=activation_dtype(dtype),
         remat=remat,
@@ -161,7 +167,7 @@ def vdm_model(
     def eps_hat(
         variables: Variables, z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
     ) -> Float[Array, "b h w c"]:
-        return network.apply(variables, z, gamma)
+        return run_network(network, variables, z, gamma)
 
     def train_eps_hat(
         variables: Variables,
@@ -169,6 +175,6 @@ def vdm_model(
         gamma: Float[Array, " b"],
         key: Key[Array, ""],
     ) -> Float[Array, "b h w c"]:
-        return network.apply(variables, z, gamma, training=True, rngs={"dropout": key})
+        return run_network(network, variables, z, gamma, dropout_key=key)
 
     return Model("vdm", init, eps_hat, train_eps_hat)

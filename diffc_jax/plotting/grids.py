@@ -1,4 +1,4 @@
-"""Pictures of images: reconstructions with their rates, and sheets of samples."""
+"""Pictures of reconstructions with their rates."""
 
 import dataclasses
 import itertools
@@ -132,38 +132,6 @@ def grid_rows(columns: Sequence[GridColumn]) -> list[dict[str, Any]]:
         for index in range(len(columns[0].bpp) if columns else 0)
         for column in columns
     ]
-
-
-def sample_grid(
-    images: UInt8[np.ndarray, "n h w c"],
-    *,
-    columns: int | None = None,
-    padding: int = 2,
-    background: int = 255,
-) -> UInt8[np.ndarray, "H W c"]:
-    """Tiles images row by row into one picture, unscaled.
-
-    Args:
-        images: at least one.
-        columns: images per row; None makes the sheet nearly square.
-        padding: pixels between images and around them.
-        background: grey level of the padding and of empty cells.
-
-    Raises:
-        InputError: no images.
-    """
-    if not len(images):
-        raise InputError("images: a sample grid needs at least one image")
-    n, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    step_y, step_x = height + padding, width + padding
-    shape = (padding + math.ceil(n / columns) * step_y, padding + columns * step_x, channels)
-    sheet = np.full(shape, background, np.uint8)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        y, x = padding + row * step_y, padding + column * step_x
-        sheet[y : y + height, x : x + width] = image
-    return sheet
 
 
 def _enlarged(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "H W 3"]:

@@ -221,9 +221,13 @@ def _group(identity: _Identity) -> str:
 
 def _label(identity: _Identity) -> str:
     if identity.is_diffc:
-        decoder = identity.decoder or "DiffC"
-        return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+        return decoder_label(identity.decoder or "DiffC")
     if identity.codec in CODECS:
         return CODECS[identity.codec][0]
     name = identity.method.removeprefix("published:")
     return " ".join(filter(None, (name, identity.model, identity.decoder)))
+
+
+def decoder_label(decoder: str) -> str:
+    """What figures call a decoder of the results."""
+    return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")

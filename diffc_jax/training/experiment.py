@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffc_jax import data
+from diffc_jax.config import source_fields
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import fit_statistics, statistics_shapes
@@ -34,8 +35,7 @@ class Experiment:
 
     def open_source(self, split: str) -> data.ImageSource:
         """The images of config.data.train or config.data.eval."""
-        spec = data.SourceSpec(image_size=self.config.data.image_size, **self.config.data[split])
-        return data.open_source(spec)
+        return data.open_source(data.SourceSpec(**source_fields(self.config, split)))
 
     def eval_batch_size(self) -> int:
         """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""

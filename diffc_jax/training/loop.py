@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data, pictures, rng
 from diffc_jax.diffusion import decoders, process
+from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
 from diffc_jax.training import run_config, sharding
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
@@ -58,6 +59,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     num_steps = num_train_steps(config.train, len(source)) if trainable else 0
     evaluate = _make_evaluation(experiment)
     run_config.claim_workdir(config, workdir)
+    write_environment(workdir)
 
     iterator = data.train_iterator(
         source,

@@ -1,0 +1,41 @@
+"""The main job in minutes on two CPU cores: a small U-Net trained on the built-in photographs.
+
+Makes the paper's rate-PSNR plot (DiffC-A, DiffC-F and the posterior mean, with JPEG and others) at our
+scale: 64x64 crops of the photographs that scikit-image and scikit-learn ship.
+
+    scripts/quickstart.sh runs/quickstart
+
+or, in an environment that has the package:
+
+    python experiments/reproduce.py --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """`:smoke` shrinks everything to seconds."""
+    check_config_argument(argument)
+    config = base_config()
+    config.model = ConfigDict(
+        {"name": "unet", "patch": 4, "widths": (64, 192), "blocks": (1, 2), "heads": 4}
+    )
+    config.train.batch_size = 32
+    config.train.num_steps = 1500
+    config.train.learning_rate = 1e-3
+    config.train.lr_decay = "cosine"
+    config.train.ema_decay = 0.999
+    config.train.eval_every_steps = 500
+    config.train.checkpoint_every_steps = 500
+
+    config.eval.max_images = 48
+    config.eval.batch_size = 48
+    config.eval.rate_steps = 250
+    config.eval.num_levels = 12
+    config.eval.ancestral_steps = 100
+    config.eval.flow_steps = 25
+    if argument == "smoke":
+        shrink_to_smoke(config)
+    return config
