@@ -68,7 +68,7 @@ def reconstruction_term(
     """
     centres = process.pixels_to_unit(jnp.arange(process.LEVELS))
     unit = z_0 / process.alpha(gamma_0)
-    logits = -0.5 * jnp.exp(-gamma_0) * (unit[..., None] - centres) ** 2
+    logits = -0.5 * jnp.exp(-gamma_0) * jnp.subtract.outer(unit, centres) ** 2
     chosen = -0.5 * jnp.exp(-gamma_0) * (unit - process.pixels_to_unit(pixels)) ** 2
     nats = jax.nn.logsumexp(logits, axis=-1) - chosen
     return BITS_PER_NAT * jnp.sum(nats, axis=(1, 2, 3))

@@ -69,9 +69,8 @@ def step_kl(eps: Images, eps_hat: Images, gamma_t: Gamma, gamma_s: Gamma) -> Flo
 def prior_kl(x: Images, gamma: Gamma) -> Float[Array, " b"]:
     """KL[q(z_t | x) || N(0, I)] in nats."""
     gamma = per_image(gamma, x)
-    variance = jax.nn.sigmoid(gamma)
-    # log(sigma^2) = -softplus(-gamma), exact where sigma^2 rounds to one.
-    terms = variance + jax.nn.sigmoid(-gamma) * x**2 - 1.0 + jax.nn.softplus(-gamma)
+    # sigma^2 - 1 = -alpha^2 and -log(sigma^2) = softplus(-gamma), exact where sigma^2 rounds to one.
+    terms = jax.nn.sigmoid(-gamma) * (x**2 - 1.0) + jax.nn.softplus(-gamma)
     return 0.5 * jnp.sum(terms, axis=(1, 2, 3))
 
 

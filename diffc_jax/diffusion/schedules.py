@@ -99,7 +99,8 @@ def _learned_network(gamma_min: float, gamma_max: float) -> Schedule:
 
     def unnormalised(params: Any, t: Float[Array, "*s"]) -> Float[Array, "*s"]:
         # Positive weights and an increasing activation make the network increasing (VDM, appendix H).
-        hidden = jax.nn.sigmoid(t[..., None] * jnp.abs(params["in_scale"]) + params["in_shift"])
+        inner = jnp.multiply.outer(t, jnp.abs(params["in_scale"]))
+        hidden = jax.nn.sigmoid(inner + jnp.broadcast_to(params["in_shift"], inner.shape))
         return jnp.abs(params["linear"]) * t + hidden @ jnp.abs(params["out_scale"])
 
     def gamma(params: Any, t: Float[Array, "*s"]) -> Float[Array, "*s"]:

@@ -55,7 +55,7 @@ def from_components(
     return jnp.einsum("bhwd,cd->bhwc", inverse_dct2(components), rotation, precision="highest")
 
 
-def fit_statistics(batches: Iterable[UInt8[np.ndarray, "b h w c"]]) -> Statistics:
+def fit_statistics(batches: Iterable[UInt8[np.ndarray, "_ h w c"]]) -> Statistics:
     """Mean colour, principal colours, and variances of their DCT coefficients; one streaming pass.
 
     Args:
