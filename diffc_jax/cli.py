@@ -1,9 +1,12 @@
 """What the front doors share: flags, the config, and errors as one line with an exit code."""
 
+import argparse
 import json
 import os
 import pathlib
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,8 @@ from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
 from diffc_jax.errors import DiffcError, InputError, UsageError
+
+_PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 
 
 def define_experiment_flags() -> None:
@@ -77,16 +82,44 @@ def prepare_workdir(path: str) -> pathlib.Path:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        message = str(error)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        message = f"--config: {error}"
-    except (OSError, ImportError, SyntaxError) as error:
-        message = f"--config: cannot be read ({error})"
+        remaining = flags.FLAGS(argv)
+        # ml_collections keeps the error of a missing file until a field is used.
+        if "config" in flags.FLAGS and not isinstance(flags.FLAGS.config, ConfigDict):
+            raise FileNotFoundError
+        return remaining
     except DiffcError as error:
         message = str(error)
+    except Exception as error:  # a config file is a program: it may raise anything
+        message = _describe_flag_error(error, argv)
     return _exit_with(UsageError(message))
+
+
+def _describe_flag_error(error: Exception, argv: list[str]) -> str:
+    """Says what a flag, a config file or an override of one of its fields did wrong."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default="")
+    file = parser.parse_known_args(argv)[0].config.partition(":")[0]
+    # absl and ml_collections wrap the errors of config files in others that quote tracebacks.
+    chain: list[BaseException] = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    for cause in reversed(chain):
+        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
+            if file and os.path.abspath(frame.filename) == os.path.abspath(file):
+                return f"--config: {file}, line {frame.lineno}: {type(cause).__name__}: {cause}"
+    root = chain[-1]
+    if isinstance(error, flags.Error) and "Traceback" not in str(error):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"--config: {file}: no such file"
+    if isinstance(root, KeyError):
+        names = (argument.partition("=")[0].lstrip("-") for argument in argv)
+        field = next((name for name in names if root.args[0] in name.split(".")), root.args[0])
+        suggestion = re.search(r'Did you mean "(\w+)"', str(error))
+        return f"--{field}: no such field" + (
+            f"; did you mean {suggestion.group(1)}?" if suggestion else ""
+        )
+    return f"--config: {file}: {type(root).__name__}: {root}"
 
 
 def _exit_with(error: DiffcError) -> Any:
@@ -96,4 +129,4 @@ def _exit_with(error: DiffcError) -> Any:
 
 
 def _is_ours(record: Any) -> bool:
-    return record.levelno > 20 or "diffc_jax" in record.pathname
+    return record.levelno > 20 or record.pathname.startswith(_PACKAGE)

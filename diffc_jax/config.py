@@ -36,7 +36,7 @@ def source_fields(config: ConfigDict, split: str) -> dict[str, Any]:
 
 
 def base_config() -> ConfigDict:
-    """All fields with their defaults."""
+    """All fields with their defaults; locked, so that a misspelt field is an error."""
     config = ConfigDict()
     config.seed = 0
 
@@ -85,7 +85,7 @@ def base_config() -> ConfigDict:
 
     config.baselines = ConfigDict()
     config.baselines.codecs = ("jpeg", "webp", "jpeg2000", "avif")
-    return config
+    return config.lock()
 
 
 def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) -> None:
@@ -126,6 +126,7 @@ def validate(config: ConfigDict) -> None:
         UsageError: the first field that cannot be used, and what it may be.
     """
     data, train, evaluation = config.data, config.train, config.eval
+    _within("seed", config.seed, 0, 2**32)
     _at_least("data.image_size", data.image_size, 1)
     _at_least("data.num_threads", data.num_threads, 1)
     _at_least("train.batch_size", train.batch_size, 1)
@@ -149,6 +150,10 @@ def validate(config: ConfigDict) -> None:
         _at_least(f"eval.{field}", evaluation[field], 0)
     for decoder in evaluation.decoders:
         parse_decoder(decoder)
+    if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
+        raise UsageError(
+            f"eval.decoders: {tuple(evaluation.decoders)} must name at least one, and each once"
+        )
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     if not low < high:
         raise UsageError(f"schedule.gamma_min: {low} is not below schedule.gamma_max = {high}")
@@ -169,10 +174,10 @@ def parse_decoder(decoder: str) -> float | None:
     if decoder in ("ancestral", "mean"):
         return None
     try:
-        kappa = 1.0 if decoder == "flow" else float(decoder.removeprefix("kappa="))
+        kappa = 1.0 if decoder == "flow" else float(str(decoder).removeprefix("kappa="))
     except ValueError:
         kappa = math.nan
-    if (decoder != "flow" and not decoder.startswith("kappa=")) or not 0 < kappa < math.inf:
+    if (decoder != "flow" and not str(decoder).startswith("kappa=")) or not 0 < kappa < math.inf:
         raise UsageError(
             f"eval.decoders: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
         )

@@ -5,7 +5,7 @@ import pathlib
 from absl import logging
 from ml_collections import ConfigDict
 
-from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.baselines.evaluate import check_codecs, evaluate_baselines
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.training.loop import train
@@ -24,6 +24,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     Raises:
         DiffcError: from any part; running again continues with that part.
     """
+    check_codecs(config)  # now, not after hours of training
     floor = config.copy_and_resolve_references()
     with floor.unlocked():
         floor.model = ConfigDict({"name": "gaussian"})

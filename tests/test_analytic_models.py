@@ -30,9 +30,7 @@ def statistics():
 def dense_covariance(statistics):
     """The covariance of flattened images, from the definition of the components."""
     size = int(np.prod(SHAPE))
-    basis = gaussian.from_components(
-        jnp.eye(size).reshape(size, *SHAPE), statistics["rotation"]
-    )
+    basis = gaussian.from_components(jnp.eye(size).reshape(size, *SHAPE), statistics["rotation"])
     basis = np.asarray(basis, np.float64).reshape(size, size)
     return basis.T @ np.diag(statistics["variances"].reshape(-1)) @ basis
 
@@ -78,7 +76,9 @@ def test_mixture_by_quadrature(gamma):
 
 def test_bad_mixtures_are_refused():
     means, covariances = np.zeros((2, 1)), np.ones((2, 1, 1))
-    with pytest.raises(UsageError, match=r"^weights: \[0.5, 0.6\] are not positive numbers that sum"):
+    with pytest.raises(
+        UsageError, match=r"^weights: \[0.5, 0.6\] are not positive numbers that sum"
+    ):
         mixture.mixture_variables([0.5, 0.6], means, covariances)
     with pytest.raises(UsageError, match=r"^covariances: not positive semidefinite$"):
         mixture.mixture_variables([0.5, 0.5], means, -covariances)
@@ -108,7 +108,9 @@ def test_fit_does_not_depend_on_the_batches_and_needs_two_images():
     whole, parts = gaussian.fit_statistics([pixels]), gaussian.fit_statistics(np.split(pixels, 4))
     for name, values in whole.items():
         np.testing.assert_allclose(np.abs(values), np.abs(parts[name]), rtol=1e-3, atol=1e-5)
-    with pytest.raises(InputError, match=r"^a Gaussian needs at least 2 images, and the data has 1$"):
+    with pytest.raises(
+        InputError, match=r"^a Gaussian needs at least 2 images, and the data has 1$"
+    ):
         gaussian.fit_statistics([pixels[:1]])
 
 
@@ -124,13 +126,17 @@ def test_wiener_filter_has_the_least_error_among_gains(statistics):
 
     def error(scale):
         scaled = statistics | {"variances": scale * statistics["variances"]}
-        return float(process.squared_norm(eps - gaussian.eps_hat({"fixed": scaled}, z, gamma)).mean())
+        return float(
+            process.squared_norm(eps - gaussian.eps_hat({"fixed": scaled}, z, gamma)).mean()
+        )
 
     assert error(1.0) < min(error(0.5), error(2.0))
 
 
 def test_build_model_names_what_it_does_not_know():
-    with pytest.raises(UsageError, match=r"^model.name: unknown 'gan'; choose one of gaussian, unet"):
+    with pytest.raises(
+        UsageError, match=r"^model.name: unknown 'gan'; choose one of gaussian, unet"
+    ):
         build_model({"name": "gan"}, (8, 8, 3))
     with pytest.raises(UsageError, match=r"^model.width: gaussian has no such field; it has none$"):
         build_model({"name": "gaussian", "width": 3}, (8, 8, 3))

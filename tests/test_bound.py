@@ -78,7 +78,9 @@ def test_discrete_bound_decreases_to_the_continuous_one(pixels, exact):
 def test_reconstruction_term_is_a_softmax_over_the_pixel_values():
     gamma_0 = -9.0
     pixels = jnp.asarray([[[[0], [17], [255]]]], jnp.uint8)
-    z = process.diffuse(process.pixels_to_unit(pixels), jnp.full((1, 1, 3, 1), 0.7), jnp.asarray(gamma_0))
+    z = process.diffuse(
+        process.pixels_to_unit(pixels), jnp.full((1, 1, 3, 1), 0.7), jnp.asarray(gamma_0)
+    )
     centres = (2 * np.arange(256) + 1) / 256 - 1
     unit = np.asarray(z, np.float64).reshape(-1, 1) * np.sqrt(1 + np.exp(gamma_0))
     log_p = scipy.special.log_softmax(-0.5 * np.exp(-gamma_0) * (unit - centres) ** 2, axis=1)

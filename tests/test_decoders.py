@@ -72,7 +72,9 @@ def test_first_order_is_ddim(denoise):
         alpha_t, alpha_s = (np.sqrt(scipy.special.expit(-g)) for g in (gamma_t, gamma_s))
         sigma_t, sigma_s = (np.sqrt(scipy.special.expit(g)) for g in (gamma_t, gamma_s))
         z = alpha_s * (z - sigma_t * eps_hat) / alpha_t + sigma_s * eps_hat
-    np.testing.assert_allclose(found, z / np.sqrt(scipy.special.expit(-grid[-1])), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found, z / np.sqrt(scipy.special.expit(-grid[-1])), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_unknown_order_is_refused(denoise):
@@ -105,7 +107,9 @@ def test_ancestral_samples_have_the_law_of_the_source(denoise):
 def test_posterior_mean_is_the_wiener_estimate(denoise):
     gamma = 0.5
     z = from_components(jnp.ones((2, *SHAPE)))
-    found = gaussian.to_components(decoders.posterior_mean(denoise, z, jnp.asarray(gamma)), jnp.eye(1))
+    found = gaussian.to_components(
+        decoders.posterior_mean(denoise, z, jnp.asarray(gamma)), jnp.eye(1)
+    )
     signal, noise = scipy.special.expit(-gamma), scipy.special.expit(gamma)
     expected = np.sqrt(signal) * VARIANCES / (signal * VARIANCES + noise)
     np.testing.assert_allclose(np.asarray(found)[0].reshape(-1), expected, rtol=1e-4, atol=1e-6)

@@ -1,5 +1,7 @@
 """Networks: sizes, start values, conditioning, training behaviour, and their options."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,14 @@ SMALL = {
 
 
 def build(name, **changes):
-    return FACTORIES[name](**{**SMALL[name], **changes})
+    """The small model, compiled."""
+    model = FACTORIES[name](**{**SMALL[name], **changes})
+    return dataclasses.replace(
+        model,
+        init=jax.jit(model.init),
+        eps_hat=jax.jit(model.eps_hat),
+        train_eps_hat=jax.jit(model.train_eps_hat),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +43,9 @@ def statistics():
     decay = 1.0 / (1.0 + i[:, None, None] ** 2 + i[None, :, None] ** 2)
     rotation, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))
     return {
-        "mean": np.array([0.1, 0.0, -0.1], np.float32),
-        "rotation": rotation.astype(np.float32),
-        "variances": (decay * np.array([20.0, 2.0, 0.5])).astype(np.float32),
+        "mean": jnp.array([0.1, 0.0, -0.1]),
+        "rotation": jnp.asarray(rotation, jnp.float32),
+        "variances": jnp.asarray(decay * np.array([20.0, 2.0, 0.5]), jnp.float32),
     }
 
 
@@ -45,21 +54,24 @@ def batch(statistics):
     """Pixels of the Gaussian, rounded to 8 bits; their noise; the noisy images."""
     rng = np.random.default_rng(1)
     components = rng.standard_normal((4, *SHAPE)) * np.sqrt(statistics["variances"])
-    x = gaussian.from_components(
-        jnp.asarray(components, jnp.float32), jnp.asarray(statistics["rotation"])
-    )
+    x = gaussian.from_components(jnp.asarray(components, jnp.float32), statistics["rotation"])
     x = x + statistics["mean"].reshape(1, 1, 1, 3)
     x = process.pixels_to_unit(process.unit_to_pixels(0.3 * x))
     eps = jnp.asarray(rng.standard_normal(x.shape), jnp.float32)
     return x, eps, process.diffuse(x, eps, GAMMAS)
 
 
-def moved(variables, key=3, scale=0.05):
-    """The same variables away from the zero initialisation."""
-    leaves, tree = jax.tree.flatten(variables["params"])
-    keys = jax.random.split(jax.random.key(key), len(leaves))
-    leaves = [p + scale * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return {**variables, "params": jax.tree.unflatten(tree, leaves)}
+def random_variables(model, statistics, scale=0.2):
+    """Variables far from the zero initialisation; no time spent on compiling `init`."""
+    rng = np.random.default_rng(3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), statistics)
+    params = jax.tree.map(
+        lambda p: jnp.asarray(
+            rng.standard_normal(p.shape) * scale / np.sqrt(max(p.size / p.shape[-1], 1.0)), p.dtype
+        ),
+        variables["params"],
+    )
+    return {"params": params, "fixed": statistics}
 
 
 def count(variables):
@@ -76,7 +88,7 @@ def test_vdm_has_the_parameters_of_the_paper():
 def test_shape_and_dtype(name, statistics, batch):
     for dtype in ("float32", "bfloat16"):
         model = build(name, dtype=dtype)
-        variables = moved(model.init(jax.random.key(0), statistics))
+        variables = random_variables(model, statistics)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("f4")}
         eps_hat = model.eps_hat(variables, batch[2], GAMMAS)
         assert eps_hat.shape == batch[2].shape
@@ -96,12 +108,12 @@ def test_unet_starts_from_the_wiener_filter_on_the_grid(statistics, batch):
     variables = model.init(jax.random.key(0), statistics)
     eps_hat = model.eps_hat(variables, z, GAMMAS)
     wiener = gaussian.eps_hat(variables, z, GAMMAS)
-    # Beyond gamma = -8 the grid is invisible; at -12.5 it halves the error at least.
+    # Beyond gamma = -8 the grid is invisible; at -12.5 it takes a third of the error.
     np.testing.assert_allclose(eps_hat[1:], wiener[1:], atol=2e-3)
-    assert jnp.mean((eps_hat - eps)[0] ** 2) < 0.5 * jnp.mean((wiener - eps)[0] ** 2)
+    assert jnp.mean((eps_hat - eps)[0] ** 2) < 0.7 * jnp.mean((wiener - eps)[0] ** 2)
 
 
-@pytest.mark.parametrize("gamma", [-13.3, -11.5, -10.0, -4.0])
+@pytest.mark.parametrize("gamma", [-13.3, -11.5, -10.0, -8.0])
 def test_grid_posterior_is_the_mean_over_256_values(gamma):
     rng = np.random.default_rng(2)
     shape = (1, 8, 8, 3)
@@ -126,9 +138,7 @@ def test_features_have_unit_variance(statistics):
     rng = np.random.default_rng(4)
     gamma = jnp.linspace(-12.0, 4.0, 64)
     components = rng.standard_normal((64, *SHAPE)) * np.sqrt(statistics["variances"])
-    x = gaussian.from_components(
-        jnp.asarray(components, jnp.float32), jnp.asarray(statistics["rotation"])
-    )
+    x = gaussian.from_components(jnp.asarray(components, jnp.float32), statistics["rotation"])
     x = x + statistics["mean"].reshape(1, 1, 1, 3)
     eps = jnp.asarray(rng.standard_normal(x.shape), jnp.float32)
     features = wiener_view(statistics, process.diffuse(x, eps, gamma), gamma).features()
@@ -161,24 +171,22 @@ def test_training_lowers_the_loss_and_uses_gamma(name, statistics, batch):
         losses.append(float(loss))
     assert losses[-1] < 0.8 * losses[0]
 
-    # Only through the network: the same image, and the same Gaussian view of it, at other levels.
-    trained = {"params": params, **fixed}
-    biases = jax.tree_util.tree_map_with_path(
-        lambda path, p: (
-            jnp.zeros_like(p) if "GammaEmbedding_0" in jax.tree_util.keystr(path) else p
-        ),
-        params,
+    # Without the embedding's parameters the network no longer knows the level.
+    blind = jax.tree_util.tree_map_with_path(
+        lambda path, p: p * ("GammaEmbedding" not in jax.tree_util.keystr(path)), params
     )
     z = process.diffuse(x, eps, GAMMAS)
-    blind = model.eps_hat({"params": biases, **fixed}, z, GAMMAS)
-    assert jnp.max(jnp.abs(blind - model.eps_hat(trained, z, GAMMAS))) > 1e-3
+    informed, uninformed = (
+        model.eps_hat({"params": p, **fixed}, z, GAMMAS) for p in (params, blind)
+    )
+    assert jnp.max(jnp.abs(informed - uninformed)) > 1e-3
 
 
 @pytest.mark.parametrize("name", FACTORIES)
 def test_dropout_acts_in_training_only(name, statistics, batch):
     z = batch[2]
     model = build(name, dropout=0.5)
-    variables = moved(model.init(jax.random.key(0), statistics))
+    variables = random_variables(model, statistics)
     quiet = build(name, dropout=0.0)
     np.testing.assert_array_equal(
         model.eps_hat(variables, z, GAMMAS), quiet.eps_hat(variables, z, GAMMAS)
@@ -196,7 +204,7 @@ def test_remat_changes_no_value(name, statistics, batch):
     values = []
     for remat in (False, True):
         model = build(name, remat=remat, dropout=0.2)
-        variables = moved(model.init(jax.random.key(0), statistics))
+        variables = random_variables(model, statistics)
         fixed = {k: v for k, v in variables.items() if k != "params"}
 
         def loss_of(params, model=model, fixed=fixed):
@@ -211,7 +219,7 @@ def test_remat_changes_no_value(name, statistics, batch):
 def test_bfloat16_is_close_to_float32(name, statistics, batch):
     z = batch[2]
     exact, rounded = (build(name, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    variables = moved(exact.init(jax.random.key(0), statistics), scale=0.02)
+    variables = random_variables(exact, statistics)
     a, b = (m.eps_hat(variables, z, GAMMAS) for m in (exact, rounded))
     assert jnp.sqrt(jnp.mean((a - b) ** 2)) < 0.03 * jnp.sqrt(jnp.mean(a**2))
     assert jnp.max(jnp.abs(a - b)) > 0.0
@@ -221,7 +229,7 @@ def test_bfloat16_is_close_to_float32(name, statistics, batch):
 def test_an_image_does_not_depend_on_its_batch(name, statistics, batch):
     z = batch[2]
     model = build(name)
-    variables = moved(model.init(jax.random.key(0), statistics))
+    variables = random_variables(model, statistics)
     together = model.eps_hat(variables, z, GAMMAS)
     alone = jnp.concatenate(
         [model.eps_hat(variables, z[i : i + 1], GAMMAS[i : i + 1]) for i in range(4)]
@@ -287,10 +295,26 @@ def test_sinusoids_tell_levels_apart():
             {"blocks": (1,)},
             "model.blocks: (1,) must have one entry for each of widths=(16, 32)",
         ),
+        (
+            "unet",
+            {"image_shape": (16, 18, 3)},
+            "model.image_shape: 18 is not a multiple of 4, "
+            "patches of model.patch=2 halved 1 times by model.widths",
+        ),
         ("unet", {"dropout": -0.1}, "model.dropout: -0.1 is not in [0, 1)"),
     ],
 )
 def test_bad_fields_are_named(name, changes, message):
     with pytest.raises(UsageError) as error:
         build(name, **changes)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_statistics_of_other_images_are_refused(size):
+    shape = None if size is None else (size, size, 3)
+    wrong = None if size is None else {"variances": np.ones(shape)}
+    with pytest.raises(UsageError) as error:
+        unet_model(**SMALL["unet"]).init(jax.random.key(0), wrong)
+    message = f"statistics: unet needs variances of shape (16, 16, 3), got {shape}"
     assert str(error.value) == message

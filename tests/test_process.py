@@ -61,9 +61,7 @@ def test_step_kl_is_that_of_two_gaussians_with_the_same_variance(images):
     mean_q, std = process.conditional(z, eps, gamma_t, gamma_s)
     mean_p, _ = process.conditional(z, eps_hat, gamma_t, gamma_s)
     expected = jnp.sum((mean_q - mean_p) ** 2 / (2 * std**2), axis=(1, 2, 3))
-    np.testing.assert_allclose(
-        process.step_kl(eps, eps_hat, gamma_t, gamma_s), expected, rtol=1e-4
-    )
+    np.testing.assert_allclose(process.step_kl(eps, eps_hat, gamma_t, gamma_s), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gamma", [-3.0, 0.5, 5.0])

@@ -24,9 +24,7 @@ def test_ends_and_monotonicity(schedule_and_params):
 
 def test_any_parameters_give_an_increasing_schedule():
     schedule = build_schedule("learned_network", -13.3, 5.0)
-    params = jax.tree.map(
-        lambda p: -3.0 * p + 0.1, schedule.init(jax.random.key(2))
-    )
+    params = jax.tree.map(lambda p: -3.0 * p + 0.1, schedule.init(jax.random.key(2)))
     gammas = np.asarray(schedule.gamma(params, jnp.linspace(0.0, 1.0, 101)))
     assert np.all(np.diff(gammas) > 0)
 
@@ -41,7 +39,9 @@ def test_slope_is_the_derivative(schedule_and_params):
 
 
 def test_unknown_name_and_ends_in_the_wrong_order():
-    with pytest.raises(UsageError, match=r"^schedule.name: unknown 'cosine'; choose one of linear,"):
+    with pytest.raises(
+        UsageError, match=r"^schedule.name: unknown 'cosine'; choose one of linear,"
+    ):
         build_schedule("cosine", -13.3, 5.0)
     with pytest.raises(UsageError, match=r"^schedule.gamma_min: 5.0 is not below"):
         build_schedule("linear", 5.0, -13.3)

@@ -14,6 +14,9 @@ from diffc_jax.theory import gaussian as theory
 SHAPE = (8, 8, 3)
 N_IMAGES = 400
 STEPS = 600
+# Ancestral steps of size d in gamma put exp(-d) of the exact variance into a sample at high rate, so that
+# its distortion, half of which is that variance, comes out low by d / 2.
+ANCESTRAL_BIAS = 21.0 / STEPS / 2
 EIGENVALUES = 4.0 * np.arange(1, 193) ** -1.2
 
 
@@ -82,7 +85,7 @@ def test_rate_exceeds_the_information_by_the_cost_of_steps_only(swept):
 @pytest.mark.parametrize(
     ("decoder", "closed_form", "bias"),
     [
-        ("ancestral", theory.distortion_ancestral, 0.02),
+        ("ancestral", theory.distortion_ancestral, ANCESTRAL_BIAS),
         ("flow", theory.distortion_flow, 0.005),
         ("mean", theory.distortion_mean, 0.0),
         ("kappa=1.5", lambda e, g: theory.distortion_flow(e, g, 1.5), 0.005),
@@ -116,7 +119,8 @@ def test_flow_over_ancestral_goes_to_three_decibels(swept):
         theory.distortion_ancestral(EIGENVALUES, gamma) / theory.distortion_flow(EIGENVALUES, gamma)
         for gamma in plan.level_gammas
     ]
-    np.testing.assert_allclose(gains, 10 * np.log10(ratios), atol=0.1)
+    bias = -10 * np.log10(1 - ANCESTRAL_BIAS)
+    np.testing.assert_allclose(gains, 10 * np.log10(ratios), atol=bias + 0.06)
     assert 2.9 < gains[-1] < 3.02
 
 
@@ -138,7 +142,9 @@ def test_results_of_an_image_do_not_depend_on_its_batch(variables):
 def test_another_seed_gives_other_noise(variables):
     plan, indices = make_plan(steps=10, levels=1, kinds=("mean",)), jnp.arange(2)
     x = draw(variables, indices)
-    first, second = (Sweep(gaussian.eps_hat, plan, seed).run(variables, x, indices) for seed in (0, 1))
+    first, second = (
+        Sweep(gaussian.eps_hat, plan, seed).run(variables, x, indices) for seed in (0, 1)
+    )
     assert np.abs(first.kl_bits - second.kl_bits).max() > 1e-3
 
 

@@ -72,7 +72,9 @@ def test_flow_distortion_keeps_its_digits_at_high_rate():
     # To first order in the noise, D_F = M s^2.
     gamma = -40.0
     expected = 3 * np.exp(gamma)
-    assert theory.distortion_flow(np.array([1.0, 0.5, 2.0]), gamma) == pytest.approx(expected, rel=1e-9)
+    assert theory.distortion_flow(np.array([1.0, 0.5, 2.0]), gamma) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_kappa_two_is_the_posterior_mean():

@@ -7,10 +7,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax import data
-from diffc_jax.baselines.classical import PER_IMAGE_FIELDS, evaluate_codecs
-from diffc_jax.config import source_fields
+from diffc_jax.baselines.classical import PER_IMAGE_FIELDS, evaluate_codecs, select_codecs
 from diffc_jax.environment import write_environment
+from diffc_jax.errors import UsageError
 from diffc_jax.results import replace_rate_points, write_table
+from diffc_jax.training.experiment import open_source
 
 _BATCH = 256
 
@@ -26,7 +27,8 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
         UsageError: an unknown codec.
         InputError: images that cannot be read, or a codec that is not installed.
     """
-    source = data.open_source(data.SourceSpec(**source_fields(config, "eval")))
+    check_codecs(config)
+    source = open_source(config, "eval")
     count = min(config.eval.max_images or len(source), len(source))
     batches = data.eval_batches(source, batch_size=_BATCH, stop=count)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
@@ -39,3 +41,16 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
     write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
     write_environment(folder)
     logging.info("%d rate points of %s in %s", len(points), ", ".join(sorted(methods)), folder)
+
+
+def check_codecs(config: ConfigDict) -> None:
+    """Checks config.baselines.codecs.
+
+    Raises:
+        UsageError: empty, or an unknown codec.
+        InputError: a codec that is not installed.
+    """
+    try:
+        select_codecs(config.baselines.codecs)
+    except UsageError as error:
+        raise UsageError(f"baselines.{error}") from error

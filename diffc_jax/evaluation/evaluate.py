@@ -9,6 +9,8 @@ import hashlib
 import json
 import pathlib
 import time
+import zipfile
+import zlib
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax import data, files
+from diffc_jax.config import source_fields
 from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import InputError, UsageError
@@ -183,7 +186,14 @@ def _fingerprint(config: ConfigDict, dataset: str, state: TrainState) -> str:
     # How many images and how they are batched changes no result of an image.
     for field in ("batch_size", "max_images", "bound_times"):
         del relevant[field]
-    described = [config.seed, dataset, relevant, config.data.eval.to_dict(), config.model.to_dict()]
+    described = {
+        "seed": config.seed,
+        "dataset": dataset,
+        "images": source_fields(config, "eval"),
+        "model": config.model.to_dict(),
+        "schedule": config.schedule.to_dict(),
+        "eval": relevant,
+    }
     digest.update(json.dumps(described, sort_keys=True).encode())
     for leaf in jax.tree.leaves((state.ema, state.fixed)):
         digest.update(np.asarray(leaf).tobytes())
@@ -214,23 +224,21 @@ class _Parts:
     def load(self, count: int) -> dict[str, np.ndarray]:
         """All results of images 0 to count - 1, in order."""
         merged: dict[str, list[np.ndarray]] = {}
-        for start, _, path in self._runs():
-            if start >= count:
-                break
+        stop = 0
+        for start, end, path in self._runs():
+            # Runs overlap after a change of the batch size. Pictures are of the first images of a part.
+            new = slice(max(stop - start, 0), max(count - start, 0))
+            stop = max(stop, end)
             try:
                 with np.load(path) as part:
                     for name in part.files:
-                        merged.setdefault(name, []).append(part[name])
-            except (OSError, ValueError) as error:
+                        merged.setdefault(name, []).append(part[name][new])
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise InputError(f"{path}: is damaged; delete it and run again") from error
-        whole = {name: np.concatenate(values) for name, values in merged.items()}
-        keep = whole["index"] < count
-        return {
-            name: values if name.startswith("pixels") else values[keep]
-            for name, values in whole.items()
-        }
+        return {name: np.concatenate(values) for name, values in merged.items()}
 
     def _runs(self) -> list[tuple[int, int, pathlib.Path]]:
-        paths = sorted(self._folder.glob("*.npz"))
+        # Temporary files, which a killed process leaves behind, begin with a dot.
+        paths = sorted(self._folder.glob("[0-9]*.npz"))
         ends = [path.stem.split("-") for path in paths]
         return [(int(a), int(b), path) for (a, b), path in zip(ends, paths, strict=True)]

@@ -86,7 +86,10 @@ class SelfAttention(nn.Module):
 
 
 def run_network(
-    network: nn.Module, variables: Variables, *inputs: Array, dropout_key: Key[Array, ""] | None = None
+    network: nn.Module,
+    variables: Variables,
+    *inputs: Array,
+    dropout_key: Key[Array, ""] | None = None,
 ) -> Array:
     """Applies `network` to variables["params"], with dropout if there is a key for it."""
     rngs = None if dropout_key is None else {"dropout": dropout_key}
@@ -94,14 +97,16 @@ def run_network(
     return cast(Array, network.apply(params, *inputs, training=rngs is not None, rngs=rngs))
 
 
-def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h/size w/size d"]:
+def space_to_depth(
+    x: Float[Array, "b h w c"], size: int
+) -> Float[Array, "b h//{size} w//{size} d"]:
     """Every block of `size` x `size` pixels becomes one pixel with size^2 as many channels."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
     return x.reshape(b, h // size, w // size, size * size * c)
 
 
-def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*size w*size c"]:
+def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*{size} w*{size} c"]:
     """Inverse of `space_to_depth`."""
     b, h, w, d = x.shape
     c = d // size**2

@@ -17,8 +17,8 @@ from diffc_jax.models.gaussian import from_components, inverse_dct2, to_componen
 
 _SPACING = 2.0 / process.LEVELS
 # Squared spacings. Above, the grid moves the mean by less than 4e-4 spacings; below, the posterior is
-# a single value unless the mean lies half-way, and the weights of three neighbours no longer fit.
-_VARIANCE_RANGE = (0.02, 0.5)
+# a single value.
+_VARIANCE_RANGE = (1e-4, 0.5)
 
 
 @flax.struct.dataclass
@@ -42,8 +42,8 @@ class WienerView:
         """Posterior variance of eps, averaged over the image."""
         return jnp.mean(self.error, axis=(1, 2, 3), keepdims=True)
 
-    def features(self) -> Float[Array, "b h w 2*c"]:
-        """Images in rotated colours, all of about unit variance: whitened z, and the Wiener eps."""
+    def features(self) -> Float[Array, "b h w d"]:
+        """Two images in rotated colours, all of about unit variance: whitened z, and the Wiener eps."""
         scale = jax.lax.rsqrt(1.0 - self.mean_error + 1e-6)
         both = jnp.concatenate([self.scaled, self.noise * scale], axis=-1)
         return inverse_dct2(both)
@@ -80,7 +80,9 @@ def grid_posterior(
     z: Float[Array, "b h w c"],
     gamma: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
-    """E[eps | z] where each pixel is N(eps, variance) restricted to the 8-bit values.
+    """E[eps | z] where each pixel is N(eps, variance) restricted to the 8-bit grid.
+
+    The grid goes on beyond 0 and 255; where the posterior reaches that far, it is hardly restricted.
 
     Args:
         eps: mean of eps given z, without the restriction.
@@ -96,10 +98,13 @@ def grid_posterior(
     value = (x + 1.0) / _SPACING - 0.5
     offset = value - jax.lax.stop_gradient(jnp.round(value))
     spread = jnp.clip(variance * spacings_per_eps**2, *_VARIANCE_RANGE)
-    # Weights of the values k = +-1, +-2, +-3 from the nearest, exp((2 offset k - k^2) / (2 spread)).
-    slope, decay = jnp.exp(offset / spread), jnp.exp(-0.5 / spread)
+    # Weights of the neighbours k = +-1, +-2, +-3 relative to the nearest value,
+    # exp((2 offset k - k^2) / (2 spread)), as products of the first two: none exceeds one.
+    above = jnp.exp((2.0 * offset - 1.0) / (2.0 * spread))
+    below = jnp.exp((-2.0 * offset - 1.0) / (2.0 * spread))
     total, moment = jnp.ones_like(offset), jnp.zeros_like(offset)
     for k in (1, 2, 3):
-        above, below = decay ** (k * k) * slope**k, decay ** (k * k) * slope**-k
-        total, moment = total + above + below, moment + k * (above - below)
+        common = (above * below) ** (k * (k - 1) // 2)
+        up, down = common * above**k, common * below**k
+        total, moment = total + up + down, moment + k * (up - down)
     return eps - (moment / total - offset) / spacings_per_eps

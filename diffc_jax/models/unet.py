@@ -1,10 +1,10 @@
-"""An efficient U-Net for small machines, conditioned on and corrected by exact Gaussian denoising.
+"""An efficient U-Net for small machines, around an exact Gaussian denoiser.
 
 Convolutions on thin, large images are slow on CPUs and starve accelerators, so the network works on
-patches: 4x4 pixels become one position, and every convolution is wide. What it would lose or need long
-to learn is exact instead (`preconditioning`): it sees the image whitened by a Gaussian fitted to the data,
-predicts a correction of the Wiener filter in units of its posterior deviation, and a variance for each pixel
-with which the pixel is put on the grid of 8-bit values. At initialisation it is that denoiser.
+patches of pixels, and what that loses or needs long to learn is exact instead (`preconditioning`). The
+network sees the image whitened by a Gaussian fitted to the data; it predicts a correction of the
+Wiener filter in units of its posterior deviation, and for each pixel a variance with which the pixel is
+put on the grid of 8-bit values. At initialisation it is that denoiser, and it trains without a plateau.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from diffc_jax.models.layers import (
     check_positive,
     depth_to_space,
     normalised_gamma,
+    run_network,
     space_to_depth,
 )
 from diffc_jax.models.preconditioning import grid_posterior, wiener_view
@@ -44,6 +45,7 @@ class ModulatedNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
     ) -> Float[Array, "b h w c"]:
+        """Normalises each pixel and modulates its channels."""
         modulation = nn.Dense(2 * x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros)(
             embedding
         )
@@ -55,8 +57,8 @@ class ModulatedNorm(nn.Module):
 class GatedBlock(nn.Module):
     """x + dense(a swish(b)), where a and b are convolutions of the normalised input.
 
-    The product lets the network choose among linear filters from place to place, which is what denoising
-    of images asks for.
+    The product lets the network choose among linear filters from place to place, as edges and textures
+    ask for.
     """
 
     dropout: float
@@ -66,6 +68,7 @@ class GatedBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w c"]:
+        """Maps an image and the embedding of its noise level."""
         width = x.shape[-1]
         h = ModulatedNorm(self.dtype)(x, embedding)
         h = gate(nn.Conv(2 * width, (3, 3), dtype=self.dtype)(h))
@@ -97,6 +100,7 @@ class PatchUNet(nn.Module):
     def __call__(
         self, features: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w d"]:
+        """Maps features of pixels and the noise level to outputs for each pixel."""
         block_class = nn.remat(GatedBlock, static_argnums=(3,)) if self.remat else GatedBlock
 
         def run_blocks(x: Array, count: int, name: str) -> Array:
@@ -115,7 +119,9 @@ class PatchUNet(nn.Module):
         x = dense(self.widths[0], "stem")(patches)
         skips = []
         for level, count in enumerate(self.blocks[:-1]):
-            x = run_blocks(x, count, f"down_{level}")
+            # Blocks at the finest level cost most, and pay off where pixels are decided: on the way up.
+            if level > 0:
+                x = run_blocks(x, count, f"down_{level}")
             skips.append(x)
             x = dense(self.widths[level + 1], f"shrink_{level}")(space_to_depth(x, 2))
         x = run_blocks(x, self.blocks[-1], "bottom")
@@ -137,9 +143,9 @@ class PatchUNet(nn.Module):
 
 def unet_model(
     image_shape: tuple[int, int, int] = (64, 64, 3),
-    patch: int = 4,
-    widths: Sequence[int] = (64, 192),
-    blocks: Sequence[int] = (1, 2),
+    patch: int = 2,
+    widths: Sequence[int] = (32, 64, 192),
+    blocks: Sequence[int] = (1, 1, 1),
     heads: int = 4,
     gamma_range: tuple[float, float] = GAMMA_RANGE,
     dropout: float = 0.0,
@@ -152,12 +158,12 @@ def unet_model(
         image_shape: height, width and channels of 8-bit images.
         patch: side of the patches that become the positions of the first level.
         widths: channels of each level; every level has half the resolution of the one before.
-        blocks: gated blocks of each level, on the way down and again on the way up; the last level has
-            this many before attention and one after it.
+        blocks: gated blocks of each level, on the way up and, but for the first level, on the way down;
+            at the last level before attention, followed by one more.
         heads: of the attention at the last level; divides the last of `widths`.
         gamma_range: noise levels that the embedding maps to [0, 1].
         dropout: rate in training.
-        dtype: of the activations, "float32" or "bfloat16"; parameters, Gaussian and output are float32.
+        dtype: of the activations, "float32" or "bfloat16"; all else is float32.
         remat: recompute the blocks' activations in the backward pass, to save memory.
 
     Raises:
@@ -169,11 +175,10 @@ def unet_model(
         )
     check_positive(patch=patch, widths=min(widths), blocks=min(blocks), heads=heads)
     check_multiple("widths", widths[-1], heads, "the number of heads (model.heads)")
-    smallest = patch * 2 ** (len(widths) - 1)
+    halvings = len(widths) - 1
     for side in image_shape[:2]:
-        check_multiple(
-            "patch", side, smallest, f"patch={patch} halved at {len(widths) - 1} further levels"
-        )
+        reason = f"patches of model.patch={patch} halved {halvings} times by model.widths"
+        check_multiple("image_shape", side, patch * 2**halvings, reason)
     check_common(dropout, gamma_range)
     channels = image_shape[-1]
     network = PatchUNet(
@@ -182,17 +187,17 @@ def unet_model(
         widths=tuple(widths),
         blocks=tuple(blocks),
         heads=heads,
-        gamma_range=tuple(gamma_range),
+        gamma_range=(gamma_range[0], gamma_range[1]),
         dropout=dropout,
         dtype=activation_dtype(dtype),
         remat=remat,
     )
 
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
-        if statistics is None or statistics["variances"].shape != tuple(image_shape):
-            found = "none" if statistics is None else statistics["variances"].shape
+        found = None if statistics is None else statistics["variances"].shape
+        if found != tuple(image_shape):
             raise UsageError(
-                f"statistics: the unet needs DCT variances of shape {tuple(image_shape)}, got {found}"
+                f"statistics: unet needs variances of shape {tuple(image_shape)}, got {found}"
             )
         features = jnp.zeros((1, *image_shape[:2], 2 * channels))
         return {**network.init(key, features, jnp.zeros(1)), "fixed": statistics}
@@ -201,21 +206,12 @@ def unet_model(
         variables: Variables,
         z: Float[Array, "b h w c"],
         gamma: Float[Array, " b"],
-        **options: Any,
+        dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "b h w c"]:
         view = wiener_view(variables["fixed"], z, gamma)
-        params = {"params": variables["params"]}
-        outputs = network.apply(params, view.features(), gamma, **options)
+        outputs = run_network(network, variables, view.features(), gamma, dropout_key=dropout_key)
         correction, log_variance = jnp.split(outputs, 2, axis=-1)
         eps = view.corrected_eps(dct2(correction))
         return grid_posterior(eps, view.mean_error * jnp.exp(log_variance), z, gamma)
 
-    def train_eps_hat(
-        variables: Variables,
-        z: Float[Array, "b h w c"],
-        gamma: Float[Array, " b"],
-        key: Key[Array, ""],
-    ) -> Float[Array, "b h w c"]:
-        return denoise(variables, z, gamma, training=True, rngs={"dropout": key})
-
-    return Model("unet", init, denoise, train_eps_hat, needs_statistics=True)
+    return Model("unet", init, denoise, denoise, needs_statistics=True)

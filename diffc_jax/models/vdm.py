@@ -154,7 +154,7 @@ def vdm_model(
         width=width,
         groups=groups,
         fourier=tuple(fourier),
-        gamma_range=gamma_range,
+        gamma_range=(gamma_range[0], gamma_range[1]),
         dropout=dropout,
         dtype=activation_dtype(dtype),
         remat=remat,

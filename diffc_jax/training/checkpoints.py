@@ -53,9 +53,10 @@ class Checkpoints:
                     progress=ocp.args.JsonRestore(),
                 ),
             )
-        except (ValueError, KeyError, OSError) as error:
+        except Exception as error:  # Orbax raises plain Exception for damaged arrays
             raise InputError(
-                f"{self._path}/{step}: cannot be restored ({str(error).splitlines()[0]})"
+                f"{self._path}/{step}: is damaged ({str(error).splitlines()[0][:200]});"
+                " delete it to go on from the checkpoint before it"
             ) from error
         return restored.state, restored.progress
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.config import source_fields
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
+from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import fit_statistics, statistics_shapes
 from diffc_jax.training import sharding
@@ -35,7 +36,7 @@ class Experiment:
 
     def open_source(self, split: str) -> data.ImageSource:
         """The images of config.data.train or config.data.eval."""
-        return data.open_source(data.SourceSpec(**source_fields(self.config, split)))
+        return open_source(self.config, split)
 
     def eval_batch_size(self) -> int:
         """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""
@@ -64,6 +65,21 @@ class Experiment:
         # The layout of the optimiser's state does not depend on the number of steps.
         optimizer = make_optimizer(self.config.train, num_steps=1)
         return init_state(self.model, self.schedule, optimizer, self.config.seed, statistics)
+
+
+def open_source(config: ConfigDict, split: str) -> data.ImageSource:
+    """Opens config.data.train or config.data.eval.
+
+    Raises:
+        UsageError: a field of it that cannot be used.
+        InputError: a file that cannot.
+    """
+    try:
+        return data.open_source(data.SourceSpec(**source_fields(config, split)))
+    except UsageError as error:
+        # The size is common to both splits.
+        prefix = "data." if str(error).startswith("image_size:") else f"data.{split}."
+        raise UsageError(f"{prefix}{error}") from error
 
 
 def build_experiment(config: ConfigDict) -> Experiment:

@@ -198,7 +198,7 @@ def _make_evaluation(
         batches = data.eval_batches(
             source,
             batch_size=experiment.eval_batch_size(),
-            stop=config.train.eval_images or None,
+            stop=min(config.train.eval_images or len(source), len(source)),
         )
         values = evaluate_bound(estimate, state, batches, mesh)
         return values, pictures.tile(np.asarray(sample(state)), _SAMPLE_COLUMNS)

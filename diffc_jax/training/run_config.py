@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffc_jax import files
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 # Fields that change how long, how often or where, but not what is trained.
 _FREE_TO_CHANGE = (
@@ -54,6 +54,11 @@ def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
         UsageError: it is another one; the differences are listed.
         InputError: the folder holds no run.
     """
+    if not config_path(workdir).exists():
+        raise InputError(
+            f"--workdir {workdir}: holds no trained model; run experiments/train.py with the same"
+            " flags first"
+        )
     differences = [
         line for field, line in _differences(config, workdir) if _below(field, _OF_THE_MODEL)
     ]
