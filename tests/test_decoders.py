@@ -1,6 +1,7 @@
 """Decoders on a Gaussian source with its exact denoiser, where every answer is known."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def test_first_order_is_ddim(denoise):
     z = jax.random.normal(jax.random.key(0), (3, *SHAPE))
     grid = np.linspace(2.0, -6.0, 9).astype(np.float32)
     found = decoders.flow(denoise, z, jnp.asarray(grid), 8, order=1)
-    for gamma_t, gamma_s in zip(grid[:-1], grid[1:], strict=True):
+    for gamma_t, gamma_s in itertools.pairwise(grid):
         eps_hat = denoise(z, jnp.full(3, gamma_t))
         alpha_t, alpha_s = (np.sqrt(scipy.special.expit(-g)) for g in (gamma_t, gamma_s))
         sigma_t, sigma_s = (np.sqrt(scipy.special.expit(g)) for g in (gamma_t, gamma_s))

@@ -36,7 +36,7 @@ def make_train_step(
         terms, grads = loss_and_gradients(model, schedule, state.params, state.fixed, pixels, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = terms | {"grad_norm": optax.global_norm(grads)}
+        metrics = terms | {"grad_norm": optax.tree.norm(grads)}
         ema = update_ema(state.ema, params, state.step, ema_decay)
         return (
             dataclasses.replace(
