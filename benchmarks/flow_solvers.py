@@ -69,7 +69,9 @@ def compare(config, workdir):
     for order in (1, 2):
         enough = [n for n in _STEPS if worst[order, n] <= _TOLERANCE]
         found = f"{min(enough)} evaluations" if enough else f"more than {_STEPS[-1]} evaluations"
-        print(f"order {order}: within {_TOLERANCE} dB of 1000 DDIM steps at every level with {found}")
+        print(
+            f"order {order}: within {_TOLERANCE} dB of 1000 DDIM steps at every level with {found}"
+        )
 
 
 if __name__ == "__main__":

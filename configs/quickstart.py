@@ -19,16 +19,13 @@ def get_config(argument: str = "") -> ConfigDict:
     """`:smoke` shrinks everything to seconds."""
     check_config_argument(argument)
     config = base_config()
-    config.model = ConfigDict(
-        {"name": "unet", "patch": 4, "widths": (64, 192), "blocks": (1, 2), "heads": 4}
-    )
-    config.train.batch_size = 32
-    config.train.num_steps = 1500
-    config.train.learning_rate = 1e-3
+    config.model = ConfigDict({"name": "unet"})
+    config.train.batch_size = 16
+    config.train.num_steps = 1800
+    config.train.learning_rate = 2e-3
     config.train.lr_decay = "cosine"
-    config.train.ema_decay = 0.999
-    config.train.eval_every_steps = 500
-    config.train.checkpoint_every_steps = 500
+    config.train.ema_decay = 0.995
+    config.train.eval_every_steps = config.train.checkpoint_every_steps = 600
 
     config.eval.max_images = 48
     config.eval.batch_size = 48

@@ -112,9 +112,9 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"--config: {file}: no such file"
-    if isinstance(root, KeyError):
-        names = (argument.partition("=")[0].lstrip("-") for argument in argv)
-        field = next((name for name in names if root.args[0] in name.split(".")), root.args[0])
+    names = (argument.partition("=")[0].lstrip("-") for argument in argv)
+    field = next((name for name in names if root.args and root.args[0] in name.split(".")), None)
+    if isinstance(root, KeyError) and field:
         suggestion = re.search(r'Did you mean "(\w+)"', str(error))
         return f"--{field}: no such field" + (
             f"; did you mean {suggestion.group(1)}?" if suggestion else ""

@@ -1,6 +1,5 @@
 """The whole sweep with the exact Gaussian denoiser against the closed forms of the Gaussian analysis."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

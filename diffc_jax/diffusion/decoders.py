@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from diffc_jax.diffusion import process
@@ -104,6 +105,11 @@ def flow(
 
     start = (z / process.alpha(gammas[0]), jnp.zeros_like(z), jnp.ones(()))
     return jax.lax.fori_loop(0, n_steps, step, start)[0]
+
+
+def even_grid(first: float, last: float, n_steps: int) -> Float[np.ndarray, " n"]:
+    """Gammas of n_steps steps, evenly spaced from `first` down to `last`."""
+    return np.linspace(first, last, n_steps + 1)
 
 
 def _each(gamma: Float[Array, ""], z: Images) -> Float[Array, " b"]:

@@ -53,7 +53,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     """
     experiment = build_experiment(config)
     source = experiment.open_source("eval")
-    state, checkpoint = _load(experiment, workdir, params)
+    state, checkpoint = load_trained(experiment, workdir, params)
     plan = make_plan(experiment, state)
     count = min(config.eval.max_images or len(source), len(source))
     folder = workdir / "eval"
@@ -138,10 +138,20 @@ def make_plan(experiment: Experiment, state: TrainState) -> SweepPlan:
     )
 
 
-def _load(
-    experiment: Experiment, workdir: pathlib.Path, params: pathlib.Path | None
+def load_trained(
+    experiment: Experiment, workdir: pathlib.Path, params: pathlib.Path | None = None
 ) -> tuple[TrainState, str]:
-    """The averaged parameters (in a state), and what to call them in results."""
+    """The averaged parameters (in a state), and what to call them in results.
+
+    Args:
+        experiment: which model.
+        workdir: folder of its run; the newest checkpoint is read.
+        params: an exported file to read instead.
+
+    Raises:
+        UsageError: the run in the folder is of another model.
+        InputError: no checkpoint or file, or a damaged one.
+    """
     template = experiment.state_template()
     if params is None:
         run_config.check_same_model(experiment.config, workdir)

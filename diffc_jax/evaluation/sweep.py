@@ -58,7 +58,7 @@ class SweepPlan:
         """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
         steps = self.n_steps(decoder, level)
         longest = self.ancestral_steps if decoder == "ancestral" else self.flow_steps
-        grid = np.linspace(self.level_gammas[level], self.gammas[-1], steps + 1)
+        grid = decoders.even_grid(self.level_gammas[level], self.gammas[-1], steps)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32)
 
 

@@ -26,7 +26,7 @@ def export_params(path: pathlib.Path, tree: PyTree, card: Mapping[str, Any]) -> 
         card: what the weights are: config, data, steps, bits per dimension, ...
     """
     flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
-    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
     with files.replacing(path) as temporary:
         safetensors.numpy.save_file(arrays, temporary)
     files.write_json(path.with_suffix(".json"), dict(card))

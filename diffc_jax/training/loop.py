@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     iterator = data.train_iterator(
         source,
         batch_size=config.train.batch_size // jax.process_count(),
-        seed=rng.numpy_seed(config.seed, "train/data"),
+        seed=config.seed,
         flip=config.data.random_flip,
         num_threads=config.data.num_threads,
         shard_index=jax.process_index(),

@@ -1,0 +1,164 @@
+"""Speed of every network on this machine: parameters, arithmetic, training and forward images/s.
+
+    python benchmarks/model_speed.py --batch=32
+
+Rounds over all models are interleaved, so that a machine that slows down slows all of them, and the
+medians over the rounds are printed with their ratios to a plain U-Net measured in the same run. On two
+cores: `taskset -c 0,1 python benchmarks/model_speed.py`.
+"""
+
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from absl import app, flags, logging
+from jaxtyping import Array, Float, Key
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from diffc_jax.models.base import Model, Variables
+from diffc_jax.models.layers import GAMMA_RANGE, GammaEmbedding, normalised_gamma, run_network
+from diffc_jax.models.unet import unet_model
+from diffc_jax.models.vdm import ResidualBlock, vdm_model
+
+_BATCH = flags.DEFINE_integer("batch", 32, "Images in a batch.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 64, "Side of the images, a multiple of 16.", lower_bound=16)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed calls of each function.", lower_bound=1)
+_MODELS = flags.DEFINE_list("models", [], "Only these models, besides the reference.")
+
+
+class PlainUNet(nn.Module):
+    """The usual diffusion U-Net, small: a residual block for each level each way, all pixels."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 120)
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
+    ) -> Float[Array, "b h w c"]:
+        """Predicts the noise in z."""
+
+        def block(x: Array, width: int) -> Array:
+            return ResidualBlock(width, 8, 0.0, jnp.float32)(x, embedding, training)
+
+        embedding = GammaEmbedding(32, 128)(normalised_gamma(gamma, GAMMA_RANGE))
+        x = nn.Conv(self.widths[0], (3, 3))(z)
+        skips = []
+        for level, width in enumerate(self.widths):
+            if level:
+                x = nn.Conv(width, (3, 3), strides=2)(x)
+            x = block(x, width)
+            skips.append(x)
+        x = block(x, self.widths[-1])
+        for level, width in reversed(list(enumerate(self.widths))):
+            x = block(jnp.concatenate([x, skips.pop()], axis=-1), width)
+            if level:
+                x = nn.Conv(width, (3, 3))(x.repeat(2, axis=1).repeat(2, axis=2))
+        return nn.Conv(z.shape[-1], (3, 3))(nn.swish(nn.GroupNorm(8)(x)))
+
+
+def plain_model(image_shape: tuple[int, int, int]) -> Model:
+    network = PlainUNet()
+
+    def init(key: Key[Array, ""], statistics: Any) -> Variables:
+        del statistics
+        return network.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
+
+    def eps_hat(
+        variables: Variables,
+        z: Float[Array, "b h w c"],
+        gamma: Float[Array, " b"],
+        dropout_key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "b h w c"]:
+        return run_network(network, variables, z, gamma, dropout_key=dropout_key)
+
+    return Model("plain", init, eps_hat, eps_hat)
+
+
+REFERENCE = "plain U-Net"
+MODELS: dict[str, Callable[[tuple[int, int, int]], Model]] = {
+    REFERENCE: plain_model,
+    "unet small": unet_model,
+    "unet base": lambda shape: unet_model(shape, widths=(48, 128, 256), blocks=(1, 1, 2)),
+    "vdm tiny": lambda shape: vdm_model(shape, blocks=1, width=32, dropout=0.0),
+}
+
+
+def compiled_functions(
+    model: Model, batch: int, shape: tuple[int, int, int]
+) -> tuple[int, float, dict[str, Callable[[], Any]]]:
+    """Parameters, GFLOP of one image's forward pass, and the functions to be timed."""
+    h, w, c = shape
+    variables = model.init(
+        jax.random.key(0),
+        {"mean": jnp.zeros(c), "rotation": jnp.eye(c), "variances": jnp.ones((h, w, c))},
+    )
+    params = variables["params"]
+    fixed = {name: value for name, value in variables.items() if name != "params"}
+    z = jax.random.normal(jax.random.key(1), (batch, *shape))
+    gamma = jnp.linspace(*GAMMA_RANGE, batch)
+    optimizer = optax.adamw(1e-4)
+    state = optimizer.init(params)
+
+    def forward(params: Any, z: Array, gamma: Array) -> Array:
+        return model.eps_hat({"params": params, **fixed}, z, gamma)
+
+    def train(params: Any, state: Any, z: Array, gamma: Array) -> tuple[Any, Any]:
+        def loss(params: Any) -> Array:
+            eps_hat = model.train_eps_hat({"params": params, **fixed}, z, gamma, jax.random.key(2))
+            return jnp.mean((z - eps_hat) ** 2)
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    forward_step = jax.jit(forward).lower(params, z, gamma).compile()
+    train_step = jax.jit(train).lower(params, state, z, gamma).compile()
+    cost = forward_step.cost_analysis() or {}
+    functions = {
+        "forward": lambda: forward_step(params, z, gamma),
+        "train": lambda: train_step(params, state, z, gamma),
+    }
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return size, cost.get("flops", float("nan")) / batch / 1e9, functions
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    unknown = set(_MODELS.value) - set(MODELS)
+    if unknown:
+        raise app.UsageError(f"--models: unknown {sorted(unknown)}; choose among {list(MODELS)}")
+    logging.set_verbosity(logging.INFO)
+    batch, shape = _BATCH.value, (_SIZE.value, _SIZE.value, 3)
+    names = [name for name in MODELS if name in (REFERENCE, *(_MODELS.value or MODELS))]
+    built = {name: compiled_functions(MODELS[name](shape), batch, shape) for name in names}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for round_number in range(_ROUNDS.value + 1):
+        for name, (_, _, functions) in built.items():
+            for kind, function in functions.items():
+                start = time.perf_counter()
+                jax.block_until_ready(function())
+                if round_number > 0:
+                    seconds.setdefault((name, kind), []).append(time.perf_counter() - start)
+    rates = {key: batch / statistics.median(values) for key, values in seconds.items()}
+    logging.info(
+        "%s images, batch %d, median of %d, %s", shape, batch, _ROUNDS.value, jax.devices()[0]
+    )
+    logging.info("model            parameters  GFLOP  train/s (ratio)  forward/s (ratio)")
+    for name, (size, gflop, _) in built.items():
+        columns = " ".join(
+            f"{rates[name, kind]:9.1f} ({rates[name, kind] / rates[REFERENCE, kind]:5.2f})"
+            for kind in ("train", "forward")
+        )
+        logging.info("%-16s %9.2f M %6.3f %s", name, size / 1e6, gflop, columns)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,38 @@
+r"""A U-Net for hours on two CPU cores, on real ImageNet images at 64x64.
+
+The paper's experiment at our scale: 5.8 M parameters, 1.6 M images seen in 50,000 steps of 32, about ten hours at
+46 images/s (benchmarks/model_speed.py). The data are tar shards of images at 64x64, or larger ones, which are
+squashed; they are not the official variants of ImageNet 64x64, and results carry their own name.
+
+    python experiments/train.py --config=configs/imagenet64_small.py --workdir=W \
+        --config.data.train.path='DATA/train/*.tar' --config.data.eval.path='DATA/validation/*.tar'
+"""
+
+from ml_collections import ConfigDict
+
+from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke, source_config
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """`:smoke` is a tiny run on the built-in photographs."""
+    check_config_argument(argument)
+    config = base_config()
+    config.data.train = source_config(
+        source="tar", name="imagenet64-dev", resize="squash", non_rgb="convert"
+    )
+    config.data.eval = source_config(
+        source="tar", name="imagenet64-dev", split="validation", resize="squash", non_rgb="convert"
+    )
+    config.model = ConfigDict({"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)})
+    config.train.batch_size = 32
+    config.train.num_steps = 50_000
+    config.train.learning_rate = 1e-3
+    config.train.lr_decay = "cosine"
+    config.train.ema_decay = 0.9995
+    config.train.eval_every_steps = config.train.checkpoint_every_steps = 1000
+    config.train.eval_images = 1000
+    config.eval.max_images = 500
+    if argument == "smoke":
+        config.data.train, config.data.eval = source_config(), source_config(split="eval")
+        shrink_to_smoke(config)
+    return config
