@@ -1,11 +1,12 @@
 r"""The paper's model family at the paper's scale: a VDM U-Net on ImageNet 64x64.
 
-For the DiffC-A and DiffC-F curves of Theis et al. (2022). 237.6 M parameters; VDM (Kingma et al. 2021) reports
-3.40 bits/dim on the van den Oord variant of the data, after millions of steps on many accelerators. Nobody has
-run this config at full scale; `:smoke` runs all of its parts on a small machine.
+For the DiffC-A and DiffC-F curves of Theis et al. (2022). 237.6 M parameters; VDM (Kingma et al. 2021)
+reports 3.40 bits/dim on the van den Oord variant of the data, after millions of steps on many accelerators.
+Nobody has run this config at full scale; `:smoke` runs all of its parts on a small machine.
 
-Needs the TFDS data set `imagenet_resized/64x64`, prepared once elsewhere with TensorFlow in ArrayRecord format,
-or shards made by scripts/prepare_imagenet64.py (--config.data.train.source=array_record, likewise for eval).
+Needs the TFDS data set `imagenet_resized/64x64`, prepared once elsewhere with TensorFlow in ArrayRecord
+format, or shards made by scripts/prepare_imagenet64.py (--config.data.train.source=array_record, likewise
+for eval).
 
     python experiments/train.py --config=configs/imagenet64_vdm.py --workdir=W \
         --config.data.train.path=DATA --config.data.eval.path=DATA

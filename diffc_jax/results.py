@@ -114,6 +114,8 @@ def read_rate_points(path: str | os.PathLike[str]) -> list[RatePoint]:
             rows = list(csv.DictReader(stream))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a CSV file ({error})") from error
     return [_parse_row(path, number, row) for number, row in enumerate(rows, start=2)]
 
 
@@ -121,12 +123,8 @@ def replace_rate_points(
     path: str | os.PathLike[str], points: Iterable[RatePoint], replaced: Callable[[RatePoint], bool]
 ) -> None:
     """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
-    kept = (
-        [point for point in read_rate_points(path) if not replaced(point)]
-        if (pathlib.Path(path).exists())
-        else []
-    )
-    write_rate_points(path, [*kept, *points])
+    old = read_rate_points(path) if pathlib.Path(path).exists() else []
+    write_rate_points(path, [*(point for point in old if not replaced(point)), *points])
 
 
 def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
