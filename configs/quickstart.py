@@ -28,8 +28,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 600
 
     config.eval.max_images = 48
-    config.eval.batch_size = 48
-    config.eval.rate_steps = 250
+    config.eval.batch_size = 16
+    config.eval.rate_steps = 500
     config.eval.num_levels = 12
     config.eval.ancestral_steps = 100
     config.eval.flow_steps = 25

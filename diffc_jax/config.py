@@ -165,7 +165,7 @@ def validate(config: ConfigDict) -> None:
         )
 
 
-def parse_decoder(decoder: str) -> float | None:
+def parse_decoder(decoder: Any) -> float | None:
     """The factor kappa of a flow decoder ("flow", "kappa=1.5"), None for "ancestral" and "mean".
 
     Raises:
@@ -184,17 +184,17 @@ def parse_decoder(decoder: str) -> float | None:
     return kappa
 
 
-def _at_least(field: str, value: float, low: float) -> None:
+def _at_least(field: str, value: int | float, low: int | float) -> None:
     if not value >= low:
         raise UsageError(f"{field}: {value} is not at least {low}")
 
 
-def _above(field: str, value: float, low: float) -> None:
+def _above(field: str, value: int | float, low: int | float) -> None:
     if not value > low:
         raise UsageError(f"{field}: {value} is not above {low}")
 
 
-def _within(field: str, value: float, low: float, high: float) -> None:
+def _within(field: str, value: int | float, low: int | float, high: int | float) -> None:
     if not low <= value < high:
         raise UsageError(f"{field}: {value} is not in [{low}, {high})")
 

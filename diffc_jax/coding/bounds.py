@@ -11,4 +11,4 @@ def poisson_functional_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.
     2022, section 3). A mean over images goes in, because one code serves them all.
     """
     bits = np.asarray(bits, np.float64)
-    return bits + np.log2(bits + 1.0) + 5.0
+    return np.asarray(bits + np.log2(bits + 1.0) + 5.0)

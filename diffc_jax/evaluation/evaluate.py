@@ -11,6 +11,7 @@ import pathlib
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -76,16 +77,17 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     if done_before:
         logging.info("%d of %d images were swept before", min(done_before, count), count)
     sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
-    progress = Progress("sweep", count, "images", done_before)
     variables = model_variables(state.ema, state.fixed)
+    batch_size = experiment.eval_batch_size()
     batches = data.eval_batches(
-        source, batch_size=experiment.eval_batch_size(), start=done_before, stop=count
+        source, batch_size=batch_size, start=min(done_before, count), stop=count
     )
-    for batch in batches if done_before < count else ():
-        part = _sweep_batch(experiment, sweep, variables, batch, with_pixels)
+    n_batches = -(-max(count - done_before, 0) // batch_size)
+    progress = Progress("sweep", n_batches * plan.evaluations_per_image(), "network calls")
+    for batch in batches:
+        part = _sweep_batch(experiment, sweep, variables, batch, with_pixels, progress.advance)
         parts.save(part)
         done += len(part["index"])
-        progress.advance(len(part["index"]))
         if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             report.write_tables(folder, context, parts.load(count))
             last_write = time.monotonic()
@@ -171,10 +173,12 @@ def _sweep_batch(
     variables: Any,
     batch: dict[str, np.ndarray],
     with_pixels: int,
+    on_evaluations: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Per-image results of a batch, and the pictures of the first images of the data set."""
     placed = put_batch(experiment.mesh, {"image": batch["image"], "index": batch["index"]})
-    result = sweep.run(variables, process.pixels_to_unit(placed["image"]), placed["index"])
+    x = process.pixels_to_unit(placed["image"])
+    result = sweep.run(variables, x, placed["index"], on_evaluations)
     mask = batch["mask"]
     part = {"index": batch["index"][mask], "kl_bits": result.kl_bits[mask]}
     shown = mask & (batch["index"] < with_pixels)

@@ -54,6 +54,12 @@ class SweepPlan:
             return max(1, round(self.ancestral_steps * share))
         return self.flow_steps
 
+    def evaluations_per_image(self) -> int:
+        """Denoiser evaluations of the whole sweep of an image."""
+        levels = range(len(self.level_indices))
+        decoded = sum(self.n_steps(name, level) for name in self.decoders for level in levels)
+        return len(self.gammas) - 1 + decoded
+
     def decoder_grid(self, decoder: str, level: int) -> Float[np.ndarray, " n"]:
         """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
         steps = self.n_steps(decoder, level)
@@ -97,13 +103,20 @@ class Sweep:
             for name in {_family(name) for name in plan.decoders}
         }
 
-    def run(self, variables: Variables, x: Images, indices: Int[Array, " b"]) -> SweepResult:
+    def run(
+        self,
+        variables: Variables,
+        x: Images,
+        indices: Int[Array, " b"],
+        on_evaluations: Callable[[int], None] = lambda count: None,
+    ) -> SweepResult:
         """Sweeps one batch.
 
         Args:
             variables: of the model.
             x: the images.
             indices: of the images in their data set; they alone choose the noise.
+            on_evaluations: called with the number of denoiser evaluations of each finished part.
         """
         plan = self._plan
         gammas = jnp.asarray(plan.gammas, jnp.float32)
@@ -112,11 +125,14 @@ class Sweep:
         position = 0
         for level, index in enumerate([*plan.level_indices, len(plan.gammas) - 1]):
             z, kl = self._walk(variables, x, z, kl, gammas, keys, position, int(index))
+            jax.block_until_ready(kl)
+            on_evaluations(int(index) - position)
             position = int(index)
             if level < len(plan.level_indices):
                 for decoder in plan.decoders:
                     image = self._reconstruct(variables, z, indices, decoder, level)
-                    reconstructions[decoder].append(image)
+                    reconstructions[decoder].append(jax.block_until_ready(image))
+                    on_evaluations(plan.n_steps(decoder, level))
         return SweepResult(
             kl_bits=np.asarray(kl, np.float64).T * bound.BITS_PER_NAT,
             reconstructions=reconstructions,

@@ -5,7 +5,7 @@ Wiener filter), so every formula of the Gaussian analysis can be checked on it. 
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.models.base import Model, Variables
 
 # {"mean": (c,), "rotation": (c, c), "variances": (h, w, c)}, in units of x in [-1, 1].
-Statistics = dict[str, np.ndarray]
+Statistics = Mapping[str, Array | np.ndarray]
 
 # Variance of the rounding to 8 bits: no coefficient of an 8-bit image is known better than this.
 _VARIANCE_FLOOR = (2.0 / process.LEVELS) ** 2 / 12.0

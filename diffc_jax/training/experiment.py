@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -13,7 +12,7 @@ from diffc_jax.config import source_fields
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
-from diffc_jax.models.gaussian import fit_statistics, statistics_shapes
+from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
 from diffc_jax.training import sharding
 from diffc_jax.training.state import TrainState, init_state, make_optimizer
 
@@ -61,7 +60,7 @@ class Experiment:
         init = jax.jit(self._init_state, out_shardings=sharding.replicated(self.mesh))
         return init(statistics)
 
-    def _init_state(self, statistics: dict[str, np.ndarray] | None) -> TrainState:
+    def _init_state(self, statistics: Statistics | None) -> TrainState:
         # The layout of the optimiser's state does not depend on the number of steps.
         optimizer = make_optimizer(self.config.train, num_steps=1)
         return init_state(self.model, self.schedule, optimizer, self.config.seed, statistics)
@@ -92,6 +91,6 @@ def build_experiment(config: ConfigDict) -> Experiment:
     return Experiment(
         config=config,
         mesh=sharding.make_mesh(),
-        model=build_model(config.model, (size, size, 3)),
+        model=build_model(config.model.to_dict(), (size, size, 3)),
         schedule=build_schedule(**config.schedule),
     )

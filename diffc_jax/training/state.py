@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from diffc_jax import rng
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.models import Model, Variables
+from diffc_jax.models.gaussian import Statistics
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes, and what it needs to go on.
+    """Everything that training changes, and what it needs to go on; or the shapes of all that.
 
     Attributes:
         step: number of finished updates.
@@ -27,7 +28,7 @@ class TrainState:
         fixed: what the model was fitted to before training ("fixed" of its variables).
     """
 
-    step: Int[Array, ""]
+    step: PyTree
     params: PyTree
     ema: PyTree
     opt_state: PyTree
@@ -70,7 +71,7 @@ def init_state(
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     seed: int,
-    statistics: dict[str, np.ndarray] | None,
+    statistics: Statistics | None,
 ) -> TrainState:
     """A fresh state; pure, so that it can be compiled with output shardings or evaluated abstractly."""
     variables = model.init(rng.stream(seed, "init/model"), statistics)

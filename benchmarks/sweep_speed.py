@@ -1,0 +1,87 @@
+"""Cost of a sweep: denoiser evaluations and seconds for each image, and for each rate point.
+
+python benchmarks/sweep_speed.py --config=configs/quickstart.py --workdir=runs/quickstart/unet
+
+Times the parts of the sweep that the config describes on one batch (median of --rounds, after compilation),
+and the bare denoiser on the same batch in the same run. The last column is the time of an evaluation inside
+the part over that of the bare denoiser: 1.0 means that the sweep costs nothing but its network calls.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from diffc_jax import cli, data
+from diffc_jax.diffusion import process
+from diffc_jax.evaluation.evaluate import load_trained, make_plan
+from diffc_jax.evaluation.sweep import Sweep, SweepPlan
+from diffc_jax.training.experiment import build_experiment
+from diffc_jax.training.state import model_variables
+
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed runs of each part.", lower_bound=1)
+_BARE_CALLS = 20
+
+
+def measure(config, workdir):
+    """Times the chain alone, then the chain with one decoder at a time, and prints differences."""
+    experiment = build_experiment(config)
+    state, _ = load_trained(experiment, workdir)
+    plan = make_plan(experiment, state)
+    source = experiment.open_source("eval")
+    batch = next(data.eval_batches(source, batch_size=config.eval.batch_size))
+    x = process.pixels_to_unit(jnp.asarray(batch["image"]))
+    indices = jnp.asarray(batch["index"])
+    variables = model_variables(state.ema, state.fixed)
+    denoise = jax.jit(experiment.model.eps_hat)
+    gamma = jnp.zeros(len(x))
+
+    def bare() -> None:
+        for _ in range(_BARE_CALLS):
+            jax.block_until_ready(denoise(variables, x, gamma))
+
+    def swept(decoders: tuple[str, ...]) -> Callable[[], None]:
+        part = SweepPlan(
+            plan.gammas, plan.level_indices, decoders, plan.ancestral_steps, plan.flow_steps
+        )
+        sweep = Sweep(experiment.model.eps_hat, part, config.seed)
+        return lambda: jax.block_until_ready(sweep.run(variables, x, indices).reconstructions)
+
+    levels = range(len(plan.level_indices))
+    evaluations = {"chain": len(plan.gammas) - 1} | {
+        name: sum(plan.n_steps(name, level) for level in levels) for name in plan.decoders
+    }
+    per_evaluation = _median_seconds(bare) / _BARE_CALLS / len(x)
+    chain = _median_seconds(swept(())) / len(x)
+    seconds = {"chain": chain} | {
+        name: _median_seconds(swept((name,))) / len(x) - chain for name in plan.decoders
+    }
+    print(
+        f"{experiment.model.name}, batch {len(x)}, T = {len(plan.gammas) - 1}, {len(levels)} levels"
+    )
+    print(f"bare denoiser: {1 / per_evaluation:.0f} evaluations/s")
+    print("part            evaluations/image   per rate point   seconds/image   over bare denoiser")
+    for name, count in evaluations.items():
+        ratio = seconds[name] / count / per_evaluation
+        print(
+            f"{name:<15} {count:>17} {count / len(levels):>16.1f} {seconds[name]:>15.3f} {ratio:>20.2f}"
+        )
+    total = sum(seconds.values())
+    print(f"{'all':<15} {sum(evaluations.values()):>17} {'':>16} {total:>15.3f}")
+
+
+def _median_seconds(function: Callable[[], None]) -> float:
+    function()
+    times = []
+    for _ in range(_ROUNDS.value):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    cli.run_experiment(measure)
