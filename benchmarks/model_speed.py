@@ -7,9 +7,7 @@ medians over the rounds are printed with their ratios to a plain U-Net measured 
 cores: `taskset -c 0,1 python benchmarks/model_speed.py`.
 """
 
-import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +19,6 @@ import optax
 from absl import app, flags, logging
 from jaxtyping import Array, Float, Key
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.layers import GAMMA_RANGE, GammaEmbedding, normalised_gamma, run_network

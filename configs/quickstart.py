@@ -31,7 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.batch_size = 16
     config.eval.rate_steps = 500
     config.eval.num_levels = 12
-    config.eval.ancestral_steps = 100
+    config.eval.ancestral_steps = 250
     config.eval.flow_steps = 25
     if argument == "smoke":
         shrink_to_smoke(config)
