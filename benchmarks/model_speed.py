@@ -19,7 +19,6 @@ import optax
 from absl import app, flags, logging
 from jaxtyping import Array, Float, Key
 
-
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.layers import GAMMA_RANGE, GammaEmbedding, normalised_gamma, run_network
 from diffc_jax.models.unet import unet_model
