@@ -2,14 +2,16 @@
 # From a fresh clone to a rate-distortion plot: installs, trains a small model on built-in photographs,
 # sweeps noise levels, runs classical codecs, and plots. Run again to resume.
 #   scripts/quickstart.sh [WORKDIR] [--config.x.y=v ...]
+# CONFIG names another config than configs/quickstart.py.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-. scripts/_environment.sh
-workdir=runs/quickstart
+workdir=
 if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-  workdir=$1
+  workdir=$(realpath -m -- "$1")
   shift
 fi
+cd "$(dirname "$0")/.."
+workdir=${workdir:-$PWD/runs/quickstart}
+. scripts/_environment.sh
 make_environment
 
 .venv/bin/python experiments/reproduce.py --config="${CONFIG:-configs/quickstart.py}" \
