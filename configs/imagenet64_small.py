@@ -1,8 +1,9 @@
 r"""A U-Net for hours on two CPU cores, on real ImageNet images at 64x64.
 
-The paper's experiment at our scale: 5.8 M parameters, 1.6 M images seen in 50,000 steps of 32, about ten
-hours at 46 images/s (benchmarks/model_speed.py). The data are tar shards of images at 64x64, or larger ones,
-which are squashed; they are not the official variants of ImageNet 64x64, and results carry their own name.
+The paper's experiment at our scale: 5.8 M parameters, 1.6 M images seen in 50,000 steps of 32, some nine
+hours at the speed that benchmarks/model_speed.py prints (52 images/s). The data are tar shards of images at
+64x64, or larger ones, which are squashed; they are not the official variants of ImageNet 64x64, and results
+carry their own name.
 
     python experiments/train.py --config=configs/imagenet64_small.py --workdir=W \
         --config.data.train.path='DATA/train/*.tar' --config.data.eval.path='DATA/validation/*.tar'

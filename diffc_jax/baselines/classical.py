@@ -107,7 +107,7 @@ def _webp_settings(quality: Quality) -> dict[str, Any]:
 
 
 def _avif_settings(quality: Quality) -> dict[str, Any]:
-    # The default tuning is perceptual and costs about 1 dB. One thread: images run in parallel.
+    # The default tuning is perceptual and costs PSNR. One thread: images run in parallel.
     return {
         "quality": int(quality),
         "subsampling": "4:4:4",

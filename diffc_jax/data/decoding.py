@@ -65,7 +65,7 @@ def to_rgb(
 def encode(image: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
     """Lossless file of one image; `encoding` is "webp" or "png"."""
     buffer = io.BytesIO()
-    # Method 1 makes files 2 % larger than the default 4, six times faster.
+    # Method 1 is much faster than the default 4 and makes hardly larger files.
     options = {"lossless": True, "method": 1} if encoding == "webp" else {}
     Image.fromarray(image).save(buffer, encoding, **options)
     return buffer.getvalue()
