@@ -43,7 +43,9 @@ def solve(denoise, gamma, steps, **options):
 
 def exact_gain(gamma, kappa=1.0):
     """From noise at gamma to noise at LAST: the ratio of the gains to no noise."""
-    return theory.flow_gain(VARIANCES, gamma, kappa) / theory.flow_gain(VARIANCES, LAST, kappa)
+    return theory.flow_gain(VARIANCES, np.exp(gamma), kappa) / theory.flow_gain(
+        VARIANCES, np.exp(LAST), kappa
+    )
 
 
 @pytest.mark.parametrize("kappa", [0.5, 1.0, 1.5, 2.0])
@@ -101,7 +103,9 @@ def test_ancestral_samples_have_the_law_of_the_source(denoise):
     np.testing.assert_allclose(sample.var(0), expected, rtol=0.05)
     distortion = ((x - sample) ** 2).mean(0)
     np.testing.assert_allclose(
-        distortion, 2 * theory.posterior_variance(VARIANCES, gamma) + np.exp(LAST), rtol=0.06
+        distortion,
+        theory.distortions_ancestral(VARIANCES, np.exp(gamma)) + np.exp(LAST),
+        rtol=0.06,
     )
 
 

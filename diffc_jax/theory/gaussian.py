@@ -1,63 +1,76 @@
-"""Rates and distortions of DiffC on a Gaussian source with isotropic noise (Theis et al. 2022, section 4).
+"""Rates and distortions of DiffC on a Gaussian source, component by component (Theis et al. 2022, section 4).
 
-X ~ N(0, Sigma) with the given eigenvalues; z = sqrt(1 - s2) x + sqrt(s2) u, where s2 = sigmoid(gamma). Rates
-are in bits for each source vector, distortions are E|X - Y|^2 summed over the components.
+X ~ N(0, diag(lambda)), and the receiver is told y_i = x_i + sqrt(n_i) u_i with independent standard normal u.
+n = sigma^2 / alpha^2 = exp(gamma) is the noise-to-signal ratio of the process; it may differ between
+components (`allocation.py`) and be infinite for a component of which nothing is told. Rates are in bits,
+distortions are E|X - Y|^2; both are arrays over the components, whose sums are those of the source vector.
+A component without variance costs and loses nothing.
+
+With rho_i = sqrt(lambda_i / (lambda_i + n_i)), the correlation of x_i and y_i, everything is a function of
+lambda and rho; the formulas are arranged so that neither rho near 0 nor rho near 1 loses digits.
 """
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 Eigenvalues = Float[np.ndarray, " m"]
+Noise = Float[np.ndarray, " m"] | Float[np.ndarray, ""] | float
 
 
-def _variances(eigenvalues: Eigenvalues, gamma: float) -> tuple[np.ndarray, float]:
-    """Variance of z for each component, and the noise variance s2."""
-    noise = float(scipy.special.expit(gamma))
-    return scipy.special.expit(-gamma) * eigenvalues + noise, noise
+def rates(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
+    """I[X_i; Y_i] = 1/2 log2(1 + lambda_i / n_i) in bits."""
+    return 0.5 * np.log1p(eigenvalues / noise) / np.log(2.0)
 
 
-def rate(eigenvalues: Eigenvalues, gamma: float) -> float:
-    """I[X; Z] in bits."""
-    total, noise = _variances(eigenvalues, gamma)
-    return float(0.5 * np.sum(np.log2(total / noise)))
+def distortions_mean(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
+    """D_D of the posterior mean (DiffC-D), which is the posterior variance."""
+    return eigenvalues / (1.0 + eigenvalues / noise)
 
 
-def posterior_variance(eigenvalues: Eigenvalues, gamma: float) -> Eigenvalues:
-    """Var[X_i | Z] for each component."""
-    total, noise = _variances(eigenvalues, gamma)
-    return eigenvalues * noise / total
+def distortions_ancestral(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
+    """D_A = 2 D_D of a posterior sample (DiffC-A)."""
+    return 2.0 * distortions_mean(eigenvalues, noise)
 
 
-def distortion_mean(eigenvalues: Eigenvalues, gamma: float) -> float:
-    """D_D: of the posterior mean."""
-    return float(np.sum(posterior_variance(eigenvalues, gamma)))
+def distortions_flow(
+    eigenvalues: Eigenvalues, noise: Noise, kappa: int | float = 1.0
+) -> Eigenvalues:
+    """D_F of the probability flow (DiffC-F); with another kappa, of the score-scaled flow.
 
-
-def distortion_ancestral(eigenvalues: Eigenvalues, gamma: float) -> float:
-    """D_A = 2 D_D: of a posterior sample."""
-    return 2.0 * distortion_mean(eigenvalues, gamma)
-
-
-def distortion_flow(eigenvalues: Eigenvalues, gamma: float, kappa: float = 1.0) -> float:
-    """D_F of the probability flow, which maps z_i to g_i z_i with the gain g of `flow_gain`.
-
-    For kappa = 1 this is sum_i 2 lambda_i (1 - sqrt((1 - s2) lambda_i / tot_i)), evaluated without
-    cancellation at high rate.
+    For kappa = 1 this is 2 lambda_i (1 - rho_i), for kappa = 2 the distortion of the posterior mean.
     """
-    gain = flow_gain(eigenvalues, gamma, kappa)
-    total, noise = _variances(eigenvalues, gamma)
-    # y = g z / alpha with z / alpha = x + s u: E(x - y)^2 = (1 - g)^2 lambda + g^2 s^2.
-    odds = noise / scipy.special.expit(-gamma)
-    with np.errstate(divide="ignore"):  # a component without variance has gain exp(-inf) = 0
-        loss = -np.expm1(0.5 * kappa * np.log1p(-noise / total))
-    return float(np.sum(loss**2 * eigenvalues + gain**2 * odds))
+    log_gain = _log_gain(eigenvalues, noise, kappa)
+    missing = np.expm1(log_gain) ** 2 * eigenvalues
+    return missing + _variances(eigenvalues, noise, kappa) / (1.0 + eigenvalues / noise)
 
 
-def flow_gain(eigenvalues: Eigenvalues, gamma: float, kappa: float = 1.0) -> Eigenvalues:
-    """Gain of the score-scaled flow on z / alpha: (lambda / (lambda + s^2))^(kappa / 2)."""
-    total, _ = _variances(eigenvalues, gamma)
-    return (scipy.special.expit(-gamma) * eigenvalues / total) ** (0.5 * kappa)
+def distortions_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:
+    """Of weight times the flow's output plus 1 - weight times the posterior mean.
+
+    D_D + weight^2 lambda_i (1 - rho_i)^2: the least distortion at the realism it has (Freirich et al. 2021).
+    """
+    loss = np.expm1(_log_gain(eigenvalues, noise, 1.0)) ** 2 * eigenvalues
+    return distortions_mean(eigenvalues, noise) + weight**2 * loss
+
+
+def wasserstein_flow(
+    eigenvalues: Eigenvalues, noise: Noise, kappa: int | float = 1.0
+) -> Eigenvalues:
+    """Squared 2-Wasserstein distance between the source and the output of the score-scaled flow.
+
+    lambda_i (1 - rho_i^(kappa - 1))^2: zero for kappa = 1, that of the posterior mean for kappa = 2.
+    """
+    return np.expm1(_log_gain(eigenvalues, noise, kappa - 1.0)) ** 2 * eigenvalues
+
+
+def wasserstein_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:
+    """Squared 2-Wasserstein distance between the source and the mix of `distortions_mix`."""
+    return (1.0 - weight) ** 2 * wasserstein_flow(eigenvalues, noise, 2.0)
+
+
+def flow_gain(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float = 1.0) -> Eigenvalues:
+    """Gain rho_i^kappa by which the score-scaled flow maps y = z / alpha to its output."""
+    return np.exp(_log_gain(eigenvalues, noise, kappa))
 
 
 def chain_rate(
@@ -66,12 +79,23 @@ def chain_rate(
     """Bits that a chain of Gaussian steps spends to reach each gamma of its decreasing grid.
 
     With the exact denoiser: KL of the prior plus sum 1/2 (SNR(s) - SNR(t)) E Var[X | Z_t]. It is above
-    `rate` and tends to it as the grid gets finer and starts at more noise.
+    the sum of `rates` and tends to it as the grid gets finer and starts at more noise.
     """
-    gammas = np.asarray(gammas, np.float64)
-    signal, noise = scipy.special.expit(-gammas[0]), scipy.special.expit(gammas[0])
-    prior = 0.5 * np.sum(signal * eigenvalues + noise - 1.0 - np.log(noise))
-    snr = np.exp(-gammas)
-    mmse = np.array([distortion_mean(eigenvalues, gamma) for gamma in gammas[:-1]])
-    steps = 0.5 * np.diff(snr) * mmse
+    noise = np.exp(np.asarray(gammas, np.float64))
+    # KL[q(z | x) || N(0, 1)] with alpha^2 = 1 / (1 + n) and sigma^2 = n / (1 + n).
+    prior = 0.5 * np.sum((eigenvalues - 1.0) / (1.0 + noise[0]) + np.log1p(1.0 / noise[0]))
+    mmse = np.array([np.sum(distortions_mean(eigenvalues, n)) for n in noise[:-1]])
+    steps = 0.5 * np.diff(1.0 / noise) * mmse
     return np.concatenate([[prior], prior + np.cumsum(steps)]) / np.log(2.0)
+
+
+def _log_gain(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eigenvalues:
+    if kappa == 0.0:
+        return np.zeros_like(eigenvalues)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -0.5 * kappa * np.where(eigenvalues > 0, np.log1p(noise / eigenvalues), np.inf)
+
+
+def _variances(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eigenvalues:
+    """Variance rho_i^(2 kappa) (lambda_i + n_i) of the score-scaled flow's output."""
+    return eigenvalues**kappa * (eigenvalues + noise) ** (1.0 - kappa)

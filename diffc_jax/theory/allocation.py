@@ -1,0 +1,64 @@
+"""How a code spreads noise, and with it bits, over the components of a Gaussian source.
+
+Each allocation is a family from no information to all of it, and gives the noise-to-signal ratio n_i of every
+component (`theory.gaussian`). Eigenvalues are in any order and may contain zeros, but not only zeros.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from diffc_jax.theory.gaussian import Eigenvalues
+
+
+def isotropic(eigenvalues: Eigenvalues, gamma: float) -> Eigenvalues:
+    """Noise of the diffusion process: exp(gamma) for every component."""
+    return np.full_like(eigenvalues, np.exp(gamma))
+
+
+def water_filling(eigenvalues: Eigenvalues, level: float) -> Eigenvalues:
+    """Noise that makes posterior variances min(lambda_i, level): 1 / n_i = 1 / level - 1 / lambda_i or 0.
+
+    Optimal for the posterior mean, whose distortion it makes that of reverse water-filling, and hence for
+    posterior sampling (DiffC-A*).
+
+    Args:
+        eigenvalues: of the source.
+        level: water level theta, between 0 and the largest eigenvalue.
+    """
+    told = eigenvalues > level
+    nothing = np.full_like(eigenvalues, np.inf)
+    return np.divide(level * eigenvalues, eigenvalues - level, out=nothing, where=told)
+
+
+def realistic(eigenvalues: Eigenvalues, slope: float) -> Eigenvalues:
+    """Noise of DiffC-F*: the least distortion of any code whose output has the source's distribution.
+
+    Minimising sum 2 lambda_i (1 - rho_i) at the rate -1/2 sum log2(1 - rho_i^2) gives
+    rho_i / (1 - rho_i^2) = c lambda_i, so n_i = lambda_i (1 - rho_i^2) / rho_i^2 = 1 / (c rho_i): every
+    component gets some rate, and those far above the noise all get nearly the same noise.
+
+    Args:
+        eigenvalues: of the source.
+        slope: c, positive.
+    """
+    x = slope * eigenvalues
+    rho = 2.0 * x / (1.0 + np.hypot(1.0, 2.0 * x))
+    with np.errstate(divide="ignore"):
+        return 1.0 / (slope * rho)
+
+
+def reverse_water_filling(
+    eigenvalues: Eigenvalues, level: float
+) -> tuple[Eigenvalues, Float[np.ndarray, " m"]]:
+    """The optimum without a demand for realism: rates in bits, and distortions min(lambda_i, level).
+
+    Args:
+        eigenvalues: of the source.
+        level: water level theta, between 0 and the largest eigenvalue.
+
+    Returns:
+        1/2 log2(lambda_i / min(lambda_i, level)), and the distortions.
+    """
+    # log(lambda / level), with all digits where the two are close.
+    excess = np.log1p(np.maximum(eigenvalues - level, 0.0) / level)
+    return 0.5 * excess / np.log(2.0), np.minimum(eigenvalues, level)
