@@ -29,12 +29,20 @@ def define_experiment_flags() -> None:
     flags.mark_flags_as_required(["config", "workdir"])
 
 
-def run_experiment(experiment: Callable[[ConfigDict, pathlib.Path], None]) -> None:
-    """Runs `experiment(config, workdir)` as a program with the flags of `define_experiment_flags`."""
+def run_experiment(
+    experiment: Callable[[ConfigDict, pathlib.Path], None],
+    validate: Callable[[ConfigDict], None] = config_lib.validate,
+) -> None:
+    """Runs `experiment(config, workdir)` as a program with the flags of `define_experiment_flags`.
+
+    Args:
+        experiment: the job.
+        validate: checks the config first, also for --dry_run.
+    """
 
     def main() -> None:
         config = flags.FLAGS.config
-        config_lib.validate(config)
+        validate(config)
         if flags.FLAGS.dry_run:
             print(json.dumps(config.to_dict(), indent=2, sort_keys=True))
             return

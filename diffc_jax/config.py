@@ -126,28 +126,28 @@ def validate(config: ConfigDict) -> None:
         UsageError: the first field that cannot be used, and what it may be.
     """
     data, train, evaluation = config.data, config.train, config.eval
-    _within("seed", config.seed, 0, 2**32)
-    _at_least("data.image_size", data.image_size, 1)
-    _at_least("data.num_threads", data.num_threads, 1)
-    _at_least("train.batch_size", train.batch_size, 1)
+    within("seed", config.seed, 0, 2**32)
+    at_least("data.image_size", data.image_size, 1)
+    at_least("data.num_threads", data.num_threads, 1)
+    at_least("train.batch_size", train.batch_size, 1)
     for field in ("num_steps", "num_epochs", "num_examples"):
-        _at_least(f"train.{field}", train[field], 0)
-    _above("train.learning_rate", train.learning_rate, 0.0)
-    _above("train.clip_norm", train.clip_norm, 0.0)
-    _at_least("train.warmup_steps", train.warmup_steps, 0)
-    _at_least("train.weight_decay", train.weight_decay, 0.0)
-    _one_of("train.lr_decay", train.lr_decay, ("constant", "cosine", "linear"))
+        at_least(f"train.{field}", train[field], 0)
+    above("train.learning_rate", train.learning_rate, 0.0)
+    above("train.clip_norm", train.clip_norm, 0.0)
+    at_least("train.warmup_steps", train.warmup_steps, 0)
+    at_least("train.weight_decay", train.weight_decay, 0.0)
+    one_of("train.lr_decay", train.lr_decay, ("constant", "cosine", "linear"))
     for field in ("beta2", "ema_decay"):
-        _within(f"train.{field}", train[field], 0.0, 1.0)
+        within(f"train.{field}", train[field], 0.0, 1.0)
     for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
-        _at_least(f"train.{field}", train[field], 1)
-    _at_least("train.keep_checkpoints", train.keep_checkpoints, 1)
-    _at_least("train.eval_images", train.eval_images, 0)
+        at_least(f"train.{field}", train[field], 1)
+    at_least("train.keep_checkpoints", train.keep_checkpoints, 1)
+    at_least("train.eval_images", train.eval_images, 0)
 
     for field in ("batch_size", "rate_steps", "num_levels", "flow_steps", "bound_times"):
-        _at_least(f"eval.{field}", evaluation[field], 1)
+        at_least(f"eval.{field}", evaluation[field], 1)
     for field in ("max_images", "ancestral_steps", "grid_images"):
-        _at_least(f"eval.{field}", evaluation[field], 0)
+        at_least(f"eval.{field}", evaluation[field], 0)
     for decoder in evaluation.decoders:
         parse_decoder(decoder)
     if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
@@ -184,21 +184,25 @@ def parse_decoder(decoder: Any) -> float | None:
     return kappa
 
 
-def _at_least(field: str, value: int | float, low: int | float) -> None:
+def at_least(field: str, value: int | float, low: int | float) -> None:
+    """Raises UsageError unless value >= low."""
     if not value >= low:
         raise UsageError(f"{field}: {value} is not at least {low}")
 
 
-def _above(field: str, value: int | float, low: int | float) -> None:
+def above(field: str, value: int | float, low: int | float) -> None:
+    """Raises UsageError unless value > low."""
     if not value > low:
         raise UsageError(f"{field}: {value} is not above {low}")
 
 
-def _within(field: str, value: int | float, low: int | float, high: int | float) -> None:
+def within(field: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Raises UsageError unless low <= value < high."""
     if not low <= value < high:
         raise UsageError(f"{field}: {value} is not in [{low}, {high})")
 
 
-def _one_of(field: str, value: str, names: tuple[str, ...]) -> None:
+def one_of(field: str, value: str, names: tuple[str, ...]) -> None:
+    """Raises UsageError unless value is one of the names."""
     if value not in names:
         raise UsageError(f"{field}: unknown {value!r}; choose one of {', '.join(names)}")

@@ -130,3 +130,12 @@ def test_dry_run_prints_the_config_and_writes_nothing(door, tmp_path):
     assert config["model"]["name"] == "unet"
     assert done.stderr == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_gaussian_analysis(tmp_path):
+    run("gaussian", "--config=configs/gaussian.py:smoke", f"--workdir={tmp_path}")
+    for name in ("gaussian/simulation", "scalar/simulation"):
+        assert table(tmp_path / f"{name}.csv")
+    for name in ("gaussian/curves", "gaussian/components", "scalar/curves", "vector/curves"):
+        assert table(tmp_path / f"{name}.csv")
+        assert {path.suffix for path in tmp_path.glob(f"{name}.*")} == {".png", ".pdf", ".csv"}

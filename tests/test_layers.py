@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "diffc_jax"
 # From the top down; modules of the root not listed here are for everyone.
 LAYERS = (
-    *("reproduction", "baselines", "evaluation", "plotting", "training", "coding"),
+    *("reproduction", "analysis", "baselines", "evaluation", "plotting", "training", "coding"),
     *("models", "diffusion", "theory", "data"),
 )
 PURE = ("theory", "diffusion", "models", "coding")

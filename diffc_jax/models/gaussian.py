@@ -114,11 +114,18 @@ def eps_hat(
 ) -> Float[Array, "b h w c"]:
     """E[eps | z] for the Gaussian in variables["fixed"]: the Wiener filter, exactly."""
     fixed = variables["fixed"]
+    centred = z - process.alpha(process.per_image(gamma, z)) * fixed["mean"].reshape(1, 1, 1, -1)
+    components = to_components(centred, fixed["rotation"])
+    return from_components(independent_eps_hat(variables, components, gamma), fixed["rotation"])
+
+
+def independent_eps_hat(
+    variables: Variables, z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
+) -> Float[Array, "b h w c"]:
+    """E[eps | z] for independent x of mean zero and variances variables["fixed"]["variances"] (h, w, c)."""
     gamma = process.per_image(gamma, z)
     alpha, sigma = process.alpha(gamma), process.sigma(gamma)
-    components = to_components(z - alpha * fixed["mean"].reshape(1, 1, 1, -1), fixed["rotation"])
-    gain = sigma / (alpha**2 * fixed["variances"][None] + sigma**2)
-    return from_components(gain * components, fixed["rotation"])
+    return sigma / (alpha**2 * variables["fixed"]["variances"][None] + sigma**2) * z
 
 
 def gaussian_model(image_shape: tuple[int, int, int]) -> Model:

@@ -39,6 +39,9 @@ def save_figure(
         InputError: the folder cannot be written.
     """
     base = pathlib.Path(stem)
+    # One layout for both files; it takes longer than drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("png", "pdf", "csv")}
     for kind, metadata in _METADATA.items():
         with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(RC)):

@@ -1,0 +1,115 @@
+"""`analyse_theory(config, workdir)`: all tables and figures of the analysis."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from diffc_jax import data
+from diffc_jax.analysis import gaussian, sources, spectrum
+from diffc_jax.environment import write_environment
+from diffc_jax.errors import UsageError
+from diffc_jax.files import replacing, write_json
+from diffc_jax.plotting import analysis as figures
+from diffc_jax.plotting.figures import save_figure
+from diffc_jax.results import write_table
+from diffc_jax.theory.gaussian import Eigenvalues
+from diffc_jax.theory.scalar_sources import GaussianMixture
+
+Rows = Sequence[gaussian.Row]
+
+
+def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes W/gaussian, W/scalar and W/vector: tables as CSV, each with its figure as PNG and PDF.
+
+    Args:
+        config: a config checked by `analysis.config.validate`.
+        workdir: folder of the results; files of the same names are replaced.
+
+    Raises:
+        UsageError: a field that cannot be used.
+        InputError: a spectrum or images that cannot be read.
+    """
+    begin = time.monotonic()
+    write_json(workdir / "config.json", config.to_dict())
+    write_environment(workdir)
+    eigenvalues, source = _open_source(config, workdir)
+    simulated = config.monte_carlo == "always" or (
+        config.monte_carlo == "auto" and not config.source.eigenvalues
+    )
+    _analyse_gaussian(config, workdir / "gaussian", eigenvalues, source, simulated)
+    _analyse_scalar(config, workdir / "scalar", simulated)
+    if simulated:
+        _analyse_vector(config, workdir / "vector")
+    logging.info("analysis in %s, %.0f s", workdir, time.monotonic() - begin)
+
+
+def _open_source(config: ConfigDict, workdir: pathlib.Path) -> tuple[Eigenvalues, str]:
+    """Eigenvalues, and what figures call the source."""
+    if config.source.eigenvalues:
+        path = pathlib.Path(config.source.eigenvalues)
+        eigenvalues = spectrum.read_spectrum(path)
+        return eigenvalues, f"{len(eigenvalues)} eigenvalues of {path.name}"
+    size = config.source.patch_size
+    try:
+        images = data.open_source(
+            data.SourceSpec(image_size=config.source.image_size, **config.source.images)
+        )
+    except UsageError as error:
+        prefix = "source." if str(error).startswith("image_size:") else "source.images."
+        raise UsageError(f"{prefix}{error}") from error
+    moments = spectrum.fit_patches(images, size)
+    eigenvalues = spectrum.fitted_spectrum(moments)
+    rank = np.count_nonzero(eigenvalues)
+    if rank < len(eigenvalues):
+        logging.warning(
+            "%d patches span %d of %d dimensions; components without variance cost and lose nothing",
+            moments.count,
+            rank,
+            len(eigenvalues),
+        )
+    with replacing(workdir / "gaussian" / "eigenvalues.npy") as temporary:
+        np.save(temporary, eigenvalues)
+    return eigenvalues, f"{moments.count} patches of {size}x{size} from {images.name}"
+
+
+def _analyse_gaussian(
+    config: ConfigDict, folder: pathlib.Path, eigenvalues: Eigenvalues, source: str, simulated: bool
+) -> None:
+    settings = config.gaussian
+    components = gaussian.component_rows(eigenvalues, settings)
+    save_figure(figures.plot_components(components, source), folder / "components", components)
+    realism = gaussian.realism_rows(eigenvalues, settings)
+    save_figure(figures.plot_realism(realism, source), folder / "realism", realism)
+    points: list[gaussian.Row] = []
+    if simulated:
+        points = list(gaussian.simulation_rows(eigenvalues, settings, config.seed))
+        _write(folder / "simulation.csv", points)
+    curves = gaussian.curve_rows(eigenvalues, settings)
+    save_figure(figures.plot_curves(curves, points, source), folder / "curves", curves)
+
+
+def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -> None:
+    points: list[gaussian.Row] = []
+    for name in config.scalar.sources:
+        source = sources.scalar_source(name, config.scalar)
+        if simulated and isinstance(source, GaussianMixture):
+            mixture = sources.Mixture.of_scalar(source)
+            points += sources.simulation_rows(name, mixture, config.mixture, config.seed)
+    if points:
+        _write(folder / "simulation.csv", points)
+    curves = sources.scalar_rows(config.scalar)
+    save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
+
+
+def _analyse_vector(config: ConfigDict, folder: pathlib.Path) -> None:
+    source = sources.Mixture.of_config(config.vector)
+    rows = list(sources.simulation_rows("vector", source, config.mixture, config.seed))
+    save_figure(figures.plot_vector(rows), folder / "curves", rows)
+
+
+def _write(path: pathlib.Path, rows: Rows) -> None:
+    write_table(path, rows[0].keys(), map(dict, rows))
