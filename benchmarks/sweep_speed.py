@@ -7,6 +7,7 @@ and the bare denoiser on the same batch in the same run. The last column is the 
 the part over that of the bare denoiser: 1.0 means that the sweep costs nothing but its network calls.
 """
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from absl import flags
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.evaluate import load_trained, make_plan
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.sweep import Sweep
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.state import model_variables
 
@@ -45,19 +46,17 @@ def measure(config, workdir):
             jax.block_until_ready(denoise(variables, x, gamma))
 
     def swept(decoders: tuple[str, ...]) -> Callable[[], None]:
-        part = SweepPlan(
-            plan.gammas, plan.level_indices, decoders, plan.ancestral_steps, plan.flow_steps
-        )
+        part = dataclasses.replace(plan, decoders=decoders)
         sweep = Sweep(experiment.model.eps_hat, part, config.seed)
         return lambda: jax.block_until_ready(sweep.run(variables, x, indices).reconstructions)
 
-    levels = range(len(plan.level_indices))
-    evaluations = {"chain": len(plan.gammas) - 1} | {
+    levels = range(len(plan.levels))
+    evaluations = {"rate": len(plan.strata) - 1} | {
         name: sum(plan.n_steps(name, level) for level in levels) for name in plan.decoders
     }
     per_evaluation = _median_seconds(bare) / _BARE_CALLS / len(x)
     chain = _median_seconds(swept(())) / len(x)
-    seconds = {"chain": chain} | {
+    seconds = {"rate": chain} | {
         name: _median_seconds(swept((name,))) / len(x) - chain for name in plan.decoders
     }
     print(
@@ -67,7 +66,7 @@ def measure(config, workdir):
     print("part            evaluations/image   per rate point   seconds/image   over bare denoiser")
     for name, count in evaluations.items():
         row = f"{name:<15} {count:>17} {count / len(levels):>16.1f}"
-        if count < _LEAST_SHARE * evaluations["chain"]:
+        if count < _LEAST_SHARE * evaluations["rate"]:
             print(f"{row}   below the resolution of the difference")
             continue
         ratio = seconds[name] / count / per_evaluation

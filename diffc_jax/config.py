@@ -74,12 +74,13 @@ def base_config() -> ConfigDict:
     config.eval.batch_size = 32
     config.eval.max_images = 0  # 0: the whole split
     config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
+    config.eval.rate_evaluations = 100  # of so many of the T steps, drawn for each image; 0: of all
     config.eval.num_levels = 16
     config.eval.first_gamma = 2.0  # lowest rate
     config.eval.last_gamma = -8.0  # highest rate
     config.eval.decoders = ("ancestral", "flow", "mean")
-    config.eval.ancestral_steps = 0  # for the whole range of gamma; 0: as many as rate_steps
-    config.eval.flow_steps = 30
+    config.eval.ancestral_steps = 60  # for the whole range of gamma, of which a level has its share
+    config.eval.flow_steps = 20
     config.eval.bound_times = 4  # times drawn for each image of the variational bound
     config.eval.grid_images = 4  # images shown in reconstructions.png
 
@@ -115,7 +116,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.max_images = 8
     config.eval.rate_steps = 20
     config.eval.num_levels = 3
-    config.eval.flow_steps = 5
+    config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
 
 
@@ -144,9 +145,16 @@ def validate(config: ConfigDict) -> None:
     at_least("train.keep_checkpoints", train.keep_checkpoints, 1)
     at_least("train.eval_images", train.eval_images, 0)
 
-    for field in ("batch_size", "rate_steps", "num_levels", "flow_steps", "bound_times"):
+    for field in (
+        "batch_size",
+        "rate_steps",
+        "num_levels",
+        "bound_times",
+        "ancestral_steps",
+        "flow_steps",
+    ):
         at_least(f"eval.{field}", evaluation[field], 1)
-    for field in ("max_images", "ancestral_steps", "grid_images"):
+    for field in ("rate_evaluations", "max_images", "grid_images"):
         at_least(f"eval.{field}", evaluation[field], 0)
     for decoder in evaluation.decoders:
         parse_decoder(decoder)

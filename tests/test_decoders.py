@@ -86,7 +86,7 @@ def test_unknown_order_is_refused(denoise):
 
 
 def test_ancestral_samples_have_the_law_of_the_source(denoise):
-    n, gamma, steps = 20_000, 1.0, 400
+    n, gamma, steps = 20_000, 1.0, 60
     keys = jax.random.split(jax.random.key(1), 3)
     std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)
     x = from_components(std * jax.random.normal(keys[0], (n, *SHAPE)))
@@ -98,7 +98,7 @@ def test_ancestral_samples_have_the_law_of_the_source(denoise):
         np.asarray(gaussian.to_components(a, jnp.eye(1)), np.float64).reshape(n, -1)
         for a in (x, sample)
     )
-    # The grid's own bias is below 1 % at 400 steps; the rest is Monte Carlo, sqrt(2 / n) = 1 %.
+    # The grid's own bias is below 1 % at 60 steps; the rest is Monte Carlo, sqrt(2 / n) = 1 %.
     expected = VARIANCES + np.exp(LAST)
     np.testing.assert_allclose(sample.var(0), expected, rtol=0.05)
     distortion = ((x - sample) ** 2).mean(0)
@@ -107,6 +107,59 @@ def test_ancestral_samples_have_the_law_of_the_source(denoise):
         theory.distortions_ancestral(VARIANCES, np.exp(gamma)) + np.exp(LAST),
         rtol=0.06,
     )
+
+
+def moments_of_ancestral(variance, gamma, steps, order):
+    """Variance of a sample and E(x - sample)^2 for one Gaussian component, by the solver's own recursion."""
+    gammas = np.linspace(gamma, LAST, steps + 1)
+    odds = np.exp(gammas)
+    # Covariance of (x, y, x_hat of the step before).
+    covariance = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]) * variance
+    covariance[1, 1] += odds[0]
+    h = (gammas[0] - gammas[1]) / 2
+    for i in range(steps):
+        gain = variance / (variance + odds[i])
+        approach = 1 - np.exp(-2 * h)
+        row = np.array([0.0, 1 - approach + approach * gain, 0.0])
+        if order == 2 and i:
+            row += (1 - approach / (2 * h)) * np.array([0.0, gain, -1.0])
+        step = np.array([[1.0, 0.0, 0.0], row, [0.0, gain, 0.0]])
+        covariance = step @ covariance @ step.T
+        covariance[1, 1] += odds[i + 1] * approach
+    (xx, xy), yy = covariance[0, :2], covariance[1, 1]
+    return yy, xx - 2 * xy + yy
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_ancestral_steps_follow_their_recursion(denoise, order):
+    """Few, large steps: the law of the samples is that of the scheme, not yet that of the source."""
+    n, gamma, steps = 20_000, 1.0, 8
+    keys = jax.random.split(jax.random.key(1), 3)
+    std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)
+    x = from_components(std * jax.random.normal(keys[0], (n, *SHAPE)))
+    z = process.diffuse(x, jax.random.normal(keys[1], x.shape), jnp.asarray(gamma))
+    grid = jnp.linspace(gamma, LAST, steps + 1)
+    sample = decoders.ancestral(denoise, z, grid, steps, jax.random.split(keys[2], n), order)
+    x, sample = (
+        np.asarray(gaussian.to_components(a, jnp.eye(1)), np.float64).reshape(n, -1)
+        for a in (x, sample)
+    )
+    expected = np.array([moments_of_ancestral(v, gamma, steps, order) for v in VARIANCES])
+    np.testing.assert_allclose(sample.var(0), expected[:, 0], rtol=0.05)
+    np.testing.assert_allclose(((x - sample) ** 2).mean(0), expected[:, 1], rtol=0.06)
+
+
+def test_second_order_ancestral_steps_converge_quadratically():
+    """Exact moments: of order 2, forty steps beat three hundred of order 1."""
+    gamma, variance = 0.0, 1.0
+    exact = theory.distortions_ancestral(np.array([variance]), np.exp(gamma))[0] + np.exp(LAST)
+
+    def error(steps, order):
+        return abs(moments_of_ancestral(variance, gamma, steps, order)[1] / exact - 1)
+
+    assert np.log2(error(80, 1) / error(160, 1)) == pytest.approx(1.0, abs=0.1)
+    assert np.log2(error(80, 2) / error(160, 2)) == pytest.approx(2.0, abs=0.25)
+    assert error(40, 2) < error(300, 1)
 
 
 def test_posterior_mean_is_the_wiener_estimate(denoise):

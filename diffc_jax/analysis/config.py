@@ -32,7 +32,7 @@ def analysis_config() -> ConfigDict:
     config.gaussian.samples = 500
     config.gaussian.sample_bpp = (0.05, 0.2, 0.8, 2.5)
     config.gaussian.rate_steps = 500
-    config.gaussian.ancestral_steps = 500
+    config.gaussian.ancestral_steps = 100
     config.gaussian.flow_steps = 60
 
     config.scalar = ConfigDict()
@@ -63,7 +63,7 @@ def analysis_config() -> ConfigDict:
     config.mixture = ConfigDict()
     config.mixture.samples = 10_000
     config.mixture.sigma2 = (0.5, 0.2, 0.01, 1e-3, 1e-4)
-    config.mixture.steps = 1000  # of the rate's chain and of each decoder
+    config.mixture.steps = 400  # of the rate's chain and of each decoder
     return config.lock()
 
 

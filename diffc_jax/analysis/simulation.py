@@ -92,7 +92,8 @@ def simulate(
         further_error: squared error of each sample in components that are not part of x.
     """
     grid, levels = _chain_grid(gammas, settings)
-    plan = SweepPlan(grid, levels, decoders, settings.ancestral_steps, settings.flow_steps)
+    strata = np.arange(len(grid))
+    plan = SweepPlan(grid, strata, levels, decoders, settings.ancestral_steps, settings.flow_steps)
     progress = Progress(f"simulation of {name}", plan.evaluations_per_image(), "denoiser calls")
     result = Sweep(eps_hat, plan, settings.seed).run(
         variables, jnp.asarray(x, jnp.float32), jnp.arange(len(x)), progress.advance

@@ -33,9 +33,18 @@ def posterior_mean(denoise: StepDenoiser, z: Images, gamma: Float[Array, ""]) ->
 
 
 def ancestral(
-    denoise: StepDenoiser, z: Images, gammas: Grid, n_steps: Count, keys: Key[Array, " b"]
+    denoise: StepDenoiser,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    keys: Key[Array, " b"],
+    order: int = 2,
 ) -> Images:
-    """DiffC-A: a sample of the model's chain p(z_s | z_t) down to z_0, then z_0 / alpha_0.
+    """DiffC-A: a sample of x given z_t under the model.
+
+    The reverse diffusion is the flow with kappa = 2 and fresh noise. Order 1 is ancestral sampling, the
+    model's chain p(z_s | z_t); it takes too little noise with few steps. Order 2 extrapolates x_hat as
+    `flow` does, and with exact denoisers needs about a tenth of the steps for the same accuracy.
 
     Args:
         denoise: eps_hat as a function of (z, gamma).
@@ -43,19 +52,21 @@ def ancestral(
         gammas: decreasing grid with at least n_steps + 1 entries; the chain ends at gammas[n_steps].
         n_steps: number of denoiser evaluations.
         keys: one key for each image; step i uses the i-th fold of it.
+        order: 1 or 2.
 
     Returns:
-        A sample of x given z_t under the model, up to the noise at gammas[n_steps].
+        z / alpha at gammas[n_steps]: a sample of x up to the noise that is left there.
+
+    Raises:
+        ValueError: another order.
     """
 
-    def step(i: Int[Array, ""], z: Images) -> Images:
-        eps_hat = denoise(z, _each(gammas[i], z))
-        mean, std = process.conditional(z, eps_hat, gammas[i], gammas[i + 1])
+    def noise(i: Int[Array, ""]) -> Images:
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-        return mean + std * process.image_noise(step_keys, z.shape[1:])
+        std = jnp.exp(0.5 * gammas[i + 1]) * jnp.sqrt(-jnp.expm1(gammas[i + 1] - gammas[i]))
+        return std * process.image_noise(step_keys, z.shape[1:])
 
-    z = jax.lax.fori_loop(0, n_steps, step, z)
-    return z / process.alpha(gammas[n_steps])
+    return _solve(denoise, z, gammas, n_steps, 2.0, order, noise)
 
 
 def flow(
@@ -86,6 +97,19 @@ def flow(
     Raises:
         ValueError: another order.
     """
+    return _solve(denoise, z, gammas, n_steps, kappa, order, lambda i: jnp.zeros(()))
+
+
+def _solve(
+    denoise: StepDenoiser,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    kappa: Float[Array, ""] | float,
+    order: int,
+    noise: Callable[[Int[Array, ""]], Array],
+) -> Images:
+    """y at gammas[n_steps] from z at gammas[0], with `noise(i)` added to y after step i."""
     if order not in (1, 2):
         raise ValueError(f"order is {order}, not 1 or 2")
 
@@ -101,7 +125,7 @@ def flow(
         if order == 2:
             slope = jnp.where(i > 0, (x_hat - x_before) / h_before, 0.0)
             y_next += slope * (h - approach / kappa)
-        return y_next, x_hat, h
+        return y_next + noise(i), x_hat, h
 
     start = (z / process.alpha(gammas[0]), jnp.zeros_like(z), jnp.ones(()))
     return jax.lax.fori_loop(0, n_steps, step, start)[0]

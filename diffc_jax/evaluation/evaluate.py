@@ -27,7 +27,7 @@ from diffc_jax.environment import write_environment
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import report
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan, nearest_levels
+from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
 from diffc_jax.progress import Progress
 from diffc_jax.training import run_config
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
@@ -125,17 +125,22 @@ def make_plan(experiment: Experiment, state: TrainState) -> SweepPlan:
     config = experiment.config.eval
     times = jnp.linspace(1.0, 0.0, config.rate_steps + 1)
     gammas = np.asarray(experiment.schedule.gamma(state.ema["schedule"], times), np.float64)
-    levels = nearest_levels(gammas, config.first_gamma, config.last_gamma, config.num_levels)
+    evaluations = min(config.rate_evaluations or config.rate_steps, config.rate_steps)
+    strata = even_strata(config.rate_steps, evaluations)
+    levels = nearest_levels(
+        gammas[strata], config.first_gamma, config.last_gamma, config.num_levels
+    )
     if len(levels) < config.num_levels:
         raise UsageError(
-            f"eval.num_levels: a chain of eval.rate_steps = {config.rate_steps} has only {len(levels)} "
-            f"levels between eval.first_gamma and eval.last_gamma, not {config.num_levels}"
+            f"eval.num_levels: {len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
+            f"between eval.first_gamma and eval.last_gamma, not {config.num_levels}"
         )
     return SweepPlan(
         gammas=gammas,
-        level_indices=levels,
+        strata=strata,
+        levels=levels,
         decoders=tuple(config.decoders),
-        ancestral_steps=config.ancestral_steps or config.rate_steps,
+        ancestral_steps=config.ancestral_steps,
         flow_steps=config.flow_steps,
     )
 

@@ -92,7 +92,7 @@ def write_summary(
     chain = results["kl_bits"][:, -1] / context.n_dimensions
     plan = context.plan
     evaluations = {
-        decoder: [plan.n_steps(decoder, level) for level in range(len(plan.level_indices))]
+        decoder: [plan.n_steps(decoder, level) for level in range(len(plan.levels))]
         for decoder in plan.decoders
     }
     summary: dict[str, Any] = {
@@ -121,13 +121,11 @@ def write_pictures(folder: pathlib.Path, context: Context, results: Results) -> 
     if "pixels" not in results:
         return
     plan, originals = context.plan, results["pixels"]
-    shown = np.unique(
-        np.linspace(0, len(plan.level_indices) - 1, _SHOWN_LEVELS).round().astype(int)
-    )
+    shown = np.unique(np.linspace(0, len(plan.levels) - 1, _SHOWN_LEVELS).round().astype(int))
     columns = []
     for decoder in plan.decoders:
         for level in shown:
-            bits = results["kl_bits"][: len(originals), plan.level_indices[level]]
+            bits = results["kl_bits"][: len(originals), plan.levels[level]]
             errors = results[f"mse/{decoder}"][: len(originals), level]
             columns.append(
                 grids.GridColumn(
@@ -147,11 +145,11 @@ def _levels(
 ) -> Iterator[tuple[str, int, float, Float[np.ndarray, " b"], Float[np.ndarray, " b"]]]:
     """(decoder, level, gamma, information in bits and squared error of each image)."""
     for decoder in context.plan.decoders:
-        for level, index in enumerate(context.plan.level_indices):
+        for level, index in enumerate(context.plan.levels):
             yield (
                 decoder,
                 level,
-                float(context.plan.gammas[index]),
+                float(context.plan.rate_gammas[index]),
                 results["kl_bits"][:, index],
                 results[f"mse/{decoder}"][:, level],
             )
@@ -169,15 +167,15 @@ def _per_image_rows(context: Context, results: Results) -> Iterator[dict[str, An
 def _rate_curve_rows(context: Context, results: Results) -> Iterator[dict[str, Any]]:
     bits = results["kl_bits"]
     steps = np.diff(bits.mean(0), prepend=0.0)
-    for step, gamma in enumerate(context.plan.gammas):
-        mean = float(bits[:, step].mean())
+    for i, step in enumerate(context.plan.strata):
+        mean = float(bits[:, i].mean())
         values = (
-            step,
-            float(gamma),
+            int(step),
+            float(context.plan.gammas[step]),
             mean / context.n_pixels,
-            standard_error(bits[:, step] / context.n_pixels),
+            standard_error(bits[:, i] / context.n_pixels),
             float(poisson_functional_bound(mean)) / context.n_pixels,
-            float(steps[step]),
+            float(steps[i]),
         )
         yield dict(zip(_RATE_CURVE, values, strict=True))
 

@@ -1,4 +1,9 @@
-"""One pass down the chain: the rate at every noise level, and reconstructions at the chosen ones.
+"""The rate of the chain at every noise level, and reconstructions at the chosen ones.
+
+C_t, the information of z_t, is a sum over the steps of the chain of KL[q(z_s | z_t, x) || p(z_s | z_t)], each a
+mean over z_t of q(z_t | x), which can be drawn at once. So the chain is never walked: its T steps are grouped
+into strata, and in each stratum one random step of every image stands for all. That is unbiased, and exact in
+the choice of steps where each is a stratum of its own.
 
 Works on real-valued x of any range, on any denoiser; 8-bit values are the caller's business. Noise depends on
 the image's index only, so results do not depend on batches or devices.
@@ -26,7 +31,8 @@ class SweepPlan:
 
     Attributes:
         gammas: decreasing grid of the rate's chain, T + 1 values.
-        level_indices: increasing positions in `gammas` at which images are reconstructed.
+        strata: positions in `gammas` at which strata begin and end, increasing from 0 to T.
+        levels: increasing positions in `strata` at which images are reconstructed.
         decoders: "ancestral", "flow", "mean", "kappa=K".
         ancestral_steps: ancestral steps over the whole range of gammas; a level takes its share of
             the range, evenly spaced in gamma.
@@ -34,15 +40,21 @@ class SweepPlan:
     """
 
     gammas: Float[np.ndarray, " n"]
-    level_indices: Int[np.ndarray, " l"]
+    strata: Int[np.ndarray, " s"]
+    levels: Int[np.ndarray, " l"]
     decoders: tuple[str, ...]
     ancestral_steps: int
     flow_steps: int
 
     @property
+    def rate_gammas(self) -> Float[np.ndarray, " s"]:
+        """Negative log signal-to-noise ratio at the ends of strata, where the rate is known."""
+        return self.gammas[self.strata]
+
+    @property
     def level_gammas(self) -> Float[np.ndarray, " l"]:
         """Negative log signal-to-noise ratio of each level."""
-        return self.gammas[self.level_indices]
+        return self.rate_gammas[self.levels]
 
     def n_steps(self, decoder: str, level: int) -> int:
         """Denoiser evaluations for each image."""
@@ -56,9 +68,9 @@ class SweepPlan:
 
     def evaluations_per_image(self) -> int:
         """Denoiser evaluations of the whole sweep of an image."""
-        levels = range(len(self.level_indices))
+        levels = range(len(self.levels))
         decoded = sum(self.n_steps(name, level) for name in self.decoders for level in levels)
-        return len(self.gammas) - 1 + decoded
+        return len(self.strata) - 1 + decoded
 
     def decoder_grid(self, decoder: str, level: int) -> Float[np.ndarray, " n"]:
         """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
@@ -66,6 +78,11 @@ class SweepPlan:
         longest = self.ancestral_steps if decoder == "ancestral" else self.flow_steps
         grid = decoders.even_grid(self.level_gammas[level], self.gammas[-1], steps)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32)
+
+
+def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
+    """Ends of `count` strata of n_steps steps, as even as whole numbers allow."""
+    return np.rint(np.linspace(0, n_steps, count + 1)).astype(int)
 
 
 def nearest_levels(
@@ -81,11 +98,11 @@ class SweepResult:
     """Of one batch.
 
     Attributes:
-        kl_bits: (b, T + 1) bits spent to reach each gamma of the grid.
+        kl_bits: (b, s) bits spent to reach the end of each stratum.
         reconstructions: decoder -> one batch of x for each level.
     """
 
-    kl_bits: Float[np.ndarray, "b n"]
+    kl_bits: Float[np.ndarray, "b s"]
     reconstructions: dict[str, list[Array]]
 
 
@@ -94,10 +111,11 @@ class Sweep:
 
     def __init__(self, eps_hat: Denoiser, plan: SweepPlan, seed: int):
         self._plan = plan
-        self._chain_key = rng.stream(seed, "sweep/chain")
-        self._ancestral_key = rng.stream(seed, "sweep/ancestral")
-        self._start = jax.jit(self._start_chain)
-        self._walk = jax.jit(functools.partial(_walk_chain, eps_hat), donate_argnums=(2, 3))
+        self._rate_key, self._level_key, self._ancestral_key = (
+            rng.stream(seed, f"sweep/{name}") for name in ("rate", "levels", "ancestral")
+        )
+        self._rate = jax.jit(functools.partial(_stratified_rate, eps_hat))
+        self._next_level = jax.jit(_next_level, donate_argnums=1)
         self._decode: dict[str, Callable[..., Images]] = {
             name: jax.jit(functools.partial(_DECODE[_family(name)], eps_hat))
             for name in {_family(name) for name in plan.decoders}
@@ -119,24 +137,23 @@ class Sweep:
             on_evaluations: called with the number of denoiser evaluations of each finished part.
         """
         plan = self._plan
-        gammas = jnp.asarray(plan.gammas, jnp.float32)
-        keys, z, kl = self._start(x, indices, gammas)
+        gammas, strata = jnp.asarray(plan.gammas, jnp.float32), jnp.asarray(plan.strata)
+        kl = self._rate(variables, x, gammas, strata, rng.per_index(self._rate_key, indices))
+        kl_bits = np.asarray(kl, np.float64).T * bound.BITS_PER_NAT
+        on_evaluations(len(plan.strata) - 1)
+
+        keys = rng.per_index(self._level_key, indices)
+        gamma = np.float32(plan.gammas[0])
+        z = process.diffuse(x, _level_noise(x, keys, 0), jnp.asarray(gamma))
         reconstructions: dict[str, list[Array]] = {decoder: [] for decoder in plan.decoders}
-        position = 0
-        for level, index in enumerate([*plan.level_indices, len(plan.gammas) - 1]):
-            z, kl = self._walk(variables, x, z, kl, gammas, keys, position, int(index))
-            jax.block_until_ready(kl)
-            on_evaluations(int(index) - position)
-            position = int(index)
-            if level < len(plan.level_indices):
-                for decoder in plan.decoders:
-                    image = self._reconstruct(variables, z, indices, decoder, level)
-                    reconstructions[decoder].append(jax.block_until_ready(image))
-                    on_evaluations(plan.n_steps(decoder, level))
-        return SweepResult(
-            kl_bits=np.asarray(kl, np.float64).T * bound.BITS_PER_NAT,
-            reconstructions=reconstructions,
-        )
+        for level, next_gamma in enumerate(plan.level_gammas.astype(np.float32)):
+            z = self._next_level(x, z, gamma, next_gamma, keys, level)
+            gamma = next_gamma
+            for decoder in plan.decoders:
+                image = self._reconstruct(variables, z, indices, decoder, level)
+                reconstructions[decoder].append(jax.block_until_ready(image))
+                on_evaluations(plan.n_steps(decoder, level))
+        return SweepResult(kl_bits=kl_bits, reconstructions=reconstructions)
 
     def _reconstruct(
         self, variables: Variables, z: Images, indices: Int[Array, " b"], decoder: str, level: int
@@ -151,42 +168,49 @@ class Sweep:
             return decode(variables, z, grid, steps, keys)
         return decode(variables, z, grid, steps, np.float32(parse_decoder(decoder)))
 
-    def _start_chain(
-        self, x: Images, indices: Int[Array, " b"], gammas: Float[Array, " n"]
-    ) -> tuple[Key[Array, " b"], Images, Float[Array, "n b"]]:
-        keys = rng.per_index(self._chain_key, indices)
-        z = process.diffuse(x, process.image_noise(keys, x.shape[1:]), gammas[0])
-        kl = jnp.zeros((len(gammas), len(x))).at[0].set(process.prior_kl(x, gammas[0]))
-        return keys, z, kl
 
-
-def _walk_chain(
+def _stratified_rate(
     eps_hat: Denoiser,
     variables: Variables,
     x: Images,
-    z: Images,
-    kl: Float[Array, "n b"],
     gammas: Float[Array, " n"],
+    strata: Int[Array, " s"],
     keys: Key[Array, " b"],
-    start: Int[Array, ""] | int,
-    stop: Int[Array, ""] | int,
-) -> tuple[Images, Float[Array, "n b"]]:
-    """From z at gammas[start] to a sample of q(z | x) at gammas[stop]; kl[i] are nats spent to reach i."""
+) -> Float[Array, "s b"]:
+    """Nats spent to reach the end of each stratum: the prior, then one step of each, times their number."""
 
-    def step(
-        i: Int[Array, ""], carry: tuple[Images, Float[Array, "n b"]]
-    ) -> tuple[Images, Float[Array, "n b"]]:
-        z, kl = carry
-        gamma_t, gamma_s = gammas[i], gammas[i + 1]
-        eps = process.eps_from_x(z, x, gamma_t)
-        eps_pred = eps_hat(variables, z, jnp.full(z.shape[:1], gamma_t))
-        spent = kl[i] + process.step_kl(eps, eps_pred, gamma_t, gamma_s)
-        mean, std = process.conditional(z, eps, gamma_t, gamma_s)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i + 1)
-        z = mean + std * process.image_noise(step_keys, z.shape[1:])
-        return z, kl.at[i + 1].set(spent)
+    def stratum(i: Int[Array, ""], kl: Float[Array, "s b"]) -> Float[Array, "s b"]:
+        begin, end = strata[i], strata[i + 1]
+        step_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(
+            jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        )
+        steps = jax.vmap(lambda key: jax.random.randint(key, (), begin, end))(step_keys)
+        gamma_t, gamma_s = gammas[steps], gammas[steps + 1]
+        eps = process.image_noise(noise_keys, x.shape[1:])
+        eps_pred = eps_hat(variables, process.diffuse(x, eps, gamma_t), gamma_t)
+        spent = (end - begin) * process.step_kl(eps, eps_pred, gamma_t, gamma_s)
+        return kl.at[i + 1].set(kl[i] + spent)
 
-    return jax.lax.fori_loop(start, stop, step, (z, kl))
+    kl = jnp.zeros((len(strata), len(x))).at[0].set(process.prior_kl(x, gammas[0]))
+    return jax.lax.fori_loop(0, len(strata) - 1, stratum, kl)
+
+
+def _next_level(
+    x: Images,
+    z: Images,
+    gamma: Float[Array, ""],
+    next_gamma: Float[Array, ""],
+    keys: Key[Array, " b"],
+    level: Int[Array, ""] | int,
+) -> Images:
+    """A sample of q(z_s | z_t, x): latents of the levels are related as the prefixes of one stream."""
+    mean, std = process.conditional(z, process.eps_from_x(z, x, gamma), gamma, next_gamma)
+    return mean + std * _level_noise(x, keys, level + 1)
+
+
+def _level_noise(x: Images, keys: Key[Array, " b"], level: Int[Array, ""] | int) -> Images:
+    level_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, level)
+    return process.image_noise(level_keys, x.shape[1:])
 
 
 def _family(decoder: str) -> str:
