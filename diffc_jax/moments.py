@@ -1,7 +1,5 @@
 """Mean and covariance of vectors that come in batches, in one pass and float64."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -25,14 +23,14 @@ class Moments:
     scatter: Float[np.ndarray, "d d"]
 
     @classmethod
-    def of(cls, vectors: Float[np.ndarray, "n d"]) -> Moments:
+    def of(cls, vectors: Float[np.ndarray, "n d"]) -> "Moments":
         """Of one batch, at least one vector."""
         vectors = np.asarray(vectors, np.float64)
         mean = vectors.mean(0)
         centred = vectors - mean
         return cls(len(vectors), mean, centred.T @ centred)
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: "Moments") -> "Moments":
         """Of both sets together (Chan, Golub, LeVeque 1979)."""
         count = self.count + other.count
         shift = other.mean - self.mean
@@ -52,3 +50,46 @@ class Moments:
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 vectors, and there are {self.count}")
         return self.scatter / (self.count - 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Averages:
+    """Means of values that come in batches, with their standard errors; sums as for `Moments`.
+
+    Attributes:
+        count: number of samples.
+        total: sum over the samples, of the shape of one.
+        scatter: sum of squared deviations from the mean.
+    """
+
+    count: int
+    total: Float[np.ndarray, "*s"]
+    scatter: Float[np.ndarray, "*s"]
+
+    @classmethod
+    def of(cls, samples: Float[np.ndarray, "n *s"]) -> "Averages":
+        """Of one batch, at least one sample; infinite values have no scatter."""
+        samples = np.asarray(samples, np.float64)
+        with np.errstate(invalid="ignore"):
+            scatter = np.square(samples - samples.mean(0)).sum(0)
+        return cls(len(samples), np.asarray(samples.sum(0)), np.asarray(scatter))
+
+    def __add__(self, other: "Averages") -> "Averages":
+        """Of both sets together."""
+        count = self.count + other.count
+        with np.errstate(invalid="ignore"):
+            between = np.square(self.mean - other.mean) * (self.count * other.count / count)
+            scatter = self.scatter + other.scatter + between
+        return Averages(count, self.total + other.total, np.asarray(scatter))
+
+    @property
+    def mean(self) -> Float[np.ndarray, "*s"]:
+        """Mean of the samples."""
+        return np.asarray(self.total / self.count)
+
+    @property
+    def stderr(self) -> Float[np.ndarray, "*s"]:
+        """Standard error of the mean; not a number for one sample, or where values are infinite."""
+        if self.count < 2:
+            return np.full_like(self.scatter, np.nan)
+        return np.asarray(np.sqrt(self.scatter / (self.count - 1) / self.count))

@@ -8,7 +8,7 @@ PSNRs. Both start from the per-image errors of `mse`, so that a sweep can store 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from diffc_jax.errors import InputError
+from diffc_jax.evaluation.metrics.pairs import check_pairs
 
 PEAK = 255.0
 
@@ -25,14 +25,7 @@ def mse(
     Raises:
         InputError: not uint8 (PSNR is defined after rounding), or not of one shape (b, h, w, c).
     """
-    for name, array in (("images", images), ("reconstructions", reconstructions)):
-        if array.dtype != np.uint8:
-            raise InputError(f"{name}: dtype is {array.dtype}, not uint8; round to 8 bits first")
-    if images.shape != reconstructions.shape or images.ndim != 4:
-        raise InputError(
-            f"reconstructions: shape is {reconstructions.shape}, "
-            f"that of the images {images.shape}; both must be the same (b, h, w, c)"
-        )
+    check_pairs(images, reconstructions)
     difference = images.astype(np.int32) - reconstructions
     return np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
 

@@ -1,0 +1,1 @@
+"""Feature networks for Fréchet distances: images in, one vector for each image out."""
