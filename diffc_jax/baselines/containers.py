@@ -87,6 +87,33 @@ def avif_payload(data: bytes) -> int:
     return payload
 
 
+def jpegxl_payload(data: bytes) -> int:
+    """The frame of a bare codestream, with its frame header and table of contents.
+
+    Left out: signature, size and metadata, 4 bytes of an image whose sides are multiples of 8. The
+    metadata have to be the default ones (8-bit sRGB, stored as XYB), as those of lossy RGB files are.
+    """
+    if not data.startswith(b"\xff\x0a"):
+        raise ValueError("not a bare JPEG XL codestream")
+    bits, position = int.from_bytes(data[2:16], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal position
+        position += count
+        return bits >> (position - count) & ((1 << count) - 1)
+
+    is_multiple_of_8 = take(1)
+    for is_width in (False, True):
+        take(5 if is_multiple_of_8 else (9, 13, 18, 30)[take(2)])
+        if not is_width and take(3):  # an aspect ratio in place of the width
+            break
+    default_metadata, default_transforms = take(1), take(1)
+    header = 2 + (position + 7) // 8
+    if not (default_metadata and default_transforms) or len(data) <= header:
+        raise ValueError("JPEG XL codestream has metadata of its own, or no frame")
+    return len(data) - header
+
+
 def jpeg2000_payload(data: bytes) -> int:
     """Packets of all tile-parts of a raw codestream (.j2k), with their packet headers.
 

@@ -1,7 +1,8 @@
 """Which line every method gets: one style per family, safe for colour-blind readers and for print.
 
 Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, grey and dashes are classical
-codecs, and markers differ within each family, so that no two lines rely on colour alone.
+codecs, thin pale lines are numbers that others published, and markers differ within each family, so
+that no two lines rely on colour alone.
 """
 
 import dataclasses
@@ -47,12 +48,37 @@ CODECS: Mapping[tuple[str, str | None], tuple[str, str, Any, str]] = {
     ("webp", None): ("WebP", "#97713F", (0, (6, 1.5)), "P"),
     ("jpeg2000", None): ("JPEG 2000", "#5A6C9A", (0, (4, 1.2, 1, 1.2)), "d"),
     ("avif", None): ("AVIF", "#1F1F1F", (0, (8, 1.5)), "X"),
+    ("jpegxl", None): ("JPEG XL", "#3F7F5F", (0, (10, 1.5, 1, 1.5)), "D"),
+    ("hevc", None): ("HEVC intra (x265)", "#6B3E6B", (0, (5, 1, 5, 1, 1, 1)), "s"),
+    ("dithered_pcm", None): ("Dithered PCM", "#B08D57", (0, (1, 2.4)), "o"),
 }
 _OTHER_CODECS: Sequence[tuple[str, Any, str]] = (
     ("#7E5A7A", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "h"),
     ("#4F7A6A", (0, (2, 1, 5, 1)), "p"),
     ("#A08060", (0, (1.2, 1.2, 4, 1.2)), "*"),
 )
+
+PUBLISHED_PREFIX = "published:"
+# Methods of diffc_jax/baselines/published: (label, colour, marker).
+PUBLISHED: Mapping[str, tuple[str, str, str]] = {
+    "diffc-f": ("DiffC-F (VDM, T = 20)", VERMILION, "o"),
+    "diffc-a": ("DiffC-A (VDM, T = 20)", BLUE, "s"),
+    "diffc-d": ("DiffC-D (VDM, T = 20)", GREEN, "^"),
+    "diffc-d-1000": ("DiffC-D (VDM, T = 1000)", GREEN, "v"),
+    "uqdm-f": ("UQDM, flow", ORANGE, "D"),
+    "uqdm-a": ("UQDM, ancestral", ORANGE, "P"),
+    "uqdm-d": ("UQDM, denoised", ORANGE, "X"),
+    "hific": ("HiFiC", PURPLE, "*"),
+    "cdc-p0": ("CDC, p = 0", SKY, "<"),
+    "cdc-p0.9": ("CDC, p = 0.9", SKY, ">"),
+    "ctc": ("CTC", SKY, "h"),
+    "balle2018": ("Ballé 2018", PURPLE, "p"),
+    "minnen2020": ("Minnen 2020", PURPLE, "d"),
+    "jpeg": ("JPEG", "#7A7A7A", "1"),
+    "jpeg2000": ("JPEG 2000", "#5A6C9A", "x"),
+    "bpg": ("BPG", "#1F1F1F", "+"),
+}
+_OTHER_PUBLISHED = (BLACK, "8")
 _RATE_KINDS = {"bound": "upper bound", "file": "file bytes"}
 
 
@@ -61,7 +87,7 @@ class Series:
     """One line: its points in order of rate, its legend entry and how it looks.
 
     Attributes:
-        group: heading in the legend.
+        group: heading in the legend, one or two lines.
         label: entry under the heading.
         points: in order of rate.
         line: keyword arguments of a matplotlib line.
@@ -74,7 +100,7 @@ class Series:
 
 
 def series_of(points: Sequence[RatePoint]) -> list[Series]:
-    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs.
+    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs, others.
 
     Points of one method, model, decoder and kind of rate share a line unless they differ in
     checkpoint, T, seed or images; then each gets its own, and the label says what differs.
@@ -109,6 +135,11 @@ class _Identity(NamedTuple):
     model: str | None
     decoder: str | None
     rate_kind: str
+    dataset: str | None  # of published points only: they are never on the images of a run
+
+    @property
+    def published_name(self) -> str:
+        return self.method.removeprefix(PUBLISHED_PREFIX)
 
     @property
     def is_diffc(self) -> bool:
@@ -122,9 +153,19 @@ class _Identity(NamedTuple):
     def codec(self) -> tuple[str, str | None]:
         return self.method, self.model
 
+    @property
+    def is_known_codec(self) -> bool:
+        return self.method in {method for method, _ in CODECS}
+
+
+def is_published(point: RatePoint) -> bool:
+    """Whether others measured the point."""
+    return point.method.startswith(PUBLISHED_PREFIX)
+
 
 def _identity(point: RatePoint) -> _Identity:
-    return _Identity(point.method, point.model, point.decoder, point.rate_kind)
+    dataset = point.dataset if is_published(point) else None
+    return _Identity(point.method, point.model, point.decoder, point.rate_kind, dataset)
 
 
 _Circumstances = tuple[tuple[str, Any], ...]
@@ -146,33 +187,43 @@ def _none_first(circumstances: _Circumstances) -> list[tuple[bool, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Scene:
-    """What one figure shows, in drawing order: the networks, decoders and codecs in it."""
+    """What one figure shows, in drawing order: networks, decoders, codecs and others' data sets."""
 
     networks: tuple[tuple[str, str | None], ...]
     decoders: tuple[str | None, ...]
     codecs: tuple[tuple[str, str | None], ...]
+    datasets: tuple[str, ...]
 
     @classmethod
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
         known_codecs, known_decoders = list(CODECS), list(DECODERS)
-        codecs = {i.codec for i in present if not i.is_diffc} - set(known_codecs)
+        codecs = {i.codec for i in present if not (i.is_diffc or i.dataset)} - set(known_codecs)
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
             networks=tuple(sorted({i.codec for i in present if i.is_network}, key=str)),
             decoders=(*known_decoders, *sorted(decoders, key=str)),
             codecs=(*known_codecs, *sorted(codecs, key=str)),
+            datasets=tuple(sorted({i.dataset for i in present if i.dataset})),
         )
 
     def rank(self, identity: _Identity) -> tuple[int, int, int, str]:
+        if identity.dataset:
+            names = [*PUBLISHED, identity.published_name]
+            group = 2 * self.datasets.index(identity.dataset) + (identity.rate_kind == "file")
+            return 4, group, names.index(identity.published_name), str(identity)
         if not identity.is_diffc:
-            return 2, self.codecs.index(identity.codec), 0, str(identity)
+            family = 2 if identity.is_known_codec else 3
+            is_bound = int(identity.rate_kind == "bound")
+            return family, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
             return 1, _FLOOR_MODELS.index(identity.model or ""), decoder, str(identity)
         return 0, self.networks.index(identity.codec), decoder, str(identity)
 
     def line(self, identity: _Identity) -> dict[str, Any]:
+        if identity.dataset:
+            return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
         return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
@@ -204,6 +255,19 @@ class _Scene:
             "zorder": 2,
         }
 
+    def _published_line(self, identity: _Identity) -> dict[str, Any]:
+        _, color, marker = PUBLISHED.get(identity.published_name, ("", *_OTHER_PUBLISHED))
+        return {
+            "color": color,
+            "marker": marker,
+            "linestyle": "-",
+            "linewidth": 0.7,
+            "markersize": 3.0,
+            "markeredgewidth": 0.7,
+            "alpha": 0.6,
+            "zorder": 1.9,
+        }
+
 
 def _repeated(repeat: int) -> dict[str, Any]:
     """A second, third, ... line of the same identity: one, two, ... dots between its dashes."""
@@ -214,18 +278,27 @@ def _repeated(repeat: int) -> dict[str, Any]:
 
 def _group(identity: _Identity) -> str:
     kind = _RATE_KINDS[identity.rate_kind]
+    if identity.dataset:
+        return f"Published ({kind})\non {identity.dataset}"
     if not identity.is_diffc:
-        return f"Codecs ({kind})"
+        return f"{'Codecs' if identity.is_known_codec else 'Other methods'} ({kind})"
     return f"{', '.join(filter(None, (DIFFC_METHODS[identity.method], identity.model)))} ({kind})"
 
 
 def _label(identity: _Identity) -> str:
     if identity.is_diffc:
         return decoder_label(identity.decoder or "DiffC")
-    if identity.codec in CODECS:
-        return CODECS[identity.codec][0]
-    name = identity.method.removeprefix("published:")
-    return " ".join(filter(None, (name, identity.model, identity.decoder)))
+    if identity.published_name in PUBLISHED and identity.dataset:
+        return PUBLISHED[identity.published_name][0]
+    name = codec_label(identity.published_name, identity.model)
+    return " ".join(filter(None, (name, identity.decoder)))
+
+
+def codec_label(method: str, model: str | None) -> str:
+    """What figures call a codec, or another method, of the results."""
+    if (method, model) in CODECS:
+        return CODECS[method, model][0]
+    return " ".join(filter(None, (method, model)))
 
 
 def decoder_label(decoder: str) -> str:
