@@ -27,12 +27,9 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.ema_decay = 0.995
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 600
 
-    config.eval.max_images = 48
-    config.eval.batch_size = 16
-    config.eval.rate_steps = 500
+    config.eval.max_images = 64
     config.eval.num_levels = 12
-    config.eval.ancestral_steps = 250
-    config.eval.flow_steps = 25
+    config.eval.features = ""  # distances between sets need more images
     if argument == "smoke":
         shrink_to_smoke(config)
     return config

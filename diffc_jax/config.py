@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
 
+FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
+IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
+
 
 def source_config(**fields: Any) -> ConfigDict:
     """A data source; the fields are those of `diffc_jax.data.SourceSpec`, which explains them."""
@@ -74,18 +77,25 @@ def base_config() -> ConfigDict:
     config.eval.batch_size = 32
     config.eval.max_images = 0  # 0: the whole split
     config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
-    config.eval.rate_evaluations = 100  # of so many of the T steps, drawn for each image; 0: of all
+    config.eval.rate_evaluations = 64  # of so many of the T steps, drawn for each image; 0: of all
     config.eval.num_levels = 16
     config.eval.first_gamma = 2.0  # lowest rate
     config.eval.last_gamma = -8.0  # highest rate
     config.eval.decoders = ("ancestral", "flow", "mean")
-    config.eval.ancestral_steps = 60  # for the whole range of gamma, of which a level has its share
-    config.eval.flow_steps = 20
+    config.eval.ancestral_steps = 40  # for the whole range of gamma, of which a level has its share
+    config.eval.flow_steps = 16
     config.eval.bound_times = 4  # times drawn for each image of the variational bound
-    config.eval.grid_images = 4  # images shown in reconstructions.png
+    config.eval.grid_images = 8  # images whose pictures are kept
+    # Network whose features make Fréchet and kernel distances: efficientnet_lite0, or inception_v3_fid (the
+    # FID), whose weights are the path or https address of a file; empty for none.
+    config.eval.features = "efficientnet_lite0"
+    config.eval.feature_weights = ""
+    config.eval.image_metrics = ("lpips_alex",)  # of lpips_alex, lpips_vgg and ms_ssim
 
     config.baselines = ConfigDict()
-    config.baselines.codecs = ("jpeg", "webp", "jpeg2000", "avif")
+    config.baselines.codecs = (
+        *("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc", "dithered_pcm"),
+    )
     return config.lock()
 
 
@@ -118,6 +128,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.num_levels = 3
     config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
+    config.eval.features, config.eval.image_metrics = "", ()
 
 
 def validate(config: ConfigDict) -> None:
@@ -156,6 +167,10 @@ def validate(config: ConfigDict) -> None:
         at_least(f"eval.{field}", evaluation[field], 1)
     for field in ("rate_evaluations", "max_images", "grid_images"):
         at_least(f"eval.{field}", evaluation[field], 0)
+    if evaluation.features:
+        one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
+    for metric in evaluation.image_metrics:
+        one_of("eval.image_metrics", metric, IMAGE_METRICS)
     for decoder in evaluation.decoders:
         parse_decoder(decoder)
     if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from diffc_jax.baselines.evaluate import check_codecs, evaluate_baselines
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.plotting.figures import make_figures
+from diffc_jax.plotting.html_report import make_report
 from diffc_jax.training.loop import train
 
 
@@ -15,7 +16,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Trains and evaluates the config's model and the Gaussian floor, runs the baselines, and plots.
 
     Each part has a folder of its own in `workdir`, which the part's own command could have made:
-    the name of the model, gaussian, baselines, figures.
+    the name of the model, gaussian, baselines, figures; report.html has it all.
 
     Args:
         config: a validated config.
@@ -37,6 +38,9 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         evaluate(part_config, workdir / name)
     logging.info("=== baselines")
     evaluate_baselines(config, workdir / "baselines")
-    folders = [workdir / name for name in ("gaussian", config.model.name, "baselines")]
-    written = make_figures(list(dict.fromkeys(folders)), workdir / "figures")
-    logging.info("figures: %s", ", ".join(str(path) for path in written if path.suffix == ".png"))
+    names = dict.fromkeys(("gaussian", config.model.name, "baselines"))
+    folders = [workdir / name for name in names]
+    written = make_figures(folders, workdir / "figures")
+    report = make_report(folders, workdir / "report.html")
+    pictures = [str(path) for path in written if path.suffix == ".png"]
+    logging.info("report: %s; figures: %s", report, ", ".join(pictures))

@@ -40,7 +40,7 @@ class RatePoint:
         mse: mean squared error of 8-bit values.
         fid: Frechet distance in the features named by fid_features.
         fid_features: feature network behind `fid`.
-        lpips: mean LPIPS.
+        lpips: mean LPIPS with AlexNet.
         n_images: number of images behind the row.
         n_steps: denoiser evaluations per image of the decoder.
         seed: seed of the evaluation noise.
@@ -50,6 +50,13 @@ class RatePoint:
         n_rate_steps: T, the steps of the chain whose KLs make bpp_kl.
         bpp_stderr: standard error of bpp over the images.
         psnr_mean_stderr: standard error of psnr_mean over the images.
+        lpips_stderr: standard error of lpips.
+        lpips_vgg: mean LPIPS with VGG16.
+        lpips_vgg_stderr: its standard error.
+        ms_ssim: mean MS-SSIM with the scales that fit (three at 64x64).
+        ms_ssim_stderr: its standard error.
+        kid: kernel distance in the features named by fid_features.
+        kid_stderr: its standard error.
     """
 
     method: str
@@ -76,6 +83,13 @@ class RatePoint:
     n_rate_steps: int | None = None
     bpp_stderr: float | None = None
     psnr_mean_stderr: float | None = None
+    lpips_stderr: float | None = None
+    lpips_vgg: float | None = None
+    lpips_vgg_stderr: float | None = None
+    ms_ssim: float | None = None
+    ms_ssim_stderr: float | None = None
+    kid: float | None = None
+    kid_stderr: float | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(RatePoint))

@@ -165,6 +165,7 @@ def configured(images, **fields):
     config.data.eval.update(source="folder", path=str(images))
     config.train.batch_size = 8
     config.eval.rate_steps = 4
+    config.eval.features, config.eval.image_metrics = "", ()
     config.eval.num_levels = 1
     config.eval.decoders = ("mean",)
     for field, value in fields.items():

@@ -28,6 +28,7 @@ def tiny_config():
     config.train.learning_rate = 1e-3
     config.eval.batch_size = 12
     config.eval.rate_steps = 6
+    config.eval.features, config.eval.image_metrics = "", ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
     config.eval.ancestral_steps = 4

@@ -53,6 +53,7 @@ def get_config():
     config.train.eval_every_steps = 12
     config.train.checkpoint_every_steps = 3
     config.eval.rate_steps = 8
+    config.eval.features, config.eval.image_metrics = "", ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 4
     config.eval.batch_size = 2
@@ -191,6 +192,7 @@ def gaussian_config(images, **evaluation):
         source.source, source.path = "folder", str(images)
     config.train.batch_size = 8
     config.eval.rate_steps = 6
+    config.eval.features, config.eval.image_metrics = "", ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
     config.eval.decoders = ("flow", "mean")

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.analysis.sources import Mixture, scalar_source
+from diffc_jax.analysis.scalar import scalar_source
 from diffc_jax.config import above, at_least, one_of, source_config, within
 from diffc_jax.errors import UsageError
+from diffc_jax.theory.mixture import Mixture
 
 
 def analysis_config() -> ConfigDict:
@@ -37,7 +39,7 @@ def analysis_config() -> ConfigDict:
 
     config.scalar = ConfigDict()
     config.scalar.sources = ("mixture", "narrow", "laplace", "uniform")
-    config.scalar.min_sigma2 = 1e-8
+    config.scalar.min_sigma2 = 1e-7
     config.scalar.points_per_decade = 4
     config.scalar.laplace_scale = 1.0
     config.scalar.uniform_half_width = 1.0
@@ -108,10 +110,28 @@ def validate(config: ConfigDict) -> None:
         scalar_source(name, config.scalar)
     within("scalar.min_sigma2", config.scalar.min_sigma2, 1e-10, 0.1)
     at_least("scalar.points_per_decade", config.scalar.points_per_decade, 1)
-    Mixture.of_config(config.vector)
+    vector_mixture(config)
     at_least("mixture.samples", mixture.samples, 2)
     at_least("mixture.steps", mixture.steps, 1)
     _levels("mixture.sigma2", mixture.sigma2, 1.0)
+
+
+def vector_mixture(config: ConfigDict) -> Mixture:
+    """The mixture of config.vector.
+
+    Raises:
+        UsageError: what `theory.mixture.Mixture` refuses.
+    """
+    arrays = {}
+    for name in ("weights", "means", "covariances"):
+        try:
+            arrays[name] = np.array(config.vector[name], np.float64)
+        except (ValueError, TypeError):
+            raise UsageError(f"vector.{name}: {config.vector[name]} is not an array") from None
+    try:
+        return Mixture(**arrays)
+    except UsageError as error:
+        raise UsageError(f"vector.{error}") from error
 
 
 def _levels(field: str, values: tuple[float, ...], below: float) -> None:

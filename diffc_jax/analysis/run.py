@@ -8,16 +8,20 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from diffc_jax import data
-from diffc_jax.analysis import gaussian, sources, spectrum
+from diffc_jax.analysis import gaussian, scalar
+from diffc_jax.analysis.config import vector_mixture
+from diffc_jax.analysis.spectrum import read_spectrum
 from diffc_jax.environment import write_environment
-from diffc_jax.errors import UsageError
 from diffc_jax.files import replacing, write_json
 from diffc_jax.plotting import analysis as figures
 from diffc_jax.plotting.figures import save_figure
 from diffc_jax.results import write_table
 from diffc_jax.theory.gaussian import Eigenvalues
+from diffc_jax.theory.mixture import Mixture
 from diffc_jax.theory.scalar_sources import GaussianMixture
+
+# Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
+# loading them would take as long as its analysis.
 
 Rows = Sequence[gaussian.Row]
 
@@ -51,29 +55,14 @@ def _open_source(config: ConfigDict, workdir: pathlib.Path) -> tuple[Eigenvalues
     """Eigenvalues, and what figures call the source."""
     if config.source.eigenvalues:
         path = pathlib.Path(config.source.eigenvalues)
-        eigenvalues = spectrum.read_spectrum(path)
+        eigenvalues = read_spectrum(path)
         return eigenvalues, f"{len(eigenvalues)} eigenvalues of {path.name}"
-    size = config.source.patch_size
-    try:
-        images = data.open_source(
-            data.SourceSpec(image_size=config.source.image_size, **config.source.images)
-        )
-    except UsageError as error:
-        prefix = "source." if str(error).startswith("image_size:") else "source.images."
-        raise UsageError(f"{prefix}{error}") from error
-    moments = spectrum.fit_patches(images, size)
-    eigenvalues = spectrum.fitted_spectrum(moments)
-    rank = np.count_nonzero(eigenvalues)
-    if rank < len(eigenvalues):
-        logging.warning(
-            "%d patches span %d of %d dimensions; components without variance cost and lose nothing",
-            moments.count,
-            rank,
-            len(eigenvalues),
-        )
+    from diffc_jax.analysis.patches import fit_config_patches
+
+    eigenvalues, description = fit_config_patches(config.source)
     with replacing(workdir / "gaussian" / "eigenvalues.npy") as temporary:
         np.save(temporary, eigenvalues)
-    return eigenvalues, f"{moments.count} patches of {size}x{size} from {images.name}"
+    return eigenvalues, description
 
 
 def _analyse_gaussian(
@@ -86,7 +75,9 @@ def _analyse_gaussian(
     save_figure(figures.plot_realism(realism, source), folder / "realism", realism)
     points: list[gaussian.Row] = []
     if simulated:
-        points = list(gaussian.simulation_rows(eigenvalues, settings, config.seed))
+        from diffc_jax.analysis import gaussian_simulation
+
+        points = list(gaussian_simulation.simulation_rows(eigenvalues, settings, config.seed))
         _write(folder / "simulation.csv", points)
     curves = gaussian.curve_rows(eigenvalues, settings)
     save_figure(figures.plot_curves(curves, points, source), folder / "curves", curves)
@@ -95,20 +86,28 @@ def _analyse_gaussian(
 def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -> None:
     points: list[gaussian.Row] = []
     for name in config.scalar.sources:
-        source = sources.scalar_source(name, config.scalar)
+        source = scalar.scalar_source(name, config.scalar)
         if simulated and isinstance(source, GaussianMixture):
-            mixture = sources.Mixture.of_scalar(source)
-            points += sources.simulation_rows(name, mixture, config.mixture, config.seed)
+            weights, means, stds = (
+                np.array(v) for v in (source.weights, source.means, source.stds)
+            )
+            mixture = Mixture(weights, means[:, None], np.square(stds)[:, None, None])
+            points += _simulate_mixture(name, mixture, config)
     if points:
         _write(folder / "simulation.csv", points)
-    curves = sources.scalar_rows(config.scalar)
+    curves = scalar.scalar_rows(config.scalar)
     save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
 
 
 def _analyse_vector(config: ConfigDict, folder: pathlib.Path) -> None:
-    source = sources.Mixture.of_config(config.vector)
-    rows = list(sources.simulation_rows("vector", source, config.mixture, config.seed))
+    rows = _simulate_mixture("vector", vector_mixture(config), config)
     save_figure(figures.plot_vector(rows), folder / "curves", rows)
+
+
+def _simulate_mixture(name: str, mixture: Mixture, config: ConfigDict) -> list[gaussian.Row]:
+    from diffc_jax.analysis import mixture_simulation
+
+    return list(mixture_simulation.simulation_rows(name, mixture, config.mixture, config.seed))
 
 
 def _write(path: pathlib.Path, rows: Rows) -> None:

@@ -1,7 +1,7 @@
 """Upper bounds on achievable rates."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 def poisson_functional_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
@@ -12,3 +12,42 @@ def poisson_functional_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.
     """
     bits = np.asarray(bits, np.float64)
     return np.asarray(bits + np.log2(bits + 1.0) + 5.0)
+
+
+def chunked_bound(
+    bits: Float[np.ndarray, "*s"] | float, chunk_bits: int | float
+) -> Float[np.ndarray, "*s"]:
+    """Bits that suffice if the information is sent in chunks, each as a message of its own.
+
+    Args:
+        bits: the information C of the sample.
+        chunk_bits: k > 0; ceil(C / k) chunks carry k bits each, the last one what is left.
+
+    Returns:
+        The sum of k + log2(k + 1) + 5 over the chunks; 0 where there is no information.
+
+    Raises:
+        ValueError: chunk_bits is not positive.
+    """
+    if not chunk_bits > 0:
+        raise ValueError(f"chunk_bits is {chunk_bits}, not positive")
+    bits = np.asarray(bits, np.float64)
+    full = np.floor(bits / chunk_bits)
+    rest = np.maximum(bits - full * chunk_bits, 0.0)
+    last = np.where(rest > 0, poisson_functional_bound(rest), 0.0)
+    return np.asarray(full * poisson_functional_bound(float(chunk_bits)) + last)
+
+
+def stepwise_bound(
+    bits: Float[np.ndarray, " t"], n_steps: Int[np.ndarray, " t"]
+) -> Float[np.ndarray, " t"]:
+    """Bits that suffice up to the end of each group of steps if every step is a message of its own.
+
+    Args:
+        bits: the information of each group, in order, of which each of its steps has an equal share.
+        n_steps: steps in each group, at least 1.
+
+    Returns:
+        Running sums of KL_i + log2(KL_i + 1) + 5 over the steps.
+    """
+    return np.cumsum(n_steps * poisson_functional_bound(bits / n_steps))

@@ -109,7 +109,7 @@ def _solve(
     order: int,
     noise: Callable[[Int[Array, ""]], Array],
 ) -> Images:
-    """y at gammas[n_steps] from z at gammas[0], with `noise(i)` added to y after step i."""
+    """Y at gammas[n_steps] from z at gammas[0], with `noise(i)` added to y after step i."""
     if order not in (1, 2):
         raise ValueError(f"order is {order}, not 1 or 2")
 

@@ -9,10 +9,7 @@ import hashlib
 import json
 import pathlib
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +17,17 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from diffc_jax import data, files
+from diffc_jax import data
 from diffc_jax.config import source_fields
 from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
-from diffc_jax.errors import InputError, UsageError
+from diffc_jax.errors import UsageError
 from diffc_jax.evaluation import report
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
+from diffc_jax.evaluation.parts import Parts, Results
+from diffc_jax.evaluation.quality import Quality, SetDistance
 from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
+from diffc_jax.models import Variables
 from diffc_jax.progress import Progress
 from diffc_jax.training import run_config
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
@@ -56,9 +56,10 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     source = experiment.open_source("eval")
     state, checkpoint = load_trained(experiment, workdir, params)
     plan = make_plan(experiment, state)
+    quality = Quality(config, experiment.mesh)
     count = min(config.eval.max_images or len(source), len(source))
     folder = workdir / "eval"
-    parts = _Parts(folder / "progress" / _fingerprint(config, source.name, state))
+    parts = Parts(folder / "progress" / _fingerprint(config, source.name, state))
     context = report.Context(
         model=experiment.model.name,
         dataset=source.name,
@@ -66,45 +67,33 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
         checkpoint=checkpoint,
         seed=config.seed,
         plan=plan,
+        image_metrics=quality.names,
         n_dimensions=int(np.prod(experiment.image_shape)),
         n_pixels=int(np.prod(experiment.image_shape[:2])),
     )
-
     write_environment(folder)
-    with_pixels = min(config.eval.grid_images, count)
-    begin = last_write = time.monotonic()
-    done = done_before = parts.covered()
-    if done_before:
-        logging.info("%d of %d images were swept before", min(done_before, count), count)
-    sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
-    variables = model_variables(state.ema, state.fixed)
-    batch_size = experiment.eval_batch_size()
-    batches = data.eval_batches(
-        source, batch_size=batch_size, start=min(done_before, count), stop=count
+
+    begin = time.monotonic()
+    totals, swept = _sweep(experiment, state, source, count, quality, context, parts, folder)
+    sweep_seconds = time.monotonic() - begin
+    report.write_per_image(folder, context, parts.read(count, report.scalar_names(context)))
+    report.write_pictures(
+        folder, context, parts.read(min(config.eval.grid_images, count), _picture_names(context))
     )
-    n_batches = -(-max(count - done_before, 0) // batch_size)
-    progress = Progress("sweep", n_batches * plan.evaluations_per_image(), "network calls")
-    for batch in batches:
-        part = _sweep_batch(experiment, sweep, variables, batch, with_pixels, progress.advance)
-        parts.save(part)
-        done += len(part["index"])
-        if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
-            report.write_tables(folder, context, parts.load(count))
-            last_write = time.monotonic()
-    seconds = time.monotonic() - begin
-    results = parts.load(count)
-    report.write_tables(folder, context, results)
-    report.write_pictures(folder, context, results)
+    distances = _set_distances(quality, context, parts, count)
+    report.write_tables(folder, context, totals, distances)
+    distance_seconds = time.monotonic() - begin - sweep_seconds
 
     bound_batches = data.eval_batches(source, batch_size=experiment.eval_batch_size(), stop=count)
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, experiment.mesh)
     values = evaluate_bound(
         estimate, state, bound_batches, experiment.mesh, config.eval.bound_times
     )
-    swept = done - done_before
-    report.write_summary(
-        folder, context, results, values, seconds_per_image=seconds / swept if swept else None
-    )
+    seconds = {
+        "sweep": sweep_seconds / swept if swept else None,
+        "distances": distance_seconds / count,
+    }
+    report.write_summary(folder, context, totals, values, seconds)
     logging.info(
         "%s on %d images of %s: %.4f +- %.4f bits/dim; results in %s",
         experiment.model.name,
@@ -114,6 +103,67 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
         values["bits_per_dim_stderr"],
         folder,
     )
+
+
+def _sweep(
+    experiment: Experiment,
+    state: TrainState,
+    source: data.ImageSource,
+    count: int,
+    quality: Quality,
+    context: report.Context,
+    parts: Parts,
+    folder: pathlib.Path,
+) -> tuple[report.Totals, int]:
+    """Sweeps the images that no part has yet; the averages over all, and how many were swept now."""
+    config, plan = experiment.config, context.plan
+    totals = report.Totals(context)
+    done = min(parts.covered(), count)
+    for part in parts.read(done, report.scalar_names(context)):
+        totals.add(part)
+    if done:
+        logging.info("%d of %d images were swept before", done, count)
+    sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
+    variables = model_variables(state.ema, state.fixed)
+    batch_size = experiment.eval_batch_size()
+    n_batches = -(-(count - done) // batch_size)
+    progress = Progress("sweep", n_batches * plan.evaluations_per_image(), "network calls")
+    last_write = time.monotonic()
+    for batch in data.eval_batches(source, batch_size=batch_size, start=done, stop=count):
+        part = _sweep_batch(experiment, sweep, variables, batch, quality, progress.advance)
+        parts.save(part)
+        totals.add(part)
+        if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
+            report.write_tables(folder, context, totals)
+            last_write = time.monotonic()
+    report.write_tables(folder, context, totals)
+    return totals, count - done
+
+
+def _set_distances(
+    quality: Quality, context: report.Context, parts: Parts, count: int
+) -> dict[tuple[str, int], SetDistance]:
+    """Distances of every point to the originals, the features of one point in memory at a time."""
+    if not quality.has_features or count < 2:
+        return {}
+    reference = quality.reference(part["features"] for part in parts.read(count, ["features"]))
+    points = [
+        (name, level) for name in context.plan.decoders for level in range(len(context.plan.levels))
+    ]
+    progress = Progress("distances", len(points), "rate points")
+    distances = {}
+    for decoder, level in points:
+        name = f"features/{decoder}/{level}"
+        distances[decoder, level] = reference.distance(
+            part[name] for part in parts.read(count, [name])
+        )
+        progress.advance()
+    return distances
+
+
+def _picture_names(context: report.Context) -> list[str]:
+    names = [f"{kind}/{decoder}" for kind in ("pixels", "mse") for decoder in context.plan.decoders]
+    return ["index", "kl_bits", "pixels", *names]
 
 
 def make_plan(experiment: Experiment, state: TrainState) -> SweepPlan:
@@ -175,24 +225,32 @@ def load_trained(
 def _sweep_batch(
     experiment: Experiment,
     sweep: Sweep,
-    variables: Any,
+    variables: Variables,
     batch: dict[str, np.ndarray],
-    with_pixels: int,
+    quality: Quality,
     on_evaluations: Callable[[int], None],
-) -> dict[str, np.ndarray]:
+) -> Results:
     """Per-image results of a batch, and the pictures of the first images of the data set."""
     placed = put_batch(experiment.mesh, {"image": batch["image"], "index": batch["index"]})
     x = process.pixels_to_unit(placed["image"])
     result = sweep.run(variables, x, placed["index"], on_evaluations)
     mask = batch["mask"]
-    part = {"index": batch["index"][mask], "kl_bits": result.kl_bits[mask]}
-    shown = mask & (batch["index"] < with_pixels)
+    images, indices = batch["image"][mask], batch["index"][mask]
+    part = {"index": indices, "kl_bits": result.kl_bits[mask]}
+    shown = indices < experiment.config.eval.grid_images
     if shown.any():
-        part["pixels"] = batch["image"][shown]
+        part["pixels"] = images[shown]
+    if quality.has_features:
+        part["features"] = quality.features(images)
     for decoder, levels in result.reconstructions.items():
-        pixels = [np.asarray(process.unit_to_pixels(x)) for x in levels]
-        errors = [psnr_metrics.mse(batch["image"], p)[mask] for p in pixels]
-        part[f"mse/{decoder}"] = np.stack(errors, axis=1)
+        pixels = [np.asarray(process.unit_to_pixels(x))[mask] for x in levels]
+        part[f"mse/{decoder}"] = np.stack([psnr_metrics.mse(images, p) for p in pixels], axis=1)
+        pairs = [quality.pairs(images, p) for p in pixels]
+        for metric in quality.names:
+            part[f"{metric}/{decoder}"] = np.stack([values[metric] for values in pairs], axis=1)
+        if quality.has_features:
+            for level, p in enumerate(pixels):
+                part[f"features/{decoder}/{level}"] = quality.features(p)
         if shown.any():
             part[f"pixels/{decoder}"] = np.stack([p[shown] for p in pixels], axis=1)
     return part
@@ -217,47 +275,3 @@ def _fingerprint(config: ConfigDict, dataset: str, state: TrainState) -> str:
     for leaf in jax.tree.leaves((state.ema, state.fixed)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:12]
-
-
-class _Parts:
-    """Results of finished batches, one npz file each, named by the run of images it holds."""
-
-    def __init__(self, folder: pathlib.Path):
-        self._folder = folder
-
-    def save(self, part: dict[str, np.ndarray]) -> None:
-        index = part["index"]
-        path = self._folder / f"{index[0]:08d}-{index[-1] + 1:08d}.npz"
-        with files.replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **part)
-
-    def covered(self) -> int:
-        """N if images 0 to N - 1 are all done."""
-        stop = 0
-        for start, end, _ in self._runs():
-            if start > stop:
-                break
-            stop = max(stop, end)
-        return stop
-
-    def load(self, count: int) -> dict[str, np.ndarray]:
-        """All results of images 0 to count - 1, in order."""
-        merged: dict[str, list[np.ndarray]] = {}
-        stop = 0
-        for start, end, path in self._runs():
-            # Runs overlap after a change of the batch size. Pictures are of the first images of a part.
-            new = slice(max(stop - start, 0), max(count - start, 0))
-            stop = max(stop, end)
-            try:
-                with np.load(path) as part:
-                    for name in part.files:
-                        merged.setdefault(name, []).append(part[name][new])
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise InputError(f"{path}: is damaged; delete it and run again") from error
-        return {name: np.concatenate(values) for name, values in merged.items()}
-
-    def _runs(self) -> list[tuple[int, int, pathlib.Path]]:
-        # Temporary files, which a killed process leaves behind, begin with a dot.
-        paths = sorted(self._folder.glob("[0-9]*.npz"))
-        ends = [path.stem.split("-") for path in paths]
-        return [(int(a), int(b), path) for (a, b), path in zip(ends, paths, strict=True)]

@@ -1,8 +1,9 @@
 """Result files of a sweep: rd.csv, per_image.csv, rate_curve.csv, summary.json and the pictures."""
 
 import dataclasses
+import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from jaxtyping import Float
 from diffc_jax import files
 from diffc_jax.coding.bounds import poisson_functional_bound
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
+from diffc_jax.evaluation.parts import Results
+from diffc_jax.evaluation.quality import COLUMNS, SetDistance
 from diffc_jax.evaluation.sweep import SweepPlan
+from diffc_jax.moments import Averages
 from diffc_jax.plotting import grids, style
-from diffc_jax.results import RatePoint, replace_rate_points, standard_error, write_table
+from diffc_jax.results import RatePoint, replace_rate_points, write_table
 
 _PER_IMAGE = (
     *("index", "model", "decoder", "level", "gamma", "bits_kl", "bits_bound", "mse", "psnr"),
@@ -33,64 +37,138 @@ class Context:
     checkpoint: str
     seed: int
     plan: SweepPlan
+    image_metrics: tuple[str, ...]
     n_dimensions: int
     n_pixels: int
 
 
-Results = dict[str, np.ndarray]
+class Totals:
+    """Averages over the images of all parts seen so far: of bits, errors, PSNRs and metrics."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        self._averages: dict[str, Averages] = {}
+
+    def __getitem__(self, name: str) -> Averages:
+        """Of "kl_bits", or of "mse", "psnr" or an image metric as "NAME/DECODER"."""
+        return self._averages[name]
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self._averages["kl_bits"].count if self._averages else 0
+
+    def add(self, part: Results) -> None:
+        """Takes the results of a part in."""
+        samples = {"kl_bits": part["kl_bits"]}
+        for decoder in self._context.plan.decoders:
+            mse = part[f"mse/{decoder}"]
+            samples[f"mse/{decoder}"] = mse
+            samples[f"psnr/{decoder}"] = psnr_metrics.psnr_from_mse(mse)
+            for metric in self._context.image_metrics:
+                samples[f"{metric}/{decoder}"] = part[f"{metric}/{decoder}"]
+        for name, values in samples.items():
+            new = Averages.of(values)
+            self._averages[name] = self._averages[name] + new if name in self._averages else new
 
 
-def write_tables(folder: pathlib.Path, context: Context, results: Results) -> None:
-    """Writes rd.csv (rows of other methods are kept), per_image.csv and rate_curve.csv."""
-    replace_rate_points(
-        folder / "rd.csv", rate_points(context, results), lambda point: point.method == "diffc"
-    )
-    write_table(folder / "per_image.csv", _PER_IMAGE, _per_image_rows(context, results))
-    write_table(folder / "rate_curve.csv", _RATE_CURVE, _rate_curve_rows(context, results))
+def scalar_names(context: Context) -> list[str]:
+    """Arrays of a part that hold numbers of images: what `Totals` and per_image.csv need."""
+    metrics = ("mse", *context.image_metrics)
+    names = [f"{metric}/{decoder}" for metric in metrics for decoder in context.plan.decoders]
+    return ["index", "kl_bits", *names]
 
 
-def rate_points(context: Context, results: Results) -> list[RatePoint]:
+def write_tables(
+    folder: pathlib.Path,
+    context: Context,
+    totals: Totals,
+    distances: Mapping[tuple[str, int], SetDistance] | None = None,
+) -> None:
+    """Writes rd.csv (rows of other methods are kept) and rate_curve.csv.
+
+    Args:
+        folder: W/eval.
+        context: of the sweep.
+        totals: over its images.
+        distances: of each (decoder, level), if they were computed.
+    """
+    points = rate_points(context, totals, distances or {})
+    replace_rate_points(folder / "rd.csv", points, lambda point: point.method == "diffc")
+    write_table(folder / "rate_curve.csv", _RATE_CURVE, _rate_curve_rows(context, totals))
+
+
+def write_per_image(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
+    """Writes per_image.csv, part by part."""
+    fields = (*_PER_IMAGE, *(COLUMNS[metric] for metric in context.image_metrics))
+    rows = (row for part in parts for row in _per_image_rows(context, part))
+    write_table(folder / "per_image.csv", fields, rows)
+
+
+def rate_points(
+    context: Context, totals: Totals, distances: Mapping[tuple[str, int], SetDistance]
+) -> list[RatePoint]:
     """One row for each level and decoder; the bound is that of the mean information."""
+    bits = totals["kl_bits"]
     points = []
-    for decoder, level, gamma, bits, mse in _levels(context, results):
-        bound = poisson_functional_bound(bits.mean())
-        points.append(
-            RatePoint(
-                method="diffc",
-                model=context.model,
-                decoder=decoder,
-                rate_kind="bound",
-                level=_noise_level(gamma),
-                gamma=gamma,
-                bpp=float(bound) / context.n_pixels,
-                bpp_kl=float(bits.mean()) / context.n_pixels,
-                psnr=psnr_metrics.psnr(mse),
-                psnr_mean=psnr_metrics.psnr_mean(mse),
-                mse=float(mse.mean()),
-                n_images=len(mse),
-                n_steps=context.plan.n_steps(decoder, level),
-                seed=context.seed,
-                dataset=context.dataset,
-                split=context.split,
-                checkpoint=context.checkpoint,
-                n_rate_steps=len(context.plan.gammas) - 1,
-                bpp_stderr=standard_error(bits / context.n_pixels),
-                psnr_mean_stderr=standard_error(psnr_metrics.psnr_from_mse(mse)),
+    for decoder in context.plan.decoders:
+        mse, psnr = totals[f"mse/{decoder}"].mean, totals[f"psnr/{decoder}"]
+        for level, (position, gamma) in enumerate(
+            zip(context.plan.levels, context.plan.level_gammas, strict=True)
+        ):
+            mean_bits = float(bits.mean[position])
+            columns: dict[str, Any] = {}
+            for metric in context.image_metrics:
+                average = totals[f"{metric}/{decoder}"]
+                columns[COLUMNS[metric]] = float(average.mean[level])
+                columns[f"{COLUMNS[metric]}_stderr"] = _optional(average.stderr[level])
+            if (decoder, level) in distances:
+                columns |= dataclasses.asdict(distances[decoder, level])
+            points.append(
+                RatePoint(
+                    method="diffc",
+                    model=context.model,
+                    decoder=decoder,
+                    rate_kind="bound",
+                    level=_noise_level(gamma),
+                    gamma=float(gamma),
+                    bpp=float(poisson_functional_bound(mean_bits)) / context.n_pixels,
+                    bpp_kl=mean_bits / context.n_pixels,
+                    psnr=float(psnr_metrics.psnr_from_mse(mse[level])),
+                    psnr_mean=float(psnr.mean[level]),
+                    mse=float(mse[level]),
+                    n_images=totals.count,
+                    n_steps=context.plan.n_steps(decoder, level),
+                    seed=context.seed,
+                    dataset=context.dataset,
+                    split=context.split,
+                    checkpoint=context.checkpoint,
+                    n_rate_steps=len(context.plan.gammas) - 1,
+                    bpp_stderr=_optional(bits.stderr[position] / context.n_pixels),
+                    psnr_mean_stderr=_optional(psnr.stderr[level]),
+                    **columns,
+                )
             )
-        )
     return points
 
 
 def write_summary(
     folder: pathlib.Path,
     context: Context,
-    results: Results,
+    totals: Totals,
     bound: dict[str, float],
-    seconds_per_image: float | None,
+    seconds: Mapping[str, float | None],
 ) -> None:
-    """Writes summary.json: bits/dim and its parts, in continuous time and for the chain of the sweep."""
-    chain = results["kl_bits"][:, -1] / context.n_dimensions
-    plan = context.plan
+    """Writes summary.json.
+
+    Args:
+        folder: W/eval.
+        context: of the sweep.
+        totals: over its images.
+        bound: of `training.bound_eval`: bits/dim in continuous time and its parts.
+        seconds: for each image, of the parts of the evaluation; None where nothing was computed.
+    """
+    bits, plan = totals["kl_bits"], context.plan
     evaluations = {
         decoder: [plan.n_steps(decoder, level) for level in range(len(plan.levels))]
         for decoder in plan.decoders
@@ -101,85 +179,106 @@ def write_summary(
         "split": context.split,
         "checkpoint": context.checkpoint,
         "seed": context.seed,
-        "n_images": len(chain),
+        "n_images": totals.count,
         "bits_per_dim": bound["bits_per_dim"],
         "bits_per_dim_stderr": bound["bits_per_dim_stderr"],
         "bits_per_dim_parts": {
             name: bound[name] for name in ("diffusion", "prior", "reconstruction")
         },
         "chain_steps": len(plan.gammas) - 1,
-        "chain_bits_per_dim": float(chain.mean()) + bound["reconstruction"],
-        "chain_bits_per_dim_stderr": standard_error(chain),
+        "chain_bits_per_dim": float(bits.mean[-1]) / context.n_dimensions + bound["reconstruction"],
+        "chain_bits_per_dim_stderr": _optional(bits.stderr[-1] / context.n_dimensions),
+        "rate_evaluations_per_image": len(plan.strata) - 1,
         "denoiser_evaluations_per_image": evaluations,
-        "seconds_per_image": seconds_per_image,
+        "seconds_per_image": dict(seconds),
     }
     files.write_json(folder / "summary.json", summary)
 
 
-def write_pictures(folder: pathlib.Path, context: Context, results: Results) -> None:
-    """Writes reconstructions.png: the first images of the data set at some of the levels."""
-    if "pixels" not in results:
+def write_pictures(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
+    """Writes the first images of the data set: reconstructions.npz with all levels, .png with some."""
+    shown = [part for part in parts if "pixels" in part]
+    if not shown:
         return
-    plan, originals = context.plan, results["pixels"]
-    shown = np.unique(np.linspace(0, len(plan.levels) - 1, _SHOWN_LEVELS).round().astype(int))
-    columns = []
-    for decoder in plan.decoders:
-        for level in shown:
-            bits = results["kl_bits"][: len(originals), plan.levels[level]]
-            errors = results[f"mse/{decoder}"][: len(originals), level]
-            columns.append(
-                grids.GridColumn(
-                    group=style.decoder_label(decoder),
-                    images=results[f"pixels/{decoder}"][:, level],
-                    bpp=poisson_functional_bound(bits) / context.n_pixels,
-                    psnr=psnr_metrics.psnr_from_mse(errors),
-                )
-            )
+    plan = context.plan
+    first = {name: np.concatenate([part[name] for part in shown]) for name in shown[0]}
+    originals = first["pixels"]
+    arrays = {decoder: first[f"pixels/{decoder}"] for decoder in plan.decoders}
+    with (
+        files.replacing(folder / "reconstructions.npz") as temporary,
+        temporary.open("wb") as stream,
+    ):
+        np.savez_compressed(
+            stream,
+            allow_pickle=False,
+            index=first["index"][: len(originals)],
+            original=originals,
+            gammas=plan.level_gammas,
+            **arrays,
+        )
+    levels = np.unique(np.linspace(0, len(plan.levels) - 1, _SHOWN_LEVELS).round().astype(int))
+    columns = [
+        grids.GridColumn(
+            group=style.decoder_label(decoder),
+            images=arrays[decoder][:, level],
+            bpp=poisson_functional_bound(first["kl_bits"][: len(originals), plan.levels[level]])
+            / context.n_pixels,
+            psnr=psnr_metrics.psnr_from_mse(first[f"mse/{decoder}"][: len(originals), level]),
+        )
+        for decoder in plan.decoders
+        for level in levels
+    ]
     figure = grids.reconstruction_grid(originals, columns)
     with files.replacing(folder / "reconstructions.png") as temporary:
         figure.savefig(temporary)
 
 
-def _levels(
-    context: Context, results: Results
-) -> Iterator[tuple[str, int, float, Float[np.ndarray, " b"], Float[np.ndarray, " b"]]]:
-    """(decoder, level, gamma, information in bits and squared error of each image)."""
-    for decoder in context.plan.decoders:
-        for level, index in enumerate(context.plan.levels):
-            yield (
-                decoder,
-                level,
-                float(context.plan.rate_gammas[index]),
-                results["kl_bits"][:, index],
-                results[f"mse/{decoder}"][:, level],
-            )
+def _per_image_rows(context: Context, part: Results) -> Iterator[dict[str, Any]]:
+    """Image by image, so that the order of rows does not depend on batches."""
+    plan = context.plan
+    gammas = [(float(gamma), _noise_level(gamma)) for gamma in plan.level_gammas]
+    bits = part["kl_bits"][:, plan.levels]
+    bounds = poisson_functional_bound(bits)
+    psnrs = {name: psnr_metrics.psnr_from_mse(part[f"mse/{name}"]) for name in plan.decoders}
+    for i, index in enumerate(part["index"].tolist()):
+        for decoder in plan.decoders:
+            for level, (gamma, noise) in enumerate(gammas):
+                yield {
+                    "index": index,
+                    "model": context.model,
+                    "decoder": decoder,
+                    "level": noise,
+                    "gamma": gamma,
+                    "bits_kl": float(bits[i, level]),
+                    "bits_bound": float(bounds[i, level]),
+                    "mse": float(part[f"mse/{decoder}"][i, level]),
+                    "psnr": float(psnrs[decoder][i, level]),
+                } | {
+                    COLUMNS[metric]: float(part[f"{metric}/{decoder}"][i, level])
+                    for metric in context.image_metrics
+                }
 
 
-def _per_image_rows(context: Context, results: Results) -> Iterator[dict[str, Any]]:
-    for decoder, _, gamma, bits, mse in _levels(context, results):
-        bounds, psnrs = poisson_functional_bound(bits), psnr_metrics.psnr_from_mse(mse)
-        for row in zip(results["index"], bits, bounds, mse, psnrs, strict=True):
-            index, *values = (item.item() for item in row)
-            head = (index, context.model, decoder, _noise_level(gamma), gamma)
-            yield dict(zip(_PER_IMAGE, (*head, *values), strict=True))
-
-
-def _rate_curve_rows(context: Context, results: Results) -> Iterator[dict[str, Any]]:
-    bits = results["kl_bits"]
-    steps = np.diff(bits.mean(0), prepend=0.0)
+def _rate_curve_rows(context: Context, totals: Totals) -> Iterator[dict[str, Any]]:
+    bits = totals["kl_bits"]
+    spent = np.diff(bits.mean, prepend=0.0)
     for i, step in enumerate(context.plan.strata):
-        mean = float(bits[:, i].mean())
         values = (
             int(step),
             float(context.plan.gammas[step]),
-            mean / context.n_pixels,
-            standard_error(bits[:, i] / context.n_pixels),
-            float(poisson_functional_bound(mean)) / context.n_pixels,
-            float(steps[i]),
+            float(bits.mean[i]) / context.n_pixels,
+            _optional(bits.stderr[i] / context.n_pixels),
+            float(poisson_functional_bound(float(bits.mean[i]))) / context.n_pixels,
+            float(spent[i]),
         )
         yield dict(zip(_RATE_CURVE, values, strict=True))
 
 
-def _noise_level(gamma: float) -> float:
+def _noise_level(gamma: float | Float[np.ndarray, ""]) -> float:
     """sigma, the standard deviation of the noise in z."""
     return float(np.sqrt(scipy.special.expit(gamma)))
+
+
+def _optional(value: float | Float[np.ndarray, ""]) -> float | None:
+    """None for what is not a finite number."""
+    return float(value) if math.isfinite(value) else None

@@ -1,9 +1,9 @@
 """The rate of the chain at every noise level, and reconstructions at the chosen ones.
 
-C_t, the information of z_t, is a sum over the steps of the chain of KL[q(z_s | z_t, x) || p(z_s | z_t)], each a
-mean over z_t of q(z_t | x), which can be drawn at once. So the chain is never walked: its T steps are grouped
-into strata, and in each stratum one random step of every image stands for all. That is unbiased, and exact in
-the choice of steps where each is a stratum of its own.
+C_t, the information of z_t, is a sum over the steps of the chain of KL[q(z_s | z_t, x) || p(z_s | z_t)], each
+a mean over z_t of q(z_t | x), which can be drawn at once. So the chain is never walked: its T steps are
+grouped into strata, and in each stratum one random step of every image stands for all. That is unbiased, and
+exact in the choice of steps where each is a stratum of its own.
 
 Works on real-valued x of any range, on any denoiser; 8-bit values are the caller's business. Noise depends on
 the image's index only, so results do not depend on batches or devices.

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffc_jax.diffusion import process
-from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Variables
+from diffc_jax.theory.mixture import Mixture
 
 
 def mixture_variables(
@@ -29,22 +29,14 @@ def mixture_variables(
         covariances: symmetric, positive semidefinite.
 
     Raises:
-        UsageError: weights that are not positive or do not sum to one; a covariance that is not symmetric
-            positive semidefinite.
+        UsageError: what `theory.mixture.Mixture` refuses.
     """
-    weights = np.asarray(weights, np.float64)
-    if np.any(weights <= 0) or abs(weights.sum() - 1.0) > 1e-6:
-        raise UsageError(f"weights: {weights.tolist()} are not positive numbers that sum to one")
-    covariances = np.asarray(covariances, np.float64)
-    if not np.allclose(covariances, covariances.transpose(0, 2, 1)):
-        raise UsageError("covariances: not symmetric")
-    eigenvalues, eigenvectors = np.linalg.eigh(covariances)
-    if np.any(eigenvalues < -1e-9 * np.abs(eigenvalues).max(initial=0.0)):
-        raise UsageError("covariances: not positive semidefinite")
+    mixture = Mixture(*(np.asarray(array, np.float64) for array in (weights, means, covariances)))
+    eigenvalues, eigenvectors = mixture.principal_components()
     arrays = {
-        "log_weights": np.log(weights),
-        "means": np.asarray(means),
-        "eigenvalues": np.maximum(eigenvalues, 0.0),
+        "log_weights": np.log(mixture.weights),
+        "means": mixture.means,
+        "eigenvalues": eigenvalues,
         "eigenvectors": eigenvectors,
     }
     return {"fixed": {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}}

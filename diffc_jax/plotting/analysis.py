@@ -1,5 +1,6 @@
 """Figures of the analysis, drawn from the rows of its tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from diffc_jax.plotting import style
 
@@ -42,6 +44,9 @@ _SOURCE_LINES = (
     (style.BLUE, _MIXED, "s"),
     (style.GREEN, _DOTTED, "^"),
 )
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# One font in each file: embedding a second one takes longer than drawing.
+_RC = dict(style.RC) | {"axes.titleweight": "normal"}
 _HALF_DB = 10.0 * np.log10(2.0)
 
 
@@ -53,9 +58,9 @@ def plot_curves(curves: Sequence[Row], simulated: Sequence[Row], source: str) ->
         simulated: rows of simulation.csv, or none.
         source: what the title calls the source.
     """
-    with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(10.4, 4.6), dpi=160, layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with matplotlib.rc_context(_RC):
+        figure, axes_grid = _figure((10.4, 4.6), 1, 2)
+        left, right = axes_grid[0]
         by_curve = _grouped(curves, "curve")
         bpp, snr_a = _columns(by_curve["diffc_a"], "bits_per_pixel", "snr_db")
         shown = (bpp >= 0.01) & (bpp <= 10.0)
@@ -82,9 +87,16 @@ def plot_curves(curves: Sequence[Row], simulated: Sequence[Row], source: str) ->
             axes.set(
                 xscale="log", xlabel="bits per pixel", xlim=(bpp[shown].min(), bpp[shown].max())
             )
-            axes.minorticks_off()
+            _format_logs(axes)
             axes.legend(frameon=False)
-        figure.suptitle(f"DiffC on a Gaussian source: {source}", fontsize=10, x=0.01, ha="left")
+        figure.suptitle(
+            f"DiffC on a Gaussian source: {source}",
+            fontsize=10,
+            x=0.01,
+            y=0.99,
+            ha="left",
+            va="top",
+        )
     return figure
 
 
@@ -96,9 +108,9 @@ def plot_components(components: Sequence[Row], source: str) -> Figure:
         source: what the title calls the source.
     """
     by_rate = _grouped(components, "bits_per_pixel")
-    with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(3.5 * len(by_rate), 5.6), dpi=160, layout="constrained")
-        grid = figure.subplots(2, len(by_rate), squeeze=False, sharex=True, sharey="row")
+    with matplotlib.rc_context(_RC):
+        size = (3.5 * len(by_rate), 5.6)
+        figure, grid = _figure(size, 2, len(by_rate), sharex=True, sharey="row")
         for (bits, snr), (bpp, rows) in zip(grid.T, by_rate.items(), strict=True):
             by_curve = _grouped(rows, "curve")
             for name, label in _RATE_CURVES.items():
@@ -111,12 +123,13 @@ def plot_components(components: Sequence[Row], source: str) -> Figure:
                 snr.plot(index, value, color=colour, linestyle=dashes, lw=1.5, label=label)
             bits.set_title(f"{bpp:g} bits per pixel", loc="left")
             snr.set(xlabel="principal component", xscale="log")
-            for axes in (bits, snr):
-                axes.minorticks_off()
+            _format_logs(snr)
         for axes, label in zip(grid[:, 0], ("bits", "SNR of the component (dB)"), strict=True):
             axes.set_ylabel(label)
             axes.legend(frameon=False)
-        figure.suptitle(f"Spread over components: {source}", fontsize=10, x=0.01, ha="left")
+        figure.suptitle(
+            f"Spread over components: {source}", fontsize=10, x=0.01, y=0.99, ha="left", va="top"
+        )
     return figure
 
 
@@ -128,11 +141,9 @@ def plot_realism(realism: Sequence[Row], source: str) -> Figure:
         source: what the title calls the source.
     """
     by_rate = _grouped(realism, "bits_per_pixel")
-    with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(3.5 * len(by_rate), 3.4), dpi=160, layout="constrained")
-        for axes, (bpp, rows) in zip(
-            figure.subplots(1, len(by_rate), squeeze=False)[0], by_rate.items(), strict=True
-        ):
+    with matplotlib.rc_context(_RC):
+        figure, grid = _figure((3.5 * len(by_rate), 3.4), 1, len(by_rate))
+        for axes, (bpp, rows) in zip(grid[0], by_rate.items(), strict=True):
             families = _grouped(rows, "family")
             for family, label, colour, dashes in (
                 ("kappa", "score scaled by κ in the flow", style.PURPLE, "-"),
@@ -153,7 +164,14 @@ def plot_realism(realism: Sequence[Row], source: str) -> Figure:
         first = figure.axes[0]
         first.set_ylabel("distortion E|X − Y|²")
         first.legend(frameon=False)
-        figure.suptitle(f"Between realism and distortion: {source}", fontsize=10, x=0.01, ha="left")
+        figure.suptitle(
+            f"Between realism and distortion: {source}",
+            fontsize=10,
+            x=0.01,
+            y=0.99,
+            ha="left",
+            va="top",
+        )
     return figure
 
 
@@ -164,9 +182,8 @@ def plot_scalar(curves: Sequence[Row], simulated: Sequence[Row]) -> Figure:
         curves: rows of scalar/curves.csv.
         simulated: rows of scalar/simulation.csv, or none.
     """
-    with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(10.4, 7.6), dpi=160, layout="constrained")
-        (ratio, excess), (shannon, gauss) = figure.subplots(2, 2)
+    with matplotlib.rc_context(_RC):
+        figure, ((ratio, excess), (shannon, gauss)) = _figure((10.4, 7.6), 2, 2)
         measured = _grouped(simulated, "source")
         lines = _source_lines(curves)
         for name, (colour, dashes, marker) in lines.items():
@@ -199,7 +216,7 @@ def plot_scalar(curves: Sequence[Row], simulated: Sequence[Row]) -> Figure:
         gauss.set(xscale="log", xlabel="noise variance σ²", ylabel="bits below the Gaussian")
         gauss.set_title("Rate = rate of the Gaussian − KL of the marginals", loc="left")
         for axes in (ratio, excess, shannon, gauss):
-            axes.minorticks_off()
+            _format_logs(axes)
             axes.legend(frameon=False)
     return figure
 
@@ -210,9 +227,8 @@ def plot_vector(simulated: Sequence[Row]) -> Figure:
     Args:
         simulated: rows of vector/curves.csv.
     """
-    with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(8.6, 3.8), dpi=160, layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with matplotlib.rc_context(_RC):
+        figure, ((left, right),) = _figure((8.6, 3.8), 1, 2)
         sigma2, bits, error, high, low = _columns(
             simulated, "sigma2", "bits", "bits_stderr", "gaussian_bits", "shannon_lower_bound"
         )
@@ -230,8 +246,38 @@ def plot_vector(simulated: Sequence[Row]) -> Figure:
         right.set_title("Flow against ancestral", loc="left")
         for axes in (left, right):
             axes.set(xscale="log", xlabel="noise variance σ²")
-            axes.minorticks_off()
+            _format_logs(axes)
     return figure
+
+
+def _figure(
+    size: tuple[float, float], rows: int, columns: int, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its (rows, columns) panels, with margins in inches: a computed layout takes time."""
+    width, height = size
+    figure = Figure(figsize=size, dpi=160)
+    panels = figure.subplots(rows, columns, squeeze=False, **options)
+    figure.subplots_adjust(
+        left=0.6 / width,
+        right=1 - 0.12 / width,
+        bottom=0.5 / height,
+        top=1 - 0.55 / height,
+        wspace=0.2 if columns == 2 else 0.16,
+        hspace=0.28 if "sharex" not in options else 0.12,
+    )
+    return figure, panels
+
+
+def _format_logs(axes: Axes) -> None:
+    """Plain powers of ten without minor ticks: mathematical text takes most of the time of a figure."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_formatter(FuncFormatter(_power_of_ten))
+            axis.set_minor_locator(NullLocator())
+
+
+def _power_of_ten(value: float, _position: int | None = None) -> str:
+    return "10" + str(round(math.log10(value))).translate(_SUPERSCRIPTS)
 
 
 def _ratio_points(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

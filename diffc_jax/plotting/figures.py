@@ -1,5 +1,6 @@
 """From result files to figure files: PNG, PDF and the CSV each figure was drawn from."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -12,7 +13,18 @@ from matplotlib.figure import Figure
 from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import replacing
-from diffc_jax.plotting.rate_distortion import SCALES, plot_rate_psnr
+from diffc_jax.plotting.measures import data_name, drop_other_distances, measures_in
+from diffc_jax.plotting.rate_distortion import SCALES, plot_rates
+from diffc_jax.plotting.rates import (
+    RATE_CURVE,
+    bounds_rows,
+    coding_cost_rows,
+    load_rate_curve,
+    plot_bounds,
+    plot_coding_cost,
+)
+from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
+from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.style import RC
 
 # Without dates and program versions the same results give the same bytes.
@@ -39,9 +51,10 @@ def save_figure(
         InputError: the folder cannot be written.
     """
     base = pathlib.Path(stem)
-    # One layout for both files; it takes longer than drawing.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        # One layout for both files; it takes longer than drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("png", "pdf", "csv")}
     for kind, metadata in _METADATA.items():
         with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(RC)):
@@ -61,7 +74,7 @@ def collect_rate_points(inputs: Sequence[str | os.PathLike[str]]) -> list[result
         raise UsageError("inputs: empty; name at least one workdir or rd.csv file")
     points: dict[results.RatePoint, None] = {}
     for source in map(pathlib.Path, inputs):
-        path = source / "eval" / "rd.csv" if source.suffix != ".csv" or source.is_dir() else source
+        path = source if _is_table(source) else source / "eval" / "rd.csv"
         if not path.is_file():
             raise InputError(f"{path}: does not exist; {_how_to_make(source)}")
         found = results.read_rate_points(path)
@@ -75,48 +88,122 @@ def make_figures(
     inputs: Sequence[str | os.PathLike[str]],
     output_dir: str | os.PathLike[str],
     *,
-    measure: str = "psnr",
+    measures: Sequence[str] | None = None,
+    y_scale: str | None = None,
     bpp_range: tuple[int | float, int | float] | None = None,
     show_ideal: bool = False,
     allow_mixed_data: bool = False,
+    more_points: Sequence[results.RatePoint] = (),
 ) -> list[pathlib.Path]:
-    """Draws the rate-PSNR figures of all inputs together, on a log and on a linear rate axis.
+    """Draws everything that the inputs have data for; docs/formats.md lists the figures.
 
     Files of the same names in `output_dir` are replaced; others are left alone.
 
     Args:
-        inputs: workdirs with `eval/rd.csv`, or paths of such files.
-        output_dir: where `rate_psnr_log` and `rate_psnr_linear` go, as PNG, PDF and CSV.
-        measure: see `plot_rate_psnr`, as for the other arguments.
-        bpp_range: limits of both rate axes; None chooses for each.
+        inputs: workdirs, or paths of `rd.csv` files (which have no pictures and no rate curve).
+        output_dir: where PNG, PDF and CSV go.
+        measures: keys of `MEASURES`; None draws PSNR, Fréchet distance and LPIPS where the inputs have
+            them, and then leaves out those distances of `more_points` that do not compare.
+        y_scale: see `plot_rates`, as for the other arguments.
+        bpp_range: limits of the rate axes; None chooses for each.
         show_ideal: draws the ideal rates too.
         allow_mixed_data: draws points of different images together.
+        more_points: drawn beside those of the inputs, such as published ones.
 
     Returns:
         The files written.
 
     Raises:
-        UsageError: no inputs, or what `plot_rate_psnr` refuses.
+        UsageError: no inputs, or what `plot_rates` refuses.
         InputError: missing or broken results, or an output folder that cannot be written.
     """
-    points = collect_rate_points(inputs)
+    own = collect_rate_points(inputs)
+    if measures is None:
+        measures = measures_in(own)
+        more_points = drop_other_distances(more_points, own)
+    panels: dict[str, tuple[str, ...]] = {f"rate_{name}": (name,) for name in measures}
+    if {"fid", "psnr"} <= set(measures):
+        panels["rate_paper"] = ("fid", "psnr")
+    points = list(dict.fromkeys((*own, *more_points)))
     rows = [dataclasses.asdict(point) for point in points]
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
-    drawn = {
-        scale: plot_rate_psnr(
-            points,
-            measure=measure,
-            scale=scale,
-            bpp_range=bpp_range,
-            show_ideal=show_ideal,
-            allow_mixed_data=allow_mixed_data,
-        )
-        for scale in SCALES
-    }
+    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    for name, shown in panels.items():
+        for scale in SCALES:
+            figure = plot_rates(
+                points,
+                measures=shown,
+                scale=scale,
+                y_scale=y_scale,
+                bpp_range=bpp_range,
+                show_ideal=show_ideal,
+                allow_mixed_data=allow_mixed_data,
+            )
+            drawn[f"{name}_{scale}"] = (figure, rows)
+    workdirs = [path for path in map(pathlib.Path, inputs) if not _is_table(path)]
+    drawn |= _rate_figures(workdirs)
+    drawn |= _strip_figures(workdirs)
     written: list[pathlib.Path] = []
-    for scale, figure in drawn.items():
-        written += save_figure(figure, pathlib.Path(output_dir) / f"rate_{measure}_{scale}", rows)
+    for name, (figure, table) in drawn.items():
+        written += save_figure(figure, pathlib.Path(output_dir) / name, table)
     return written
+
+
+def _rate_figures(
+    workdirs: Sequence[pathlib.Path],
+) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
+    """`rate_bounds_RUN` of every sweep and `coding_cost` of all together."""
+    found = [w for w in dict.fromkeys(workdirs) if (w / "eval" / RATE_CURVE).is_file()]
+    sweeps = {w: [p for p in collect_rate_points([w]) if p.method == "diffc"] for w in found}
+    names = _distinct(
+        [points[0].model or w.name if points else w.name for w, points in sweeps.items()]
+    )
+    curves, data = [], []
+    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    for name, (workdir, points) in zip(names, sweeps.items(), strict=True):
+        curve = load_rate_curve(workdir / "eval" / RATE_CURVE, name)
+        curves.append(curve)
+        data.append("; ".join(dict.fromkeys(map(data_name, points))) or "images not stated")
+        drawn[f"rate_bounds_{name}"] = (plot_bounds(curve, data[-1]), bounds_rows(curve))
+    if curves:
+        figure = plot_coding_cost(curves, "; ".join(dict.fromkeys(data)))
+        drawn["coding_cost"] = (figure, coding_cost_rows(curves))
+    return drawn
+
+
+def _strip_figures(
+    workdirs: Sequence[pathlib.Path],
+) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
+    """`strips_MODEL` of every model: DiffC-F (or the first decoder there is), and JPEG below."""
+    chosen = []
+    for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):
+        jpeg = [s for s in reconstructions.series if s.method == "jpeg"][:1]
+        by_model: dict[str | None, list[Pictures]] = {}
+        for series in reconstructions.series:
+            if series.decoder is not None:
+                by_model.setdefault(series.model, []).append(series)
+        for model, decoders in by_model.items():
+            flow = next((s for s in decoders if s.decoder == "flow"), decoders[0])
+            chosen.append((str(model), make_strips(reconstructions, flow, jpeg)))
+    names = _distinct([model for model, _ in chosen])
+    return {
+        f"strips_{name}": (plot_strips(strips), strips_rows(strips))
+        for name, (_, strips) in zip(names, chosen, strict=True)
+    }
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with _2, _3, ... after repeated ones."""
+    seen: collections.Counter[str] = collections.Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return distinct
+
+
+def _is_table(source: pathlib.Path) -> bool:
+    return source.suffix == ".csv" and not source.is_dir()
 
 
 def _how_to_make(source: pathlib.Path) -> str:

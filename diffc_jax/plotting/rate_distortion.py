@@ -1,129 +1,105 @@
-"""Rate-distortion figures: `bpp` of rate points against a quality measure."""
+"""Rate-distortion figures: `bpp` of rate points against quality measures."""
 
-import dataclasses
-import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.legend import Legend
-from matplotlib.legend_handler import HandlerBase
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Transform
 
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.plotting import style
+from diffc_jax.plotting import layout, style
+from diffc_jax.plotting.measures import (
+    MEASURES,
+    SET_DISTANCES,
+    Measure,
+    check_same_features,
+    check_same_images,
+    data_name,
+    describe_measure,
+    frechet_basis,
+    has_measure,
+    value_of,
+)
 from diffc_jax.results import RatePoint
 
 SCALES = ("log", "linear")
 _DEFAULT_RANGES = {"log": (0.02, 10.0), "linear": (0.0, 5.0)}
+_LEGEND_WIDTH, _PANEL_WIDTH = 2.5, 4.9
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """A column of the results as a y axis.
-
-    Attributes:
-        axis: label of the axis, with its unit.
-        title: the quantity in the figure's title.
-        stderr: column with its standard error, if there is one.
-    """
-
-    axis: str
-    title: str
-    stderr: str | None = None
-
-
-MEASURES: Mapping[str, Measure] = {
-    "psnr": Measure("PSNR of the mean squared error (dB)", "PSNR"),
-    "psnr_mean": Measure("mean PSNR of the images (dB)", "mean PSNR", "psnr_mean_stderr"),
-}
-
-
-def plot_rate_psnr(
+def plot_rates(
     points: Sequence[RatePoint],
     *,
-    measure: str = "psnr",
+    measures: Sequence[str] = ("psnr",),
     scale: str = "log",
+    y_scale: str | None = None,
     bpp_range: tuple[int | float, int | float] | None = None,
     show_ideal: bool = False,
     allow_mixed_data: bool = False,
 ) -> Figure:
-    """Draws bits per pixel against PSNR, one line per method, model and decoder.
+    """Draws bits per pixel against one or more measures, one line per method, model and decoder.
 
-    Points without the measure are left out; those with infinite PSNR become triangles on the top
-    edge. Standard errors, where the points have them, are drawn as bars.
+    Each measure has a panel of its own, from left to right, and all share one legend. Points without
+    a measure are left out of its panel; infinite PSNRs become triangles on the top edge, and
+    distances of 0 triangles on the bottom edge of a log axis. Standard errors, where the points have
+    them, are drawn as bars.
 
     Args:
         points: from any methods.
-        measure: `psnr` or `psnr_mean`.
+        measures: keys of `MEASURES`.
         scale: of the rate axis, `log` or `linear`.
+        y_scale: of measures of which less is better; None is log for `fid`, linear for the others.
         bpp_range: limits of the rate axis in bits per pixel; None shows the data within 0.02..10
             (log) or 0..5 (linear).
         show_ideal: also draws each bound's ideal rate `bpp_kl` as a faint dotted line.
         allow_mixed_data: draws points of different images together; the caption names the data.
 
     Raises:
-        UsageError: unknown measure or scale, an empty range, or points of different images.
-        InputError: no point has the measure.
+        UsageError: unknown measure or scale, an empty range, points of different images, or, whatever
+            `allow_mixed_data`, `fid` or `kid` in different features or of different numbers of images.
+        InputError: no point has one of the measures.
     """
-    if measure not in MEASURES:
-        raise UsageError(f"measure: {measure!r} is not one of {', '.join(MEASURES)}")
-    if scale not in SCALES:
-        raise UsageError(f"scale: {scale!r} is not one of {', '.join(SCALES)}")
-    drawn = [p for p in points if not math.isnan(_value(p, measure))]
-    if not drawn:
-        raise InputError(f"nothing to draw: none of the {len(points)} rate points has {measure}")
+    _check_arguments(measures, scale, y_scale)
+    by_measure = {
+        name: [p for p in points if has_measure(p, name)] for name in dict.fromkeys(measures)
+    }
+    for name, having in by_measure.items():
+        if not having:
+            raise InputError(f"nothing to draw: none of the {len(points)} rate points has {name}")
+        check_same_features(name, having)
+    drawn = [p for p in points if any(has_measure(p, name) for name in by_measure)]
     if not allow_mixed_data:
         check_same_images(drawn)
     limits = _limits(drawn, scale, bpp_range)
     series = style.series_of(drawn)
-    legend_rows = len(series) + len({line.group for line in series})
-    height = max(4.5, 0.9 + 0.18 * legend_rows)
+    described = {
+        name: describe_measure(name, having, y_scale) for name, having in by_measure.items()
+    }
+    size = (_LEGEND_WIDTH + _PANEL_WIDTH * len(described), max(4.5, layout.legend_height(series)))
     with matplotlib.rc_context(dict(style.RC)):
-        figure = Figure(figsize=(7.4, height), dpi=200, layout="constrained")
-        axes = figure.add_subplot()
-        for line in series:
-            _draw(axes, line, measure, limits, show_ideal)
-        _format_axes(axes, drawn, measure, scale, limits)
-        axes.set_title(f"Rate against {MEASURES[measure].title}", loc="left")
-        _add_legend(figure, series)
-        _add_caption(figure, _caption(drawn, measure, limits, show_ideal))
+        figure = Figure(figsize=size, dpi=200, layout="constrained")
+        panels = figure.subplots(1, len(described), squeeze=False)[0]
+        for axes, (name, measure) in zip(panels, described.items(), strict=True):
+            for line in series:
+                _draw(axes, line, name, measure, limits, show_ideal)
+            _format_axes(axes, by_measure[name], name, measure, scale, limits)
+            axes.set_title(f"Rate against {measure.title}", loc="left")
+        layout.add_legend(figure, series)
+        layout.add_caption(figure, _caption(by_measure, described, limits, show_ideal))
     return figure
 
 
-def check_same_images(points: Sequence[RatePoint]) -> None:
-    """Refuses points that were measured on different images.
-
-    Raises:
-        UsageError: more than one data set, split or number of images, each named with its methods.
-    """
-    methods: dict[str, set[str]] = {}
-    for point in points:
-        methods.setdefault(_data_name(point), set()).add(point.method)
-    if len(methods) > 1:
-        found = "; ".join(f"{name} [{', '.join(sorted(methods[name]))}]" for name in methods)
-        raise UsageError(
-            f"inputs: rates and PSNRs of different images do not compare: {found}; "
-            "evaluate all methods on the same images, or set allow_mixed_data"
-        )
-
-
-def _data_name(point: RatePoint) -> str:
-    plural = "" if point.n_images == 1 else "s"
-    return f"{' '.join(filter(None, (point.dataset, point.split)))}, {point.n_images} image{plural}"
-
-
-def _value(point: RatePoint, column: str) -> float:
-    value = getattr(point, column)
-    return math.nan if value is None else float(value)
+def _check_arguments(measures: Sequence[str], scale: str, y_scale: str | None) -> None:
+    if not measures:
+        raise UsageError(f"measures: empty; name some of {', '.join(MEASURES)}")
+    for name in measures:
+        if name not in MEASURES:
+            raise UsageError(f"measures: {name!r} is not one of {', '.join(MEASURES)}")
+    if scale not in SCALES:
+        raise UsageError(f"scale: {scale!r} is not one of {', '.join(SCALES)}")
+    if y_scale not in (None, *SCALES):
+        raise UsageError(f"y_scale: {y_scale!r} is not one of {', '.join(SCALES)}")
 
 
 def _limits(
@@ -147,27 +123,28 @@ def _limits(
 def _draw(
     axes: Axes,
     series: style.Series,
-    measure: str,
+    name: str,
+    measure: Measure,
     limits: tuple[float, float],
     show_ideal: bool,
 ) -> None:
-    finite = [p for p in series.points if math.isfinite(_value(p, measure))]
-    rates = [p.bpp for p in finite]
-    values = [_value(p, measure) for p in finite]
-    column = MEASURES[measure].stderr
+    inside = [p for p in series.points if _edge(p, name, measure) is None and has_measure(p, name)]
+    rates = [p.bpp for p in inside]
+    values = [value_of(p, name) for p in inside]
+    column = measure.stderr
     axes.plot(rates, values, **series.line)
     axes.errorbar(
         rates,
         values,
-        xerr=[0.0 if p.bpp_stderr is None else p.bpp_stderr for p in finite],
-        yerr=None if column is None else [_stderr(p, column) for p in finite],
+        xerr=[0.0 if p.bpp_stderr is None else p.bpp_stderr for p in inside],
+        yerr=None if column is None else [_stderr(p, column) for p in inside],
         linestyle="none",
         color=series.line["color"],
         elinewidth=0.7,
         alpha=0.45,
         zorder=1.8,
     )
-    ideal = [(p.bpp_kl, _value(p, measure)) for p in finite if p.bpp_kl is not None]
+    ideal = [(p.bpp_kl, value_of(p, name)) for p in inside if p.bpp_kl is not None]
     if show_ideal and ideal:
         axes.plot(
             *zip(*ideal, strict=True),
@@ -177,138 +154,109 @@ def _draw(
             alpha=0.6,
             zorder=1.9,
         )
-    lossless = [p.bpp for p in series.points if _is_lossless(p, measure, limits)]
-    if lossless:
-        axes.plot(
-            lossless,
-            [1.0] * len(lossless),
-            transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="^",
-            markersize=6,
-            color=series.line["color"],
-            clip_on=False,
-        )
+    for height, marker in ((1.0, "^"), (0.0, "v")):
+        rates = [p.bpp for p in series.points if _on_edge(p, name, measure, limits) == height]
+        if rates:
+            axes.plot(
+                rates,
+                [height] * len(rates),
+                transform=axes.get_xaxis_transform(),
+                linestyle="none",
+                marker=marker,
+                markersize=6,
+                color=series.line["color"],
+                clip_on=False,
+            )
 
 
-def _is_lossless(point: RatePoint, measure: str, limits: tuple[float, float]) -> bool:
-    return math.isinf(_value(point, measure)) and limits[0] <= point.bpp <= limits[1]
+def _edge(point: RatePoint, name: str, measure: Measure) -> float | None:
+    """Top (1) or bottom (0) of the axes, for values that have no place between."""
+    value = value_of(point, name)
+    if math.isinf(value):
+        return 1.0
+    return 0.0 if measure.scale == "log" and value <= 0 else None
+
+
+def _on_edge(
+    point: RatePoint, name: str, measure: Measure, limits: tuple[float, float]
+) -> float | None:
+    return _edge(point, name, measure) if limits[0] <= point.bpp <= limits[1] else None
 
 
 def _stderr(point: RatePoint, column: str) -> float:
-    value = _value(point, column)
+    value = value_of(point, column)
     return value if math.isfinite(value) else 0.0
 
 
 def _format_axes(
     axes: Axes,
     points: Sequence[RatePoint],
-    measure: str,
+    name: str,
+    measure: Measure,
     scale: str,
     limits: tuple[float, float],
 ) -> None:
     axes.set_xscale(scale)
     axes.set_xlim(limits)
-    if scale == "log":
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-        axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
+    layout.label_axis(axes.xaxis, scale, nbins=10)
+    axes.set_yscale(measure.scale)
+    layout.label_axis(axes.yaxis, measure.scale, nbins=9)
     # On a linear axis the steep start of every curve is left to the log figure.
     low, high = max(limits[0], limits[1] / 100 if scale == "linear" else 0.0), limits[1]
     visible = [
-        _value(p, measure)
+        value_of(p, name)
         for p in points
-        if low <= p.bpp <= high and math.isfinite(_value(p, measure))
+        if low <= p.bpp <= high and _edge(p, name, measure) is None
     ]
-    if visible:
-        margin = 0.04 * max(max(visible) - min(visible), 5.0)
+    if visible and measure.scale == "log":
+        axes.set_ylim(min(visible) / 1.25, max(visible) * 1.25)
+    elif visible:
+        smallest = 0.0 if measure.lower_is_better else 5.0
+        margin = 0.04 * max(max(visible) - min(visible), smallest) or 0.1
         axes.set_ylim(min(visible) - margin, max(visible) + margin)
     axes.set_xlabel("rate (bits per pixel)")
-    axes.set_ylabel(MEASURES[measure].axis)
+    axes.set_ylabel(measure.axis)
     axes.set_axisbelow(True)
 
 
-def _add_legend(figure: Figure, series: Sequence[style.Series]) -> None:
-    handles: list[Line2D | _Heading] = []
-    for group, members in itertools.groupby(series, key=lambda line: line.group):
-        handles.append(_Heading(text=group))
-        handles += [Line2D([], [], label=line.label, **line.line) for line in members]
-    figure.legend(
-        handles=handles,
-        labels=["" if isinstance(h, _Heading) else str(h.get_label()) for h in handles],
-        handler_map={_Heading: _HeadingHandler()},
-        loc="outside right upper",
-        frameon=False,
-        handlelength=3.4,
-        labelspacing=0.55,
-        borderaxespad=1.2,
-    )
-
-
-def _add_caption(figure: Figure, text: str) -> None:
-    """Small print along the bottom edge, below the area that the layout may use."""
-    lines = textwrap.wrap(text, 145)
-    height = (len(lines) + 0.8) * 9.5 / 72 / figure.get_figheight()
-    layout = figure.get_layout_engine()
-    assert isinstance(layout, ConstrainedLayoutEngine)
-    layout.set(w_pad=0.06, rect=(0.0, height, 1.0, 0.985 - height))
-    figure.text(
-        0.012,
-        0.02,
-        "\n".join(lines),
-        fontsize=7,
-        color=style.CAPTION_GREY,
-        verticalalignment="bottom",
-        linespacing=1.25,
-        in_layout=False,
-    )
-
-
-class _Heading(Text):
-    """Bold line of a legend that begins where the line samples begin."""
-
-
-class _HeadingHandler(HandlerBase):
-    def create_artists(
-        self,
-        legend: Legend,
-        orig_handle: Artist,
-        xdescent: float,
-        ydescent: float,
-        width: float,
-        height: float,
-        fontsize: float,
-        trans: Transform,
-    ) -> list[Artist]:
-        del legend, width, height
-        assert isinstance(orig_handle, _Heading)
-        heading = orig_handle.get_text()
-        return [
-            Text(
-                -xdescent, -ydescent, heading, fontsize=fontsize, fontweight="bold", transform=trans
-            )
-        ]
-
-
 def _caption(
-    points: Sequence[RatePoint], measure: str, limits: tuple[float, float], show_ideal: bool
+    by_measure: Mapping[str, Sequence[RatePoint]],
+    described: Mapping[str, Measure],
+    limits: tuple[float, float],
+    show_ideal: bool,
 ) -> str:
-    sentences = ["; ".join(dict.fromkeys(_data_name(p) for p in points)) + "."]
-    steps = sorted({p.n_rate_steps for p in points if p.n_rate_steps is not None})
-    if any(p.rate_kind == "bound" for p in points):
+    points = list(dict.fromkeys(p for having in by_measure.values() for p in having))
+    sentences = ["; ".join(dict.fromkeys(data_name(p) for p in points)) + "."]
+    own = [p for p in points if not style.is_published(p)]
+    steps = sorted({p.n_rate_steps for p in own if p.n_rate_steps is not None})
+    if any(p.rate_kind == "bound" for p in own):
         chain = f", C over T = {' and '.join(map(str, steps))} steps" if steps else ""
         sentences.append(f"Upper bound: C + log2(C + 1) + 5 bits per image{chain}.")
-    if any(p.rate_kind == "file" for p in points):
+    if any(p.rate_kind == "file" for p in own):
         sentences.append("File bytes: whole files, headers counted.")
+    for name in SET_DISTANCES:
+        if name in by_measure:
+            basis = frechet_basis(by_measure[name][0])
+            sentences.append(f"{described[name].title}: {basis}.")
+    if "lpips" in by_measure:
+        sentences.append("LPIPS: with AlexNet; of published points as published.")
+    if len(own) < len(points):
+        sentences.append(
+            "Thin pale lines: published by others on the images named, see "
+            "diffc_jax/baselines/published/README.md."
+        )
     if show_ideal and any(p.bpp_kl is not None for p in points):
         sentences.append("Dotted: ideal rate C.")
-    column = MEASURES[measure].stderr
-    if any(p.bpp_stderr or (column and getattr(p, column)) for p in points):
+    columns = [measure.stderr for measure in described.values() if measure.stderr]
+    if any(p.bpp_stderr or any(getattr(p, column) for column in columns) for p in points):
         sentences.append("Bars: standard error over the images.")
-    if any(_is_lossless(p, measure, limits) for p in points):
+    edges = {
+        _on_edge(p, name, measure, limits)
+        for name, measure in described.items()
+        for p in by_measure[name]
+    }
+    if 1.0 in edges:
         sentences.append("Triangles on the top edge: lossless.")
+    if 0.0 in edges:
+        sentences.append("Triangles on the bottom edge: distance 0.")
     return " ".join(sentences)

@@ -1,0 +1,141 @@
+"""The perceptual measures that a config asks for, on batches of 8-bit images."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Float32, UInt8
+from ml_collections import ConfigDict
+
+from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.features.extract import Extractor
+from diffc_jax.evaluation.features.registry import load_feature_network
+from diffc_jax.evaluation.metrics.frechet import FrechetReference
+from diffc_jax.evaluation.metrics.kid import MIN_SUBSETS, kernel_distance
+from diffc_jax.evaluation.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
+from diffc_jax.evaluation.metrics.ms_ssim import ms_ssim
+from diffc_jax.moments import Moments
+
+Images = UInt8[np.ndarray, "b h w 3"]
+PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
+
+# Metrics of pairs of images by their name in config.eval.image_metrics -> their column of results.
+COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"}
+# Kernel distances hold the features of this many images; Fréchet distances only their moments.
+_MAX_KERNEL_IMAGES = 10_000
+# Features are summed in blocks: one product of large matrices instead of many small ones.
+_BLOCK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class SetDistance:
+    """Distances between the features of two sets of images, as columns of results."""
+
+    fid: float
+    fid_features: str
+    kid: float | None
+    kid_stderr: float | None
+
+
+class Quality:
+    """Measures what config.eval.features and config.eval.image_metrics name, on all devices.
+
+    Attributes:
+        names: of the metrics of pairs.
+    """
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        """Loads the networks.
+
+        Raises:
+            UsageError: weights where none or some are needed; the message starts with the field.
+            InputError: weights that are missing or damaged.
+        """
+        self.names = tuple(config.eval.image_metrics)
+        size = config.eval.batch_size
+        self._extractor: Extractor | None = None
+        if config.eval.features:
+            try:
+                network = load_feature_network(config.eval.features, config.eval.feature_weights)
+            except UsageError as error:
+                field = str(error).replace("weights:", "feature_weights:", 1)
+                raise UsageError(f"eval.{field}") from error
+            self._extractor = Extractor(network, mesh, size)
+        loaders: dict[str, Callable[[], PairMetric]] = {
+            "lpips_alex": lambda: PairwiseLPIPS(lpips_alex(), mesh, size),
+            "lpips_vgg": lambda: PairwiseLPIPS(lpips_vgg(), mesh, size),
+            "ms_ssim": lambda: ms_ssim,
+        }
+        self._metrics = {name: loaders[name]() for name in self.names}
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there is a feature network."""
+        return self._extractor is not None
+
+    def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
+        """Features of images; only with a feature network."""
+        assert self._extractor is not None
+        return self._extractor(images)
+
+    def pairs(self, images: Images, reconstructions: Images) -> dict[str, Float[np.ndarray, " b"]]:
+        """Every metric of each pair, by name."""
+        return {name: metric(images, reconstructions) for name, metric in self._metrics.items()}
+
+    def reference(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> "ReferenceFeatures":
+        """Prepares distances to a set of images, given their features."""
+        assert self._extractor is not None
+        return ReferenceFeatures(batches, self._extractor.network.name)
+
+
+class ReferenceFeatures:
+    """A reference set in the space of a feature network."""
+
+    def __init__(self, batches: Iterable[Float32[np.ndarray, "_ d"]], name: str):
+        """Sums the features of the reference.
+
+        Raises:
+            InputError: fewer than two images.
+        """
+        self._name = name
+        moments, self._kept = _summed(batches)
+        self._frechet = FrechetReference(moments, name)
+
+    def distance(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> SetDistance:
+        """Fréchet and kernel distance of a set, the latter where there are images enough."""
+        moments, kept = _summed(batches)
+        fid = self._frechet.distance(moments).value
+        if min(len(kept), len(self._kept)) < 2 * MIN_SUBSETS:
+            return SetDistance(fid, self._name, None, None)
+        kernel = kernel_distance(kept, self._kept, self._name)
+        return SetDistance(fid, self._name, kernel.value, kernel.stderr)
+
+
+def _summed(
+    batches: Iterable[Float32[np.ndarray, "_ d"]],
+) -> tuple[Moments, Float32[np.ndarray, "n d"]]:
+    """Moments of all, and the first features themselves."""
+    total: Moments | None = None
+    kept: list[np.ndarray] = []
+    n_kept = 0
+    for block in _blocks(batches):
+        part = Moments.of(block)
+        total = part if total is None else total + part
+        kept.append(block[: _MAX_KERNEL_IMAGES - n_kept])
+        n_kept += len(kept[-1])
+    assert total is not None
+    return total, np.concatenate(kept)
+
+
+def _blocks(
+    batches: Iterable[Float32[np.ndarray, "_ d"]],
+) -> Iterable[Float32[np.ndarray, "_ d"]]:
+    waiting: list[np.ndarray] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= _BLOCK:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)

@@ -1,0 +1,356 @@
+"""`report.html`: the results of an evaluation as one file to read, drawn from result files only.
+
+The file needs no network: style, script, numbers and pictures are inside it. Without JavaScript the
+summary and the tables remain.
+"""
+
+import base64
+import collections
+import dataclasses
+import io
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path as Outline
+from PIL import Image
+
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.files import replacing
+from diffc_jax.plotting import report_sections as sections
+from diffc_jax.plotting import style
+from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.measures import (
+    MEASURES,
+    SET_DISTANCES,
+    check_same_images,
+    describe_measure,
+    frechet_basis,
+    has_measure,
+)
+from diffc_jax.plotting.reconstructions import (
+    BASELINES,
+    SWEEP,
+    Pictures,
+    Reconstructions,
+    collect_reconstructions,
+)
+from diffc_jax.results import RatePoint
+
+_TEMPLATE = "report_template"
+_SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
+_DARK_BACKGROUND = "#15171a"  # --paper of report.css in dark mode
+_DARK_CONTRAST = 4.5
+
+
+def make_report(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    measure_default: str = "psnr",
+    allow_mixed_data: bool = False,
+    more_points: Sequence[RatePoint] = (),
+) -> pathlib.Path:
+    """Writes one self-contained HTML file: curves, reconstructions, tables, config and environment.
+
+    Args:
+        inputs: workdirs with `eval/rd.csv`, or paths of such files, which give curves only. Anything
+            else that a workdir lacks is left out, and the page says so.
+        output: the file; an older one is replaced.
+        measure_default: the y axis to begin with, a key of `MEASURES`.
+        allow_mixed_data: shows results of different images together; the legend names the data.
+        more_points: shown beside those of the inputs, such as published ones.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UsageError: no inputs, an unknown measure or selector, or points of different images.
+        InputError: missing or broken results, pictures of different images, nothing to draw, or a
+            folder that cannot be written.
+    """
+    if measure_default not in MEASURES:
+        raise UsageError(
+            f"measure_default: {measure_default!r} is not one of {', '.join(MEASURES)}"
+        )
+    points = collect_rate_points(inputs)
+    points += more_points
+    if not allow_mixed_data:
+        check_same_images(points)
+    measures = _measures(points)
+    if measure_default not in {measure["column"] for measure in measures}:
+        raise InputError(
+            f"nothing to draw: none of the {len(points)} rate points has {measure_default}"
+        )
+    series = style.series_of(points)
+    folders = [path for path in map(pathlib.Path, inputs) if path.is_dir()]
+    runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
+    pictures, without_pictures = _collect_pictures(runs, allow_mixed_data)
+    data = {
+        "points": [_json_ready(dataclasses.asdict(point)) for point in points],
+        "series": _series_data(points, series),
+        "markers": {marker: _svg_path(marker) for marker in _marker_names(series)},
+        "measures": measures,
+        "default_measure": [m["column"] for m in measures].index(measure_default),
+        "pictures": [_pictures_data(found, series) for found in pictures],
+    }
+    page = _fill_template(
+        {
+            "style": _template("report.css"),
+            "script": "\n".join(map(_template, _SCRIPTS)),
+            "data": _embedded_json(data),
+            "title": sections.title(points),
+            "summary": sections.summary(points, runs, series),
+            "no_pictures": sections.notes(without_pictures),
+            "points_table": sections.points_table(series),
+            "runs": sections.runs_section(runs),
+            "settings": sections.settings(runs),
+            "commands": sections.commands(points, runs),
+        }
+    )
+    path = pathlib.Path(output)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _template(name: str) -> str:
+    folder = resources.files("diffc_jax.plotting") / _TEMPLATE
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _fill_template(parts: Mapping[str, str]) -> str:
+    """Puts every part in its place, in one pass: what is filled in is never searched again."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("report.html"))
+
+
+def _embedded_json(value: Any) -> str:
+    """JSON that can neither end nor comment out the script element around it."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
+    return {name: _finite_or_text(value) for name, value in values.items()}
+
+
+def _finite_or_text(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
+    """The y axes that the points allow; distances that never compare have one each."""
+    axes: dict[tuple[str, str], list[int]] = {}
+    for name in MEASURES:
+        for index, point in enumerate(points):
+            if has_measure(point, name):
+                basis = frechet_basis(point) if name in SET_DISTANCES else ""
+                axes.setdefault((name, basis), []).append(index)
+    found = []
+    for (column, basis), indices in axes.items():
+        measure = describe_measure(column, [points[index] for index in indices])
+        images = f", {sections.count(points[indices[0]].n_images, 'image')}" if basis else ""
+        found.append(
+            {
+                "column": column,
+                "title": measure.title,
+                "name": measure.title + images,
+                "axis": " ".join(measure.axis.split()) + images,
+                "stderr": measure.stderr,
+                "log": measure.scale == "log",
+                "points": indices,
+            }
+        )
+    return found
+
+
+def _series_data(
+    points: Sequence[RatePoint], series: Sequence[style.Series]
+) -> list[dict[str, Any]]:
+    position = {point: index for index, point in enumerate(points)}
+    return [
+        {
+            "group": line.group,
+            "label": line.label,
+            "points": [position[point] for point in line.points],
+            "line": _svg_line(line.line),
+        }
+        for line in series
+    ]
+
+
+def _svg_line(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What the keyword arguments of a matplotlib line mean, lengths in points."""
+    line = Line2D([], [], **arguments)
+    linestyle, width = arguments["linestyle"], line.get_linewidth()
+    # Matplotlib's dashes are in units of the line width.
+    dashes = [] if isinstance(linestyle, str) else [length * width for length in linestyle[1]]
+    color = to_hex(line.get_color())
+    return {
+        "color": color,
+        "dark_color": _on_dark(color),
+        "width": width,
+        "dashes": dashes,
+        "marker": arguments["marker"],
+        "marker_size": line.get_markersize(),
+        "edge_width": line.get_markeredgewidth(),
+        "hollow": to_hex(line.get_markerfacecolor()) != color,
+        "alpha": 1.0 if line.get_alpha() is None else line.get_alpha(),
+        "zorder": line.get_zorder(),
+    }
+
+
+def _on_dark(color: str) -> str:
+    """The colour with as much white in it as a line on the dark page needs."""
+    rgb, background = np.array(to_rgb(color)), _luminance(np.array(to_rgb(_DARK_BACKGROUND)))
+    for white in np.arange(0.0, 1.0, 0.05):
+        mixed = rgb + white * (1 - rgb)
+        if (_luminance(mixed) + 0.05) / (background + 0.05) >= _DARK_CONTRAST:
+            break
+    return to_hex((mixed[0], mixed[1], mixed[2]))
+
+
+def _luminance(rgb: np.ndarray) -> float:
+    """Relative luminance of sRGB values in 0..1, as WCAG 2 defines it."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def _marker_names(series: Iterable[style.Series]) -> list[str]:
+    return list(dict.fromkeys([*(line.line["marker"] for line in series), "^"]))
+
+
+def _svg_path(marker: str) -> dict[str, Any]:
+    """Outline of a matplotlib marker of size 1, y downwards, and whether it has an inside."""
+    shape = MarkerStyle(marker)
+    commands = {
+        Outline.MOVETO: "M",
+        Outline.LINETO: "L",
+        Outline.CURVE3: "Q",
+        Outline.CURVE4: "C",
+        Outline.CLOSEPOLY: "Z",
+    }
+    outline = shape.get_path().transformed(shape.get_transform())
+    words: list[str] = []
+    for values, code in outline.iter_segments(curves=True, simplify=False):
+        words.append(commands[code])
+        if code != Outline.CLOSEPOLY:
+            # Matplotlib's y axis points up.
+            words += [f"{v:.4g}" for v in (np.reshape(values, (-1, 2)) * [1, -1]).ravel()]
+    return {"path": " ".join(words), "filled": shape.is_filled()}
+
+
+def _collect_pictures(
+    runs: Sequence[sections.Run], allow_mixed_data: bool
+) -> tuple[list[Reconstructions], list[str]]:
+    """The pictures of all runs, and for each run without them why."""
+    missing, complete = [], []
+    for run in runs:
+        found = [name for name in (SWEEP, BASELINES) if (run.path / "eval" / name).is_file()]
+        if not found:
+            missing.append(f"{run.name}: no pictures (eval/{SWEEP} or eval/{BASELINES}).")
+        elif SWEEP in found and not (run.path / "eval" / "per_image.csv").is_file():
+            missing.append(f"{run.name}: no rates for its pictures (eval/per_image.csv).")
+        else:
+            complete.append(run.path)
+    if not runs:
+        missing.append(sections.NO_RUNS)
+    pictures = collect_reconstructions(complete)
+    if len(pictures) > 1 and not allow_mixed_data:
+        sets = "; ".join(
+            f"{found.originals.shape[2]}x{found.originals.shape[1]} pixels, "
+            f"index {', '.join(map(str, found.index))}"
+            for found in pictures
+        )
+        raise InputError(
+            f"reconstructions: the inputs show different images: {sets}; evaluate all of them on the "
+            "same images, or set allow_mixed_data"
+        )
+    return pictures, missing
+
+
+def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> dict[str, Any]:
+    lines: dict[_Key, style.Series] = {}
+    for line in series:
+        lines.setdefault(_key(line.points[0]), line)
+    order = list(lines)
+    shown = sorted(
+        found.series, key=lambda p: order.index(_key(p)) if _key(p) in lines else len(order)
+    )
+    seen: collections.Counter[_Key] = collections.Counter()
+    described = []
+    for pictures in shown:
+        seen[_key(pictures)] += 1
+        described.append(
+            _one_series_data(pictures, lines.get(_key(pictures)), seen[_key(pictures)])
+        )
+    return {
+        "height": found.originals.shape[1],
+        "width": found.originals.shape[2],
+        "index": found.index.tolist(),
+        "originals": [_data_uri(image) for image in found.originals],
+        "series": described,
+    }
+
+
+_Key = tuple[str, str | None, str | None]
+
+
+def _key(item: Pictures | RatePoint) -> _Key:
+    return item.method, item.model, item.decoder
+
+
+def _one_series_data(
+    pictures: Pictures, line: style.Series | None, occurrence: int
+) -> dict[str, Any]:
+    """Pictures of one method; a later run of the same method gets a number."""
+    looks = _svg_line(line.line) if line else {"color": "#888888", "dark_color": "#888888"}
+    number = f" ({occurrence})" if occurrence > 1 else ""
+    codec = pictures.method, pictures.model
+    name = " ".join(filter(None, codec))
+    if pictures.decoder:
+        label = style.decoder_label(pictures.decoder)
+    else:
+        label = style.CODECS[codec][0] if codec in style.CODECS else name
+    columns = math.ceil(math.sqrt(len(pictures.levels)))
+    return {
+        "label": label + number,
+        "model": f"{name.removeprefix('diffc ')}{number}" if pictures.decoder else None,
+        "rate": "upper bound" if pictures.decoder else "file",
+        "color": looks["color"],
+        "dark_color": looks["dark_color"],
+        "bpp": pictures.bpp.tolist(),
+        "psnr": [[_finite_or_text(value) for value in row] for row in pictures.psnr.tolist()],
+        "columns": columns,
+        "sprites": [_data_uri(_sprite(images, columns)) for images in pictures.images],
+    }
+
+
+def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndarray, "H W 3"]:
+    """All pictures in one, row by row; the last row is filled up with black."""
+    count, height, width, _ = images.shape
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
+    padded[:count] = images
+    grid = padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, 3)
+
+
+def _data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    stream = io.BytesIO()
+    # Denser settings take ninety times as long for 3 % of the size.
+    Image.fromarray(image).save(stream, "webp", lossless=True, method=2, quality=50)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

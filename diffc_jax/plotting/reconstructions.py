@@ -1,0 +1,261 @@
+"""The reconstructed pictures that an evaluation leaves behind, with the rate and PSNR of each."""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from diffc_jax.errors import InputError
+from diffc_jax.plotting.tables import read_table
+
+SWEEP, BASELINES = "reconstructions.npz", "reconstructions_baselines.npz"
+_SHARED = ("index", "original", "gammas")
+_GAMMA_TOLERANCE = 1e-4  # float32 in one file, float64 in the other
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What one decoder or codec made of a few images, at several rates.
+
+    Attributes:
+        method: as in `results.RatePoint`: diffc, jpeg, ...
+        model: denoiser, or variant of the codec.
+        decoder: decoder of DiffC; None for codecs.
+        levels: gamma (negative log signal-to-noise ratio) of DiffC, quality setting of a codec.
+        images: reconstructions.
+        bpp: achievable rate of each picture, bits per pixel.
+        psnr: PSNR of each picture in dB; infinite where it is exact.
+    """
+
+    method: str
+    model: str | None
+    decoder: str | None
+    levels: Float[np.ndarray, " q"]
+    images: UInt8[np.ndarray, "n q h w 3"]
+    bpp: Float[np.ndarray, "n q"]
+    psnr: Float[np.ndarray, "n q"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+    """The same images after several methods.
+
+    Attributes:
+        index: position of each image in its split.
+        originals: the images.
+        series: one for each method, model and decoder.
+    """
+
+    index: Int[np.ndarray, " n"]
+    originals: UInt8[np.ndarray, "n h w 3"]
+    series: tuple[Pictures, ...]
+
+
+def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[Reconstructions]:
+    """Reads the pictures in `eval/` of every workdir; those without any are passed over.
+
+    Returns:
+        One `Reconstructions` for each set of images: what shows the same images (same index, same
+        pixels) is joined and cut down to the images in common.
+
+    Raises:
+        InputError: a broken file.
+    """
+    found: list[Reconstructions] = []
+    for folder in (pathlib.Path(workdir) / "eval" for workdir in workdirs):
+        if (folder / SWEEP).is_file():
+            found.append(load_sweep(folder))
+        if (folder / BASELINES).is_file():
+            found.append(load_baselines(folder))
+    joined: list[Reconstructions] = []
+    for new in found:
+        for position, old in enumerate(joined):
+            common = _common(old, new)
+            if len(common):
+                joined[position] = Reconstructions(
+                    common,
+                    old.originals[_positions(old.index, common)],
+                    _only(old, common) + _only(new, common),
+                )
+                break
+        else:
+            joined.append(new)
+    return joined
+
+
+def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
+    """Reads `reconstructions.npz` of the sweep, and the numbers to it from `per_image.csv`.
+
+    Args:
+        folder: `eval/` of a workdir.
+
+    Raises:
+        InputError: a missing or broken file, or pictures without rows in the table.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / SWEEP
+    arrays = _load(path)
+    index, originals = _images(path, arrays)
+    gammas = _array(path, arrays, "gammas", (None,), np.floating).astype(np.float64)
+    decoders = [name for name in arrays if name not in _SHARED]
+    if not decoders:
+        raise InputError(f"{path}: holds no reconstructions")
+    shape = (len(index), len(gammas), *originals.shape[1:])
+    images = {name: _array(path, arrays, name, shape, np.uint8) for name in decoders}
+    model, bits, psnr = _numbers_of_sweep(folder / "per_image.csv", index, gammas, decoders)
+    n_pixels = originals.shape[1] * originals.shape[2]
+    return Reconstructions(
+        index,
+        originals,
+        tuple(
+            Pictures("diffc", model, name, gammas, images[name], bits[name] / n_pixels, psnr[name])
+            for name in decoders
+        ),
+    )
+
+
+def load_baselines(folder: str | os.PathLike[str]) -> Reconstructions:
+    """Reads `reconstructions_baselines.npz`: pictures and numbers of the codecs.
+
+    Args:
+        folder: `eval/` of a workdir.
+
+    Raises:
+        InputError: a missing or broken file.
+    """
+    path = pathlib.Path(folder) / BASELINES
+    arrays = _load(path)
+    index, originals = _images(path, arrays)
+    names = dict.fromkeys(key.rpartition("/")[0] for key in arrays if key not in _SHARED)
+    if not names:
+        raise InputError(f"{path}: holds no reconstructions")
+    series = []
+    for name in names:
+        levels = _array(path, arrays, f"{name}/level", (None,), np.number).astype(np.float64)
+        shape = (len(index), len(levels))
+        series.append(
+            Pictures(
+                method=_text(path, arrays, f"{name}/method"),
+                model=_text(path, arrays, f"{name}/model") or None,
+                decoder=None,
+                levels=levels,
+                images=_array(
+                    path, arrays, f"{name}/images", (*shape, *originals.shape[1:]), np.uint8
+                ),
+                bpp=_array(path, arrays, f"{name}/bpp", shape, np.floating).astype(np.float64),
+                psnr=_array(path, arrays, f"{name}/psnr", shape, np.floating).astype(np.float64),
+            )
+        )
+    return Reconstructions(index, originals, tuple(series))
+
+
+def _numbers_of_sweep(
+    path: pathlib.Path,
+    index: Int[np.ndarray, " n"],
+    gammas: Float[np.ndarray, " q"],
+    decoders: Sequence[str],
+) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(model, bits of each picture, PSNR of each picture), the latter (n, q) by decoder."""
+    bits = {name: np.full((len(index), len(gammas)), np.nan) for name in decoders}
+    psnr = {name: array.copy() for name, array in bits.items()}
+    rows = {int(i): row for row, i in enumerate(index)}
+    model = ""
+    for line in read_table(
+        path, numbers=("index", "gamma", "bits_bound", "psnr"), texts=("model", "decoder")
+    ):
+        row = rows.get(int(line["index"]))
+        if row is None or line["decoder"] not in bits:
+            continue
+        level = int(np.abs(gammas - line["gamma"]).argmin())
+        if abs(gammas[level] - line["gamma"]) < _GAMMA_TOLERANCE:
+            model = line["model"]
+            bits[line["decoder"]][row, level] = line["bits_bound"]
+            psnr[line["decoder"]][row, level] = line["psnr"]
+    for name in decoders:
+        for row, level in np.argwhere(np.isnan(bits[name]) | np.isnan(psnr[name])):
+            raise InputError(
+                f"{path}: has no row for image {index[row]}, decoder {name!r}, "
+                f"gamma {gammas[level]:g}, which {SWEEP} shows"
+            )
+    return model, bits, psnr
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is not an npz file of arrays ({error})") from error
+
+
+def _images(
+    path: pathlib.Path, arrays: dict[str, np.ndarray]
+) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
+    index = _array(path, arrays, "index", (None,), np.integer)
+    originals = _array(path, arrays, "original", (len(index), None, None, 3), np.uint8)
+    if not len(index) or len(np.unique(index)) < len(index):
+        raise InputError(f"{path}: index is {index.tolist()}, not at least one image, each once")
+    return index, originals
+
+
+def _array(
+    path: pathlib.Path,
+    arrays: dict[str, np.ndarray],
+    name: str,
+    shape: tuple[int | None, ...],
+    kind: Any,
+) -> np.ndarray:
+    """The array of that name; None in `shape` is any size."""
+    if name not in arrays:
+        raise InputError(f"{path}: has no array {name!r}")
+    array = arrays[name]
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+    )
+    if not fits or not np.issubdtype(array.dtype, kind):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise InputError(
+            f"{path}: {name!r} is {array.dtype} of shape {array.shape}, "
+            f"not {kind.__name__} of shape ({wanted})"
+        )
+    return array
+
+
+def _text(path: pathlib.Path, arrays: dict[str, np.ndarray], name: str) -> str:
+    return str(_array(path, arrays, name, (), np.str_))
+
+
+def _common(a: Reconstructions, b: Reconstructions) -> Int[np.ndarray, " n"]:
+    """Indices of the images that both show; none if the pixels of one differ."""
+    common = a.index[np.isin(a.index, b.index)]
+    same = a.originals.shape[1:] == b.originals.shape[1:] and np.array_equal(
+        a.originals[_positions(a.index, common)], b.originals[_positions(b.index, common)]
+    )
+    return common if same else common[:0]
+
+
+def _positions(
+    index: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " m"]
+) -> Int[np.ndarray, " m"]:
+    rows = {int(i): row for row, i in enumerate(index)}
+    return np.array([rows[int(i)] for i in wanted], np.intp)
+
+
+def _only(reconstructions: Reconstructions, common: Int[np.ndarray, " m"]) -> tuple[Pictures, ...]:
+    rows = _positions(reconstructions.index, common)
+    return tuple(
+        dataclasses.replace(
+            pictures,
+            images=pictures.images[rows],
+            bpp=pictures.bpp[rows],
+            psnr=pictures.psnr[rows],
+        )
+        for pictures in reconstructions.series
+    )

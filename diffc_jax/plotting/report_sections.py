@@ -1,0 +1,389 @@
+"""The parts of the report that are plain HTML: summary, tables, settings and commands."""
+
+import contextlib
+import dataclasses
+import html
+import json
+import pathlib
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from diffc_jax.errors import InputError
+from diffc_jax.files import read_json
+from diffc_jax.plotting import style
+from diffc_jax.plotting.measures import (
+    SET_DISTANCES,
+    data_name,
+    describe_measure,
+    frechet_basis,
+    has_measure,
+)
+from diffc_jax.results import RatePoint, read_rate_points
+
+NO_RUNS = "Only tables of rate points were given, no folders of runs."
+_SUMMARY_HEAD = ("run", "model", "checkpoint", "images", "bits/dim", "chain bits/dim")
+
+# (column, heading, explanation)
+COLUMNS: Sequence[tuple[str, str, str]] = (
+    ("model", "model", "denoiser, or variant of the codec"),
+    ("rate_kind", "rate", "bound: upper bound on an achievable rate; file: bytes of real files"),
+    ("level", "level", "standard deviation of the noise, or quality setting of the codec"),
+    ("gamma", "gamma", "negative log signal-to-noise ratio"),
+    ("bpp", "bpp", "rate in bits per pixel"),
+    ("bpp_stderr", "± bpp", "standard error of the rate over the images"),
+    ("bpp_kl", "ideal bpp", "ideal rate C, the mean information"),
+    ("bpp_headerless", "headerless bpp", "file bits without what a container says of any image"),
+    ("psnr", "PSNR", "of the mean squared error, dB"),
+    ("psnr_mean", "mean PSNR", "mean of the PSNRs of the images, dB"),
+    ("psnr_mean_stderr", "± mean PSNR", "standard error over the images, dB"),
+    ("mse", "MSE", "mean squared error of 8-bit values"),
+    ("fid", "Fréchet", "Fréchet distance in the features named beside it"),
+    ("kid", "kernel", "kernel distance in the features named beside it"),
+    ("kid_stderr", "± kernel", "its standard error"),
+    ("fid_features", "features", "feature network of the distances between sets of images"),
+    ("lpips", "LPIPS", "with AlexNet, mean over the images"),
+    ("lpips_stderr", "± LPIPS", "its standard error"),
+    ("lpips_vgg", "LPIPS VGG", "with VGG16, mean over the images"),
+    ("lpips_vgg_stderr", "± LPIPS VGG", "its standard error"),
+    ("ms_ssim", "MS-SSIM", "mean over the images"),
+    ("ms_ssim_stderr", "± MS-SSIM", "its standard error"),
+    ("n_images", "images", "images behind the row"),
+    ("n_steps", "evaluations", "network evaluations for each image that the decoder makes"),
+    ("n_rate_steps", "T", "steps of the chain behind the ideal rate"),
+    ("seed", "seed", "of the noise"),
+    ("dataset", "data", "data set"),
+    ("split", "split", "split of the data set"),
+    ("checkpoint", "checkpoint", "which parameters"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a workdir says beside its rate points; None for a file that is not there.
+
+    Attributes:
+        name: how the page calls the run.
+        path: its folder.
+        methods: of its rate points.
+        summary: `eval/summary.json`.
+        config: `config.json`.
+        environments: `environment.json` of the run and of its evaluation, by their paths in it.
+    """
+
+    name: str
+    path: pathlib.Path
+    methods: frozenset[str]
+    summary: dict[str, Any] | None
+    config: dict[str, Any] | None
+    environments: dict[str, dict[str, Any]]
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether a model of ours is among the methods."""
+        return not self.methods.isdisjoint(style.DIFFC_METHODS)
+
+
+def read_run(path: pathlib.Path) -> Run:
+    """Reads the JSON files of a workdir that has `eval/rd.csv`.
+
+    Raises:
+        InputError: one of the files is broken.
+    """
+    environments = {
+        name: content
+        for name in ("environment.json", "eval/environment.json")
+        if (content := _read_object(path / name)) is not None
+    }
+    return Run(
+        name=path.resolve().name,
+        path=path,
+        methods=frozenset(point.method for point in read_rate_points(path / "eval" / "rd.csv")),
+        summary=_read_object(path / "eval" / "summary.json"),
+        config=_read_object(path / "config.json"),
+        environments=environments,
+    )
+
+
+def title(points: Sequence[RatePoint]) -> str:
+    """The heading of the page."""
+    own = [point for point in points if not style.is_published(point)] or points
+    return _text(f"DiffC on {_and(_data_name(point) for point in own)}: rate and distortion")
+
+
+def summary(
+    points: Sequence[RatePoint], runs: Sequence[Run], series: Sequence[style.Series]
+) -> str:
+    """What was measured, on which images, with which models, and how well these model the data."""
+    own = [point for point in points if not style.is_published(point)]
+    diffc = [line for line in series if line.points[0].method in style.DIFFC_METHODS]
+    codecs = [
+        line for line in series if line not in diffc and not style.is_published(line.points[0])
+    ]
+    sentences = []
+    if own:
+        images = _and(count(n, "image") for n in sorted({point.n_images for point in own}))
+        sentences.append(
+            f"{count(len(own), 'rate point')} measured on {images} of "
+            f"{_and(_data_name(point) for point in own)}."
+        )
+    if diffc:
+        models = list(dict.fromkeys(line.points[0].model or "unnamed" for line in diffc))
+        plural = "s" if len(models) > 1 else ""
+        decoders = _and(line.label for line in diffc)
+        sentences.append(f"DiffC with the denoiser{plural} {_and(models)}, decoded by {decoders}.")
+    if codecs:
+        sentences.append(f"Compared with {_and(line.label for line in codecs)}.")
+    sentences += [_bits_per_dim(run) for run in runs if run.summary]
+    sentences += _set_distances(points)
+    others: dict[str, list[str]] = {}
+    for line in series:
+        if style.is_published(line.points[0]):
+            others.setdefault(data_name(line.points[0]), []).append(line.label)
+    sentences += [f"Published by others on {data}: {_and(them)}." for data, them in others.items()]
+    rates = []
+    if any(point.rate_kind == "bound" for point in own):
+        rates.append(
+            "Rates of DiffC are upper bounds on an achievable rate, C + log2(C + 1) + 5 bits for an "
+            "image that carries C bits of information; ideal rates are C itself."
+        )
+    if any(point.rate_kind == "file" for point in own):
+        rates.append("Rates of codecs are bytes of whole files, headers counted.")
+    paragraph = f"<p>{_text(' '.join(sentences))}</p>"
+    return paragraph + (f'<p class="caption">{_text(" ".join(rates))}</p>' if rates else "")
+
+
+def notes(lines: Iterable[str]) -> str:
+    """Remarks on what the page cannot show."""
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f'<ul class="missing">{items}</ul>' if items else ""
+
+
+def points_table(series: Sequence[style.Series]) -> str:
+    """All rate points; columns that no point fills are left out."""
+    rows = [(line, point) for line in series for point in line.points]
+    columns = [
+        column
+        for column in COLUMNS
+        if any(getattr(point, column[0]) is not None for _, point in rows)
+    ]
+    head = _heading("method", "line in the figure", [])
+    for name, text, explanation in columns:
+        head += _heading(text, explanation, [getattr(point, name) for _, point in rows])
+    body = []
+    for line, point in rows:
+        cells = f'<th scope="row" title="{_text(line.group)}">{_text(line.label)}</th>'
+        cells += "".join(_cell(getattr(point, name)) for name, _, _ in columns)
+        body.append(f"<tr>{cells}</tr>")
+    return (
+        f'<table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def runs_section(runs: Sequence[Run]) -> str:
+    """Bits per dimension, time and network evaluations of every run that was swept."""
+    if not runs:
+        return notes([NO_RUNS])
+    swept = [(run, run.summary) for run in runs if run.summary]
+    parts = []
+    if swept:
+        seconds = [_seconds_per_image(summary) for _, summary in swept]
+        spent = list(dict.fromkeys(part for row in seconds for part in row))
+        head = (*_SUMMARY_HEAD, *(f"s/image, {part}" for part in spent))
+        rows = [
+            (*_summary_row(run, summary), *(row.get(part) for part in spent))
+            for (run, summary), row in zip(swept, seconds, strict=True)
+        ]
+        parts.append(_table(head, rows))
+        if any(None in row.values() for row in seconds):
+            parts.append(
+                '<p class="caption">Seconds for each image are empty where an evaluation computed '
+                "nothing: it had kept the results.</p>"
+            )
+    parts += [_evaluations(run, summary) for run, summary in swept]
+    absent = [run.name for run in runs if run.is_sweep and not run.summary]
+    parts.append(
+        notes(
+            f"{name}: no bits/dim, times and network evaluations (eval/summary.json)."
+            for name in absent
+        )
+    )
+    return "".join(parts)
+
+
+def settings(runs: Sequence[Run]) -> str:
+    """Config and environment of every run, folded."""
+    if not runs:
+        return notes([NO_RUNS])
+    parts, missing = [], []
+    for run in runs:
+        files = {**({"config.json": run.config} if run.config else {}), **run.environments}
+        for name, content in files.items():
+            text = _text(json.dumps(content, indent=2, sort_keys=True))
+            heading = f"<summary>{_text(f'{run.name}/{name}')}</summary>"
+            parts.append(f"<details>{heading}<pre>{text}</pre></details>")
+        absent = [] if run.config else ["config.json"]
+        absent += [] if run.environments else ["environment.json"]
+        if absent:
+            missing.append(f"{run.name}: no {_and(absent)}.")
+    return "".join(parts) + notes(missing)
+
+
+def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
+    """What to type to make the results again, from the root of the repository."""
+    if not runs:
+        return notes([NO_RUNS])
+    lines = []
+    for run in runs:
+        flags = f"--config=CONFIG --workdir={_shell(run.path)}"
+        if run.is_sweep:
+            lines += [f"python experiments/{name}.py {flags}" for name in ("train", "evaluate")]
+        if run.methods - set(style.DIFFC_METHODS):
+            lines.append(f"python experiments/baselines.py {flags}")
+    folders = ",".join(_shell(run.path) for run in runs)
+    lines.append(f"python experiments/plot.py --inputs={folders} --output=FOLDER")
+    known = "; its resolved values are folded above" if any(run.config for run in runs) else ""
+    seeds = sorted({point.seed for point in points if point.seed is not None})
+    noise = f" The noise of the evaluation has the seed {_and(map(str, seeds))}." if seeds else ""
+    text = (
+        f"CONFIG is the config file of the run, with its overrides{known}. A command that finds "
+        f"finished results continues from them.{noise}"
+    )
+    return f"<pre>{_text(chr(10).join(lines))}</pre><p>{_text(text)}</p>"
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is not a JSON object")
+    return content
+
+
+def _summary_row(run: Run, summary: dict[str, Any]) -> tuple[Any, ...]:
+    chain = f" (T = {summary['chain_steps']})" if "chain_steps" in summary else ""
+    return (
+        run.name,
+        summary.get("model"),
+        summary.get("checkpoint"),
+        summary.get("n_images"),
+        _with_error(summary, "bits_per_dim"),
+        _with_error(summary, "chain_bits_per_dim") + chain,
+    )
+
+
+def _seconds_per_image(summary: dict[str, Any]) -> dict[str, float | None]:
+    """Of each part of the evaluation; older runs timed the sweep alone."""
+    seconds = summary.get("seconds_per_image")
+    return seconds if isinstance(seconds, dict) else {"sweep": seconds}
+
+
+def _evaluations(run: Run, summary: dict[str, Any]) -> str:
+    evaluations = summary.get("denoiser_evaluations_per_image")
+    if not evaluations:
+        return ""
+    levels = range(1, 1 + max(map(len, evaluations.values())))
+    rows = [
+        (style.decoder_label(name), *row, *[None] * (len(levels) - len(row)))
+        for name, row in evaluations.items()
+    ]
+    rates = summary.get("rate_evaluations_per_image")
+    more = f", and {rates} for its rates" if rates else ""
+    heading = f"{run.name}: network evaluations for each image{more}"
+    table = _table(("decoder, noise level", *map(str, levels)), rows)
+    return f"<h3>{_text(heading)}</h3>{table}"
+
+
+def _bits_per_dim(run: Run) -> str:
+    assert run.summary is not None
+    described = ", ".join(
+        str(value) for value in (run.summary.get("model"), run.summary.get("checkpoint")) if value
+    )
+    return (
+        f"{run.name} ({described}): {_with_error(run.summary, 'bits_per_dim')} bits/dim over "
+        f"{count(run.summary.get('n_images', 0), 'image')}."
+    )
+
+
+def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:
+    """One sentence for all distances in the same features over the same number of images."""
+    measured: dict[str, dict[str, list[RatePoint]]] = {}
+    for point in points:
+        for name in SET_DISTANCES:
+            if has_measure(point, name):
+                by_name = measured.setdefault(frechet_basis(point), {})
+                by_name.setdefault(name, []).append(point)
+    for by_name in measured.values():
+        names = _and(describe_measure(name, having).title for name, having in by_name.items())
+        (first, *_), *_ = by_name.values()
+        yield f"{names} over {count(first.n_images, 'image')}."
+
+
+def _with_error(summary: dict[str, Any], name: str) -> str:
+    value, error = summary.get(name), summary.get(f"{name}_stderr")
+    if value is None:
+        return "not measured"
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    columns = zip(*rows, strict=True)
+    head = "".join(
+        f'<th scope="col"{_alignment(column)}>{_text(name)}</th>'
+        for name, column in zip(names, columns, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{_text(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>'
+        for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _alignment(column: Sequence[Any]) -> str:
+    return ' class="number"' if any(isinstance(value, int | float) for value in column) else ""
+
+
+def _heading(name: str, explanation: str, column: Sequence[Any]) -> str:
+    return (
+        f'<th scope="col"{_alignment(column)} title="{_text(explanation)}">'
+        f'<button type="button">{_text(name)}</button></th>'
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "<td></td>"
+    if isinstance(value, int | float):
+        exact = _text(repr(value))
+        return f'<td class="number" title="{exact}" data-value="{exact}">{value:.5g}</td>'
+    return f"<td>{_text(value)}</td>"
+
+
+def _data_name(point: RatePoint) -> str:
+    return " ".join(filter(None, (point.dataset, point.split)))
+
+
+def count(number: int, thing: str) -> str:
+    """A number and what it counts: 1 image, 1,000 images."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _and(words: Iterable[str]) -> str:
+    """The different words, in order: a, b and c."""
+    *most, last = dict.fromkeys(words)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _shell(path: pathlib.Path) -> str:
+    with contextlib.suppress(ValueError):
+        path = path.resolve().relative_to(pathlib.Path.cwd())
+    return shlex.quote(str(path))
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,3 @@
+startCurves();
+startExplorer();
+startTable();
