@@ -34,7 +34,7 @@ def source_config(**fields: Any) -> ConfigDict:
 
 
 def source_fields(config: ConfigDict, split: str) -> dict[str, Any]:
-    """The arguments of `diffc_jax.data.SourceSpec` for config.data.train or config.data.eval."""
+    """The arguments of `diffc_jax.data.SourceSpec` for config.data.train, .eval or .reference."""
     return {"image_size": config.data.image_size, **config.data[split]}
 
 
@@ -47,6 +47,8 @@ def base_config() -> ConfigDict:
     config.data.image_size = 64
     config.data.train = source_config(split="train")
     config.data.eval = source_config(split="eval")
+    # What distances between sets compare with; no source: the originals of the evaluated images.
+    config.data.reference = source_config(source="")
     config.data.random_flip = True
     config.data.num_threads = 4
 
@@ -116,6 +118,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.data.image_size = 16
     for source in (config.data.train, config.data.eval):
         source.max_images = 48
+    config.data.reference = source_config(source="")
     config.train.batch_size = 8
     config.train.num_epochs, config.train.num_examples = 0.0, 0
     config.train.num_steps = 4

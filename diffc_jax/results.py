@@ -57,6 +57,7 @@ class RatePoint:
         ms_ssim_stderr: its standard error.
         kid: kernel distance in the features named by fid_features.
         kid_stderr: its standard error.
+        fid_reference: what fid and kid compare with: "originals", or the name and number of other images.
     """
 
     method: str
@@ -90,12 +91,13 @@ class RatePoint:
     ms_ssim_stderr: float | None = None
     kid: float | None = None
     kid_stderr: float | None = None
+    fid_reference: str | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(RatePoint))
 _INTEGERS = {"n_images", "n_steps", "seed", "n_rate_steps"}
 _STRINGS = {
-    *("method", "model", "decoder", "rate_kind", "fid_features"),
+    *("method", "model", "decoder", "rate_kind", "fid_features", "fid_reference"),
     *("dataset", "split", "checkpoint"),
 }
 _REQUIRED = {"method", "rate_kind", "bpp", "n_images", "dataset"}

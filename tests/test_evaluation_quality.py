@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from diffc_jax import data
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
@@ -116,6 +117,31 @@ def test_distances_are_those_of_the_pictures(workdir, everything):
         # The second level has the higher rate.
         assert of_decoder[0].fid > of_decoder[1].fid
         assert of_decoder[0].lpips > of_decoder[1].lpips
+
+
+def test_other_images_may_be_the_reference(images, workdir, tmp_path_factory):
+    """Their moments are computed once and kept."""
+    config = configured(images, max_images=8)
+    config.data.reference.update(source="folder", path=str(images), name="mine", split="all")
+    folder = tmp_path_factory.mktemp("reference")
+    train(config, folder)
+    evaluate(config, folder)
+    (kept,) = (folder / "eval" / "reference").iterdir()
+    written = kept.stat().st_mtime_ns
+    evaluate_baselines(config, folder)
+    assert [p.stat().st_mtime_ns for p in (folder / "eval" / "reference").iterdir()] == [written]
+
+    everything = pictures(workdir, "reconstructions_baselines.npz")
+    extractor = Extractor(small_network(), make_mesh(), batch_size=N_IMAGES)
+    source = data.open_source(data.SourceSpec(source="folder", path=str(images), image_size=32))
+    reference = Moments.of(extractor(np.stack([source[i] for i in range(N_IMAGES)])))
+    for point in read_rate_points(folder / "eval" / "rd.csv"):
+        assert point.fid_reference == f"mine all, {N_IMAGES} images"
+        assert point.kid is None
+        if point.method == "jpeg":
+            level = list(everything["jpeg_420/level"]).index(point.level)
+            found = Moments.of(extractor(everything["jpeg_420/images"][:, level]))
+            assert point.fid == pytest.approx(frechet_distance(reference, found), rel=1e-3)
 
 
 def test_metrics_of_images_are_those_of_the_pictures(workdir, everything):

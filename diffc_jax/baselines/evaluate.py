@@ -1,13 +1,14 @@
 """`evaluate_baselines(config, workdir)`: the methods to compare with, on the images of the sweep."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
@@ -45,9 +46,11 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
     count = min(config.eval.max_images or len(source), len(source))
     batches = data.eval_batches(source, batch_size=_BATCH, stop=count)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
-    reference = (
-        quality.reference([quality.features(images)]) if _has_distances(quality, count) else None
-    )
+    folder = workdir / "eval"
+    reference = None
+    if quality.has_features and count > 1:
+        originals = functools.partial(_features, quality, images)
+        reference = quality.reference(config, originals, folder / "reference")
 
     points: list[RatePoint] = []
     pictures = _Pictures(images[: config.eval.grid_images])
@@ -58,13 +61,12 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
         ):
             columns = _perceptual_columns(quality, images, codec_point.decoded)
             if reference is not None:
-                distance = reference.distance([quality.features(codec_point.decoded)])
+                distance = reference.distance(_features(quality, codec_point.decoded))
                 columns |= dataclasses.asdict(distance)
             points.append(dataclasses.replace(codec_point.point, **columns))
             pictures.add(codec_point)
             yield from codec_point.rows
 
-    folder = workdir / "eval"
     write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, measured_rows())
     methods = {point.method for point in points}
     replace_rate_points(folder / "rd.csv", points, lambda point: point.method in methods)
@@ -97,8 +99,11 @@ def _perceptual_columns(
     return columns
 
 
-def _has_distances(quality: Quality, count: int) -> bool:
-    return quality.has_features and count > 1
+def _features(
+    quality: Quality, images: UInt8[np.ndarray, "n h w 3"]
+) -> Iterator[Float32[np.ndarray, "_ d"]]:
+    for start in range(0, len(images), _BATCH):
+        yield quality.features(images[start : start + _BATCH])
 
 
 class _Pictures:

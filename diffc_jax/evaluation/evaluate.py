@@ -80,7 +80,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     report.write_pictures(
         folder, context, parts.read(min(config.eval.grid_images, count), _picture_names(context))
     )
-    distances = _set_distances(quality, context, parts, count)
+    distances = _set_distances(config, quality, context, parts, count, folder)
     report.write_tables(folder, context, totals, distances)
     distance_seconds = time.monotonic() - begin - sweep_seconds
 
@@ -141,12 +141,21 @@ def _sweep(
 
 
 def _set_distances(
-    quality: Quality, context: report.Context, parts: Parts, count: int
+    config: ConfigDict,
+    quality: Quality,
+    context: report.Context,
+    parts: Parts,
+    count: int,
+    folder: pathlib.Path,
 ) -> dict[tuple[str, int], SetDistance]:
-    """Distances of every point to the originals, the features of one point in memory at a time."""
+    """Distances of every point to the reference; parts are read one by one for each."""
     if not quality.has_features or count < 2:
         return {}
-    reference = quality.reference(part["features"] for part in parts.read(count, ["features"]))
+    reference = quality.reference(
+        config,
+        lambda: (part["features"] for part in parts.read(count, ["features"])),
+        folder / "reference",
+    )
     points = [
         (name, level) for name in context.plan.decoders for level in range(len(context.plan.levels))
     ]

@@ -1,21 +1,24 @@
 """The perceptual measures that a config asks for, on batches of 8-bit images."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
+from diffc_jax import data
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.features.extract import Extractor
+from diffc_jax.evaluation.features.extract import Extractor, reference_moments
 from diffc_jax.evaluation.features.registry import load_feature_network
 from diffc_jax.evaluation.metrics.frechet import FrechetReference
 from diffc_jax.evaluation.metrics.kid import MIN_SUBSETS, kernel_distance
 from diffc_jax.evaluation.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.evaluation.metrics.ms_ssim import ms_ssim
 from diffc_jax.moments import Moments
+from diffc_jax.training.experiment import open_source
 
 Images = UInt8[np.ndarray, "b h w 3"]
 PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
@@ -26,6 +29,7 @@ COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"
 _MAX_KERNEL_IMAGES = 10_000
 # Features are summed in blocks: one product of large matrices instead of many small ones.
 _BLOCK = 1024
+_REFERENCE_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,7 @@ class SetDistance:
 
     fid: float
     fid_features: str
+    fid_reference: str
     kid: float | None
     kid_stderr: float | None
 
@@ -83,33 +88,70 @@ class Quality:
         """Every metric of each pair, by name."""
         return {name: metric(images, reconstructions) for name, metric in self._metrics.items()}
 
-    def reference(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> "ReferenceFeatures":
-        """Prepares distances to a set of images, given their features."""
+    def reference(
+        self,
+        config: ConfigDict,
+        originals: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
+        folder: pathlib.Path,
+    ) -> "Reference":
+        """What the distances of config.eval compare with.
+
+        Args:
+            config: config.data.reference names the images, or none.
+            originals: gives the features of the evaluated images, which are the reference if it is none.
+            folder: where the moments of other reference images are kept, under a hash of these images.
+
+        Raises:
+            UsageError, InputError: reference images that cannot be opened or read.
+        """
         assert self._extractor is not None
-        return ReferenceFeatures(batches, self._extractor.network.name)
+        name = self._extractor.network.name
+        if not config.data.reference.source:
+            return Reference(*_summed(originals()), name, "originals")
+        source = open_source(config, "reference")
+
+        def batches() -> Iterator[Images]:
+            for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
+                yield batch["image"][batch["mask"]]
+
+        moments = reference_moments(self._extractor, batches, folder)
+        described = f"{source.name} {source.split}, {moments.count} images"
+        return Reference(moments, None, name, described)
 
 
-class ReferenceFeatures:
+class Reference:
     """A reference set in the space of a feature network."""
 
-    def __init__(self, batches: Iterable[Float32[np.ndarray, "_ d"]], name: str):
-        """Sums the features of the reference.
+    def __init__(
+        self,
+        moments: Moments,
+        features: Float32[np.ndarray, "n d"] | None,
+        network: str,
+        description: str,
+    ):
+        """Decomposes the covariance.
+
+        Args:
+            moments: of the features of all reference images.
+            features: the first of them, for kernel distances; None for none.
+            network: name of the feature network.
+            description: of the images, for results.
 
         Raises:
             InputError: fewer than two images.
         """
-        self._name = name
-        moments, self._kept = _summed(batches)
-        self._frechet = FrechetReference(moments, name)
+        self._features, self._network, self._description = features, network, description
+        self._frechet = FrechetReference(moments, network)
 
     def distance(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> SetDistance:
-        """Fréchet and kernel distance of a set, the latter where there are images enough."""
+        """Fréchet and kernel distance of a set, the latter where there are features enough."""
         moments, kept = _summed(batches)
+        kid, stderr = None, None
+        if self._features is not None and min(len(kept), len(self._features)) >= 2 * MIN_SUBSETS:
+            kernel = kernel_distance(kept, self._features, self._network)
+            kid, stderr = kernel.value, kernel.stderr
         fid = self._frechet.distance(moments).value
-        if min(len(kept), len(self._kept)) < 2 * MIN_SUBSETS:
-            return SetDistance(fid, self._name, None, None)
-        kernel = kernel_distance(kept, self._kept, self._name)
-        return SetDistance(fid, self._name, kernel.value, kernel.stderr)
+        return SetDistance(fid, self._network, self._description, kid, stderr)
 
 
 def _summed(

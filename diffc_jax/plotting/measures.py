@@ -88,8 +88,10 @@ def describe_measure(name: str, points: Sequence[RatePoint], scale: str | None =
 
 
 def frechet_basis(point: RatePoint) -> str:
-    """What has to agree before distances between sets compare: features and number of images."""
-    return f"{point.fid_features or 'unknown'} features, {_images(point)}"
+    """What has to agree before distances between sets compare: features, images, their reference."""
+    reference = point.fid_reference or "originals"
+    compared = "" if reference == "originals" else f" against {reference}"
+    return f"{point.fid_features or 'unknown'} features, {_images(point)}{compared}"
 
 
 def check_same_features(measure: str, points: Sequence[RatePoint]) -> None:

@@ -42,6 +42,7 @@ COLUMNS: Sequence[tuple[str, str, str]] = (
     ("kid", "kernel", "kernel distance in the features named beside it"),
     ("kid_stderr", "± kernel", "its standard error"),
     ("fid_features", "features", "feature network of the distances between sets of images"),
+    ("fid_reference", "reference", "images that these distances compare with"),
     ("lpips", "LPIPS", "with AlexNet, mean over the images"),
     ("lpips_stderr", "± LPIPS", "its standard error"),
     ("lpips_vgg", "LPIPS VGG", "with VGG16, mean over the images"),

@@ -67,7 +67,7 @@ class Experiment:
 
 
 def open_source(config: ConfigDict, split: str) -> data.ImageSource:
-    """Opens config.data.train or config.data.eval.
+    """Opens config.data.train, config.data.eval or config.data.reference.
 
     Raises:
         UsageError: a field of it that cannot be used.
