@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from diffc_jax import data
-from diffc_jax.analysis import gaussian_simulation, mixture_simulation, patches, spectrum
+from diffc_jax.analysis import gaussian, gaussian_simulation, mixture_simulation, patches, spectrum
 from diffc_jax.analysis.config import analysis_config, validate, vector_mixture
 from diffc_jax.analysis.run import analyse_theory
 from diffc_jax.analysis.scalar import scalar_source
@@ -106,6 +106,16 @@ def test_one_component_has_curves_too(tmp_path):
     analyse_theory(config, tmp_path)
     bits = {float(r["bits"]) for r in table(tmp_path / "gaussian" / "curves.csv")}
     assert max(bits) == pytest.approx(10.0)
+
+
+def test_rates_that_no_component_can_hold():
+    config = analysis_config().gaussian
+    config.min_bits = 200.0
+    message = (
+        "gaussian.min_bits: from 200 to 10000 bits, and at most 64 a component, there is no rate"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
+        gaussian.curve_rows(np.array([2.0]), config)
 
 
 def test_simulation_of_every_curve_agrees_with_its_closed_form():

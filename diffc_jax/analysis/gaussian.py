@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffc_jax.errors import UsageError
 from diffc_jax.theory import allocation, gaussian
 from diffc_jax.theory.curves import CURVES, Curve
 from diffc_jax.theory.gaussian import Eigenvalues
@@ -28,11 +29,18 @@ def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     Args:
         eigenvalues: of the source.
         config: config.gaussian.
+
+    Raises:
+        UsageError: the range of rates has none of them.
     """
+    rates = list(_rates(eigenvalues, config))
+    if not rates:
+        raise UsageError(
+            f"gaussian.min_bits: from {config.min_bits:g} to {config.max_bits:g} bits, and at most "
+            f"{_MAX_BITS_PER_COMPONENT:g} a component, there is no rate to draw"
+        )
     return [
-        _row(name, eigenvalues, bits, curve)
-        for name, curve in CURVES.items()
-        for bits in _rates(eigenvalues, config)
+        _row(name, eigenvalues, bits, curve) for name, curve in CURVES.items() for bits in rates
     ]
 
 

@@ -38,9 +38,9 @@ def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
         InputError: a spectrum or images that cannot be read.
     """
     begin = time.monotonic()
+    eigenvalues, source = _open_source(config, workdir)
     write_json(workdir / "config.json", config.to_dict())
     write_environment(workdir)
-    eigenvalues, source = _open_source(config, workdir)
     simulated = config.monte_carlo == "always" or (
         config.monte_carlo == "auto" and not config.source.eigenvalues
     )
