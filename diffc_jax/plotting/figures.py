@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import replacing
-from diffc_jax.plotting.measures import data_name, drop_other_distances, measures_in
+from diffc_jax.plotting.measures import (
+    check_same_images,
+    data_name,
+    drop_other_distances,
+    measures_in,
+)
 from diffc_jax.plotting.rate_distortion import SCALES, plot_rates
 from diffc_jax.plotting.rates import (
     RATE_CURVE,
@@ -118,6 +123,8 @@ def make_figures(
         InputError: missing or broken results, or an output folder that cannot be written.
     """
     own = collect_rate_points(inputs)
+    if not allow_mixed_data:
+        check_same_images([*own, *more_points])
     if measures is None:
         measures = measures_in(own)
         more_points = drop_other_distances(more_points, own)
