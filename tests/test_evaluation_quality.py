@@ -164,6 +164,30 @@ def test_metrics_of_images_are_those_of_the_pictures(workdir, everything):
             assert point.lpips_stderr == pytest.approx(found.std(ddof=1) / N_IMAGES**0.5, rel=1e-3)
 
 
+def test_rates_of_the_tables_belong_together(workdir):
+    """The bound of every image and of the mean, and what rd.csv averages."""
+    rows = table(workdir / "eval" / "per_image.csv")
+    for point in read_rate_points(workdir / "eval" / "rd.csv"):
+        if point.method != "diffc":
+            continue
+        chosen = [
+            row
+            for row in rows
+            if (row["decoder"], float(row["gamma"])) == (point.decoder, point.gamma)
+        ]
+        bits, bound, mse, psnr = (
+            np.array([float(row[name]) for row in chosen])
+            for name in ("bits_kl", "bits_bound", "mse", "psnr")
+        )
+        np.testing.assert_allclose(bound, bits + np.log2(bits + 1) + 5, rtol=1e-12)
+        np.testing.assert_allclose(psnr, 10 * np.log10(255**2 / mse), rtol=1e-12)
+        mean = bits.mean()
+        assert point.bpp_kl == pytest.approx(mean / 32**2, rel=1e-9)
+        assert point.bpp == pytest.approx((mean + np.log2(mean + 1) + 5) / 32**2, rel=1e-9)
+        assert point.bpp_stderr == pytest.approx(bits.std(ddof=1) / N_IMAGES**0.5 / 32**2, rel=1e-9)
+        assert point.mse == pytest.approx(mse.mean(), rel=1e-9)
+
+
 def test_batches_change_nothing(images, workdir, tmp_path_factory):
     """Parts of eight images and one of twenty, and a run that was interrupted between them."""
     first = {

@@ -89,14 +89,7 @@ def plot_curves(curves: Sequence[Row], simulated: Sequence[Row], source: str) ->
             )
             _format_logs(axes)
             axes.legend(frameon=False)
-        figure.suptitle(
-            f"DiffC on a Gaussian source: {source}",
-            fontsize=10,
-            x=0.01,
-            y=0.99,
-            ha="left",
-            va="top",
-        )
+        _add_title(figure, f"DiffC on a Gaussian source: {source}")
     return figure
 
 
@@ -127,9 +120,7 @@ def plot_components(components: Sequence[Row], source: str) -> Figure:
         for axes, label in zip(grid[:, 0], ("bits", "SNR of the component (dB)"), strict=True):
             axes.set_ylabel(label)
             axes.legend(frameon=False)
-        figure.suptitle(
-            f"Spread over components: {source}", fontsize=10, x=0.01, y=0.99, ha="left", va="top"
-        )
+        _add_title(figure, f"Spread over components: {source}")
     return figure
 
 
@@ -164,14 +155,7 @@ def plot_realism(realism: Sequence[Row], source: str) -> Figure:
         first = figure.axes[0]
         first.set_ylabel("distortion E|X − Y|²")
         first.legend(frameon=False)
-        figure.suptitle(
-            f"Between realism and distortion: {source}",
-            fontsize=10,
-            x=0.01,
-            y=0.99,
-            ha="left",
-            va="top",
-        )
+        _add_title(figure, f"Between realism and distortion: {source}")
     return figure
 
 
@@ -266,6 +250,10 @@ def _figure(
         hspace=0.28 if "sharex" not in options else 0.12,
     )
     return figure, panels
+
+
+def _add_title(figure: Figure, title: str) -> None:
+    figure.suptitle(title, fontsize=10, x=0.01, y=0.99, ha="left", va="top")
 
 
 def _format_logs(axes: Axes) -> None:
