@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from diffc_jax.errors import InputError
 
@@ -67,7 +67,7 @@ class Averages:
     scatter: Float[np.ndarray, "*s"]
 
     @classmethod
-    def of(cls, samples: Float[np.ndarray, "n *s"]) -> "Averages":
+    def of(cls, samples: Float[np.ndarray, "n *s"] | Int[np.ndarray, "n *s"]) -> "Averages":
         """Of one batch, at least one sample; infinite values have no scatter."""
         samples = np.asarray(samples, np.float64)
         with np.errstate(invalid="ignore"):
@@ -80,7 +80,7 @@ class Averages:
         with np.errstate(invalid="ignore"):
             between = np.square(self.mean - other.mean) * (self.count * other.count / count)
             scatter = self.scatter + other.scatter + between
-        return Averages(count, self.total + other.total, np.asarray(scatter))
+        return Averages(count, np.asarray(self.total + other.total), np.asarray(scatter))
 
     @property
     def mean(self) -> Float[np.ndarray, "*s"]:

@@ -1,0 +1,98 @@
+"""Speed of the trellis-coded random codebook on this machine, and the law of its samples.
+
+    python benchmarks/trellis_speed.py --batch=16
+
+Each block is one setting: seconds to compile encoding and decoding, milliseconds a message to encode (which
+decodes, too) and to decode, alone and in a batch; then what samples are like for |mu| at shares of the
+longest mu that is sent without bias (`TrellisChannel.reach`). "law" is what true samples have.
+`orthogonal_ks` of pooled coordinates and `projection_ks` are Kolmogorov-Smirnov distances from N(0, 1).
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Array, Float, UInt32
+
+from diffc_jax import cli
+from diffc_jax.coding.bits import random_words
+from diffc_jax.coding.channel import SampleLaw, kl_bits, sample_law
+from diffc_jax.coding.trellis import TrellisChannel
+
+_SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of a message.", lower_bound=32)
+_PATH_BITS = flags.DEFINE_multi_integer("path_bits", [64, 256], "Bits of a message; repeatable.")
+_MEMORY = flags.DEFINE_multi_integer("memory", [10, 12], "Bits of the register; repeatable.")
+_BATCH = flags.DEFINE_integer("batch", 16, "Messages in a batch.", lower_bound=1)
+_MESSAGES = flags.DEFINE_integer("messages", 256, "Messages that are judged.", lower_bound=2)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed calls of each function.", lower_bound=1)
+SHARES = (1.0, 0.95, 0.7, 0.3, 0.0)
+
+
+def messages(
+    channel: TrellisChannel, number: int, share: float = 1.0
+) -> tuple[UInt32[Array, "b 2"], Float[Array, "b m"]]:
+    """Keys, and random means of length `share` * `reach`."""
+    keys = random_words(jnp.zeros((1, 2), jnp.uint32), 0, number)[0]
+    mu = jax.random.normal(jax.random.key(1), (number, channel.size))
+    return keys, mu * (share * channel.reach / jnp.linalg.norm(mu, axis=1, keepdims=True))
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of the first call, which compiles, and median milliseconds of others."""
+    times = []
+    for _ in range(1 + _ROUNDS.value):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - start)
+    return times[0], 1e3 * statistics.median(times[1:])
+
+
+def print_speed(channel: TrellisChannel) -> None:
+    for batch in (1, _BATCH.value):
+        keys, mu = messages(channel, batch)
+        first_encode, encode = timed(lambda k=keys, m=mu: channel.encode(k, m)[0])
+        indices, _ = channel.encode(keys, mu)
+        jax.clear_caches()
+        first_decode, decode = timed(lambda k=keys, i=indices: channel.decode(k, i))
+        print(
+            f"  batch {batch:3}: encode {encode / batch:7.2f} ms, decode {decode / batch:6.2f} ms a message;"
+            f" first calls {first_encode:.2f} s and {first_decode:.2f} s",
+            flush=True,
+        )
+
+
+def print_laws(channel: TrellisChannel) -> None:
+    names = [field.name for field in dataclasses.fields(SampleLaw)]
+    print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
+    print(f"  {'law':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
+    batch, number = _BATCH.value, _MESSAGES.value // _BATCH.value * _BATCH.value
+    for share in SHARES:
+        keys, mu = messages(channel, number, share)
+        samples = [
+            channel.encode(keys[i : i + batch], mu[i : i + batch])[1]
+            for i in range(0, number, batch)
+        ]
+        law = sample_law(mu, np.concatenate(samples))
+        ratio = channel.path_bits / np.mean(kl_bits(mu)) if share else np.inf
+        values = "".join(f"{getattr(law, name):14.4f}" for name in names)
+        print(f"  {share:10.2f}{ratio:9.3f}{values}", flush=True)
+
+
+def main() -> None:
+    print(f"M = {_SIZE.value}, {jax.devices()[0].device_kind}")
+    for path_bits in _PATH_BITS.value:
+        for memory in _MEMORY.value:
+            channel = TrellisChannel(_SIZE.value, path_bits, memory)
+            print(f"K = {path_bits}, memory {memory}, reach {channel.reach:.3f}", flush=True)
+            print_speed(channel)
+            print_laws(channel)
+
+
+if __name__ == "__main__":
+    cli.run(main)

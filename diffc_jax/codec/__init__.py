@@ -1,0 +1,1 @@
+"""The codec on files: the `.diffc` container, the chain that fills it, tiles, and the lossless last mile."""

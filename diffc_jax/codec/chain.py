@@ -1,0 +1,203 @@
+"""The chain of latents that encoder and decoder walk together, one step for each message.
+
+A step adds an independent observation of x, of precision delta, to what z_t says: SNR_s = SNR_t + delta.
+The encoder's observation is N(x, I / delta), the decoder expects N(x_hat(z_t), I / delta), and what has to be
+sent is a sample of N(mu, I) with mu = sqrt(delta) (x - x_hat). With SNR S before and S' after the step
+
+    z_s = (sqrt(S (1 + S)) z_t + delta x_hat + sqrt(delta) sample) / sqrt(S' (1 + S')),
+
+which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3), with KL = delta |x - x_hat|^2 / 2
+nats. It begins at S = 0, where z is noise that both sides draw.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Float, Int, UInt8, UInt32
+
+from diffc_jax.codec.batching import Place
+from diffc_jax.coding.bits import Stream, random_signs, random_words
+from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.process import Images
+from diffc_jax.models import Denoiser, Variables
+
+# First counter of the two blocks of words that a stream's own key gives.
+_MESSAGES, _START = 0, 1
+# The check resolves 1 / 16 of the standard deviation of the noise in z. A drift that moves it by more than
+# one cell has about 1 % of the power of the noise or more.
+_CHECK_CELLS = 16
+CHECK_TOLERANCE = 1
+
+Streams = UInt32[np.ndarray, "b 2"]
+Steps = Int[np.ndarray, " b"]
+Ratios = Float[np.ndarray, " b"]
+
+
+class Chain:
+    """The compiled steps for one denoiser; each image of a batch has its own noise level.
+
+    A stream, two numbers below 2^32 (the seed of the file, the tile), and the number of the step choose all
+    randomness that the two sides share. Signal-to-noise ratios are float64.
+    """
+
+    def __init__(
+        self,
+        eps_hat: Denoiser,
+        image_shape: tuple[int, int, int],
+        gamma_range: tuple[float, float],
+        memory: int,
+        place: Place = jnp.asarray,
+    ):
+        """A chain.
+
+        Args:
+            eps_hat: the denoiser.
+            image_shape: (h, w, c) of its images.
+            gamma_range: least and largest gamma that it was trained for; beyond them it is asked for
+                the nearest.
+            memory: nu of the trellis.
+            place: puts batches of images on the devices.
+        """
+        self.image_shape = image_shape
+        self.gamma_range = gamma_range
+        self.place = place
+        self._memory = memory
+        self._channels: dict[int, TrellisChannel] = {}
+        self._predict = jax.jit(functools.partial(_predict, eps_hat))
+
+    def channel(self, path_bits: int) -> TrellisChannel:
+        """The channel of messages of `path_bits` bits."""
+        if path_bits not in self._channels:
+            size = int(np.prod(self.image_shape))
+            self._channels[path_bits] = TrellisChannel(size, path_bits, self._memory)
+        return self._channels[path_bits]
+
+    def start(self, streams: Streams) -> Images:
+        """The latents at SNR 0: standard normal noise that both sides draw."""
+        return _start(streams, self.image_shape)
+
+    def predict(self, variables: Variables, z: Images, snr: Ratios) -> Images:
+        """Estimates of x, x_hat(z)."""
+        with np.errstate(divide="ignore"):
+            gamma = np.clip(-np.log(snr), *self.gamma_range)
+        return self._predict(variables, z, gamma.astype(np.float32))
+
+    def encode(
+        self,
+        path_bits: int,
+        streams: Streams,
+        steps: Steps,
+        z: Images,
+        x: Images,
+        x_hat: Images,
+        snr: Ratios,
+        delta: Ratios,
+    ) -> tuple[UInt8[Array, "b n"], Images, UInt8[Array, " b"]]:
+        """One step of the sender.
+
+        Args:
+            path_bits: of the message.
+            streams: of each image.
+            steps: number of the step in its stream, from 0.
+            z: latents at `snr`.
+            x: what is to be sent.
+            x_hat: prediction from z.
+            snr: before the step.
+            delta: what the step adds to it.
+
+        Returns:
+            Paths (path_bits / 8 bytes each), latents at snr + delta, and checks of these.
+        """
+        keys = _message_keys(streams, steps)
+        mu = _shift(x, x_hat, delta.astype(np.float32))
+        paths, sample = self.channel(path_bits).encode(keys, mu)
+        return paths, *_advance(keys, z, x_hat, sample, *_weights(snr, delta))
+
+    def decode(
+        self,
+        path_bits: int,
+        streams: Streams,
+        steps: Steps,
+        paths: UInt8[np.ndarray, "b n"],
+        z: Images,
+        x_hat: Images,
+        snr: Ratios,
+        delta: Ratios,
+    ) -> tuple[Images, UInt8[Array, " b"]]:
+        """The same step of the receiver: latents at snr + delta, and checks of these."""
+        keys = _message_keys(streams, steps)
+        sample = self.channel(path_bits).decode(keys, jnp.asarray(paths))
+        return _advance(keys, z, x_hat, sample, *_weights(snr, delta))
+
+
+def check_distance(
+    found: UInt8[np.ndarray, " b"], expected: UInt8[np.ndarray, " b"]
+) -> Int[np.ndarray, " b"]:
+    """Cells between checks, 0 to 128; more than `CHECK_TOLERANCE` means that latents drifted apart."""
+    difference = (found.astype(int) - expected.astype(int)) % 256
+    return np.minimum(difference, 256 - difference)
+
+
+def _weights(snr: Ratios, delta: Ratios) -> list[Float[np.ndarray, " b"]]:
+    """Of z, x_hat and the sample in the next latent; and of that latent in the check, 1 / sigma."""
+    after = np.sqrt((snr + delta) * (1 + snr + delta))
+    weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
+    return [weight.astype(np.float32) for weight in (*weights, np.sqrt(1 + snr + delta))]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
+    keys = jax.vmap(_block, (0, None, None))(streams, _START, 0)
+    words = random_words(keys, 0, int(np.prod(shape)))[..., 0]
+    # Midpoints of 2^23 cells of the unit interval: exact in float32 and never 0 or 1.
+    uniform = ((words >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
+    return jax.scipy.special.ndtri(uniform).reshape(-1, *shape)
+
+
+@jax.jit
+def _message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
+    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
+
+
+def _block(key: UInt32[Array, "2"], high: int, low: Int[Array, ""] | int) -> UInt32[Array, "2"]:
+    counter = jnp.stack([jnp.uint32(high), jnp.asarray(low, jnp.uint32)])
+    return threefry_2x32((key[0], key[1]), counter)
+
+
+def _predict(
+    eps_hat: Denoiser, variables: Variables, z: Images, gamma: Float[Array, " b"]
+) -> Images:
+    return process.x_from_eps(z, eps_hat(variables, z, gamma), gamma)
+
+
+@jax.jit
+def _shift(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Float[Array, "b m"]:
+    mu = jnp.sqrt(process.per_image(delta, x)) * (x - x_hat)
+    return mu.reshape(len(x), -1)
+
+
+@jax.jit
+def _advance(
+    keys: UInt32[Array, "b 2"],
+    z: Images,
+    x_hat: Images,
+    sample: Float[Array, "b m"],
+    of_z: Float[Array, " b"],
+    of_x_hat: Float[Array, " b"],
+    of_sample: Float[Array, " b"],
+    in_check: Float[Array, " b"],
+) -> tuple[Images, UInt8[Array, " b"]]:
+    z = (
+        process.per_image(of_z, z) * z
+        + process.per_image(of_x_hat, z) * x_hat
+        + process.per_image(of_sample, z) * sample.reshape(z.shape)
+    )
+    flat = z.reshape(len(z), -1)
+    signs = random_signs(keys, Stream.LATENT_CHECK, flat.shape[1])
+    projection = jnp.sum(signs * flat, axis=1) / np.sqrt(flat.shape[1])
+    cells = jnp.mod(jnp.round(_CHECK_CELLS * in_check * projection), 256)
+    return z, cells.astype(jnp.uint8)

@@ -1,0 +1,251 @@
+"""The receiver: packets to latents, and latents to pixels."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from diffc_jax.codec import noise_levels
+from diffc_jax.codec.batching import Place, batches
+from diffc_jax.codec.chain import Chain, Streams, check_distance
+from diffc_jax.codec.container import Packet
+from diffc_jax.config import parse_decoder
+from diffc_jax.diffusion import decoders, process
+from diffc_jax.diffusion.process import Images
+from diffc_jax.models import Denoiser, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """What packets say about tiles.
+
+    Attributes:
+        z: of each tile.
+        snr: signal-to-noise ratio of each tile.
+        drift: largest distance between a check that was sent and the one found here, for each tile, in
+            cells of the check; above `chain.CHECK_TOLERANCE` the two sides went different ways.
+    """
+
+    z: Float[np.ndarray, "n h w c"]
+    snr: Float[np.ndarray, " n"]
+    drift: Int[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of a packet; only the last one has a check."""
+
+    path_bits: int
+    increment: int
+    path: bytes
+    check: int | None
+
+
+def _steps(packets: Sequence[Packet]) -> list[_Step]:
+    steps = []
+    for packet in packets:
+        n_bytes, last = packet.path_bits // 8, len(packet.increments) - 1
+        steps += [
+            _Step(
+                packet.path_bits,
+                noise_levels.increment(code),
+                packet.paths[i * n_bytes : (i + 1) * n_bytes],
+                packet.check if i == last else None,
+            )
+            for i, code in enumerate(packet.increments)
+        ]
+    return steps
+
+
+class LatentDecoder:
+    """Walks the chain of each tile as far as its packets go."""
+
+    def __init__(self, chain: Chain, variables: Variables, streams: Streams, batch_size: int):
+        """Begins at SNR 0.
+
+        Args:
+            chain: of the denoiser.
+            variables: of the denoiser.
+            streams: of each tile.
+            batch_size: tiles that go through the denoiser at once.
+        """
+        n_tiles = len(streams)
+        self._chain = chain
+        self._variables = variables
+        self._streams = streams
+        self._batch_size = min(batch_size, n_tiles)
+        self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
+        self._snr = [0] * n_tiles
+        self._n_steps = [0] * n_tiles
+        self._drift = np.zeros(n_tiles, int)
+        for rows in batches(range(n_tiles), self._batch_size):
+            self._z[rows] = chain.start(streams[rows])
+
+    def advance(self, packets: Mapping[int, Sequence[Packet]]) -> None:
+        """Decodes the next packets of each of these tiles, step by step side by side."""
+        steps = {tile: _steps(some) for tile, some in packets.items() if some}
+        # Tiles that are about equally long share a batch.
+        for rows in batches(sorted(steps, key=lambda tile: len(steps[tile])), self._batch_size):
+            self._advance_batch(rows, [steps[row] for row in rows.tolist()])
+
+    def latents(self) -> Latents:
+        """Where the tiles are."""
+        snr = np.array([noise_levels.to_float(value) for value in self._snr])
+        return Latents(self._z.copy(), snr, self._drift.copy())
+
+    def _advance_batch(self, rows: Int[np.ndarray, " b"], steps: Sequence[Sequence[_Step]]) -> None:
+        """One network call for each step, one call of the channel for each size of paths in it."""
+        chain, streams = self._chain, self._streams[rows]
+        z = chain.place(self._z[rows])
+        for step in range(max(map(len, steps))):
+            now = [some[step] if step < len(some) else None for some in steps]
+            snr = np.array([noise_levels.to_float(self._snr[row]) for row in rows])
+            x_hat = chain.predict(self._variables, z, snr)
+            for path_bits in sorted({one.path_bits for one in now if one}):
+                mine = [one if one and one.path_bits == path_bits else None for one in now]
+                z_next, checks = chain.decode(
+                    path_bits,
+                    streams,
+                    np.array([self._n_steps[row] for row in rows]),
+                    np.stack(
+                        [
+                            np.frombuffer(one.path if one else bytes(path_bits // 8), np.uint8)
+                            for one in mine
+                        ]
+                    ),
+                    z,
+                    x_hat,
+                    snr,
+                    np.array(
+                        [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
+                    ),
+                )
+                active = np.array([one is not None for one in mine])
+                z = jnp.where(active[:, None, None, None], z_next, z)
+                self._compare(rows, mine, checks)
+            # A tile may be in a batch several times, to fill it up.
+            for row, one in dict(zip(rows.tolist(), now, strict=True)).items():
+                if one:
+                    self._snr[row] += one.increment
+                    self._n_steps[row] += 1
+        self._z[rows] = z
+
+    def _compare(
+        self,
+        rows: Int[np.ndarray, " b"],
+        steps: Sequence[_Step | None],
+        checks: UInt8[Array, " b"],
+    ) -> None:
+        checked = [i for i, one in enumerate(steps) if one and one.check is not None]
+        if checked:
+            sent = np.array([one.check for one in steps if one and one.check is not None], np.uint8)
+            distance = check_distance(np.asarray(checks)[checked], sent)
+            self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
+
+
+class Reconstructor:
+    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`."""
+
+    def __init__(
+        self,
+        eps_hat: Denoiser,
+        gamma_range: tuple[float, float],
+        decoder: str,
+        n_steps: int,
+        place: Place = jnp.asarray,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+            eps_hat: the denoiser.
+            gamma_range: least and largest gamma that it was trained for.
+            decoder: flow, ancestral, mean or kappa=K.
+            n_steps: denoiser evaluations of flow and ancestral.
+            place: puts batches of images on the devices.
+
+        Raises:
+            UsageError: unknown decoder.
+        """
+        kappa = parse_decoder(decoder, "decoder")
+        self._gamma_range = gamma_range
+        self._n_steps = n_steps
+        self._place = place
+        decode: Decode
+        if decoder == "mean":
+            decode = _decode_mean
+        elif kappa is None:
+            decode = _decode_ancestral
+        else:
+            decode = functools.partial(_decode_flow, kappa)
+        self._decode = jax.jit(functools.partial(_decode_each, functools.partial(decode, eps_hat)))
+
+    def __call__(
+        self,
+        variables: Variables,
+        z: Float[np.ndarray, "n h w c"],
+        snr: Float[np.ndarray, " n"],
+        seeds: Int[np.ndarray, " n"],
+        batch_size: int,
+    ) -> UInt8[np.ndarray, "n h w c"]:
+        """Pixels.
+
+        Args:
+            variables: of the denoiser.
+            z: latents.
+            snr: signal-to-noise ratio of each, positive.
+            seeds: of the noise of the ancestral decoder, which is the receiver's own.
+            batch_size: tiles that go through the denoiser at once.
+        """
+        low, high = self._gamma_range
+        first = np.clip(-np.log(snr), low + _SHORTEST, high)
+        share = np.linspace(0.0, 1.0, self._n_steps + 1)
+        grids = (first[:, None] + share * (low - first[:, None])).astype(np.float32)
+        pixels = np.zeros(z.shape, np.uint8)
+        for rows in batches(range(len(z)), min(batch_size, len(z))):
+            keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
+            pixels[rows] = self._decode(variables, self._place(z[rows]), grids[rows], keys)
+        return pixels
+
+
+# Decoders go down to the least gamma, from at least so much above it.
+_SHORTEST = 1e-3
+
+# (eps_hat, variables, z, grid, key) -> x, for a batch of one.
+Decode = Callable[[Denoiser, Variables, Images, Array, Array], Images]
+
+
+def _decode_each(
+    decode: Callable[[Variables, Images, Array, Array], Images],
+    variables: Variables,
+    z: Images,
+    grids: Float[Array, "b n"],
+    keys: Array,
+) -> UInt8[Array, "b h w c"]:
+    def one(z: Array, grid: Array, key: Array) -> Array:
+        return decode(variables, z[None], grid, key[None])[0]
+
+    return process.unit_to_pixels(jax.vmap(one)(z, grids, keys))
+
+
+def _decode_mean(
+    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
+) -> Images:
+    del keys
+    return decoders.posterior_mean(functools.partial(eps_hat, variables), z, grid[0])
+
+
+def _decode_ancestral(
+    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
+) -> Images:
+    return decoders.ancestral(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, keys)
+
+
+def _decode_flow(
+    kappa: float, eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
+) -> Images:
+    del keys
+    return decoders.flow(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, kappa)

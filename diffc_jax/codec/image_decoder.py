@@ -1,0 +1,139 @@
+"""`.diffc` streams, whole or in part, to images."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from diffc_jax.codec.chain import CHECK_TOLERANCE
+from diffc_jax.codec.codec import Codec, pixel_estimate, tile_streams
+from diffc_jax.codec.container import Packet, Residual, Stream
+from diffc_jax.codec.decoder import LatentDecoder, Latents
+from diffc_jax.codec.residual import decode_residual
+from diffc_jax.codec.tiles import assemble
+from diffc_jax.errors import InputError, UsageError
+
+DEFAULT_STEPS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Attributes:
+        image: with one channel if the stream is of a grey image.
+        n_bytes: of the stream that were used.
+        lossless: these are the pixels that were encoded; a checksum says so.
+        warnings: what is wrong or doubtful, one sentence each.
+    """
+
+    image: UInt8[np.ndarray, "h w c"]
+    n_bytes: int
+    lossless: bool
+    warnings: list[str]
+
+
+def prefix_at(stream: Stream, bpp: int | float) -> Stream:
+    """The longest prefix of at most so many bits per pixel.
+
+    Raises:
+        UsageError: it does not have a packet for each tile; the message says from where on it does.
+    """
+    header = stream.header
+    n_pixels = header.width * header.height
+    number = sum(8 * end <= bpp * n_pixels for end in stream.ends)
+    if number < header.n_tiles:
+        least = 8 * stream.ends[header.n_tiles - 1] / n_pixels
+        raise UsageError(f"at: {bpp} bits per pixel are too few; this stream begins at {least:.3f}")
+    packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
+    for tile in stream.order[:number]:
+        packets[tile].append(stream.packets[tile][len(packets[tile])])
+    problem = stream.problem if number == len(stream.ends) else None
+    return Stream(header, packets, stream.ends[:number], stream.order[:number], problem)
+
+
+def decode_stream(
+    codec: Codec, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
+) -> Decoded:
+    """Decodes a stream.
+
+    Args:
+        codec: the denoiser that it was made with.
+        stream: as parsed.
+        decoder: flow, ancestral, mean or kappa=K; where the pixels are exact there is nothing to choose.
+        n_steps: denoiser evaluations of flow and ancestral.
+
+    Raises:
+        InputError: the stream was made with another denoiser, or by none.
+        UsageError: unknown decoder.
+    """
+    header = stream.header
+    if header.fingerprint != codec.fingerprint:
+        raise InputError(
+            f"was made with another model (fingerprint {header.fingerprint.hex()}, this one has "
+            f"{codec.fingerprint.hex()})"
+        )
+    if header.tile != codec.side:
+        raise InputError(f"has tiles of {header.tile} pixels, the model is of {codec.side}")
+    path_bits = max(
+        one.path_bits for packets in stream.packets for one in packets if isinstance(one, Packet)
+    )
+    n_values = 3 * codec.side**2
+    if path_bits > n_values:
+        raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
+    reconstruct = codec.reconstructor(decoder, n_steps)
+    latents = _decode_latents(codec, stream)
+    warnings = [stream.problem] if stream.problem else []
+    tiles = np.zeros(latents.z.shape, np.uint8)
+    lossy = []
+    for tile, packets in enumerate(stream.packets):
+        if not isinstance(packets[-1], Residual):
+            lossy.append(tile)
+            continue
+        try:
+            tiles[tile] = _exact_pixels(packets[-1], latents.z[tile], latents.snr[tile])
+        except InputError as error:
+            warnings.append(f"tile {tile} is not exact: {error}")
+            lossy.append(tile)
+    drifted = np.count_nonzero(latents.drift[lossy] > CHECK_TOLERANCE)
+    if drifted:
+        warnings.append(
+            f"the latents of {drifted} of {header.n_tiles} tiles are not the sender's: this machine "
+            "computes the model differently, or data are damaged; the image may be wrong"
+        )
+    if lossy:
+        seeds = tile_streams(header.seed, header.n_tiles)[lossy, 1].astype(int)
+        tiles[lossy] = reconstruct(
+            codec.variables, latents.z[lossy], latents.snr[lossy], seeds, codec.batch_size
+        )
+    image = assemble(tiles, header.width, header.height)
+    if header.grey:
+        image = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return Decoded(image, stream.ends[-1], not lossy, warnings)
+
+
+def _decode_latents(codec: Codec, stream: Stream) -> Latents:
+    header = stream.header
+    walk = LatentDecoder(
+        codec.chain(header.memory),
+        codec.variables,
+        tile_streams(header.seed, header.n_tiles),
+        codec.batch_size,
+    )
+    walk.advance(
+        {
+            tile: [packet for packet in packets if isinstance(packet, Packet)]
+            for tile, packets in enumerate(stream.packets)
+        }
+    )
+    return walk.latents()
+
+
+def _exact_pixels(
+    packet: Residual, z: Float[np.ndarray, "h w c"], snr: float | np.floating
+) -> UInt8[np.ndarray, "h w c"]:
+    pixels = decode_residual(packet.payload, pixel_estimate(z, snr))
+    if zlib.crc32(pixels.tobytes()) != packet.crc:
+        raise InputError("its pixels do not fit their checksum")
+    return pixels

@@ -1,0 +1,261 @@
+"""Images to `.diffc` streams, up to a rate, a quality, a noise level or the exact pixels."""
+
+import bisect
+import dataclasses
+import itertools
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from diffc_jax.codec import container, noise_levels
+from diffc_jax.codec.codec import Codec, pixel_estimate, tile_streams
+from diffc_jax.codec.container import Header, Residual, StreamWriter
+from diffc_jax.codec.encoder import LongPacket, TileEncoder
+from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.residual import encode_residual
+from diffc_jax.codec.tiles import cut
+from diffc_jax.diffusion import process
+from diffc_jax.errors import UsageError
+
+DEFAULT_MEMORY = 12
+_PEAK = process.LEVELS - 1
+# DiffC-F has at most twice the squared error of the posterior mean, whose error the encoder knows; and a bit.
+_FLOW_OVER_MEAN = 2.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """How far to encode; exactly one of these.
+
+    Attributes:
+        bpp: size of the stream in bits per pixel, headers and all, that it may not exceed.
+        psnr: PSNR in dB that the image of the flow decoder must have.
+        packets: number of packets.
+        gamma: noise level (negative log signal-to-noise ratio) to arrive at.
+        lossless: exact pixels.
+
+    Raises:
+        UsageError: none or several of them, or a value that cannot be.
+    """
+
+    bpp: float | None = None
+    psnr: float | None = None
+    packets: int | None = None
+    gamma: float | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        named = {"bpp": self.bpp, "psnr": self.psnr, "packets": self.packets, "gamma": self.gamma}
+        given = {name: value for name, value in named.items() if value is not None}
+        if len(given) + self.lossless != 1:
+            raise UsageError(f"choose one of {', '.join(named)} and lossless")
+        for name, value in given.items():
+            if not math.isfinite(value):
+                raise UsageError(f"{name}: {value} is not a finite number")
+            if name != "gamma" and value <= 0:
+                raise UsageError(f"{name}: {value} is not positive")
+
+
+def encode_image(
+    codec: Codec,
+    image: UInt8[np.ndarray, "h w c"],
+    target: Target,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    seed: int = 0,
+    on_packet: Callable[[float], None] = lambda snr: None,
+) -> bytes:
+    """Encodes one image.
+
+    Args:
+        codec: the denoiser.
+        image: RGB, or grey with one channel; from 1x1 to 65535x65535.
+        target: how far.
+        memory: nu of the trellis, 3 to 15: each one more doubles the time of the search and saves less.
+        seed: of the shared randomness, 0 to 65535.
+        on_packet: called after each packet with the least signal-to-noise ratio of all tiles.
+
+    Returns:
+        A stream; see docs/format.md.
+
+    Raises:
+        UsageError: the target cannot be met.
+        InputError: the size of the image, the memory or the seed is out of range.
+    """
+    height, width, channels = image.shape
+    header = Header(width, height, codec.side, memory, seed, codec.fingerprint, channels == 1)
+    tiles = cut(np.repeat(image, 3 // channels, axis=2), codec.side)
+    last_gamma = codec.gamma_range[0]
+    if target.gamma is not None:
+        last_gamma = max(last_gamma, target.gamma)
+    encoder = TileEncoder(
+        codec.chain(memory),
+        codec.variables,
+        np.asarray(process.pixels_to_unit(jnp.asarray(tiles))),
+        tile_streams(seed, len(tiles)),
+        noise_levels.from_float(math.exp(-last_gamma)),
+        codec.batch_size,
+    )
+    supply = _Supply(encoder, codec.batch_size, on_packet)
+    if target.bpp is not None:
+        return _encode_to_size(header, supply, target.bpp)
+    if target.psnr is not None:
+        return _encode_to_psnr(codec, image, header, supply, target.psnr)
+    if target.lossless:
+        return _encode_exactly(header, supply, tiles)
+    return _encode_packets(header, supply, target.packets)
+
+
+class _Supply:
+    """The packets of each tile, encoded when they are asked for; those furthest behind together."""
+
+    def __init__(self, encoder: TileEncoder, batch_size: int, on_packet: Callable[[float], None]):
+        self.encoder = encoder
+        self._batch_size = batch_size
+        self._on_packet = on_packet
+        self._taken = [0] * len(encoder.packets)
+
+    def next_packet(self, tile: int) -> LongPacket | None:
+        """The next packet of a tile, None after its last one."""
+        encoder = self.encoder
+        if self._taken[tile] == len(encoder.packets[tile]):
+            if encoder.finished[tile]:
+                return None
+            unfinished = np.flatnonzero(~encoder.finished).tolist()
+            unfinished.sort(key=lambda one: encoder.snr[one])
+            encoder.advance(unfinished[: self._batch_size])
+            self._on_packet(noise_levels.to_float(min(encoder.snr)))
+        self._taken[tile] += 1
+        return encoder.packets[tile][self._taken[tile] - 1]
+
+    def in_order(self, writer: StreamWriter) -> Iterator[LongPacket]:
+        """Packets of the tiles whose turn it is, until one has no more; each is to be written."""
+        while (tile := writer.next_tile) is not None:
+            if (packet := self.next_packet(tile)) is None:
+                return
+            yield packet
+
+
+def _encode_packets(header: Header, supply: _Supply, number: int | None) -> bytes:
+    """So many packets, or all that there are."""
+    if number is not None and number < header.n_tiles:
+        raise UsageError(
+            f"packets: {number} are too few; each of the {header.n_tiles} tiles of this image has one"
+        )
+    writer = StreamWriter(header)
+    for packet in itertools.islice(supply.in_order(writer), number):
+        writer.append(packet.first(packet.n_steps))
+    return writer.to_bytes()
+
+
+def _first_round(header: Header, packets: Sequence[LongPacket], n_steps: int) -> StreamWriter:
+    """The first packets of all tiles, with so many steps together, which are dealt out in turn."""
+    writer = StreamWriter(header)
+    for tile, packet in enumerate(packets):
+        share = (n_steps + header.n_tiles - 1 - tile) // header.n_tiles
+        writer.append(packet.first(min(packet.n_steps, share)))
+    return writer
+
+
+def _steps_of_first_round(packets: Sequence[LongPacket]) -> range:
+    """How many these may be: from one for each tile to all."""
+    return range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
+
+
+def _encode_to_size(header: Header, supply: _Supply, bpp: float) -> bytes:
+    """As many packets as fit, and of the one after them as many steps."""
+    n_pixels = header.width * header.height
+    budget = math.floor(bpp * n_pixels / 8)
+    packets = [packet for tile in range(header.n_tiles) if (packet := supply.next_packet(tile))]
+
+    def is_too_much(n_steps: int) -> bool:
+        return len(_first_round(header, packets, n_steps).to_bytes()) > budget
+
+    steps = _steps_of_first_round(packets)
+    if is_too_much(steps[0]):
+        least = 8 * len(_first_round(header, packets, steps[0]).to_bytes()) / n_pixels
+        raise UsageError(f"bpp: {bpp} is too little; this image needs at least {least:.3f}")
+    if is_too_much(steps[-1]):
+        return _first_round(header, packets, _first(steps, is_too_much) - 1).to_bytes()
+    writer = _first_round(header, packets, steps[-1])
+    for packet in supply.in_order(writer):
+        n_steps = packet.n_steps
+        while n_steps and writer.size_with(packet.first(n_steps)) > budget:
+            n_steps -= 1
+        if n_steps:
+            writer.append(packet.first(n_steps))
+        if n_steps < packet.n_steps:
+            break
+    return writer.to_bytes()
+
+
+def _encode_to_psnr(
+    codec: Codec, image: UInt8[np.ndarray, "h w c"], header: Header, supply: _Supply, psnr: float
+) -> bytes:
+    """The fewest packets, and steps of the last one or of the first round, whose image is good enough."""
+    n_tiles = header.n_tiles
+
+    def possible_steps(n_packets: int) -> range:
+        if n_packets == n_tiles:
+            return _steps_of_first_round(packets[:n_tiles])
+        return range(1, packets[n_packets - 1].n_steps + 1)
+
+    def beginning(n_packets: int, n_steps: int) -> bytes:
+        if n_packets == n_tiles:
+            return _first_round(header, packets[:n_tiles], n_steps).to_bytes()
+        writer = StreamWriter(header)
+        for packet in packets[: n_packets - 1]:
+            writer.append(packet.first(packet.n_steps))
+        writer.append(packets[n_packets - 1].first(n_steps))
+        return writer.to_bytes()
+
+    def good_enough(n_packets: int, n_steps: int | None = None) -> bool:
+        n_steps = n_steps or possible_steps(n_packets)[-1]
+        decoded = decode_stream(codec, container.parse(beginning(n_packets, n_steps)))
+        return _psnr(image, decoded.image) >= psnr
+
+    # In units of x, of which LEVELS / 2 pixel values are one.
+    allowed = (_PEAK / (process.LEVELS / 2)) ** 2 / 10 ** (psnr / 10) / _FLOW_OVER_MEAN
+    packets = []
+    writer = StreamWriter(header)
+    for packet in supply.in_order(writer):
+        writer.append(packet.first(packet.n_steps))
+        packets.append(packet)
+        mean_error = supply.encoder.squared_error.sum() / supply.encoder.n_values
+        if len(packets) >= n_tiles and mean_error <= allowed and good_enough(len(packets)):
+            break
+    else:
+        if not good_enough(len(packets)):
+            raise UsageError(
+                f"psnr: {psnr} dB is not reached by the least noise of this model; use lossless"
+            )
+    n_packets = _first(range(n_tiles, len(packets) + 1), good_enough)
+    steps = _first(possible_steps(n_packets), lambda n_steps: good_enough(n_packets, n_steps))
+    return beginning(n_packets, steps)
+
+
+def _first(numbers: range, is_enough: Callable[[int], bool]) -> int:
+    """The first of increasing numbers that is enough; the last one is known to be."""
+    return numbers[bisect.bisect_left(numbers[:-1], True, key=is_enough)]
+
+
+def _encode_exactly(header: Header, supply: _Supply, tiles: UInt8[np.ndarray, "n h w 3"]) -> bytes:
+    writer = StreamWriter(header)
+    while (tile := writer.next_tile) is not None:
+        if (packet := supply.next_packet(tile)) is not None:
+            writer.append(packet.first(packet.n_steps))
+            continue
+        encoder = supply.encoder
+        estimate = pixel_estimate(encoder.latent(tile), noise_levels.to_float(encoder.snr[tile]))
+        payload, _ = encode_residual(tiles[tile], estimate)
+        writer.append(Residual(payload, zlib.crc32(tiles[tile].tobytes())))
+    return writer.to_bytes()
+
+
+def _psnr(first: UInt8[np.ndarray, "h w c"], second: UInt8[np.ndarray, "h w c"]) -> float:
+    mse = np.mean((first.astype(np.float64) - second) ** 2)
+    return 10 * math.log10(_PEAK**2 / mse) if mse else math.inf

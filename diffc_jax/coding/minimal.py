@@ -1,0 +1,57 @@
+"""Minimal random coding (Havasi et al. 2019): a sample from N candidates, its number sent in log2 N bits.
+
+The winner is drawn with probabilities proportional to w_n: the smallest of t_n / w_n for independent
+exponential t_n has this law. The sample is biased towards what N candidates hold.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from diffc_jax.coding.candidates import CandidateChannel, check_candidates
+from diffc_jax.coding.index_coding import FixedCode
+from diffc_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class MinimalRace:
+    """See `candidates.Race`."""
+
+    candidates: int
+    in_order: bool = dataclasses.field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        check_candidates(self.candidates)
+
+    def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
+        """See `candidates.Race`."""
+        del left
+        return gaps
+
+    def is_over(
+        self,
+        log_score: Float[np.ndarray, " a"],
+        elapsed: Float[np.ndarray, " a"],
+        length: Float[np.ndarray, " a"],
+    ) -> Bool[np.ndarray, " a"]:
+        """See `candidates.Race`: never, before all candidates have been seen."""
+        del elapsed, length
+        return np.zeros(len(log_score), bool)
+
+
+def minimal_channel(size: int, chunks: int, candidate_bits: int) -> CandidateChannel:
+    """Minimal random coding of each chunk among 2^`candidate_bits` candidates.
+
+    Args:
+        size: M, dimensions of a message.
+        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        candidate_bits: 0 to 40; Havasi et al. take some bits more than a chunk's information.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    if candidate_bits < 0:
+        raise UsageError(f"candidate_bits: {candidate_bits} is negative")
+    race = MinimalRace(1 << candidate_bits)
+    return CandidateChannel(size, chunks, race, FixedCode(candidate_bits))

@@ -1,0 +1,63 @@
+"""Ordered random coding (Theis & Yosri 2022): minimal random coding with cheaper numbers.
+
+The sample has the law of minimal random coding with as many candidates, but the exponential times are sorted
+before they meet the candidates. So candidates with small numbers win more often, and numbers can be coded in
+less than log2 N bits, at most about as many as for the Poisson functional representation.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from diffc_jax.coding.candidates import CandidateChannel, check_candidates
+from diffc_jax.coding.candidates_law import index_code, ordered_law
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderedRace:
+    """See `candidates.Race`. Times are those of sorted exponential variables, times N.
+
+    The gap before the smallest of `left` exponential variables is exponential with mean 1 / `left` (Renyi).
+    """
+
+    candidates: int
+    in_order: bool = dataclasses.field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        check_candidates(self.candidates)
+
+    def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
+        """See `candidates.Race`."""
+        return gaps * (self.candidates / left)
+
+    def is_over(
+        self,
+        log_score: Float[np.ndarray, " a"],
+        elapsed: Float[np.ndarray, " a"],
+        length: Float[np.ndarray, " a"],
+    ) -> Bool[np.ndarray, " a"]:
+        """See `candidates.Race`: never, before all candidates have been seen."""
+        del elapsed, length
+        return np.zeros(len(log_score), bool)
+
+
+def ordered_channel(
+    size: int, chunks: int, chunk_bits: int | float, candidates: int, *, code: str = "digits"
+) -> CandidateChannel:
+    """Ordered random coding of each chunk.
+
+    Args:
+        size: M, dimensions of a message.
+        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunk_bits: k > 0, nominal bits of information of a chunk, at most 40. Only the code depends on it.
+        candidates: N; 2^(k + t) with some t > 0 makes the sample nearly exact.
+        code: "digits", from the law of the index at k bits; or "zipf".
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    race = OrderedRace(candidates)
+    return CandidateChannel(
+        size, chunks, race, index_code(code, ordered_law, chunk_bits, candidates)
+    )
