@@ -7,6 +7,7 @@ from typing import Any
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Denoiser, Model, Variables
 from diffc_jax.models.gaussian import gaussian_model
+from diffc_jax.models.improved_diffusion import improved_diffusion_model
 from diffc_jax.models.unet import unet_model
 from diffc_jax.models.vdm import vdm_model
 
@@ -14,6 +15,7 @@ __all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model"]
 
 MODELS: dict[str, Callable[..., Model]] = {
     "gaussian": gaussian_model,
+    "improved_diffusion": improved_diffusion_model,
     "unet": unet_model,
     "vdm": vdm_model,
 }

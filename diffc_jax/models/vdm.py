@@ -5,9 +5,10 @@ blocks and width 256 it has 237.6 M parameters, the size used for ImageNet 64x64
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
@@ -101,21 +102,59 @@ class VDMNetwork(nn.Module):
         )
         # Fourier features need float32: 2 pi 2^7 z in bfloat16 has lost its phase.
         features = fourier_features(z, self.fourier)
-        x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="stem")(features)
-        skips = [x]
-        for i in range(self.blocks):
-            x = block(x, f"down_{i}")
-            skips.append(x)
+        stem = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="stem")(features)
+        down = [f"down_{i}" for i in range(self.blocks)]
+        up = [f"up_{i}" for i in range(self.blocks)]
+        if self.is_initializing():  # only the parameters matter, and the loop needs them
+            for name in down:
+                block(stem, name)
+            for name in up:
+                block(jnp.concatenate([stem, stem], axis=-1), name)
+            x, skips = stem, None
+        else:
+            x, skips = self._scan(down, stem, embedding, training)
         x = block(x, "middle_0")
         x = x + SelfAttention(heads=1, dtype=self.dtype)(
             nn.GroupNorm(self.groups, dtype=self.dtype)(x)
         )
         x = block(x, "middle_1")
-        for i in range(self.blocks + 1):
-            x = block(jnp.concatenate([x, skips.pop()], axis=-1), f"up_{i}")
+        if skips is not None:
+            x, _ = self._scan(up[::-1], x, embedding, training, skips)
+        x = block(jnp.concatenate([x, stem], axis=-1), f"up_{self.blocks}")
         x = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
         head = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="head")
         return z + head(x.astype(jnp.float32))
+
+    def _scan(
+        self,
+        names: Sequence[str],
+        x: Float[Array, "b h w c"],
+        embedding: Float[Array, "b e"],
+        training: bool,
+        skips: Float[Array, "n b h w c"] | None = None,
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "n b h w c"] | None]:
+        """Runs blocks of equal shapes as one loop: forwards, or backwards along `skips`.
+
+        It is compiled once, and its backward pass ends with a block before it starts the next, which is
+        what rematerialisation saves memory by.
+
+        Returns:
+            The last output, and without `skips` the outputs of all blocks.
+        """
+        block = ResidualBlock(self.width, self.groups, self.dropout, self.dtype, parent=None)
+        params = self.variables["params"]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names))
+        keys = jax.random.split(self.make_rng("dropout"), len(names)) if training else None
+
+        def step(x: Array, inputs: tuple[Variables, Any, Any]) -> tuple[Array, Array | None]:
+            params, key, skip = inputs
+            h = x if skip is None else jnp.concatenate([x, skip], axis=-1)
+            rngs = {"dropout": key} if training else None
+            y = cast(Array, block.apply({"params": params}, h, embedding, training, rngs=rngs))
+            return y, y if skip is None else None
+
+        step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
+        return jax.lax.scan(step, x, (stacked, keys, skips), reverse=skips is not None)
 
 
 def vdm_model(

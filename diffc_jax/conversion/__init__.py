@@ -1,0 +1,1 @@
+"""Published weights of other projects, converted to exported parameters of ours."""

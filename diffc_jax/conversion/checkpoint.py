@@ -1,0 +1,113 @@
+"""What every conversion does: ask the config for a network, check tensors against it, write the result."""
+
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.models import build_model
+from diffc_jax.training.export import export_params
+from diffc_jax.training.state import count_parameters
+
+Shape = tuple[int, ...]
+
+
+def params_template(config: ConfigDict, name: str) -> PyTree:
+    """Shapes of the trained parameters of config.model.
+
+    Args:
+        config: a validated config.
+        name: the model that the checkpoint is for.
+
+    Raises:
+        UsageError: config.model is another one, or has a field that cannot be used.
+    """
+    if config.model.name != name:
+        raise UsageError(f"model.name: {config.model.name!r} is not {name!r}, the checkpoint's")
+    size = config.data.image_size
+    model = build_model(config.model.to_dict(), (size, size, 3))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), None))["params"]
+
+
+def check_tensors(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], source: str
+) -> None:
+    """Refuses anything but finite floats of the given names and shapes.
+
+    Args:
+        tensors: what the checkpoint holds.
+        shapes: what the network of the config needs, by the checkpoint's names.
+        source: where the tensors come from, for messages.
+
+    Raises:
+        InputError: missing, unexpected, wrongly shaped or non-finite tensors (the first is named,
+            and how many there are).
+    """
+
+    def refuse(what: str, culprits: Sequence[str], detail: str = "") -> None:
+        if culprits:
+            raise InputError(
+                f"{source}: is not the network of --config: {len(culprits)} tensors {what}, the "
+                f"first is {culprits[0]!r}{detail}"
+            )
+
+    refuse("are missing", [name for name in shapes if name not in tensors])
+    refuse("are unexpected", [name for name in tensors if name not in shapes])
+    wrong = [name for name in shapes if tensors[name].shape != shapes[name]]
+    for name in wrong[:1]:
+        detail = f" ({tensors[name].shape} instead of {shapes[name]})"
+        refuse("have another shape", wrong, detail)
+    refuse("are not finite floats", [name for name in shapes if not _is_finite(tensors[name])])
+
+
+def _is_finite(tensor: np.ndarray) -> bool:
+    floating = jnp.issubdtype(tensor.dtype, jnp.floating)  # NumPy does not count bfloat16
+    return floating and bool(np.isfinite(tensor.astype(np.float32)).all())
+
+
+def write_converted(
+    config: ConfigDict,
+    params: PyTree,
+    origin: Mapping[str, Any],
+    source: pathlib.Path,
+    workdir: pathlib.Path | None,
+) -> None:
+    """Writes W/params.safetensors and its card, and logs checksums and the number of parameters.
+
+    Args:
+        config: of the model and its schedule.
+        params: {"model": ..., "schedule": ...}, float32.
+        origin: what the card says about the checkpoint, besides its name and checksum.
+        source: the checkpoint.
+        workdir: W; None to write nothing.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    checksum, count = _sha256(source), count_parameters(params["model"])
+    logging.info("%s: %d parameters, sha256 %s", source, count, checksum)
+    if workdir is None:
+        return
+    card = {
+        "model": config.model.to_dict(),
+        "schedule": config.schedule.to_dict(),
+        "image_size": config.data.image_size,
+        "trained_parameters": count,
+        "converted_from": {**origin, "file": source.name, "sha256": checksum},
+    }
+    path = workdir / "params.safetensors"
+    export_params(path, {"params": params, "fixed": {}}, card)
+    logging.info("wrote %s, sha256 %s", path, _sha256(path))
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
