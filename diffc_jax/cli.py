@@ -10,52 +10,75 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
-from diffc_jax.errors import DiffcError, InputError, UsageError
+from diffc_jax import distributed
+from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 
 
-def define_experiment_flags() -> None:
-    """Defines --config, --workdir and --dry_run."""
+def define_experiment_flags(multi_host: bool = False) -> None:
+    """Defines --config, --workdir, --dry_run and, if `multi_host`, --distributed."""
     config_flags.DEFINE_config_file(
         "config", None, "Experiment, for example configs/quickstart.py."
     )
     flags.DEFINE_string("workdir", None, "Folder of the run; the same folder resumes it.")
     flags.DEFINE_bool("dry_run", False, "Print the resolved config and exit.")
+    if multi_host:
+        flags.DEFINE_enum(
+            "distributed",
+            "off",
+            ["off", "auto"],
+            "auto: join the other processes of a cluster job (Slurm, Open MPI, TPU pod, Kubernetes).",
+        )
     flags.mark_flags_as_required(["config", "workdir"])
+
+
+def describe(config: ConfigDict) -> str:
+    """All fields of a config, as JSON."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
 def run_experiment(
     experiment: Callable[[ConfigDict, pathlib.Path], None],
     validate: Callable[[ConfigDict], None] = config_lib.validate,
+    dry_run: Callable[[ConfigDict], str] = describe,
+    multi_host: bool = False,
 ) -> None:
     """Runs `experiment(config, workdir)` as a program with the flags of `define_experiment_flags`.
 
     Args:
         experiment: the job.
         validate: checks the config first, also for --dry_run.
+        dry_run: what --dry_run prints.
+        multi_host: whether several processes can share the job, with --distributed.
     """
 
     def main() -> None:
         config = flags.FLAGS.config
         validate(config)
         if flags.FLAGS.dry_run:
-            print(json.dumps(config.to_dict(), indent=2, sort_keys=True))
+            print(dry_run(config))
             return
+        if multi_host:
+            distributed.start(flags.FLAGS.distributed)
+            if not distributed.is_primary():
+                logging.set_verbosity(logging.WARNING)
         experiment(config, prepare_workdir(flags.FLAGS.workdir))
 
-    define_experiment_flags()
+    define_experiment_flags(multi_host)
     run(main)
 
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; mistakes of the user end in one line on stderr.
 
-    The exit code is 0 on success, 2 for a bad flag or config value and 1 for a bad file or data set.
+    The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set and 85 for
+    training that SIGTERM stopped and that goes on if the command is run again.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -68,6 +91,11 @@ def run(main: Callable[[], None]) -> None:
             main()
         except DiffcError as error:
             _exit_with(error)
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            distributed.leave(1)
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -133,7 +161,9 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
 def _exit_with(error: DiffcError) -> Any:
     line = " ".join(str(error).split())
     print(f"{pathlib.Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
-    sys.exit(error.exit_code)
+    if isinstance(error, PreemptedError):  # as all processes are, which end together
+        sys.exit(error.exit_code)
+    distributed.leave(error.exit_code)
 
 
 def _is_ours(record: Any) -> bool:

@@ -14,6 +14,8 @@ from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
+# The shortest message of the codec has 32 bits, at most one for each value of the image.
+_SMALLEST_CODED_IMAGE = 4
 
 
 def source_config(**fields: Any) -> ConfigDict:
@@ -43,6 +45,9 @@ def base_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
 
+    # Devices, as data x fsdp (-1: the rest): the batch is split over all of them, the state over fsdp.
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1})
+
     config.data = ConfigDict()
     config.data.image_size = 64
     config.data.train = source_config(split="train")
@@ -59,6 +64,7 @@ def base_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 64
+    config.train.accumulation_steps = 1  # parts of a batch that go through the network in turn
     config.train.num_steps = 0
     config.train.num_epochs = 0.0
     config.train.num_examples = 0
@@ -93,6 +99,9 @@ def base_config() -> ConfigDict:
     config.eval.features = "efficientnet_lite0"
     config.eval.feature_weights = ""
     config.eval.image_metrics = ("lpips_alex",)  # of lpips_alex, lpips_vgg and ms_ssim
+    # Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
+    config.eval.codec_decoders = ("flow",)
+    config.eval.codec_memory = 12  # of the trellis: one more doubles the time of its search
 
     config.baselines = ConfigDict()
     config.baselines.codecs = (
@@ -116,10 +125,12 @@ def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) ->
 def shrink_to_smoke(config: ConfigDict) -> None:
     """Makes every job of a config a matter of seconds; the numbers mean nothing."""
     config.data.image_size = 16
+    config.mesh.data, config.mesh.fsdp = -1, 1
     for source in (config.data.train, config.data.eval):
         source.max_images = 48
     config.data.reference = source_config(source="")
     config.train.batch_size = 8
+    config.train.accumulation_steps = 1
     config.train.num_epochs, config.train.num_examples = 0.0, 0
     config.train.num_steps = 4
     config.train.log_every_steps = 2
@@ -132,6 +143,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
     config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.codec_memory = 4
 
 
 def validate(config: ConfigDict) -> None:
@@ -144,7 +156,13 @@ def validate(config: ConfigDict) -> None:
     within("seed", config.seed, 0, 2**32)
     at_least("data.image_size", data.image_size, 1)
     at_least("data.num_threads", data.num_threads, 1)
+    for field, size in config.mesh.items():
+        if size != -1:
+            at_least(f"mesh.{field}", size, 1)
+    if config.mesh.data == config.mesh.fsdp == -1:
+        raise UsageError("mesh.data, mesh.fsdp: only one of them may be -1, the rest")
     at_least("train.batch_size", train.batch_size, 1)
+    at_least("train.accumulation_steps", train.accumulation_steps, 1)
     for field in ("num_steps", "num_epochs", "num_examples"):
         at_least(f"train.{field}", train[field], 0)
     above("train.learning_rate", train.learning_rate, 0.0)
@@ -174,11 +192,22 @@ def validate(config: ConfigDict) -> None:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
         one_of("eval.image_metrics", metric, IMAGE_METRICS)
-    for decoder in evaluation.decoders:
-        parse_decoder(decoder)
+    for field in ("decoders", "codec_decoders"):
+        for decoder in evaluation[field]:
+            parse_decoder(decoder, f"eval.{field}")
     if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
         raise UsageError(
             f"eval.decoders: {tuple(evaluation.decoders)} must name at least one, and each once"
+        )
+    if len(evaluation.codec_decoders) != len(set(evaluation.codec_decoders)):
+        raise UsageError(
+            f"eval.codec_decoders: {tuple(evaluation.codec_decoders)} must name each once"
+        )
+    within("eval.codec_memory", evaluation.codec_memory, 3, 16)
+    if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
+        raise UsageError(
+            f"eval.codec_decoders: the codec needs images of {_SMALLEST_CODED_IMAGE}x"
+            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()"
         )
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     if not low < high:
@@ -191,8 +220,12 @@ def validate(config: ConfigDict) -> None:
         )
 
 
-def parse_decoder(decoder: Any) -> float | None:
+def parse_decoder(decoder: Any, field: str = "eval.decoders") -> float | None:
     """The factor kappa of a flow decoder ("flow", "kappa=1.5"), None for "ancestral" and "mean".
+
+    Args:
+        decoder: its name.
+        field: where it comes from, for error messages.
 
     Raises:
         UsageError: another name, or kappa not positive.
@@ -205,7 +238,7 @@ def parse_decoder(decoder: Any) -> float | None:
         kappa = math.nan
     if (decoder != "flow" and not str(decoder).startswith("kappa=")) or not 0 < kappa < math.inf:
         raise UsageError(
-            f"eval.decoders: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
+            f"{field}: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
         )
     return kappa
 

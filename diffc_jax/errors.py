@@ -15,3 +15,9 @@ class UsageError(DiffcError):
 
 class InputError(DiffcError):
     """A file, folder or data set that cannot be used; the message names it."""
+
+
+class PreemptedError(DiffcError):
+    """No mistake: SIGTERM stopped a run, which is saved and goes on when its command is run again."""
+
+    exit_code = 85

@@ -1,10 +1,40 @@
-"""Trains the model of a config, or resumes.
+"""Trains the model of a config, or resumes; --dry_run --cost says beforehand what it will cost.
 
 python experiments/train.py --config=configs/X.py --workdir=W
 """
 
+from absl import flags
+
 from diffc_jax import cli
+from diffc_jax.errors import UsageError
+from diffc_jax.training import cost
 from diffc_jax.training.loop import train
 
+_COST = flags.DEFINE_bool(
+    "cost", False, "With --dry_run: compile a step for simulated devices and print what it costs."
+)
+_COST_DEVICES = flags.DEFINE_integer(
+    "cost_devices", 1, "Number of simulated devices.", lower_bound=1
+)
+_ACCELERATOR = flags.DEFINE_enum(
+    "accelerator", "", ["", *cost.ACCELERATORS], "What to estimate the time for."
+)
+
+
+def _dry_run(config):
+    if not _COST.value:
+        return cli.describe(config)
+    cost.simulate_devices(_COST_DEVICES.value)
+    step = cost.measure_step(config)
+    num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)
+    return cost.report_cost(step, num_steps, _ACCELERATOR.value)
+
+
+def _train(config, workdir):
+    if _COST.value:
+        raise UsageError("--cost: needs --dry_run; it compiles and does not train")
+    train(config, workdir)
+
+
 if __name__ == "__main__":
-    cli.run_experiment(train)
+    cli.run_experiment(_train, dry_run=_dry_run, multi_host=True)

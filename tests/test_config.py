@@ -65,6 +65,14 @@ def changed(field, value):
             ("mean", "mean"),
             "('mean', 'mean') must name at least one, and each once",
         ),
+        (
+            "eval.codec_decoders",
+            ("heun",),
+            "'heun' is not one of ancestral, flow, mean, kappa=K with K > 0",
+        ),
+        ("eval.codec_decoders", ("flow", "flow"), "('flow', 'flow') must name each once"),
+        ("eval.codec_memory", 2, "2 is not in [3, 16)"),
+        ("eval.codec_memory", 16, "16 is not in [3, 16)"),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
 )
@@ -80,6 +88,16 @@ def test_levels_are_within_the_schedule():
             f"eval.first_gamma, eval.last_gamma: {first}, {last} are not in decreasing order within"
             " (-13.3, 5.0], the range of the schedule"
         )
+
+
+def test_codec_needs_images_that_can_carry_its_messages():
+    config = changed("data.image_size", 3)
+    assert message(lambda: validate(config)) == (
+        "eval.codec_decoders: the codec needs images of 4x4 or more, and data.image_size is 3; use ()"
+    )
+    config.eval.codec_decoders = ()
+    validate(config)
+    validate(changed("data.image_size", 4))
 
 
 def test_defaults_and_their_smoke_are_valid():

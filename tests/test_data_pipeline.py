@@ -89,13 +89,20 @@ def test_state_continues_exactly(steps):
     assert_same(take(resumed, 8), expected)
 
 
-def test_shards_share_the_common_sequence():
+def test_processes_share_the_rows_of_the_common_batches():
     whole = take(iterator(), 10)
-    shards = [iterator(batch_size=2, shard_index=i, shard_count=2) for i in range(2)]
-    for batch, *parts in zip(whole, *(take(shard, 10) for shard in shards), strict=True):
-        for key in ("index", "image"):
-            joined = np.stack([part[key] for part in parts], axis=1).reshape(batch[key].shape)
-            np.testing.assert_array_equal(joined, batch[key])
+    shares = [[3, 0], [1, 2]]
+    parts = [take(iterator(rows=rows), 10) for rows in shares]
+    for number, batch in enumerate(whole):
+        for rows, part in zip(shares, parts, strict=True):
+            for key in ("index", "image"):
+                np.testing.assert_array_equal(part[number][key], batch[key][rows])
+
+
+def test_iterator_can_start_at_any_batch():
+    whole = take(iterator(), 10)
+    for first in (0, 1, 7):
+        assert_same(take(iterator(first_batch=first), 3), whole[first : first + 3])
 
 
 def test_error_in_a_thread_reaches_the_caller():
@@ -146,10 +153,22 @@ def test_evaluation_shards_cover_the_range_once_in_equal_numbers(start, stop, sh
         ({"stop": 11}, "start, stop: [0, 11) is not within the 10 images"),
     ],
 )
-def test_bad_arguments_are_named(options, message):
+def test_bad_arguments_of_evaluation_are_named(options, message):
     with pytest.raises(UsageError) as caught:
         eval_batches(Numbered(10), **{"batch_size": 4, **options})
     assert str(caught.value) == message
-    if "stop" not in options:
-        with pytest.raises(UsageError):
-            iterator(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: must be positive, not 0"),
+        ({"rows": [0, 4]}, "rows: [0, 4] are not rows of a batch of 4"),
+        ({"rows": []}, "rows: [] are not rows of a batch of 4"),
+        ({"first_batch": -1}, "first_batch: must not be negative, is -1"),
+    ],
+)
+def test_bad_arguments_of_training_are_named(options, message):
+    with pytest.raises(UsageError) as caught:
+        iterator(**options)
+    assert str(caught.value) == message

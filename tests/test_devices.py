@@ -12,7 +12,7 @@ from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.loop import _compile_step, train
+from diffc_jax.training.loop import train
 from diffc_jax.training.sharding import check_batch_size, make_mesh, put_batch, replicated
 
 DEVICES = (1, 2, 8)
@@ -29,6 +29,7 @@ def tiny_config():
     config.eval.batch_size = 12
     config.eval.rate_steps = 6
     config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.codec_decoders = ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
     config.eval.ancestral_steps = 4
@@ -59,7 +60,7 @@ def test_losses_are_the_same(use):
         use(devices)
         experiment = build_experiment(config)
         state = jax.device_put(fresh, replicated(experiment.mesh))
-        train_step = _compile_step(experiment, STEPS)
+        train_step = experiment.train_step(STEPS)
         batches = data.train_iterator(source, batch_size=8, seed=0, flip=True)
         losses = []
         for _ in range(STEPS):

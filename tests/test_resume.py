@@ -54,6 +54,7 @@ def get_config():
     config.train.checkpoint_every_steps = 3
     config.eval.rate_steps = 8
     config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.codec_decoders = ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 4
     config.eval.batch_size = 2
@@ -193,6 +194,7 @@ def gaussian_config(images, **evaluation):
     config.train.batch_size = 8
     config.eval.rate_steps = 6
     config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.codec_decoders = ()
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
     config.eval.decoders = ("flow", "mean")
@@ -291,7 +293,7 @@ def test_nan_stops_the_run_and_leaves_a_finite_checkpoint(images, tmp_path, monk
 
         return step
 
-    monkeypatch.setattr("diffc_jax.training.loop.make_train_step", poisoned)
+    monkeypatch.setattr("diffc_jax.training.experiment.make_train_step", poisoned)
     config = unet_config(images)
     with pytest.raises(DivergedError) as caught:
         train(config, tmp_path)

@@ -1,6 +1,6 @@
 """Batches for training (shuffled, endless, resumable) and for evaluation (in order, once)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -18,25 +18,24 @@ def train_iterator(
     batch_size: int,
     seed: int,
     flip: bool,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
+    first_batch: int = 0,
     num_threads: int = 4,
     prefetch: int = 512,
 ) -> grain.DatasetIterator[Batch]:
     """Endless shuffled batches {"image": uint8 (b, h, w, 3), "index": int32 (b,)}.
 
     Every epoch is one permutation of the source; batches run across the ends of epochs, so each
-    image is used once in each. The sequence depends on the seed only, not on threads, and the
-    images of step k are the same for any `shard_count` if `batch_size * shard_count` is.
+    image is used once in each. Batch k depends on the seed only, not on threads, on where the iterator
+    starts, or on how processes share its rows.
 
     Args:
         source: where the images come from; `index` is the image's position in it.
-        batch_size: images in each batch of this shard.
+        batch_size: images in a batch of all processes together.
         seed: experiment seed; order and flips have their own named streams.
         flip: mirror each image left to right with probability 1/2, drawn anew in each epoch.
-        shard_index: which of the `shard_count` processes this is; each gets every
-            `shard_count`-th image of the common sequence.
-        shard_count: number of processes that share an epoch.
+        rows: the rows of every batch that this process loads, in this order; None for all.
+        first_batch: number of batches to leave out, without loading them.
         num_threads: decoding threads; 0 decodes in the caller's.
         prefetch: images decoded ahead.
 
@@ -45,9 +44,15 @@ def train_iterator(
         exactly, given the same arguments.
 
     Raises:
-        UsageError: batch size or shard out of range.
+        UsageError: batch size, rows or first batch out of range.
     """
-    _check(batch_size, shard_index, shard_count)
+    rows = range(batch_size) if rows is None else rows
+    if batch_size < 1:
+        raise UsageError(f"batch_size: must be positive, not {batch_size}")
+    if not rows or not set(rows) <= set(range(batch_size)):
+        raise UsageError(f"rows: {list(rows)} are not rows of a batch of {batch_size}")
+    if first_batch < 0:
+        raise UsageError(f"first_batch: must not be negative, is {first_batch}")
 
     def load(index: int, generator: np.random.Generator) -> Batch:
         image = source[index]
@@ -60,10 +65,31 @@ def train_iterator(
         .shuffle(seed=numpy_seed(seed, "data/shuffle"))
         .repeat()
         .random_map(load, seed=numpy_seed(seed, "data/flip"))
-        .slice(slice(shard_index, None, shard_count))
     )
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-    return iter(images.to_iter_dataset(options).batch(batch_size))
+    own = _Rows(images, batch_size, rows, first_batch)
+    return iter(own.to_iter_dataset(options).batch(len(rows)))
+
+
+class _Rows(grain.MapDataset[Batch]):
+    """Some rows of every batch of an endless sequence, from a batch on."""
+
+    def __init__(
+        self,
+        images: grain.MapDataset[Batch],
+        batch_size: int,
+        rows: Sequence[int],
+        first_batch: int,
+    ):
+        super().__init__(images)
+        self._batch_size, self._rows, self._first_batch = batch_size, rows, first_batch
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, position: int) -> Batch:
+        batch, row = divmod(position, len(self._rows))
+        return self._parent[(self._first_batch + batch) * self._batch_size + self._rows[row]]
 
 
 def eval_batches(

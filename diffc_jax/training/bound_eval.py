@@ -11,7 +11,7 @@ from diffc_jax import rng
 from diffc_jax.diffusion import bound
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.models import Model
-from diffc_jax.training.sharding import put_batch, replicated, split_batch
+from diffc_jax.training.sharding import gather, put_batch, replicated, split_batch
 from diffc_jax.training.state import TrainState, model_variables
 
 Estimate = Callable[
@@ -31,10 +31,11 @@ def make_estimate(model: Model, schedule: Schedule, seed: int, mesh: Mesh) -> Es
         draw: Int[Array, ""] | np.int32,
     ) -> dict[str, Array]:
         time_key, noise_key = jax.random.split(jax.random.fold_in(root, draw))
-        variables = model_variables(state.ema, state.fixed)
+        ema = gather(mesh, state.ema)
+        variables = model_variables(ema, state.fixed)
         terms = bound.estimate_bound(
             lambda z, gamma: model.eps_hat(variables, z, gamma),
-            lambda t: schedule.gamma(state.ema["schedule"], t),
+            lambda t: schedule.gamma(ema["schedule"], t),
             pixels,
             bound.indexed_times(time_key, indices),
             rng.per_index(noise_key, indices),
@@ -48,7 +49,8 @@ def make_estimate(model: Model, schedule: Schedule, seed: int, mesh: Mesh) -> Es
         }
 
     split, whole = split_batch(mesh), replicated(mesh)
-    return jax.jit(estimate, in_shardings=(whole, split, split, whole), out_shardings=whole)
+    # The state comes as its template lays it out; values of all images go to all processes.
+    return jax.jit(estimate, in_shardings=(None, split, split, whole), out_shardings=whole)
 
 
 def evaluate_bound(
@@ -63,7 +65,7 @@ def evaluate_bound(
     Args:
         estimate: from `make_estimate`.
         state: whose averaged parameters are evaluated.
-        batches: of "image", "index" and "mask" (False for padding).
+        batches: of "image", "index" and "mask" (False for padding), of the images of this process.
         mesh: the devices.
         n_draws: times drawn for each image.
 
@@ -72,14 +74,15 @@ def evaluate_bound(
     """
     values: dict[str, list[np.ndarray]] = {}
     for batch in batches:
-        placed = put_batch(mesh, {"image": batch["image"], "index": batch["index"]})
+        placed = put_batch(mesh, batch)
+        mask = jax.device_get(gather(mesh, placed["mask"]))
         draws = [
             jax.device_get(estimate(state, placed["image"], placed["index"], np.int32(draw)))
             for draw in range(n_draws)
         ]
         for name in draws[0]:
             mean = np.stack([draw[name] for draw in draws]).mean(0, dtype=np.float64)
-            values.setdefault(name, []).append(mean[batch["mask"]])
+            values.setdefault(name, []).append(mean[mask])
     whole = {name: np.concatenate(parts) for name, parts in values.items()}
     total = whole["bits_per_dim"]
     stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")

@@ -12,9 +12,10 @@ from diffc_jax.training.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints under W/checkpoints: state and position in the data, saved together.
+    """The checkpoints under W/checkpoints; the step of the state is also the position in the data.
 
-    Saving is asynchronous and atomic: a process that is killed while saving leaves the one before.
+    Saving is asynchronous, from all processes, and atomic: a process that is killed while saving leaves
+    the one before. A checkpoint can be restored on other devices and by more or fewer processes.
     """
 
     def __init__(self, workdir: pathlib.Path, keep: int = 1):
@@ -28,7 +29,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """Saves the state, and `progress` as JSON (position in the data, time spent)."""
+        """Saves the state, and `progress` as JSON (size of the data, time spent)."""
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
@@ -67,6 +68,14 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and ends the threads that save."""
         self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        """Closes, unless one of several processes failed: the others may be gone or wait for it."""
+        if error_type is None or jax.process_count() == 1:
+            self.close()
 
 
 def abstract(tree: PyTree) -> PyTree:

@@ -15,6 +15,7 @@ from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
 from diffc_jax.training import sharding
 from diffc_jax.training.state import TrainState, init_state, make_optimizer
+from diffc_jax.training.step import make_train_step
 
 _STATISTICS_BATCH = 256
 
@@ -44,10 +45,16 @@ class Experiment:
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
         statistics = statistics_shapes(self.image_shape) if self.model.needs_statistics else None
-        whole = sharding.replicated(self.mesh)
+        shapes = jax.eval_shape(self._init_state, statistics)
+        shardings = dataclasses.replace(
+            sharding.split_parameters(self.mesh, shapes),
+            # Small, and used with every image.
+            fixed=jax.tree.map(lambda _: sharding.replicated(self.mesh), shapes.fixed),
+        )
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-            jax.eval_shape(self._init_state, statistics),
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            shapes,
+            shardings,
         )
 
     def fresh_state(self, source: data.ImageSource) -> TrainState:
@@ -57,8 +64,29 @@ class Experiment:
             logging.info("fitting a Gaussian to %d images", len(source))
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
-        init = jax.jit(self._init_state, out_shardings=sharding.replicated(self.mesh))
-        return init(statistics)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
+        return jax.jit(self._init_state, out_shardings=shardings)(statistics)
+
+    def train_step(self, num_steps: int) -> jax.stages.Wrapped:
+        """`make_train_step` for a run of `num_steps`, compiled for the mesh; the old state is given up."""
+        train = self.config.train
+        step = make_train_step(
+            self.model,
+            self.schedule,
+            make_optimizer(train, num_steps),
+            train.ema_decay,
+            self.config.seed,
+            self.mesh,
+            train.accumulation_steps,
+        )
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
+        split, whole = sharding.split_batch(self.mesh), sharding.replicated(self.mesh)
+        return jax.jit(
+            step,
+            in_shardings=(shardings, split),
+            out_shardings=(shardings, whole),
+            donate_argnums=0,
+        )
 
     def _init_state(self, statistics: Statistics | None) -> TrainState:
         # The layout of the optimiser's state does not depend on the number of steps.
@@ -85,12 +113,12 @@ def build_experiment(config: ConfigDict) -> Experiment:
     """Builds model and schedule on a mesh of all devices.
 
     Raises:
-        UsageError: a field of config.model or config.schedule that cannot be used.
+        UsageError: a field of config.mesh, config.model or config.schedule that cannot be used.
     """
     size = config.data.image_size
     return Experiment(
         config=config,
-        mesh=sharding.make_mesh(),
+        mesh=sharding.make_mesh(**config.mesh),
         model=build_model(config.model.to_dict(), (size, size, 3)),
         schedule=build_schedule(**config.schedule),
     )

@@ -1,5 +1,6 @@
 """The training loop: `train(config, workdir)` starts or resumes a run; both are the same call."""
 
+import contextlib
 import math
 import pathlib
 from collections.abc import Callable
@@ -11,11 +12,11 @@ from absl import logging
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from diffc_jax import data, pictures, rng
+from diffc_jax import data, distributed, pictures, rng
 from diffc_jax.diffusion import decoders, process
 from diffc_jax.environment import write_environment
-from diffc_jax.errors import UsageError
-from diffc_jax.training import run_config, sharding
+from diffc_jax.errors import PreemptedError, UsageError
+from diffc_jax.training import preemption, run_config, sharding
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
 from diffc_jax.training.checkpoints import Checkpoints
 from diffc_jax.training.experiment import Experiment, build_experiment
@@ -24,11 +25,9 @@ from diffc_jax.training.meter import Meter
 from diffc_jax.training.state import (
     TrainState,
     count_parameters,
-    make_optimizer,
     model_variables,
 )
-from diffc_jax.training.step import make_train_step
-from diffc_jax.training.writers import MetricWriter
+from diffc_jax.training.writers import MetricWriter, SilentWriter
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8
@@ -50,26 +49,27 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         UsageError: a config that cannot be used, or another one than the folder was made with.
         InputError: data that cannot be read.
         DivergedError: the loss or gradient of a step is not finite; earlier checkpoints are kept.
+        PreemptedError: SIGTERM came; the run is saved.
     """
     experiment = build_experiment(config)
-    sharding.check_batch_size("train.batch_size", config.train.batch_size, experiment.mesh)
+    with preemption.watching(experiment.mesh) as preempted:
+        _train(experiment, workdir, preempted)
+
+
+def _train(experiment: Experiment, workdir: pathlib.Path, preempted: Callable[[], bool]) -> None:
+    config, mesh = experiment.config, experiment.mesh
+    sharding.check_batch_size(
+        "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
+    )
     source = experiment.open_source("train")
     template = experiment.state_template()
     trainable = count_parameters(template.params["model"])
     num_steps = num_train_steps(config.train, len(source)) if trainable else 0
     evaluate = _make_evaluation(experiment)
-    run_config.claim_workdir(config, workdir)
-    write_environment(workdir)
+    run_config.claim_workdir(config, workdir, write=distributed.is_primary())
+    if distributed.is_primary():
+        write_environment(workdir)
 
-    iterator = data.train_iterator(
-        source,
-        batch_size=config.train.batch_size // jax.process_count(),
-        seed=config.seed,
-        flip=config.data.random_flip,
-        num_threads=config.data.num_threads,
-        shard_index=jax.process_index(),
-        shard_count=jax.process_count(),
-    )
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     # Where a run starts, in this order: its own newest checkpoint, then scratch.
     seconds = 0.0
@@ -80,40 +80,45 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 f"data.train: has {len(source)} images now and had {progress['num_images']} when the"
                 " run was saved; its order cannot be continued. Use the old data or another --workdir"
             )
-        iterator.set_state(progress["data"])
         seconds = progress["seconds"]
     else:
         state = experiment.fresh_state(source)
     first_step = int(state.step)
     logging.info(
-        "%s with %d trained parameters, %d images (%s), %d devices; from step %d to %d",
+        "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %d",
         config.model.name,
         trainable,
         len(source),
         source.name,
-        experiment.mesh.size,
+        mesh.size,
+        jax.process_count(),
         first_step,
         num_steps,
     )
 
-    writer = MetricWriter(workdir, first_step)
+    iterator = data.train_iterator(
+        source,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        flip=config.data.random_flip,
+        rows=sharding.process_rows(mesh, config.train.batch_size),
+        first_batch=first_step,
+        num_threads=config.data.num_threads,
+    )
+    writer = MetricWriter(workdir, first_step) if distributed.is_primary() else SilentWriter()
     meter = Meter(first_step, num_steps, config.train.batch_size, seconds)
-    train_step = _compile_step(experiment, num_steps)
+    train_step = experiment.train_step(num_steps)
 
     def save() -> None:
-        progress = {
-            "data": iterator.get_state(),
-            "num_images": len(source),
-            "seconds": meter.seconds(),
-        }
-        checkpoints.save(state, progress)
+        checkpoints.save(state, {"num_images": len(source), "seconds": meter.seconds()})
 
     def report_held_out(step: int) -> None:
         with meter.paused():
             values, samples = evaluate(state)
             writer.scalars(step, {f"eval/{name}": value for name, value in values.items()})
             writer.image(step, "samples", samples)
-            pictures.save_png(samples, workdir / "samples" / f"{step:08d}.png")
+            if distributed.is_primary():
+                pictures.save_png(samples, workdir / "samples" / f"{step:08d}.png")
         logging.info(
             "step %d: %.4f +- %.4f bits/dim on held-out images",
             step,
@@ -121,31 +126,33 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             values["bits_per_dim_stderr"],
         )
 
-    try:
+    with checkpoints, contextlib.closing(writer):
         for step in range(first_step + 1, num_steps + 1):
-            pixels = sharding.put_batch(experiment.mesh, {"image": next(iterator)["image"]})[
-                "image"
-            ]
+            pixels = sharding.put_batch(mesh, {"image": next(iterator)["image"]})["image"]
             state, metrics = train_step(state, pixels)
             meter.add(metrics)
             due = {
                 name: step == num_steps or step % config.train[f"{name}_every_steps"] == 0
                 for name in ("log", "eval", "checkpoint")
             }
+            leaving = preempted() and step < num_steps
             # A checkpoint is only written after its metrics were found finite.
-            if any(due.values()):
+            if any(due.values()) or leaving:
                 writer.scalars(step, {f"train/{k}": v for k, v in meter.report().items()})
             if due["eval"]:
                 report_held_out(step)
-            if due["checkpoint"]:
+            if due["checkpoint"] or leaving:
                 save()
+            if leaving:
+                checkpoints.wait()
+                raise PreemptedError(
+                    f"--workdir {workdir}: stopped by SIGTERM and saved after step {step} of {num_steps};"
+                    " run the same command again to go on"
+                )
         if checkpoints.latest_step() is None:
             report_held_out(first_step)
             save()
         checkpoints.wait()
-    finally:
-        writer.close()
-        checkpoints.close()
     _export(experiment, state, source, meter.seconds(), workdir)
 
 
@@ -170,35 +177,23 @@ def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
     return math.ceil(examples[given[0]] / batch_size)
 
 
-def _compile_step(
-    experiment: Experiment, num_steps: int
-) -> Callable[[TrainState, UInt8[Array, "b h w c"]], tuple[TrainState, dict[str, Array]]]:
-    config = experiment.config
-    step = make_train_step(
-        experiment.model,
-        experiment.schedule,
-        make_optimizer(config.train, num_steps),
-        config.train.ema_decay,
-        config.seed,
-    )
-    whole, split = sharding.replicated(experiment.mesh), sharding.split_batch(experiment.mesh)
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)
-
-
 def _make_evaluation(
     experiment: Experiment,
 ) -> Callable[[TrainState], tuple[dict[str, float], UInt8[np.ndarray, "h w c"]]]:
     """Bits/dim of the held-out images in one full pass, and a grid of samples, as one function."""
     config, mesh = experiment.config, experiment.mesh
     source = experiment.open_source("eval")
+    count = min(config.train.eval_images or len(source), len(source))
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, mesh)
     sample = jax.jit(_make_sampler(experiment), out_shardings=sharding.replicated(mesh))
 
     def evaluate(state: TrainState) -> tuple[dict[str, float], UInt8[np.ndarray, "h w c"]]:
         batches = data.eval_batches(
             source,
-            batch_size=experiment.eval_batch_size(),
-            stop=min(config.train.eval_images or len(source), len(source)),
+            batch_size=experiment.eval_batch_size() // jax.process_count(),
+            stop=count,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
         )
         values = evaluate_bound(estimate, state, batches, mesh)
         return values, pictures.tile(np.asarray(sample(state)), _SAMPLE_COLUMNS)
@@ -215,8 +210,9 @@ def _make_sampler(experiment: Experiment) -> Callable[[TrainState], UInt8[Array,
             rng.per_index(key, jnp.arange(_SAMPLES)), experiment.image_shape
         )
         times = jnp.linspace(1.0, 0.0, _SAMPLE_STEPS + 1)
-        gammas = experiment.schedule.gamma(state.ema["schedule"], times)
-        variables = model_variables(state.ema, state.fixed)
+        ema = sharding.gather(experiment.mesh, state.ema)
+        gammas = experiment.schedule.gamma(ema["schedule"], times)
+        variables = model_variables(ema, state.fixed)
         return process.unit_to_pixels(
             decoders.flow(
                 lambda z, gamma: experiment.model.eps_hat(variables, z, gamma),
@@ -236,6 +232,10 @@ def _export(
     seconds: float,
     workdir: pathlib.Path,
 ) -> None:
+    tree = {"params": state.ema, "fixed": state.fixed}
+    tree = jax.jit(lambda tree: sharding.gather(experiment.mesh, tree))(tree)
+    if not distributed.is_primary():
+        return
     config = experiment.config
     card = {
         "model": config.model.to_dict(),
@@ -249,4 +249,4 @@ def _export(
         "train_seconds": seconds,
         "seed": config.seed,
     }
-    export_params(workdir / "params.safetensors", {"params": state.ema, "fixed": state.fixed}, card)
+    export_params(workdir / "params.safetensors", tree, card)

@@ -9,8 +9,11 @@ from ml_collections import ConfigDict
 from diffc_jax import files
 from diffc_jax.errors import InputError, UsageError
 
-# Fields that change how long, how often or where, but not what is trained.
+# Fields that change how long, how often or where, but not what is trained. mesh, train.accumulation_steps
+# and model.remat leave the updates as they are, up to rounding (and the draw of dropout's masks, for
+# accumulation), so that a run can move to other devices; runs from before these fields resume, too.
 _FREE_TO_CHANGE = (
+    *("mesh", "train.accumulation_steps", "model.remat"),
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.log_every_steps"),
     *("train.eval_every_steps", "train.eval_images", "train.checkpoint_every_steps"),
     *(
@@ -31,8 +34,13 @@ def config_path(workdir: pathlib.Path) -> pathlib.Path:
     return workdir / "config.json"
 
 
-def claim_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes config.json, or checks that an earlier one describes the same training.
+def claim_workdir(config: ConfigDict, workdir: pathlib.Path, write: bool = True) -> None:
+    """Checks that an earlier config.json describes the same training, and if so writes the new one.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        write: false in the processes that only check.
 
     Raises:
         UsageError: the folder holds a run with another config; the differences are listed.
@@ -44,7 +52,8 @@ def claim_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
             if not _below(field, _FREE_TO_CHANGE)
         ]
         _refuse(workdir, differences)
-    files.write_json(config_path(workdir), config.to_dict())
+    if write:
+        files.write_json(config_path(workdir), config.to_dict())
 
 
 def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -60,7 +69,9 @@ def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
             " flags first"
         )
     differences = [
-        line for field, line in _differences(config, workdir) if _below(field, _OF_THE_MODEL)
+        line
+        for field, line in _differences(config, workdir)
+        if _below(field, _OF_THE_MODEL) and not _below(field, _FREE_TO_CHANGE)
     ]
     _refuse(workdir, differences)
 

@@ -1,20 +1,49 @@
-"""One mesh for every number of devices: the batch is split over it, parameters are replicated."""
+"""Where arrays lie: one mesh with the axes `data` and `fsdp` for every number of devices and hosts.
+
+The batch is split over all devices. Parameters, their averages and the optimiser's state are split over
+`fsdp` and repeated along `data`: a step gathers the parameters and returns gradients to their parts.
+"""
 
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from diffc_jax.errors import UsageError
 
-_DATA_AXIS = "data"
+_DATA, _FSDP = "data", "fsdp"
+# Arrays of fewer elements are repeated, not split: to gather them would cost more than it saves.
+SMALLEST_SPLIT = 4096
 
 
-def make_mesh() -> Mesh:
-    """A mesh of all devices along one axis."""
-    return jax.make_mesh((jax.device_count(),), (_DATA_AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+    """A mesh of all devices of all processes.
+
+    Args:
+        data: groups of devices that each hold all parameters, or -1 for the rest.
+        fsdp: devices that share one set of parameters, or -1 for the rest.
+
+    Raises:
+        UsageError: the devices cannot be divided so; names config.mesh.data or config.mesh.fsdp.
+    """
+    count = jax.device_count()
+    for field, size in (("mesh.data", data), ("mesh.fsdp", fsdp)):
+        if size != -1 and count % size:
+            divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+            raise UsageError(
+                f"{field}: {size} does not divide the {count} devices; choose one of {divisors}, or -1"
+                " for the rest"
+            )
+    data = count // fsdp if data == -1 else data
+    fsdp = count // data if fsdp == -1 else fsdp
+    if data * fsdp != count:
+        raise UsageError(
+            f"mesh.data: {data}, times mesh.fsdp = {fsdp}, is not the number of devices, {count}; set one"
+            " of them to -1 for the rest"
+        )
+    return jax.make_mesh((data, fsdp), (_DATA, _FSDP), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -23,12 +52,40 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(_DATA_AXIS))
+    """The first axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec((_DATA, _FSDP)))
+
+
+def split_parameters(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The sharding of each array of a tree of parameters, gradients or optimiser state.
+
+    An array is split along the largest axis that the size of `fsdp` divides, the first of equals. It is
+    repeated if there is none, or if it has fewer than SMALLEST_SPLIT elements.
+    """
+    size = mesh.shape[_FSDP]
+
+    def sharding(leaf: Array | jax.ShapeDtypeStruct) -> NamedSharding:
+        axes = [axis for axis, length in enumerate(leaf.shape) if length % size == 0]
+        if size == 1 or not axes or leaf.size < SMALLEST_SPLIT:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, _FSDP))
+
+    return jax.tree.map(sharding, tree)
+
+
+def gather(mesh: Mesh, tree: PyTree) -> PyTree:
+    """All parameters on every device; inside a compiled function, or as a copy outside."""
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def scatter(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The opposite, for gradients: sums over the devices end where `split_parameters` wants them."""
+    return jax.lax.with_sharding_constraint(tree, split_parameters(mesh, tree))
 
 
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
-    """Puts this process's part of a batch on its devices, as parts of the global arrays."""
+    """Puts this process's rows of a batch (see `process_rows`) on its devices, as global arrays."""
     sharding = split_batch(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -36,14 +93,26 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     }
 
 
-def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
-    """Checks that a global batch can be split evenly.
+def process_rows(mesh: Mesh, batch_size: int) -> list[int]:
+    """Which rows of a global batch lie on the devices of this process, in the order of `put_batch`."""
+    parts = split_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return sorted(row for part in parts if part for row in range(batch_size)[part[0]])
+
+
+def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulation_steps: int = 1) -> None:
+    """Checks that a global batch can be split evenly over devices and accumulated parts.
 
     Raises:
-        UsageError: it cannot; names the field and the nearest sizes that can.
+        UsageError: it cannot; names the field and the nearest size that can.
     """
-    if batch_size % mesh.size:
-        nearest = max(1, round(batch_size / mesh.size)) * mesh.size
+    unit = mesh.size * accumulation_steps
+    if batch_size % unit:
+        nearest = max(1, round(batch_size / unit)) * unit
+        times = (
+            f" times train.accumulation_steps = {accumulation_steps}"
+            if accumulation_steps > 1
+            else ""
+        )
         raise UsageError(
-            f"{field}: {batch_size} is not divisible by the {mesh.size} devices; try {nearest}"
+            f"{field}: {batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}"
         )

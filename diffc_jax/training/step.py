@@ -2,16 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from diffc_jax import rng
 from diffc_jax.diffusion import bound, process
 from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
 from diffc_jax.models import Model
+from diffc_jax.training import sharding
 from diffc_jax.training.state import TrainState, model_variables, update_ema
 
 Pixels = UInt8[Array, "b h w c"]
@@ -28,13 +31,34 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     seed: int,
+    mesh: Mesh | None = None,
+    accumulation_steps: int = 1,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
-    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension."""
+    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
+
+    Args:
+        model: what is trained.
+        schedule: trained with it, if it has parameters.
+        optimizer: of both.
+        ema_decay: of the moving average of the parameters.
+        seed: of the experiment.
+        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
+            it out; None for one device.
+        accumulation_steps: parts of the batch that go through the network one after the other. Memory
+            for activations shrinks with it; the update is that of the whole batch (only the masks of
+            dropout are other ones).
+    """
     root = rng.stream(seed, "train/step")
+
+    def split_gradients(grads: PyTree) -> PyTree:
+        return grads if mesh is None else sharding.scatter(mesh, grads)
 
     def train_step(state: TrainState, pixels: Pixels) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(root, state.step)
-        terms, grads = loss_and_gradients(model, schedule, state.params, state.fixed, pixels, key)
+        params = state.params if mesh is None else sharding.gather(mesh, state.params)
+        terms, grads = loss_and_gradients(
+            model, schedule, params, state.fixed, pixels, key, accumulation_steps, split_gradients
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = terms | {"grad_norm": optax.tree.norm(grads)}
@@ -49,6 +73,16 @@ def make_train_step(
     return train_step
 
 
+class _Part(NamedTuple):
+    """Images, noise and noise levels of some images of a batch, and a key for dropout."""
+
+    x: process.Images
+    eps: process.Images
+    gamma: Float[Array, " b"]
+    slope: Float[Array, " b"]
+    key: Key[Array, ""]
+
+
 def loss_and_gradients(
     model: Model,
     schedule: Schedule,
@@ -56,12 +90,16 @@ def loss_and_gradients(
     fixed: PyTree,
     pixels: Pixels,
     key: Key[Array, ""],
+    accumulation_steps: int = 1,
+    split_gradients: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> tuple[Metrics, PyTree]:
     """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
 
     The network and the ends of the schedule minimise the bound. In continuous time the bound does not
     depend on the shape of the schedule between its ends, which minimises the variance of the estimate
     instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
+
+    The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """
     time_key, noise_key, dropout_key, end_key = jax.random.split(key, 4)
     x = process.pixels_to_unit(pixels)
@@ -72,13 +110,16 @@ def loss_and_gradients(
     end_pixels = pixels[::_END_STRIDE]
     eps_0 = jax.random.normal(end_key, end_pixels.shape)
 
-    def diffusion_terms(
-        network: PyTree, gamma: Float[Array, " b"], slope: Float[Array, " b"]
-    ) -> Float[Array, " b"]:
-        variables = model_variables({"model": network}, fixed)
-        z = process.diffuse(x, eps, gamma)
-        eps_hat = model.train_eps_hat(variables, z, gamma, dropout_key)
-        return bound.diffusion_term(eps, eps_hat, slope) / dimensions
+    def diffusion_gradients(part: _Part) -> tuple[Float[Array, " b"], PyTree, tuple[Array, Array]]:
+        def terms(network: PyTree, gamma: Array, slope: Array) -> Float[Array, " b"]:
+            variables = model_variables({"model": network}, fixed)
+            z = process.diffuse(part.x, part.eps, gamma)
+            eps_hat = model.train_eps_hat(variables, z, gamma, part.key)
+            return bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
+
+        diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
+        grad_network, *grad_times = pull(jnp.full_like(diffusion, 1.0 / len(x)))
+        return diffusion, split_gradients(grad_network), tuple(grad_times)
 
     def end_terms(schedule_params: PyTree) -> tuple[Float[Array, ""], tuple[Array, Array]]:
         ends = (schedule.gamma(schedule_params, jnp.asarray(t)) for t in (0.0, 1.0))
@@ -89,10 +130,14 @@ def loss_and_gradients(
     (gamma, slope), pull_schedule = jax.vjp(
         lambda p: gamma_and_slope(schedule, p, times), params["schedule"]
     )
-    diffusion, pull_diffusion = jax.vjp(diffusion_terms, params["model"], gamma, slope)
-    grad_network, *grad_times = pull_diffusion(jnp.full_like(diffusion, 1.0 / len(x)))
+    diffusion, grad_network, grad_times = _accumulate(
+        diffusion_gradients,
+        split_gradients(params["model"]),
+        _Part(x, eps, gamma, slope, dropout_key),
+        accumulation_steps,
+    )
     grad_ends, (prior, reconstruction) = jax.grad(end_terms, has_aux=True)(params["schedule"])
-    grad_schedule = jax.tree.map(jnp.add, pull_schedule(tuple(grad_times))[0], grad_ends)
+    grad_schedule = jax.tree.map(jnp.add, pull_schedule(grad_times)[0], grad_ends)
     if schedule_shape := set(params["schedule"]) - set(_END_PARAMETERS):
         (grad_variance,) = pull_schedule(tuple(2.0 * diffusion * grad for grad in grad_times))
         grad_schedule |= {name: grad_variance[name] for name in schedule_shape}
@@ -105,3 +150,29 @@ def loss_and_gradients(
         "reconstruction": reconstruction,
     }
     return terms, {"model": grad_network, "schedule": grad_schedule}
+
+
+def _accumulate(
+    gradients: Callable[[_Part], tuple[Any, PyTree, Any]], params: PyTree, batch: _Part, count: int
+) -> tuple[Any, PyTree, Any]:
+    """Per-image results and summed gradients, laid out like `params`, of a batch in `count` parts."""
+    if count == 1:
+        return gradients(batch)
+
+    # Every count-th image, so that the parts of a batch lie on all devices, as the batch does.
+    def divide(array: Array) -> Array:
+        return array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
+
+    def join(array: Array) -> Array:
+        return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
+
+    *images, key = batch
+    parts = _Part._make((*map(divide, images), jax.random.split(key, count)))
+
+    def add(total: PyTree, part: _Part) -> tuple[PyTree, Any]:
+        values, grads, grad_times = gradients(part)
+        return jax.tree.map(jnp.add, total, grads), (values, grad_times)
+
+    total, results = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
+    values, grad_times = jax.tree.map(join, results)
+    return values, total, grad_times

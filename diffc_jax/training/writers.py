@@ -40,6 +40,19 @@ class MetricWriter:
         self._events.close()
 
 
+class SilentWriter:
+    """Stands in for a `MetricWriter` in the processes that do not write."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Has nothing to write."""
+
+
 def _drop_after(path: pathlib.Path, last_step: int) -> None:
     """Removes the lines of steps that will be run again, and a last line that was cut off."""
     if not path.exists():
