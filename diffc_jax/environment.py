@@ -12,7 +12,7 @@ from diffc_jax.files import write_json
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
-    *("pillow", "matplotlib"),
+    *("pillow", "matplotlib", "constriction"),
 )
 
 

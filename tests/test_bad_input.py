@@ -168,6 +168,7 @@ def configured(images, **fields):
     config.eval.features, config.eval.image_metrics = "", ()
     config.eval.num_levels = 1
     config.eval.decoders = ("mean",)
+    config.eval.codec_decoders = ()
     for field, value in fields.items():
         place, _, name = field.rpartition("__")
         section = config
@@ -203,7 +204,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"model": ConfigDict({"name": "resnet"})},
-            "model.name: unknown 'resnet'; choose one of gaussian, unet, vdm",
+            "model.name: unknown 'resnet'; choose one of gaussian, improved_diffusion, unet, vdm",
         ),
         (
             {"model": ConfigDict({"name": "gaussian", "width": 8})},

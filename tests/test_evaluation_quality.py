@@ -35,6 +35,7 @@ def configured(folder, **evaluation):
     config.train.batch_size = 8
     config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": 2})
     config.eval.update({"flow_steps": 4, "decoders": ("flow", "mean"), "batch_size": 8})
+    config.eval.codec_decoders = ()
     config.eval.update(evaluation)
     config.baselines.codecs = ("jpeg_420",)
     return config

@@ -311,6 +311,42 @@ def test_pictures_are_exact(runs, tmp_path):
     assert found["series"][-1]["psnr"] == [[25.0, "Infinity"], [26.0, 44.0]]
 
 
+def test_files_of_the_codec_are_shown_beside_the_bound(runs, tmp_path):
+    sweep = runs[0] / "eval"
+    own = {"method": "diffc_codec", "model": "unet", "decoder": "flow", "gamma": -1.0}
+    points = [*results.read_rate_points(sweep / "rd.csv"), *_codec_points(**own)[:2]]
+    results.write_rate_points(sweep / "rd.csv", points)
+    with np.load(sweep / "reconstructions.npz") as arrays:
+        pictures = {
+            "images": arrays["flow"],
+            "level": arrays["gammas"],
+            "bpp": np.array([[0.25, 1.0, 4.0]] * 2),
+            "psnr": np.array([[20.0, 25.0, 30.0]] * 2),
+            "method": np.array("diffc_codec"),
+            "model": np.array("unet"),
+            "decoder": np.array("flow"),
+        }
+        shared = {name: arrays[name] for name in ("index", "original")}
+    named = {f"codec/flow/{name}": array for name, array in pictures.items()}
+    np.savez(sweep / "reconstructions_codec.npz", **shared, **named)
+    page = _Page(make_report(runs, tmp_path / "r.html"))
+    lines = [(line["group"], line["label"]) for line in page.data["series"]]
+    assert ("DiffC, unet (file bytes)", "DiffC-F files") in lines
+    line = page.data["series"][lines.index(("DiffC, unet (file bytes)", "DiffC-F files"))]
+    (shown,) = page.data["pictures"]
+    (files,) = (s for s in shown["series"] if s["label"] == "DiffC-F files")
+    assert (files["model"], files["rate"], files["bpp"][0]) == ("unet", "file", [0.25, 1.0, 4.0])
+    assert files["color"] == line["line"]["color"]
+    for sentence in (
+        "DiffC with the denoiser unet, decoded by DiffC-F (flow), DiffC-A (ancestral), DiffC-D (posterior "
+        "mean) and κ = 1.5.",
+        "Files of its codec with unet: DiffC-F files.",
+        "Compared with JPEG 4:2:0 and WebP.",
+        "Rates of codecs, that of DiffC too, are bytes of whole files, headers counted.",
+    ):
+        assert sentence in page.text
+
+
 def test_two_runs_of_one_model_are_told_apart(runs, tmp_path):
     _write_sweep(tmp_path / "again", checkpoint="step 6")
     page = _Page(make_report([*runs, tmp_path / "again"], tmp_path / "r.html"))

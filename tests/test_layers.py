@@ -8,10 +8,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "diffc_jax"
 # From the top down; modules of the root not listed here are for everyone.
 LAYERS = (
-    *("reproduction", "analysis", "baselines", "evaluation", "plotting", "training", "coding"),
-    *("models", "diffusion", "theory", "data"),
+    *("reproduction", "analysis", "baselines", "compression", "conversion"),
+    *("evaluation", "plotting"),
+    *("training", "codec", "coding", "models", "diffusion", "theory", "data"),
 )
-PURE = ("theory", "diffusion", "models", "coding")
+PURE = ("theory", "diffusion", "models", "coding", "codec")
 IMPURE_MODULES = {"absl", "argparse", "ml_collections", "orbax", "pathlib", "os"}
 
 

@@ -5,7 +5,7 @@ import math
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -176,12 +176,36 @@ def test_repeated_series_say_what_differs():
 
 
 def test_files_of_the_codec_are_a_family_of_their_own():
-    points = [*_points(), *_points(method="diffc_codec", model="unet", decoder="flow")]
-    assert [line.group for line in style.series_of(points)] == [
-        "DiffC, unet (upper bound)",
-        "DiffC codec, unet (file bytes)",
+    files = {"method": "diffc_codec", "rate_kind": "file"}
+    points = [
+        *_points(),
+        *_points(decoder="mean"),
+        *_points(model="vdm"),
+        *_points(**files, model="unet", decoder="flow"),
+        *_points(**files, model="unet", decoder="kappa=1.5"),
+        *_points(**files, model="gaussian", decoder="flow"),
     ]
-    assert len({line.line["markerfacecolor"] for line in style.series_of(points)[1:]}) == 1
+    series = style.series_of(points)
+    assert [(line.group, line.label) for line in series] == [
+        ("DiffC, unet (upper bound)", "DiffC-F (flow)"),
+        ("DiffC, unet (upper bound)", "DiffC-D (posterior mean)"),
+        ("DiffC, unet (file bytes)", "DiffC-F files"),
+        ("DiffC, unet (file bytes)", "κ = 1.5 files"),
+        ("DiffC, vdm (upper bound)", "DiffC-F (flow)"),
+        ("DiffC, gaussian (file bytes)", "DiffC-F files"),
+    ]
+    bound, _, own, _, other_network, floor = (line.line for line in series)
+    assert own["marker"] == bound["marker"]
+    assert own["linestyle"] != bound["linestyle"]
+    assert own["linewidth"] == bound["linewidth"]
+    # Files of a network do not make the next network a second one.
+    assert other_network["linewidth"] < bound["linewidth"]
+    darker = 0.55 * np.array(to_rgb(bound["color"]))
+    np.testing.assert_allclose(to_rgb(own["color"]), darker, atol=0.003)
+    assert floor["alpha"] < 1
+    caption = _caption(rate_distortion.plot_rates(points))
+    assert "Upper bound: C + log2(C + 1)" in caption
+    assert "File bytes: whole files, headers counted." in caption
 
 
 def test_rate_psnr_draws_the_rates_that_are_achievable():

@@ -18,6 +18,16 @@ GAMMAS = np.array([2.0, 0.0, -3.0, -6.0], np.float32)
 BPP = np.array([0.1, 0.5, 1.5, 4.0])
 FIELDS = ("index", "model", "decoder", "level", "gamma", "bits_kl", "bits_bound", "mse", "psnr")
 INDEX = np.array([3, 0, 5])
+_POINT = results.RatePoint(
+    method="diffc",
+    model="unet",
+    decoder="flow",
+    rate_kind="bound",
+    bpp=1.0,
+    psnr=30.0,
+    n_images=6,
+    dataset="photos",
+)
 
 
 def _pictures(*shape: int, seed: int = 0) -> np.ndarray:
@@ -187,6 +197,9 @@ def test_missing_arrays_and_files_are_named(tmp_path):
             load(folder)
         return str(error.value)
 
+    def load_files(folder):
+        reconstructions.load_files(folder / "reconstructions_baselines.npz")
+
     assert message() == f"{path}: cannot be read (No such file or directory)"
     path.write_bytes(b"")
     assert message().startswith(f"{path}: is not an npz file of arrays (")
@@ -202,9 +215,9 @@ def test_missing_arrays_and_files_are_named(tmp_path):
     assert message().startswith(f"{path}: is not an npz file of arrays (Object arrays cannot be")
     path = folder / "reconstructions_baselines.npz"
     np.savez(path, index=[0], original=_pictures(1))
-    assert message(reconstructions.load_baselines) == f"{path}: holds no reconstructions"
+    assert message(load_files) == f"{path}: holds no reconstructions"
     np.savez(path, **{"index": [0], "original": _pictures(1), "webp/level": [1]})
-    assert message(reconstructions.load_baselines) == f"{path}: has no array 'webp/method'"
+    assert message(load_files) == f"{path}: has no array 'webp/method'"
 
 
 def test_pictures_without_numbers_are_refused(tmp_path):
@@ -251,6 +264,47 @@ def test_codecs_stand_below_at_matched_rates(tmp_path):
     ]
 
 
+def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
+    _write_sweep(tmp_path)
+    _write_baselines(tmp_path)
+    codec = {
+        "images": _pictures(3, 4, seed=9),
+        "level": GAMMAS,
+        "bpp": np.tile(1.25 * BPP, (3, 1)),
+        "psnr": np.full((3, 4), 25.0),
+        "method": np.array("diffc_codec"),
+        "model": np.array("unet"),
+        "decoder": np.array("flow"),
+    }
+    np.savez(
+        tmp_path / "eval" / "reconstructions_codec.npz",
+        **{"index": INDEX, "original": _pictures(3)}
+        | {f"codec/flow/{name}": array for name, array in codec.items()},
+    )
+    (joined,) = reconstructions.collect_reconstructions([tmp_path])
+    methods = [(series.method, series.decoder) for series in joined.series]
+    assert methods == [
+        *(("diffc", "flow"), ("diffc", "mean"), ("diffc_codec", "flow")),
+        *(("avif", None), ("jpeg", None)),
+    ]
+    flow, _, files, _, jpeg = joined.series
+    chosen = strips.make_strips(joined, flow, [files, jpeg], columns=2)
+    assert chosen.labels == ("DiffC-F", "DiffC-F files", "JPEG 4:2:0")
+    for image in range(3):
+        _, own, _ = chosen.cells[image]
+        assert [cell.bpp for cell in own] == pytest.approx(1.25 * BPP[[0, 3]])
+        for cell, level in zip(own, (0, 3), strict=True):
+            np.testing.assert_array_equal(cell.image, codec["images"][image, level])
+    (caption,) = (text.get_text().replace("\n", " ") for text in strips.plot_strips(chosen).texts)
+    assert (
+        "DiffC-F files: file bytes at about the same noise. JPEG 4:2:0: file bytes, the" in caption
+    )
+    results.write_rate_points(tmp_path / "eval" / "rd.csv", [_POINT])
+    figures.make_figures([tmp_path], tmp_path / "figures")
+    with (tmp_path / "figures" / "strips_unet.csv").open() as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == set(chosen.labels)
+
+
 def test_columns_are_spread_over_the_rates_that_print_well(tmp_path):
     chosen = _strips(tmp_path, columns=2, max_images=1)
     np.testing.assert_allclose([c.bpp for c in chosen.cells[0][0]], BPP[[0, 3]] + 0.03)
@@ -293,8 +347,8 @@ def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
     assert (at(0, 1) == 255).mean() > 0.98
     (caption,) = (text.get_text().replace("\n", " ") for text in figure.texts)
     assert caption == (
-        "Rates and PSNRs are those of each picture. DiffC: upper bound C + log2(C + 1) + 5 bits. "
-        "JPEG 4:2:0: file bytes, the highest rate that is at most 1.1 times the one above; a dash where "
+        "Rates and PSNRs are those of each picture. DiffC-F: upper bound C + log2(C + 1) + 5 bits. "
+        "JPEG 4:2:0: file bytes, the highest rate that is at most 1.1 times that of DiffC-F; a dash where "
         "no file is that small."
     )
     assert all(t.get_window_extent().x0 >= 0 for t in figure.texts)
@@ -302,19 +356,9 @@ def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
 
 
 def test_make_figures_draws_strips_of_every_model(tmp_path):
-    point = results.RatePoint(
-        method="diffc",
-        model="unet",
-        decoder="flow",
-        rate_kind="bound",
-        bpp=1.0,
-        psnr=30.0,
-        n_images=6,
-        dataset="photos",
-    )
     for name, model in (("a", "unet"), ("b", "unet"), ("c", "gaussian")):
         _write_sweep(tmp_path / name, model=model)
-        results.write_rate_points(tmp_path / name / "eval" / "rd.csv", [point])
+        results.write_rate_points(tmp_path / name / "eval" / "rd.csv", [_POINT])
     _write_baselines(tmp_path / "c")
     # Two runs of the same model on other images each.
     _write_sweep(tmp_path / "b", original=_pictures(3, seed=7))

@@ -9,29 +9,34 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from diffc_jax import data
+from diffc_jax.codec.chain import CHECK_TOLERANCE
 from diffc_jax.config import source_fields
 from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import report
+from diffc_jax.evaluation import codec_report, codec_samples, report
+from diffc_jax.evaluation.file_sweep import FileSweep
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.parts import Parts, Results
-from diffc_jax.evaluation.quality import Quality, SetDistance
+from diffc_jax.evaluation.quality import Images, Quality, SetDistance
 from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
+from diffc_jax.evaluation.totals import Context, Totals, scalar_names
 from diffc_jax.models import Variables
 from diffc_jax.progress import Progress
 from diffc_jax.training import run_config
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
 from diffc_jax.training.checkpoints import Checkpoints
+from diffc_jax.training.codec_models import make_codec
 from diffc_jax.training.experiment import Experiment, build_experiment
 from diffc_jax.training.export import load_params
 from diffc_jax.training.sharding import put_batch
@@ -60,7 +65,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     count = min(config.eval.max_images or len(source), len(source))
     folder = workdir / "eval"
     parts = Parts(folder / "progress" / _fingerprint(config, source.name, state))
-    context = report.Context(
+    file_sweep = make_file_sweep(experiment, state, plan)
+    context = Context(
         model=experiment.model.name,
         dataset=source.name,
         split=source.split,
@@ -70,29 +76,34 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
         image_metrics=quality.names,
         n_dimensions=int(np.prod(experiment.image_shape)),
         n_pixels=int(np.prod(experiment.image_shape[:2])),
+        codec_decoders=file_sweep.decoders,
+        codec_memory=file_sweep.memory,
+        codec_header_bytes=file_sweep.header_bytes,
     )
     write_environment(folder)
 
-    begin = time.monotonic()
-    totals, swept = _sweep(experiment, state, source, count, quality, context, parts, folder)
-    sweep_seconds = time.monotonic() - begin
-    report.write_per_image(folder, context, parts.read(count, report.scalar_names(context)))
+    totals, seconds = _sweep(
+        experiment, state, source, count, quality, context, file_sweep, parts, folder
+    )
+    names = scalar_names(context)
+    report.write_per_image(folder, context, parts.read(count, names))
+    if context.codec_decoders:
+        codec_report.write_per_image(folder, context, parts.read(count, names))
+    else:
+        codec_report.remove(folder)
     report.write_pictures(
         folder, context, parts.read(min(config.eval.grid_images, count), _picture_names(context))
     )
+    begin = time.monotonic()
     distances = _set_distances(config, quality, context, parts, count, folder)
     report.write_tables(folder, context, totals, distances)
-    distance_seconds = time.monotonic() - begin - sweep_seconds
+    seconds["distances"] = (time.monotonic() - begin) / count
 
     bound_batches = data.eval_batches(source, batch_size=experiment.eval_batch_size(), stop=count)
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, experiment.mesh)
     values = evaluate_bound(
         estimate, state, bound_batches, experiment.mesh, config.eval.bound_times
     )
-    seconds = {
-        "sweep": sweep_seconds / swept if swept else None,
-        "distances": distance_seconds / count,
-    }
     report.write_summary(folder, context, totals, values, seconds)
     logging.info(
         "%s on %d images of %s: %.4f +- %.4f bits/dim; results in %s",
@@ -111,15 +122,16 @@ def _sweep(
     source: data.ImageSource,
     count: int,
     quality: Quality,
-    context: report.Context,
+    context: Context,
+    file_sweep: FileSweep,
     parts: Parts,
     folder: pathlib.Path,
-) -> tuple[report.Totals, int]:
-    """Sweeps the images that no part has yet; the averages over all, and how many were swept now."""
+) -> tuple[Totals, dict[str, float | None]]:
+    """Sweeps the images that no part has yet; the averages over all, and seconds for each new one."""
     config, plan = experiment.config, context.plan
-    totals = report.Totals(context)
+    totals = Totals(context)
     done = min(parts.covered(), count)
-    for part in parts.read(done, report.scalar_names(context)):
+    for part in parts.read(done, scalar_names(context)):
         totals.add(part)
     if done:
         logging.info("%d of %d images were swept before", done, count)
@@ -127,23 +139,35 @@ def _sweep(
     variables = model_variables(state.ema, state.fixed)
     batch_size = experiment.eval_batch_size()
     n_batches = -(-(count - done) // batch_size)
-    progress = Progress("sweep", n_batches * plan.evaluations_per_image(), "network calls")
-    last_write = time.monotonic()
+    calls = plan.evaluations_per_image() + file_sweep.evaluations_per_image()
+    progress = Progress("sweep", n_batches * calls, "network calls")
+    begin = last_write = time.monotonic()
+    codec_seconds = 0.0
     for batch in data.eval_batches(source, batch_size=batch_size, start=done, stop=count):
         part = _sweep_batch(experiment, sweep, variables, batch, quality, progress.advance)
+        if file_sweep.decoders:
+            codec_begin = time.monotonic()
+            part |= _code_batch(experiment, file_sweep, batch, quality, progress.advance)
+            codec_seconds += time.monotonic() - codec_begin
         parts.save(part)
         totals.add(part)
         if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             report.write_tables(folder, context, totals)
             last_write = time.monotonic()
     report.write_tables(folder, context, totals)
-    return totals, count - done
+    seconds: dict[str, float | None] = {"sweep": time.monotonic() - begin - codec_seconds}
+    if file_sweep.decoders:
+        seconds["codec"] = codec_seconds
+    swept = count - done
+    return totals, {
+        name: value / swept if value and swept else None for name, value in seconds.items()
+    }
 
 
 def _set_distances(
     config: ConfigDict,
     quality: Quality,
-    context: report.Context,
+    context: Context,
     parts: Parts,
     count: int,
     folder: pathlib.Path,
@@ -157,22 +181,22 @@ def _set_distances(
         folder / "reference",
     )
     points = [
-        (name, level) for name in context.plan.decoders for level in range(len(context.plan.levels))
+        (series, level) for series in context.series for level in range(len(context.plan.levels))
     ]
     progress = Progress("distances", len(points), "rate points")
     distances = {}
-    for decoder, level in points:
-        name = f"features/{decoder}/{level}"
-        distances[decoder, level] = reference.distance(
+    for series, level in points:
+        name = f"features/{series}/{level}"
+        distances[series, level] = reference.distance(
             part[name] for part in parts.read(count, [name])
         )
         progress.advance()
     return distances
 
 
-def _picture_names(context: report.Context) -> list[str]:
-    names = [f"{kind}/{decoder}" for kind in ("pixels", "mse") for decoder in context.plan.decoders]
-    return ["index", "kl_bits", "pixels", *names]
+def _picture_names(context: Context) -> list[str]:
+    names = [f"{kind}/{series}" for kind in ("pixels", "mse") for series in context.series]
+    return ["index", "kl_bits", codec_samples.BYTES, "pixels", *names]
 
 
 def make_plan(experiment: Experiment, state: TrainState) -> SweepPlan:
@@ -231,6 +255,25 @@ def load_trained(
     return dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"]), params.name
 
 
+def make_file_sweep(experiment: Experiment, state: TrainState, plan: SweepPlan) -> FileSweep:
+    """The codec of the trained model, at the levels and with the decoders of config.eval."""
+    config = experiment.config
+    codec = make_codec(
+        experiment.model,
+        experiment.schedule,
+        {
+            "model": config.model.to_dict(),
+            "schedule": config.schedule.to_dict(),
+            "image_size": config.data.image_size,
+        },
+        state.ema,
+        state.fixed,
+        experiment.eval_batch_size(),
+        lambda array: put_batch(experiment.mesh, {"batch": array})["batch"],
+    )
+    return FileSweep(codec, plan, config.eval.codec_decoders, config.eval.codec_memory)
+
+
 def _sweep_batch(
     experiment: Experiment,
     sweep: Sweep,
@@ -253,15 +296,52 @@ def _sweep_batch(
         part["features"] = quality.features(images)
     for decoder, levels in result.reconstructions.items():
         pixels = [np.asarray(process.unit_to_pixels(x))[mask] for x in levels]
-        part[f"mse/{decoder}"] = np.stack([psnr_metrics.mse(images, p) for p in pixels], axis=1)
-        pairs = [quality.pairs(images, p) for p in pixels]
-        for metric in quality.names:
-            part[f"{metric}/{decoder}"] = np.stack([values[metric] for values in pairs], axis=1)
-        if quality.has_features:
-            for level, p in enumerate(pixels):
-                part[f"features/{decoder}/{level}"] = quality.features(p)
-        if shown.any():
-            part[f"pixels/{decoder}"] = np.stack([p[shown] for p in pixels], axis=1)
+        part |= _measured(decoder, images, pixels, shown, quality)
+    return part
+
+
+def _code_batch(
+    experiment: Experiment,
+    file_sweep: FileSweep,
+    batch: dict[str, np.ndarray],
+    quality: Quality,
+    on_evaluations: Callable[[int], None],
+) -> Results:
+    """Per-image results of the codec's files of a batch, with the same measures."""
+    mask = batch["mask"]
+    result = file_sweep.run(batch["image"], batch["index"], mask, on_evaluations)
+    drifted = batch["index"][mask][result.drift > CHECK_TOLERANCE].tolist()
+    if drifted:
+        logging.warning(
+            "the decoder of the codec did not arrive where its encoder did, on images %s: the model is "
+            "not computed alike both times, and the rows of diffc_codec cannot be trusted",
+            ", ".join(map(str, drifted)),
+        )
+    images, indices = batch["image"][mask], batch["index"][mask]
+    shown = indices < experiment.config.eval.grid_images
+    part = codec_samples.arrays(result)
+    for decoder, levels in result.reconstructions.items():
+        part |= _measured(codec_samples.series(decoder), images, levels, shown, quality)
+    return part
+
+
+def _measured(
+    series: str,
+    images: Images,
+    levels: Sequence[Images],
+    shown: Bool[np.ndarray, " b"],
+    quality: Quality,
+) -> Results:
+    """Measures of reconstructions at each level, and the pictures of the images that are shown."""
+    part = {f"mse/{series}": np.stack([psnr_metrics.mse(images, p) for p in levels], axis=1)}
+    pairs = [quality.pairs(images, p) for p in levels]
+    for metric in quality.names:
+        part[f"{metric}/{series}"] = np.stack([values[metric] for values in pairs], axis=1)
+    if quality.has_features:
+        for level, p in enumerate(levels):
+            part[f"features/{series}/{level}"] = quality.features(p)
+    if shown.any():
+        part[f"pixels/{series}"] = np.stack([p[shown] for p in levels], axis=1)
     return part
 
 

@@ -1,22 +1,18 @@
 """Result files of a sweep: rd.csv, per_image.csv, rate_curve.csv, summary.json and the pictures."""
 
-import dataclasses
-import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.special
-from jaxtyping import Float
 
 from diffc_jax import files
 from diffc_jax.coding.bounds import poisson_functional_bound
+from diffc_jax.evaluation import codec_report
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.parts import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
-from diffc_jax.evaluation.sweep import SweepPlan
-from diffc_jax.moments import Averages
+from diffc_jax.evaluation.totals import Context, Totals, noise_level, optional, quality_columns
 from diffc_jax.plotting import grids, style
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
 
@@ -24,59 +20,8 @@ _PER_IMAGE = (
     *("index", "model", "decoder", "level", "gamma", "bits_kl", "bits_bound", "mse", "psnr"),
 )
 _SHOWN_LEVELS = 4
+_METHODS = ("diffc", codec_report.METHOD)
 _RATE_CURVE = ("step", "gamma", "bpp_kl", "bpp_kl_stderr", "bpp", "step_bits")
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What every row of a sweep has in common."""
-
-    model: str
-    dataset: str
-    split: str
-    checkpoint: str
-    seed: int
-    plan: SweepPlan
-    image_metrics: tuple[str, ...]
-    n_dimensions: int
-    n_pixels: int
-
-
-class Totals:
-    """Averages over the images of all parts seen so far: of bits, errors, PSNRs and metrics."""
-
-    def __init__(self, context: Context):
-        self._context = context
-        self._averages: dict[str, Averages] = {}
-
-    def __getitem__(self, name: str) -> Averages:
-        """Of "kl_bits", or of "mse", "psnr" or an image metric as "NAME/DECODER"."""
-        return self._averages[name]
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return self._averages["kl_bits"].count if self._averages else 0
-
-    def add(self, part: Results) -> None:
-        """Takes the results of a part in."""
-        samples = {"kl_bits": part["kl_bits"]}
-        for decoder in self._context.plan.decoders:
-            mse = part[f"mse/{decoder}"]
-            samples[f"mse/{decoder}"] = mse
-            samples[f"psnr/{decoder}"] = psnr_metrics.psnr_from_mse(mse)
-            for metric in self._context.image_metrics:
-                samples[f"{metric}/{decoder}"] = part[f"{metric}/{decoder}"]
-        for name, values in samples.items():
-            new = Averages.of(values)
-            self._averages[name] = self._averages[name] + new if name in self._averages else new
-
-
-def scalar_names(context: Context) -> list[str]:
-    """Arrays of a part that hold numbers of images: what `Totals` and per_image.csv need."""
-    metrics = ("mse", *context.image_metrics)
-    names = [f"{metric}/{decoder}" for metric in metrics for decoder in context.plan.decoders]
-    return ["index", "kl_bits", *names]
 
 
 def write_tables(
@@ -91,18 +36,21 @@ def write_tables(
         folder: W/eval.
         context: of the sweep.
         totals: over its images.
-        distances: of each (decoder, level), if they were computed.
+        distances: of each (series, level), if they were computed.
     """
-    points = rate_points(context, totals, distances or {})
-    replace_rate_points(folder / "rd.csv", points, lambda point: point.method == "diffc")
+    points = [
+        *rate_points(context, totals, distances or {}),
+        *codec_report.rate_points(context, totals, distances or {}),
+    ]
+    replace_rate_points(folder / "rd.csv", points, lambda point: point.method in _METHODS)
     write_table(folder / "rate_curve.csv", _RATE_CURVE, _rate_curve_rows(context, totals))
 
 
 def write_per_image(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
-    """Writes per_image.csv, part by part."""
-    fields = (*_PER_IMAGE, *(COLUMNS[metric] for metric in context.image_metrics))
+    """Writes per_image.csv of the sweep, part by part."""
+    metrics = [COLUMNS[metric] for metric in context.image_metrics]
     rows = (row for part in parts for row in _per_image_rows(context, part))
-    write_table(folder / "per_image.csv", fields, rows)
+    write_table(folder / "per_image.csv", (*_PER_IMAGE, *metrics), rows)
 
 
 def rate_points(
@@ -112,41 +60,24 @@ def rate_points(
     bits = totals["kl_bits"]
     points = []
     for decoder in context.plan.decoders:
-        mse, psnr = totals[f"mse/{decoder}"].mean, totals[f"psnr/{decoder}"]
         for level, (position, gamma) in enumerate(
             zip(context.plan.levels, context.plan.level_gammas, strict=True)
         ):
             mean_bits = float(bits.mean[position])
-            columns: dict[str, Any] = {}
-            for metric in context.image_metrics:
-                average = totals[f"{metric}/{decoder}"]
-                columns[COLUMNS[metric]] = float(average.mean[level])
-                columns[f"{COLUMNS[metric]}_stderr"] = _optional(average.stderr[level])
-            if (decoder, level) in distances:
-                columns |= dataclasses.asdict(distances[decoder, level])
             points.append(
                 RatePoint(
                     method="diffc",
                     model=context.model,
                     decoder=decoder,
                     rate_kind="bound",
-                    level=_noise_level(gamma),
+                    level=noise_level(gamma),
                     gamma=float(gamma),
                     bpp=float(poisson_functional_bound(mean_bits)) / context.n_pixels,
                     bpp_kl=mean_bits / context.n_pixels,
-                    psnr=float(psnr_metrics.psnr_from_mse(mse[level])),
-                    psnr_mean=float(psnr.mean[level]),
-                    mse=float(mse[level]),
-                    n_images=totals.count,
                     n_steps=context.plan.n_steps(decoder, level),
                     seed=context.seed,
-                    dataset=context.dataset,
-                    split=context.split,
-                    checkpoint=context.checkpoint,
-                    n_rate_steps=len(context.plan.gammas) - 1,
-                    bpp_stderr=_optional(bits.stderr[position] / context.n_pixels),
-                    psnr_mean_stderr=_optional(psnr.stderr[level]),
-                    **columns,
+                    bpp_stderr=optional(bits.stderr[position] / context.n_pixels),
+                    **quality_columns(context, totals, distances, decoder, level),
                 )
             )
     return points
@@ -187,16 +118,18 @@ def write_summary(
         },
         "chain_steps": len(plan.gammas) - 1,
         "chain_bits_per_dim": float(bits.mean[-1]) / context.n_dimensions + bound["reconstruction"],
-        "chain_bits_per_dim_stderr": _optional(bits.stderr[-1] / context.n_dimensions),
+        "chain_bits_per_dim_stderr": optional(bits.stderr[-1] / context.n_dimensions),
         "rate_evaluations_per_image": len(plan.strata) - 1,
         "denoiser_evaluations_per_image": evaluations,
         "seconds_per_image": dict(seconds),
     }
+    if context.codec_decoders:
+        summary["codec"] = codec_report.summary(context, totals)
     files.write_json(folder / "summary.json", summary)
 
 
 def write_pictures(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
-    """Writes the first images of the data set: reconstructions.npz with all levels, .png with some."""
+    """Writes the first images of the data set: reconstructions*.npz with all levels, .png with some."""
     shown = [part for part in parts if "pixels" in part]
     if not shown:
         return
@@ -228,6 +161,9 @@ def write_pictures(folder: pathlib.Path, context: Context, parts: Iterable[Resul
         for decoder in plan.decoders
         for level in levels
     ]
+    if context.codec_decoders:
+        codec_report.write_pictures(folder, context, first)
+        columns += codec_report.grid_columns(context, first, levels.tolist())
     figure = grids.reconstruction_grid(originals, columns)
     with files.replacing(folder / "reconstructions.png") as temporary:
         figure.savefig(temporary)
@@ -236,7 +172,7 @@ def write_pictures(folder: pathlib.Path, context: Context, parts: Iterable[Resul
 def _per_image_rows(context: Context, part: Results) -> Iterator[dict[str, Any]]:
     """Image by image, so that the order of rows does not depend on batches."""
     plan = context.plan
-    gammas = [(float(gamma), _noise_level(gamma)) for gamma in plan.level_gammas]
+    gammas = [(float(gamma), noise_level(gamma)) for gamma in plan.level_gammas]
     bits = part["kl_bits"][:, plan.levels]
     bounds = poisson_functional_bound(bits)
     psnrs = {name: psnr_metrics.psnr_from_mse(part[f"mse/{name}"]) for name in plan.decoders}
@@ -267,18 +203,8 @@ def _rate_curve_rows(context: Context, totals: Totals) -> Iterator[dict[str, Any
             int(step),
             float(context.plan.gammas[step]),
             float(bits.mean[i]) / context.n_pixels,
-            _optional(bits.stderr[i] / context.n_pixels),
+            optional(bits.stderr[i] / context.n_pixels),
             float(poisson_functional_bound(float(bits.mean[i]))) / context.n_pixels,
             float(spent[i]),
         )
         yield dict(zip(_RATE_CURVE, values, strict=True))
-
-
-def _noise_level(gamma: float | Float[np.ndarray, ""]) -> float:
-    """sigma, the standard deviation of the noise in z."""
-    return float(np.sqrt(scipy.special.expit(gamma)))
-
-
-def _optional(value: float | Float[np.ndarray, ""]) -> float | None:
-    """None for what is not a finite number."""
-    return float(value) if math.isfinite(value) else None

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import replacing
+from diffc_jax.plotting import style
 from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
@@ -30,7 +31,6 @@ from diffc_jax.plotting.rates import (
 )
 from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
 from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
-from diffc_jax.plotting.style import RC
 
 # Without dates and program versions the same results give the same bytes.
 _METADATA: Mapping[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def save_figure(
         figure.set_layout_engine("none")
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("png", "pdf", "csv")}
     for kind, metadata in _METADATA.items():
-        with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(RC)):
+        with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(style.RC)):
             figure.savefig(temporary, format=kind, dpi="figure", metadata=metadata)
     results.write_table(paths["csv"], rows[0].keys(), map(dict, rows))
     return list(paths.values())
@@ -181,17 +181,20 @@ def _rate_figures(
 def _strip_figures(
     workdirs: Sequence[pathlib.Path],
 ) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
-    """`strips_MODEL` of every model: DiffC-F (or the first decoder there is), and JPEG below."""
+    """`strips_MODEL` of every model: DiffC-F (or the first decoder), its files and JPEG below."""
     chosen = []
     for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):
         jpeg = [s for s in reconstructions.series if s.method == "jpeg"][:1]
         by_model: dict[str | None, list[Pictures]] = {}
         for series in reconstructions.series:
-            if series.decoder is not None:
+            if series.method == "diffc":
                 by_model.setdefault(series.model, []).append(series)
         for model, decoders in by_model.items():
             flow = next((s for s in decoders if s.decoder == "flow"), decoders[0])
-            chosen.append((str(model), make_strips(reconstructions, flow, jpeg)))
+            own = (style.DIFFC_CODEC, model, flow.decoder)
+            files = [s for s in reconstructions.series if (s.method, s.model, s.decoder) == own]
+            strips = make_strips(reconstructions, flow, [*files[:1], *jpeg])
+            chosen.append((str(model), strips))
     names = _distinct([model for model, _ in chosen])
     return {
         f"strips_{name}": (plot_strips(strips), strips_rows(strips))

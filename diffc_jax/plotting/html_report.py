@@ -40,6 +40,7 @@ from diffc_jax.plotting.measures import (
 )
 from diffc_jax.plotting.reconstructions import (
     BASELINES,
+    CODEC,
     SWEEP,
     Pictures,
     Reconstructions,
@@ -259,7 +260,7 @@ def _collect_pictures(
     """The pictures of all runs, and for each run without them why."""
     missing, complete = [], []
     for run in runs:
-        found = [name for name in (SWEEP, BASELINES) if (run.path / "eval" / name).is_file()]
+        found = [name for name in (SWEEP, CODEC, BASELINES) if (run.path / "eval" / name).is_file()]
         if not found:
             missing.append(f"{run.name}: no pictures (eval/{SWEEP} or eval/{BASELINES}).")
         elif SWEEP in found and not (run.path / "eval" / "per_image.csv").is_file():
@@ -321,15 +322,16 @@ def _one_series_data(
     number = f" ({occurrence})" if occurrence > 1 else ""
     codec = pictures.method, pictures.model
     name = " ".join(filter(None, codec))
+    is_bound = pictures.method == "diffc"
     if pictures.decoder:
-        label = style.decoder_label(pictures.decoder)
+        label = (style.decoder_label if is_bound else style.files_label)(pictures.decoder)
     else:
         label = style.CODECS[codec][0] if codec in style.CODECS else name
     columns = math.ceil(math.sqrt(len(pictures.levels)))
     return {
         "label": label + number,
-        "model": f"{name.removeprefix('diffc ')}{number}" if pictures.decoder else None,
-        "rate": "upper bound" if pictures.decoder else "file",
+        "model": f"{pictures.model or name}{number}" if pictures.decoder else None,
+        "rate": "upper bound" if is_bound else "file",
         "color": looks["color"],
         "dark_color": looks["dark_color"],
         "bpp": pictures.bpp.tolist(),

@@ -13,7 +13,9 @@ from jaxtyping import Float, Int, UInt8
 from diffc_jax.errors import InputError
 from diffc_jax.plotting.tables import read_table
 
-SWEEP, BASELINES = "reconstructions.npz", "reconstructions_baselines.npz"
+SWEEP = "reconstructions.npz"
+# Real files, of the codec of DiffC and of others, in one layout.
+CODEC, BASELINES = "reconstructions_codec.npz", "reconstructions_baselines.npz"
 _SHARED = ("index", "original", "gammas")
 _GAMMA_TOLERANCE = 1e-4  # float32 in one file, float64 in the other
 
@@ -23,9 +25,9 @@ class Pictures:
     """What one decoder or codec made of a few images, at several rates.
 
     Attributes:
-        method: as in `results.RatePoint`: diffc, jpeg, ...
+        method: as in `results.RatePoint`: diffc, diffc_codec, jpeg, ...
         model: denoiser, or variant of the codec.
-        decoder: decoder of DiffC; None for codecs.
+        decoder: decoder of DiffC; None for other codecs.
         levels: gamma (negative log signal-to-noise ratio) of DiffC, quality setting of a codec.
         images: reconstructions.
         bpp: achievable rate of each picture, bits per pixel.
@@ -70,8 +72,9 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
     for folder in (pathlib.Path(workdir) / "eval" for workdir in workdirs):
         if (folder / SWEEP).is_file():
             found.append(load_sweep(folder))
-        if (folder / BASELINES).is_file():
-            found.append(load_baselines(folder))
+        for name in (CODEC, BASELINES):
+            if (folder / name).is_file():
+                found.append(load_files(folder / name))
     joined: list[Reconstructions] = []
     for new in found:
         for position, old in enumerate(joined):
@@ -119,16 +122,16 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
     )
 
 
-def load_baselines(folder: str | os.PathLike[str]) -> Reconstructions:
-    """Reads `reconstructions_baselines.npz`: pictures and numbers of the codecs.
+def load_files(path: str | os.PathLike[str]) -> Reconstructions:
+    """Reads pictures and numbers of files of codecs.
 
     Args:
-        folder: `eval/` of a workdir.
+        path: of `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
 
     Raises:
         InputError: a missing or broken file.
     """
-    path = pathlib.Path(folder) / BASELINES
+    path = pathlib.Path(path)
     arrays = _load(path)
     index, originals = _images(path, arrays)
     names = dict.fromkeys(key.rpartition("/")[0] for key in arrays if key not in _SHARED)
@@ -142,7 +145,9 @@ def load_baselines(folder: str | os.PathLike[str]) -> Reconstructions:
             Pictures(
                 method=_text(path, arrays, f"{name}/method"),
                 model=_text(path, arrays, f"{name}/model") or None,
-                decoder=None,
+                decoder=_text(path, arrays, f"{name}/decoder")
+                if f"{name}/decoder" in arrays
+                else None,
                 levels=levels,
                 images=_array(
                     path, arrays, f"{name}/images", (*shape, *originals.shape[1:]), np.uint8

@@ -117,9 +117,16 @@ def summary(
 ) -> str:
     """What was measured, on which images, with which models, and how well these model the data."""
     own = [point for point in points if not style.is_published(point)]
-    diffc = [line for line in series if line.points[0].method in style.DIFFC_METHODS]
+    files = [line for line in series if line.points[0].method == style.DIFFC_CODEC]
+    diffc = [
+        line
+        for line in series
+        if line.points[0].method in style.DIFFC_METHODS and line not in files
+    ]
     codecs = [
-        line for line in series if line not in diffc and not style.is_published(line.points[0])
+        line
+        for line in series
+        if line not in (*diffc, *files) and not style.is_published(line.points[0])
     ]
     sentences = []
     if own:
@@ -133,6 +140,10 @@ def summary(
         plural = "s" if len(models) > 1 else ""
         decoders = _and(line.label for line in diffc)
         sentences.append(f"DiffC with the denoiser{plural} {_and(models)}, decoded by {decoders}.")
+    if files:
+        models = list(dict.fromkeys(line.points[0].model or "unnamed" for line in files))
+        labels = list(dict.fromkeys(line.label for line in files))
+        sentences.append(f"Files of its codec with {_and(models)}: {_and(labels)}.")
     if codecs:
         sentences.append(f"Compared with {_and(line.label for line in codecs)}.")
     sentences += [_bits_per_dim(run) for run in runs if run.summary]
@@ -145,11 +156,13 @@ def summary(
     rates = []
     if any(point.rate_kind == "bound" for point in own):
         rates.append(
-            "Rates of DiffC are upper bounds on an achievable rate, C + log2(C + 1) + 5 bits for an "
-            "image that carries C bits of information; ideal rates are C itself."
+            "Rates of DiffC's decoders are upper bounds on an achievable rate, C + log2(C + 1) + 5 bits for "
+            "an image that carries C bits of information; ideal rates are C itself."
         )
     if any(point.rate_kind == "file" for point in own):
-        rates.append("Rates of codecs are bytes of whole files, headers counted.")
+        rates.append(
+            "Rates of codecs, that of DiffC too, are bytes of whole files, headers counted."
+        )
     paragraph = f"<p>{_text(' '.join(sentences))}</p>"
     return paragraph + (f'<p class="caption">{_text(" ".join(rates))}</p>' if rates else "")
 

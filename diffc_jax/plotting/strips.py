@@ -25,12 +25,14 @@ class Strips:
         originals: the picture at the end of each image's first row.
         labels: what the rows of an image show: the decoder, then codecs at matched rates.
         cells: `cells[image][row][column]`, rates rising from left to right.
+        same_levels: labels of rows below the first that show its noise levels, not its rates.
     """
 
     index: tuple[int, ...]
     originals: tuple[Any, ...]
     labels: tuple[str, ...]
     cells: tuple[tuple[tuple[Cell, ...], ...], ...]
+    same_levels: tuple[str, ...] = ()
 
 
 def make_strips(
@@ -47,8 +49,9 @@ def make_strips(
         reconstructions: the images.
         shown: the decoder of the first row of every image; its noise levels make the columns, those
             whose mean rate is within 0.05..5 bits per pixel and of these some at even distances.
-        codecs: one more row each; in a column, the codec's highest rate that is at most 1.1 times the rate
-            above it, and an empty cell where the codec has none.
+        codecs: one more row each; in a column, the codec's highest rate that is at most 1.1 times that of
+            the first row, and an empty cell where the codec has none. The codec of DiffC has the noise
+            levels of the first row instead.
         max_images: so many images, the first ones.
         columns: so many rates at most.
     """
@@ -57,16 +60,14 @@ def make_strips(
     cells = []
     for image in images:
         first = tuple(_cell(shown, image, level) for level in levels)
-        below = (
-            tuple(_matched(codec, image, float(shown.bpp[image, level])) for level in levels)
-            for codec in codecs
-        )
+        below = (tuple(_below(shown, codec, image, level) for level in levels) for codec in codecs)
         cells.append((first, *below))
     return Strips(
         index=tuple(int(reconstructions.index[image]) for image in images),
         originals=tuple(reconstructions.originals[image] for image in images),
         labels=tuple(map(_label, (shown, *codecs))),
         cells=tuple(cells),
+        same_levels=tuple(_label(codec) for codec in codecs if _is_own(codec)),
     )
 
 
@@ -77,11 +78,15 @@ def plot_strips(strips: Strips) -> Figure:
         ends = [Cell(original), *[None] * (len(rows) - 1)]
         table += [[*row, end] for row, end in zip(rows, ends, strict=True)]
     captions = ["Rates and PSNRs are those of each picture."]
-    captions += ["DiffC: upper bound C + log2(C + 1) + 5 bits."]
-    if len(strips.labels) > 1:
+    captions += [f"{strips.labels[0]}: upper bound C + log2(C + 1) + 5 bits."]
+    own = [label for label in strips.labels[1:] if label in strips.same_levels]
+    others = [label for label in strips.labels[1:] if label not in strips.same_levels]
+    if own:
+        captions.append(f"{', '.join(own)}: file bytes at about the same noise.")
+    if others:
         captions.append(
-            f"{', '.join(strips.labels[1:])}: file bytes, the highest rate that is at most {_EXCESS:g} times "
-            "the one above; a dash where no file is that small."
+            f"{', '.join(others)}: file bytes, the highest rate that is at most {_EXCESS:g} times that of "
+            f"{strips.labels[0]}; a dash where no file is that small."
         )
     n_columns = len(strips.cells[0][0])
     return picture_table(
@@ -121,6 +126,16 @@ def _cell(pictures: Pictures, image: int, level: int) -> Cell:
     )
 
 
+def _is_own(codec: Pictures) -> bool:
+    return codec.method == style.DIFFC_CODEC
+
+
+def _below(shown: Pictures, codec: Pictures, image: int, level: int) -> Cell:
+    if _is_own(codec):
+        return _cell(codec, image, int(np.abs(codec.levels - shown.levels[level]).argmin()))
+    return _matched(codec, image, float(shown.bpp[image, level]))
+
+
 def _matched(codec: Pictures, image: int, bpp: float) -> Cell:
     rates = np.where(codec.bpp[image] <= _EXCESS * bpp, codec.bpp[image], -np.inf)
     level = int(rates.argmax())
@@ -128,6 +143,8 @@ def _matched(codec: Pictures, image: int, bpp: float) -> Cell:
 
 
 def _label(pictures: Pictures) -> str:
+    if pictures.decoder is not None and _is_own(pictures):
+        return style.files_label(pictures.decoder)
     if pictures.decoder is not None:
         return style.decoder_label(pictures.decoder).split(" (")[0]
     return style.codec_label(pictures.method, pictures.model)

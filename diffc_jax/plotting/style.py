@@ -1,14 +1,17 @@
 """Which line every method gets: one style per family, safe for colour-blind readers and for print.
 
-Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, grey and dashes are classical
-codecs, thin pale lines are numbers that others published, and markers differ within each family, so
-that no two lines rely on colour alone.
+Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, a dark shade with long dashes and
+hollow markers is real files of the same decoder, grey and dashes are classical codecs, thin pale lines
+are numbers that others published, and markers differ within each family, so that no two lines rely on
+colour alone.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from matplotlib.colors import to_hex, to_rgb
 
 from diffc_jax.results import RatePoint
 
@@ -38,8 +41,10 @@ DECODERS: Mapping[str, tuple[str, str, str]] = {
 }
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
-DIFFC_METHODS: Mapping[str, str] = {"diffc": "DiffC", "diffc_codec": "DiffC codec"}
+DIFFC_CODEC = "diffc_codec"
+DIFFC_METHODS = ("diffc", DIFFC_CODEC)
 _FLOOR_MODELS = ("gaussian", "mixture")
+_FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
 CODECS: Mapping[tuple[str, str | None], tuple[str, str, Any, str]] = {
@@ -146,6 +151,10 @@ class _Identity(NamedTuple):
         return self.method in DIFFC_METHODS
 
     @property
+    def is_files(self) -> bool:
+        return self.method == DIFFC_CODEC
+
+    @property
     def is_network(self) -> bool:
         return self.is_diffc and self.model not in _FLOOR_MODELS
 
@@ -189,7 +198,7 @@ def _none_first(circumstances: _Circumstances) -> list[tuple[bool, Any]]:
 class _Scene:
     """What one figure shows, in drawing order: networks, decoders, codecs and others' data sets."""
 
-    networks: tuple[tuple[str, str | None], ...]
+    networks: tuple[str | None, ...]
     decoders: tuple[str | None, ...]
     codecs: tuple[tuple[str, str | None], ...]
     datasets: tuple[str, ...]
@@ -201,7 +210,7 @@ class _Scene:
         codecs = {i.codec for i in present if not (i.is_diffc or i.dataset)} - set(known_codecs)
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
-            networks=tuple(sorted({i.codec for i in present if i.is_network}, key=str)),
+            networks=tuple(sorted({i.model for i in present if i.is_network}, key=str)),
             decoders=(*known_decoders, *sorted(decoders, key=str)),
             codecs=(*known_codecs, *sorted(codecs, key=str)),
             datasets=tuple(sorted({i.dataset for i in present if i.dataset})),
@@ -218,8 +227,10 @@ class _Scene:
             return family, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
-            return 1, _FLOOR_MODELS.index(identity.model or ""), decoder, str(identity)
-        return 0, self.networks.index(identity.codec), decoder, str(identity)
+            group = 2 * _FLOOR_MODELS.index(identity.model or "") + identity.is_files
+            return 1, group, decoder, str(identity)
+        group = 2 * self.networks.index(identity.model) + identity.is_files
+        return 0, group, decoder, str(identity)
 
     def line(self, identity: _Identity) -> dict[str, Any]:
         if identity.dataset:
@@ -231,10 +242,16 @@ class _Scene:
         looks = [*((color, marker) for _, color, marker in DECODERS.values()), *_OTHER_DECODERS]
         color, marker = looks[min(position, len(looks) - 1)]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
+        if identity.is_files:
+            line |= {
+                "color": _darker(color),
+                "linestyle": _FILES_DASHES,
+                "markerfacecolor": "white",
+            }
         if not identity.is_network:
             return line | {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
         line |= {"linewidth": 1.6, "markersize": 4.2, "zorder": 3}
-        if self.networks.index(identity.codec) % 2:
+        if self.networks.index(identity.model) % 2:
             line |= {"linewidth": 1.2, "markerfacecolor": "white"}
         return line
 
@@ -269,6 +286,11 @@ class _Scene:
         }
 
 
+def _darker(color: str) -> str:
+    red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
+    return to_hex((red, green, blue)).upper()
+
+
 def _repeated(repeat: int) -> dict[str, Any]:
     """A second, third, ... line of the same identity: one, two, ... dots between its dashes."""
     if not repeat:
@@ -282,10 +304,12 @@ def _group(identity: _Identity) -> str:
         return f"Published ({kind})\non {identity.dataset}"
     if not identity.is_diffc:
         return f"{'Codecs' if identity.is_known_codec else 'Other methods'} ({kind})"
-    return f"{', '.join(filter(None, (DIFFC_METHODS[identity.method], identity.model)))} ({kind})"
+    return f"{', '.join(filter(None, ('DiffC', identity.model)))} ({kind})"
 
 
 def _label(identity: _Identity) -> str:
+    if identity.is_files:
+        return files_label(identity.decoder or "DiffC")
     if identity.is_diffc:
         return decoder_label(identity.decoder or "DiffC")
     if identity.published_name in PUBLISHED and identity.dataset:
@@ -304,3 +328,8 @@ def codec_label(method: str, model: str | None) -> str:
 def decoder_label(decoder: str) -> str:
     """What figures call a decoder of the results."""
     return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+
+
+def files_label(decoder: str) -> str:
+    """What figures call the codec's files that this decoder decodes."""
+    return f"{decoder_label(decoder).split(' (')[0]} files"

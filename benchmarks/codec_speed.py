@@ -1,0 +1,151 @@
+"""Where the time of the codec goes: encoding and decoding 64x64 images on this machine.
+
+python benchmarks/codec_speed.py
+python benchmarks/codec_speed.py --model=runs/imagenet64_small
+
+Encodes and decodes one image at --bpp, then 16 images at once (as the tiles of one large image), and prints
+medians of the seconds in
+
+    network   calls of the denoiser
+    search    encoder: the trellis search with its rotation, and the sample of the path that was found
+    sample    decoder: paths to samples
+    flow      decoder: from the last latent to pixels, all of it calls of the denoiser
+    else      updates of latents, bookkeeping, the container; of the encoder the choice of increments
+
+and the first call, which compiles. Without --model the network has random weights, which take the same time,
+but the images of such a model mean nothing. On two cores: `taskset -c 0,1 python benchmarks/codec_speed.py`.
+"""
+
+import collections
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from diffc_jax import cli, data
+from diffc_jax.codec.codec import Codec
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
+from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.models import build_model
+from diffc_jax.models.gaussian import fit_statistics
+from diffc_jax.pictures import tile
+from diffc_jax.training.codec_models import load_codec
+
+_MODEL = flags.DEFINE_string("model", "", "Folder of a finished run; random weights if empty.")
+_BPP = flags.DEFINE_float("bpp", 1.0, "Bits per pixel.")
+_MEMORY = flags.DEFINE_integer("memory", DEFAULT_MEMORY, "Bits of the trellis' register, 3 to 15.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each kind.", lower_bound=1)
+
+_SIDE = 64
+_BATCH = 16
+# Of configs/imagenet64_small.py.
+_UNET = {"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)}
+_GAMMA_RANGE = (-13.3, 5.0)
+
+
+class Clock:
+    """Seconds spent in each of several parts."""
+
+    def __init__(self) -> None:
+        self.seconds: collections.Counter[str] = collections.Counter()
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, finished when it returns and counted as this part."""
+
+        def call(*arguments: Any) -> Any:
+            jax.block_until_ready(arguments)
+            begin = time.perf_counter()
+            result = jax.block_until_ready(function(*arguments))
+            self.seconds[part] += time.perf_counter() - begin
+            return result
+
+        return call
+
+
+class TimedChannel:
+    """A channel whose search and whose samples are counted."""
+
+    def __init__(self, channel: Any, clock: Clock):
+        self.reach = channel.reach
+        self.encode = clock.timed("search", channel.encode)
+        self.decode = clock.timed("sample", channel.decode)
+
+
+def add_clock(codec: Codec, clock: Clock) -> None:
+    """Counts what the codec does with the memory and the decoder of this benchmark."""
+    chain = codec.chain(_MEMORY.value)
+    chain.predict = clock.timed("network", chain.predict)
+    make_channel = chain.channel
+    channels: dict[int, TimedChannel] = {}
+
+    def channel(path_bits: int) -> TimedChannel:
+        return channels.setdefault(path_bits, TimedChannel(make_channel(path_bits), clock))
+
+    chain.channel = channel
+    reconstruct = clock.timed("flow", codec.reconstructor("flow", DEFAULT_STEPS))
+    codec.reconstructor = lambda decoder, n_steps: reconstruct
+
+
+def random_codec() -> Codec:
+    shape = (_SIDE, _SIDE, 3)
+    model = build_model(_UNET, shape)
+    source = data.open_source(SourceSpec(image_size=_SIDE))
+    batches = data.eval_batches(source, batch_size=256, stop=1024)
+    statistics_ = fit_statistics(batch["image"] for batch in batches)
+    variables = jax.jit(model.init)(jax.random.key(0), statistics_)
+    return Codec(model.eps_hat, variables, shape, _GAMMA_RANGE, bytes(4), _BATCH)
+
+
+def report(codec: Codec, clock: Clock, image: np.ndarray, n_images: int) -> None:
+    target = Target(bpp=_BPP.value)
+    jobs: dict[str, Callable[[], Any]] = {
+        "encode": lambda: encode_image(codec, image, target, memory=_MEMORY.value)
+    }
+    stream = None
+    for name in ("encode", "decode"):
+        if name == "decode":
+            stream = parse(jobs["encode"]())
+            jobs[name] = lambda stream=stream: decode_stream(codec, stream)
+        rounds = []
+        for _ in range(_ROUNDS.value + 1):
+            clock.seconds.clear()
+            begin = time.perf_counter()
+            jobs[name]()
+            total = time.perf_counter() - begin
+            rounds.append({**clock.seconds, "total": total})
+        first, *rest = rounds
+        parts = {part: statistics.median(one[part] for one in rest) for part in first}
+        total = parts.pop("total")
+        parts["else"] = total - sum(parts.values())
+        row = ", ".join(f"{part} {seconds:.3f}" for part, seconds in parts.items())
+        print(
+            f"{name} {n_images:>2}: {total:.3f} s ({row}); {n_images / total:.1f} images/s; "
+            f"first call {first['total']:.1f} s"
+        )
+    steps = [sum(len(packet.increments) for packet in packets) for packets in stream.packets]
+    print(
+        f"           {8 * stream.ends[-1] / image[..., 0].size:.3f} bits per pixel, "
+        f"{statistics.mean(steps):.1f} steps an image"
+    )
+
+
+def main() -> None:
+    codec = load_codec(pathlib.Path(_MODEL.value), _BATCH) if _MODEL.value else random_codec()
+    clock = Clock()
+    add_clock(codec, clock)
+    source = data.open_source(SourceSpec(split="eval", image_size=codec.side))
+    images = np.stack([source[i] for i in range(_BATCH)])
+    print(f"{_MODEL.value or 'random weights'}, memory {_MEMORY.value}, {jax.devices()[0]}")
+    report(codec, clock, images[0], 1)
+    report(codec, clock, tile(images, columns=4), _BATCH)
+
+
+if __name__ == "__main__":
+    cli.run(main)

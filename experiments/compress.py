@@ -1,0 +1,58 @@
+"""Encodes images as .diffc files with a trained model.
+
+python experiments/compress.py --model=W --input=a.png --output=a.diffc --bpp=1
+"""
+
+import pathlib
+
+from absl import flags
+
+from diffc_jax import cli
+from diffc_jax.codec.container import LARGEST_SEED, MEMORIES
+from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target
+from diffc_jax.compression.compress import compress
+
+_MODEL = flags.DEFINE_string("model", None, "Folder of a finished run, or its params.safetensors.")
+_INPUT = flags.DEFINE_list("input", None, "Images or quoted patterns, separated by commas.")
+_OUTPUT = flags.DEFINE_string("output", None, "A .diffc file, or a folder for several inputs.")
+_BPP = flags.DEFINE_float("bpp", None, "Largest size in bits per pixel, all bytes counted.")
+_PSNR = flags.DEFINE_float("psnr", None, "Least PSNR in dB of the image of the flow decoder.")
+_PACKETS = flags.DEFINE_integer("packets", None, "Number of packets.")
+_GAMMA = flags.DEFINE_float("gamma", None, "Noise level to go down to: -log of the SNR.")
+_LOSSLESS = flags.DEFINE_bool("lossless", False, "Exact pixels.")
+_MEMORY = flags.DEFINE_integer(
+    "memory",
+    DEFAULT_MEMORY,
+    "Bits of the trellis' register: smaller is faster, larger denser.",
+    lower_bound=MEMORIES[0],
+    upper_bound=MEMORIES[-1],
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the shared randomness.", lower_bound=0, upper_bound=LARGEST_SEED
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check everything, say what would be done, and stop."
+)
+
+
+def main() -> None:
+    """Does what the flags ask for."""
+    target = Target(_BPP.value, _PSNR.value, _PACKETS.value, _GAMMA.value, _LOSSLESS.value)
+    compress(
+        pathlib.Path(_MODEL.value),
+        _INPUT.value,
+        _OUTPUT.value,
+        target,
+        memory=_MEMORY.value,
+        seed=_SEED.value,
+        batch_size=_BATCH_SIZE.value,
+        dry_run=_DRY_RUN.value,
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["model", "input", "output"])
+    cli.run(main)

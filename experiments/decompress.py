@@ -1,0 +1,44 @@
+"""Decodes .diffc files, whole or a prefix, to PNG.
+
+python experiments/decompress.py --model=W --input=a.diffc --output=a.png --decoder=flow --at=0.5
+"""
+
+import pathlib
+
+from absl import flags
+
+from diffc_jax import cli
+from diffc_jax.codec.image_decoder import DEFAULT_STEPS
+from diffc_jax.compression.decompress import decompress
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "Folder of the finished run that encoded, or its params.safetensors."
+)
+_INPUT = flags.DEFINE_list("input", None, ".diffc files or quoted patterns, separated by commas.")
+_OUTPUT = flags.DEFINE_string("output", None, "A .png file, or a folder for several inputs.")
+_DECODER = flags.DEFINE_string("decoder", "flow", "flow, ancestral, mean or kappa=K.")
+_STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
+_AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the files and stop.")
+
+
+def main() -> None:
+    """Does what the flags ask for."""
+    decompress(
+        pathlib.Path(_MODEL.value),
+        _INPUT.value,
+        _OUTPUT.value,
+        decoder=_DECODER.value,
+        n_steps=_STEPS.value,
+        at_bpp=_AT.value,
+        batch_size=_BATCH_SIZE.value,
+        dry_run=_DRY_RUN.value,
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["model", "input", "output"])
+    cli.run(main)
