@@ -62,17 +62,17 @@ def test_loop_is_the_blocks_one_after_the_other(remat):
     )
     z = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
     gamma = jnp.asarray([-8.0, 2.0])
-    expected = one_after_the_other(params, z, gamma)
-    found = model.eps_hat({"params": params}, z, gamma)
+    expected = jax.jit(one_after_the_other)(params, z, gamma)
+    found = jax.jit(model.eps_hat)({"params": params}, z, gamma)
     np.testing.assert_allclose(
         found, expected, rtol=1e-3, atol=1e-3 * float(jnp.abs(expected).max())
     )
     assert float(jnp.abs(expected - z).max()) > 0.1
 
     # Dropout draws other masks in every block, the same for the same key.
+    train_eps_hat = jax.jit(model.train_eps_hat)
     train = [
-        model.train_eps_hat({"params": params}, z, gamma, jax.random.key(seed))
-        for seed in (3, 3, 4)
+        train_eps_hat({"params": params}, z, gamma, jax.random.key(seed)) for seed in (3, 3, 4)
     ]
     np.testing.assert_array_equal(train[0], train[1])
     assert float(jnp.abs(train[0] - train[2]).max()) > 1e-3
