@@ -1,0 +1,1 @@
+"""HiFiC, "High-Fidelity Generative Image Compression" (Mentzer et al. 2020), and its plain hyper-prior."""
