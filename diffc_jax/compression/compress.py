@@ -56,11 +56,12 @@ def compress(
         begin = time.monotonic()
         image = read_picture(source)
         try:
-            data = encode_image(codec, image, target, memory=memory, seed=seed)
-        except DiffcError as error:
-            raise type(error)(f"{source}: {error}") from error
-        try:
+            # Opened first, so that a place that cannot be written is found before the work.
             with replacing(made) as temporary:
+                try:
+                    data = encode_image(codec, image, target, memory=memory, seed=seed)
+                except DiffcError as error:
+                    raise type(error)(f"{source}: {error}") from error
                 temporary.write_bytes(data)
         except OSError as error:
             raise InputError(f"{made}: cannot be written ({error.strerror})") from error
