@@ -1,4 +1,4 @@
-"""Measures how far the paths of the trellis reach: the tables of `diffc_jax/coding/trellis.py`.
+"""Measures how far the paths of the trellis reach: the tables of `diffc_jax/coding/trellis_reach.py`.
 
     python benchmarks/trellis_calibration.py --table=gains
     python benchmarks/trellis_calibration.py --table=shares --memory=3 --memory=6 --memory=9 ..

@@ -52,6 +52,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.batch_size = 512
     if argument == "smoke":
         config.data.train, config.data.eval = source_config(), source_config(split="eval")
-        config.model.blocks, config.model.width = 1, 32
+        config.model.blocks, config.model.width = 1, 64  # a group of one channel would hide gamma
         shrink_to_smoke(config)
     return config

@@ -94,6 +94,8 @@ def run(main: Callable[[], None]) -> None:
         except Exception:
             if not jax.distributed.is_initialized():
                 raise
+            # One of several processes must end at once. Python's own way out waits at the runtime's barrier
+            # for the others, which wait for this one in a collective.
             traceback.print_exc()
             distributed.leave(1)
 

@@ -207,7 +207,10 @@ def threefry(key, counter):
 @pytest.mark.parametrize("number", [0, 1, 999, (1 << 32) - 1, (5 << 32) + 7, (1 << 40) - 1])
 def test_candidates_as_another_decoder_draws_them(number):
     """Also numbers that need more than 32 bits."""
-    channel, keys = CandidateChannel(70, 2, PoissonRace(0.0, 64), FixedCode(41)), keys_of(1, seed=4)
+    channel, keys = (
+        CandidateChannel(70, 2, PoissonRace(64, tail=0.0), FixedCode(41)),
+        keys_of(1, seed=4),
+    )
     indices = np.array([[number + 1, 3]])
     found = np.asarray(rotate(keys, channel.decode(keys, indices)))[0]
     values = stats.norm.ppf((np.arange(65536) + 0.5) / 65536)

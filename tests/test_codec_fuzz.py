@@ -5,7 +5,6 @@ What parsing alone does with damage is in test_container_fuzz.py.
 
 import contextlib
 import random
-import time
 import tracemalloc
 
 import numpy as np
@@ -23,9 +22,7 @@ SIDE = 8
 MEMORY = 3
 FINGERPRINT = b"fuzz"
 VARIANCES = 4 / np.arange(1, 3 * SIDE**2 + 1).reshape(SIDE, SIDE, 3)
-# Enough for each kind of damage; slow machines do fewer.
-N_STREAMS = 1000
-SECONDS = 3.0
+N_STREAMS, N_FORGED = 600, 40
 NOTICED = "are not the sender's"
 
 
@@ -110,8 +107,7 @@ def test_damage_is_told(codec, streams, mutate):
     rng = random.Random(mutate.__name__)
     cache = {}
     n_streams = n_decoded = n_silent = 0
-    begin = time.monotonic()
-    while n_streams < N_STREAMS and time.monotonic() - begin < SECONDS:
+    while n_streams < N_STREAMS:
         data = rng.choice(streams)
         damaged = mutate(rng, data, streams)
         if damaged == data:
@@ -138,7 +134,6 @@ def test_damage_is_told(codec, streams, mutate):
             assert (decoded.warnings == []) == (damaged == data[: stream.ends[-1]])
         else:
             n_silent += not decoded.warnings
-    assert n_streams > 200
     assert n_decoded > 5
     # Eight bits of checksum miss one in 256, but never single bits and cuts; then there is the latent check.
     most = 0 if mutate in (flip_a_bit, truncate) else n_streams / 256
@@ -172,8 +167,7 @@ def test_forged_packets(codec, streams):
     rng = random.Random(0)
     tracemalloc.start()
     noticed = []
-    begin = time.monotonic()
-    while len(noticed) < 100 and time.monotonic() - begin < 2 * SECONDS:
+    while len(noticed) < N_FORGED:
         with contextlib.suppress(InputError):
             stream = parse(forged(rng, rng.choice(streams)))
             decoded = decode_stream(codec, stream, n_steps=4)
@@ -182,7 +176,6 @@ def test_forged_packets(codec, streams):
             noticed.append(any(NOTICED in warning for warning in decoded.warnings))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(noticed) > 20
     # Three of 256 checks agree by chance, more of those of the largest steps, which leave little noise.
     assert np.mean(noticed) > 0.85
     assert peak < 20_000_000

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.codec import noise_levels
+from diffc_jax.codec.chain import Chain
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
@@ -124,20 +125,50 @@ def test_more_packets_than_there_are(codec, image):
 
 @pytest.mark.parametrize("gamma", [-3.0, 1.0, 9.0, 1000.0])
 def test_gamma_arrives(codec, image, gamma):
-    levels = []
-    data = encode_image(
-        codec, image, Target(gamma=gamma), memory=MEMORY, on_packet=lambda s: levels.append(s)
-    )
-    stream = parse(data)
+    stream = parse(encode(codec, image, gamma=gamma))
     snr = [
         noise_levels.to_float(sum(noise_levels.increment(c) for p in packets for c in p.increments))
         for packets in stream.packets
     ]
     # The smallest increment of the format is the least there can be.
     np.testing.assert_allclose(snr, max(np.exp(-gamma), 2.0**-32), rtol=2 ** (1 / 32) - 1)
-    assert levels == sorted(levels)
-    assert levels[-1] == min(snr)
     assert decode_stream(codec, stream).warnings == []
+
+
+@pytest.mark.parametrize(
+    "target", [{"gamma": -8.0}, {"lossless": True}, {"bpp": 20.0}, {"packets": 24}, {"psnr": 41.0}]
+)
+def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
+    n_calls, predict = 0, Chain.predict
+
+    def counted(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        return predict(*arguments)
+
+    monkeypatch.setattr(Chain, "predict", counted)
+    told = []
+    encode_image(
+        codec,
+        image,
+        Target(**target),
+        memory=MEMORY,
+        on_progress=lambda share: told.append((share, n_calls)),
+    )
+    shares, calls = np.array(told).T
+    assert len(shares) >= 5
+    assert 0 < shares[0] < 0.25
+    assert (np.diff(shares) >= 0).all()
+    assert shares[-1] == pytest.approx(1.0, abs=0.1)
+    # An estimate: photographs and this picture differ.
+    np.testing.assert_allclose(shares, calls / n_calls, atol=0.4)
+
+
+def test_a_denoiser_without_numbers_is_refused(image):
+    shape = (SIDE, SIDE, 3)
+    blind = Codec(lambda v, z, gamma: z * np.nan, {}, shape, GAMMA_RANGE, FINGERPRINT, 2)
+    message = fails(InputError, lambda: encode(blind, image, packets=6))
+    assert message == "the model's prediction holds NaN or infinity"
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(13, 20, 3), (1, 1, 3), (17, 5, 1)])

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from diffc_jax.codec.batching import least_batch_size
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Residual, parse
 from diffc_jax.codec.image_decoder import decode_stream
@@ -138,15 +139,30 @@ def test_other_batches(codec, check):
     check(changed(codec, batch_size=3))
 
 
+def put_on_all_devices():
+    mesh = make_mesh()
+    return lambda batch: put_batch(mesh, {"batch": batch})["batch"]
+
+
 @pytest.mark.parametrize("devices", [2, 8])
 def test_other_devices(codec, check, devices, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
-    mesh = make_mesh()
+    check(changed(codec, place=put_on_all_devices()))
 
-    def place(batch):
-        return put_batch(mesh, {"batch": batch})["batch"]
 
-    check(changed(codec, place=place))
+def test_fewer_tiles_than_devices(codec):
+    spread = changed(codec, place=put_on_all_devices())
+    image = golden_image(SIDE, 3 * SIDE, 3)
+    stream = parse(encode_image(spread, image, Target(bpp=16.0), memory=MEMORY))
+    found, expected = (decode_stream(one, stream) for one in (spread, codec))
+    assert found.warnings == expected.warnings == []
+    assert psnr(found.image, expected.image + 1e-3) > 50
+
+
+def test_batches_are_as_small_as_devices_and_tiles_allow():
+    put = put_on_all_devices()
+    assert [least_batch_size(n, 16, put) for n in (1, 8, 9, 40)] == [8, 8, 16, 16]
+    assert [least_batch_size(n, 16, jnp.asarray) for n in (1, 9, 40)] == [1, 9, 16]
 
 
 def test_float_noise(codec, noisy, check):

@@ -1,9 +1,12 @@
 """experiments/compress.py and decompress.py: files in, files out, and one line for whatever is wrong."""
 
+import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -187,6 +190,26 @@ def test_several_files_into_a_folder(model, images, tmp_path):
             pixels(tmp_path / "back" / "palette.png"), np.asarray(palette.convert("RGB"))
         )
     assert parse((tmp_path / "s" / "grey.diffc").read_bytes()).header.grey
+
+
+def test_one_large_image_shows_how_far_it_is(model, images, tmp_path, monkeypatch, caplog):
+    with PIL.Image.open(images / "rgb.png") as rgb:
+        rgb.resize((40, 16)).save(images / "large.png")
+    seconds = itertools.count(step=2.0)
+    monkeypatch.setattr(
+        "diffc_jax.progress.time", types.SimpleNamespace(monotonic=lambda: next(seconds))
+    )
+    with caplog.at_level("INFO", "absl"):
+        encode(model, [images / "large.png"], tmp_path / "a.diffc")
+    pattern = re.compile(re.escape(f"{images}/large.png: ") + r"(\d+) %, ETA (\d+):(\d\d)")
+    lines = [match for text in caplog.messages if (match := pattern.fullmatch(text))]
+    done = [int(line[1]) for line in lines]
+    left = [60 * int(line[2]) + int(line[3]) for line in lines]
+    assert done == sorted(set(done))
+    assert done[0] < 50 < 80 < done[-1]
+    # The clock stood at 10, 20, 30, ... seconds.
+    for i, (percent, rest) in enumerate(zip(done, left, strict=True), start=1):
+        assert rest == pytest.approx(10 * i * (100 / percent - 1), rel=0.6 / percent, abs=1.0)
 
 
 def test_dry_runs_say_what_would_be_done(model, images, tmp_path, capsys):
@@ -377,5 +400,9 @@ def test_models_that_are_refused(model, images, tmp_path):
         (tmp_path / "params.json").write_text(card)
         assert message(alone).startswith(f"{tmp_path}/params.json: is not the card of a model (")
     (tmp_path / "params.json").write_bytes((model / "params.json").read_bytes())
+    alone.write_bytes((export_model(tmp_path / "nan", np.nan) / alone.name).read_bytes())
+    assert message(alone) == (
+        f"{alone}: 'fixed/mean' holds NaN or infinity; the model was damaged or its training diverged"
+    )
     alone.write_bytes(b"junk")
     assert message(alone).startswith(f"{alone}: is not a readable safetensors file (")

@@ -62,6 +62,13 @@ def test_other_parameters_are_named(tree, tmp_path):
     del fewer["fixed"]["mean"]
     assert message(fewer) == f"{path}: 'fixed/mean' has shape (), the model needs None"
 
+    for value in (np.nan, -np.inf):
+        broken = {**tree, "fixed": {"mean": np.asarray(value, np.float32)}}
+        export_params(path, broken, {})
+        assert message(shapes(tree)) == (
+            f"{path}: 'fixed/mean' holds NaN or infinity; the model was damaged or its training diverged"
+        )
+
     missing = tmp_path / "missing.safetensors"
     with pytest.raises(
         InputError, match=r"missing\.safetensors: is not a readable safetensors file"

@@ -1,16 +1,15 @@
 """The `.diffc` container: a header, then packets that can each be checked; see docs/format.md.
 
-Nothing here depends on a network's floats: which tile a packet belongs to follows from the increments in
-the packets before it. Every prefix that ends after a packet is a valid stream, as long as it
-holds one packet for each tile.
+Nothing here depends on a network's floats. Every prefix that ends after a packet is a valid stream, as long
+as it holds one packet for each tile.
 """
 
 import dataclasses
-import heapq
 from collections.abc import Sequence
 
 from diffc_jax.codec import noise_levels, varint
 from diffc_jax.codec.checksum import crc8
+from diffc_jax.codec.turns import Turns
 from diffc_jax.errors import InputError
 
 LARGEST_SIDE = 65535
@@ -157,7 +156,7 @@ class StreamWriter:
         self.header = header
         self._data = bytearray(header.to_bytes())
         self._checksum = self._data[-1]
-        self._turns = _Turns(header.n_tiles)
+        self._turns = Turns(header.n_tiles)
 
     @property
     def next_tile(self) -> int | None:
@@ -177,7 +176,7 @@ class StreamWriter:
         body = self._body(packet)
         self._checksum = crc8(body, self._checksum)
         self._data += body + bytes((self._checksum,))
-        self._turns.advance(packet)
+        _advance(self._turns, packet)
         return len(self._data)
 
     def _body(self, packet: Packet | Residual) -> bytes:
@@ -262,7 +261,7 @@ def parse(data: bytes) -> Stream:
             f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
         )
     checksum = data[start - 1]
-    turns = _Turns(header.n_tiles)
+    turns = Turns(header.n_tiles)
     packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
     ends: list[int] = []
     order: list[int] = []
@@ -284,7 +283,7 @@ def parse(data: bytes) -> Stream:
         packets[turns.tile].append(packet)
         order.append(turns.tile)
         ends.append(end)
-        turns.advance(packet)
+        _advance(turns, packet)
         start = end
     missing = sum(not one for one in packets)
     if missing:
@@ -297,41 +296,11 @@ class _BadPacketError(Exception):
     """Why a packet cannot be used; completes a sentence that begins with the packet."""
 
 
-class _Turns:
-    """Whose turn it is: the tile of the lowest signal-to-noise ratio, the first such in raster order."""
-
-    def __init__(self, n_tiles: int):
-        self._queue = [(0, tile) for tile in range(n_tiles)]
-        # Path bits of the last step of each tile, and what the next increment should be at as many.
-        self._path_bits: list[int | None] = [None] * n_tiles
-        self._predictions = [noise_levels.START] * n_tiles
-
-    @property
-    def tile(self) -> int | None:
-        return self._queue[0][1] if self._queue else None
-
-    @property
-    def started(self) -> bool:
-        return self._path_bits[self._queue[0][1]] is not None
-
-    def prediction(self, path_bits: int) -> noise_levels.Prediction:
-        """Of the first increment of a packet of the tile."""
-        tile = self._queue[0][1]
-        before = self._path_bits[tile] or path_bits
-        octaves = PATH_BITS.index(path_bits) - PATH_BITS.index(before)
-        return self._predictions[tile].with_bits(octaves)
-
-    def advance(self, packet: Packet | Residual) -> None:
-        if isinstance(packet, Residual):
-            heapq.heappop(self._queue)
-            return
-        snr, tile = self._queue[0]
-        snr += sum(map(noise_levels.increment, packet.increments))
-        prediction = self.prediction(packet.path_bits)
-        for code in packet.increments:
-            prediction = prediction.after(code)
-        self._path_bits[tile], self._predictions[tile] = packet.path_bits, prediction
-        heapq.heapreplace(self._queue, (snr, tile))
+def _advance(turns: Turns, packet: Packet | Residual) -> None:
+    if isinstance(packet, Packet):
+        turns.advance(packet.path_bits, packet.increments)
+    else:
+        turns.finish()
 
 
 def _parse_header(data: bytes) -> tuple[Header, int]:
@@ -367,7 +336,7 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
     ), end + 1
 
 
-def _parse_packet(data: bytes, start: int, turns: _Turns) -> tuple[Packet | Residual, int]:
+def _parse_packet(data: bytes, start: int, turns: Turns) -> tuple[Packet | Residual, int]:
     """The packet that begins at `start`, and the index after its checksum, which is not compared here."""
     try:
         if data[start] >= _RESIDUAL_HEAD:
@@ -388,7 +357,7 @@ def _parse_packet(data: bytes, start: int, turns: _Turns) -> tuple[Packet | Resi
     return Packet(path_bits, tuple(increments), data[paths:check], data[check]), end
 
 
-def _parse_residual(data: bytes, start: int, turns: _Turns) -> tuple[Residual, int]:
+def _parse_residual(data: bytes, start: int, turns: Turns) -> tuple[Residual, int]:
     if data[start] != _RESIDUAL_HEAD:
         raise ValueError(f"unknown head {data[start]:02x}")
     if not turns.started:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.batching import Place, batches
+from diffc_jax.codec.batching import Place, batches, least_batch_size
 from diffc_jax.codec.chain import Chain, Streams, check_distance
 from diffc_jax.codec.container import Packet
 from diffc_jax.config import parse_decoder
@@ -77,7 +77,7 @@ class LatentDecoder:
         self._chain = chain
         self._variables = variables
         self._streams = streams
-        self._batch_size = min(batch_size, n_tiles)
+        self._batch_size = least_batch_size(n_tiles, batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
         self._n_steps = [0] * n_tiles
@@ -205,7 +205,8 @@ class Reconstructor:
         share = np.linspace(0.0, 1.0, self._n_steps + 1)
         grids = (first[:, None] + share * (low - first[:, None])).astype(np.float32)
         pixels = np.zeros(z.shape, np.uint8)
-        for rows in batches(range(len(z)), min(batch_size, len(z))):
+        batch_size = least_batch_size(len(z), batch_size, self._place)
+        for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
             pixels[rows] = self._decode(variables, self._place(z[rows]), grids[rows], keys)
         return pixels

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.batching import batches
+from diffc_jax.codec.batching import batches, least_batch_size
 from diffc_jax.codec.chain import Chain, Streams
 from diffc_jax.codec.container import MOST_STEPS, PATH_BITS, Packet
 from diffc_jax.diffusion import process
+from diffc_jax.errors import InputError
 from diffc_jax.models import Variables
 
 # Long messages are coded better (hardly beyond 256 bits), many steps follow the image better: a step has
@@ -49,6 +50,20 @@ def packet_plan(bits_before: int, size: int) -> tuple[int, int]:
     wanted = min(bits_before, max(bits_before // _PACKET_SHARE, _EARLY_PACKET_BITS))
     packet_bits = min(max(_power_below(wanted), _PACKET_BITS[0]), _PACKET_BITS[1])
     return path_bits, min(packet_bits // path_bits, MOST_STEPS)
+
+
+def planned_steps(bits: float, size: int) -> int:
+    """Steps that a tile takes to at least so many path bits, in whole packets.
+
+    Args:
+        bits: path bits.
+        size: dimensions of a tile.
+    """
+    total = sent = 0
+    while sent < bits:
+        path_bits, n_steps = packet_plan(sent, size)
+        total, sent = total + n_steps, sent + n_steps * path_bits
+    return total
 
 
 def _power_below(number: int) -> int:
@@ -109,6 +124,7 @@ class TileEncoder:
         packets: of each tile, so far.
         snr: of each tile, in the integers of `noise_levels`.
         finished: which tiles have arrived at `end_snr`.
+        end_snr: where tiles end, likewise.
         squared_error: |x - x_hat|^2 of each tile before its last step.
     """
 
@@ -128,15 +144,15 @@ class TileEncoder:
             variables: of the denoiser.
             x: what is to be sent.
             streams: of each tile.
-            end_snr: where tiles end.
+            end_snr: see above.
             batch_size: tiles that go through the denoiser at once.
         """
         self._chain = chain
         self._variables = variables
         self._x = x
         self._streams = streams
-        self._end_snr = end_snr
-        self._batch_size = min(batch_size, len(x))
+        self.end_snr = end_snr
+        self._batch_size = least_batch_size(len(x), batch_size, chain.place)
         self._z = np.zeros(x.shape, np.float32)
         for rows in batches(range(len(x)), self._batch_size):
             self._z[rows] = chain.start(streams[rows])
@@ -155,7 +171,11 @@ class TileEncoder:
         return self._z[tile]
 
     def advance(self, tiles: Sequence[int]) -> None:
-        """Adds a packet to each of these tiles, of which none is finished."""
+        """Adds a packet to each of these tiles, of which none is finished.
+
+        Raises:
+            InputError: the denoiser predicts NaN or infinity.
+        """
         groups: dict[tuple[int, int, int], list[int]] = {}
         for tile in tiles:
             n_before = sum(packet.n_steps for packet in self.packets[tile])
@@ -179,6 +199,8 @@ class TileEncoder:
             snr = np.array([noise_levels.to_float(self.snr[row]) for row in rows])
             x_hat = chain.predict(self._variables, z, snr)
             error = np.asarray(_squared_error(x, x_hat), np.float64)
+            if not np.isfinite(error).all():
+                raise InputError("the model's prediction holds NaN or infinity")
             codes = [
                 self._increment(int(row), reach**2 / e) for row, e in zip(rows, error, strict=True)
             ]
@@ -205,7 +227,7 @@ class TileEncoder:
 
     def _last_increment(self, tile: int) -> int:
         """Code of the increment that leads from here to the end."""
-        room = noise_levels.to_float(self._end_snr - self.snr[tile])
+        room = noise_levels.to_float(self.end_snr - self.snr[tile])
         return noise_levels.nearest_code(room)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from diffc_jax.codec import container, noise_levels
 from diffc_jax.codec.codec import Codec, pixel_estimate, tile_streams
 from diffc_jax.codec.container import Header, Residual, StreamWriter
-from diffc_jax.codec.encoder import LongPacket, TileEncoder
+from diffc_jax.codec.encoder import LongPacket, TileEncoder, planned_steps
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.residual import encode_residual
 from diffc_jax.codec.tiles import cut
@@ -67,7 +67,7 @@ def encode_image(
     *,
     memory: int = DEFAULT_MEMORY,
     seed: int = 0,
-    on_packet: Callable[[float], None] = lambda snr: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> bytes:
     """Encodes one image.
 
@@ -77,14 +77,15 @@ def encode_image(
         target: how far.
         memory: nu of the trellis, 3 to 15: each one more doubles the time of the search and saves less.
         seed: of the shared randomness, 0 to 65535.
-        on_packet: called after each packet with the least signal-to-noise ratio of all tiles.
+        on_progress: called now and then with the share of the work that is done, 0 to 1, by an estimate.
 
     Returns:
         A stream; see docs/format.md.
 
     Raises:
         UsageError: the target cannot be met.
-        InputError: the size of the image, the memory or the seed is out of range.
+        InputError: the size of the image, the memory or the seed is out of range, or the denoiser predicts
+            NaN or infinity.
     """
     height, width, channels = image.shape
     header = Header(width, height, codec.side, memory, seed, codec.fingerprint, channels == 1)
@@ -100,23 +101,75 @@ def encode_image(
         noise_levels.from_float(math.exp(-last_gamma)),
         codec.batch_size,
     )
-    supply = _Supply(encoder, codec.batch_size, on_packet)
+    progress = _Progress(target, header, encoder, on_progress)
+    supply = _Supply(encoder, codec.batch_size, progress.tell)
     if target.bpp is not None:
         return _encode_to_size(header, supply, target.bpp)
     if target.psnr is not None:
-        return _encode_to_psnr(codec, image, header, supply, target.psnr)
+        return _encode_to_psnr(codec, image, header, supply, target.psnr, progress.count_check)
     if target.lossless:
         return _encode_exactly(header, supply, tiles)
     return _encode_packets(header, supply, target.packets)
 
 
+class _Progress:
+    """Tells the share of the work that is done, by an estimate.
+
+    The work is the steps of the encoder, and for a PSNR also the beginnings of the stream that are decoded.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        header: Header,
+        encoder: TileEncoder,
+        on_progress: Callable[[float], None],
+    ):
+        self._target = target
+        self._header = header
+        self._encoder = encoder
+        self._on_progress = on_progress
+        self._n_checks = 0
+
+    def count_check(self) -> None:
+        """A beginning of the stream was decoded."""
+        self._n_checks += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Says how much is done now."""
+        share = self._share_of_steps()
+        if self._target.psnr is not None:
+            # A check costs about half as much as all steps, and bisection takes about so many.
+            n_checks = 7 + math.log2(self._header.n_tiles)
+            share = (share + self._n_checks / 2) / (1 + n_checks / 2)
+        self._on_progress(min(share, 1.0))
+
+    def _share_of_steps(self) -> float:
+        target, header, encoder = self._target, self._header, self._encoder
+        size = encoder.n_values // header.n_tiles
+        if target.bpp is not None:
+            tile_bits = target.bpp * header.width * header.height / header.n_tiles
+            done = sum(packet.n_steps for packets in encoder.packets for packet in packets)
+            return done / (header.n_tiles * planned_steps(tile_bits, size))
+        if target.packets is not None:
+            return sum(map(len, encoder.packets)) / target.packets
+        if target.psnr is not None:
+            # The squared error of photographs falls about as the square of the number of steps.
+            sufficient = size * _sufficient_error(target.psnr)
+            return float(np.mean(np.sqrt(np.minimum(sufficient / encoder.squared_error, 1.0))))
+        # The number of steps grows about as the fourth root of the signal-to-noise ratio of photographs.
+        end = max(encoder.end_snr, 1)
+        return float(np.mean([min(snr / end, 1.0) ** 0.25 for snr in encoder.snr]))
+
+
 class _Supply:
     """The packets of each tile, encoded when they are asked for; those furthest behind together."""
 
-    def __init__(self, encoder: TileEncoder, batch_size: int, on_packet: Callable[[float], None]):
+    def __init__(self, encoder: TileEncoder, batch_size: int, on_packets: Callable[[], None]):
         self.encoder = encoder
         self._batch_size = batch_size
-        self._on_packet = on_packet
+        self._on_packets = on_packets
         self._taken = [0] * len(encoder.packets)
 
     def next_packet(self, tile: int) -> LongPacket | None:
@@ -128,7 +181,7 @@ class _Supply:
             unfinished = np.flatnonzero(~encoder.finished).tolist()
             unfinished.sort(key=lambda one: encoder.snr[one])
             encoder.advance(unfinished[: self._batch_size])
-            self._on_packet(noise_levels.to_float(min(encoder.snr)))
+            self._on_packets()
         self._taken[tile] += 1
         return encoder.packets[tile][self._taken[tile] - 1]
 
@@ -194,7 +247,12 @@ def _encode_to_size(header: Header, supply: _Supply, bpp: float) -> bytes:
 
 
 def _encode_to_psnr(
-    codec: Codec, image: UInt8[np.ndarray, "h w c"], header: Header, supply: _Supply, psnr: float
+    codec: Codec,
+    image: UInt8[np.ndarray, "h w c"],
+    header: Header,
+    supply: _Supply,
+    psnr: float,
+    on_check: Callable[[], None],
 ) -> bytes:
     """The fewest packets, and steps of the last one or of the first round, whose image is good enough."""
     n_tiles = header.n_tiles
@@ -216,10 +274,10 @@ def _encode_to_psnr(
     def good_enough(n_packets: int, n_steps: int | None = None) -> bool:
         n_steps = n_steps or possible_steps(n_packets)[-1]
         decoded = decode_stream(codec, container.parse(beginning(n_packets, n_steps)))
+        on_check()
         return _psnr(image, decoded.image) >= psnr
 
-    # In units of x, of which LEVELS / 2 pixel values are one.
-    allowed = (_PEAK / (process.LEVELS / 2)) ** 2 / 10 ** (psnr / 10) / _FLOW_OVER_MEAN
+    allowed = _sufficient_error(psnr)
     packets = []
     writer = StreamWriter(header)
     for packet in supply.in_order(writer):
@@ -236,6 +294,12 @@ def _encode_to_psnr(
     n_packets = _first(range(n_tiles, len(packets) + 1), good_enough)
     steps = _first(possible_steps(n_packets), lambda n_steps: good_enough(n_packets, n_steps))
     return beginning(n_packets, steps)
+
+
+def _sufficient_error(psnr: float) -> float:
+    """Mean squared error of x_hat, in units of x, at which the flow decoder may have this PSNR."""
+    # LEVELS / 2 pixel values are one unit of x.
+    return (_PEAK / (process.LEVELS / 2)) ** 2 / 10 ** (psnr / 10) / _FLOW_OVER_MEAN
 
 
 def _first(numbers: range, is_enough: Callable[[int], bool]) -> int:

@@ -18,7 +18,7 @@ encoder is one normal for each dimension and candidate.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from scipy import special
 
 from diffc_jax.coding.bits import Stream, random_words
+from diffc_jax.coding.channel import check_dimensions
 from diffc_jax.coding.index_coding import IndexCode
 from diffc_jax.coding.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -43,29 +44,36 @@ _QUANTILE_BITS = 16
 _NORMALS_OF_A_WORD = 4
 
 
-@runtime_checkable
-class Race(Protocol):
-    """Arrival times of candidates, and when the search may end.
+@dataclasses.dataclass(frozen=True)
+class Race:
+    """Arrival times of candidates, and when the search may end; schemes override what is theirs.
 
     Attributes:
         candidates: N, how many start, 1 to `MAX_CANDIDATES`.
         in_order: arrival times are sums of the increments; otherwise they are the increments themselves.
+
+    Raises:
+        UsageError: an attribute is out of range.
     """
 
-    @property
-    def candidates(self) -> int: ...  # noqa: D102
+    candidates: int
+    in_order: ClassVar[bool] = True
 
-    @property
-    def in_order(self) -> bool: ...  # noqa: D102
+    def __post_init__(self) -> None:
+        if not 1 <= self.candidates <= MAX_CANDIDATES:
+            raise UsageError(
+                f"candidates: {self.candidates}; choose 1 to 2^{MAX_CANDIDATES.bit_length() - 1}"
+            )
 
     def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Increments of arrival times, of about one unit for each candidate.
+        """Increments of arrival times, of about one unit for each candidate: `gaps` themselves.
 
         Args:
             gaps: independent exponential variables of mean 1, one for each candidate.
             left: how many of the N candidates have not arrived, this one included.
         """
-        ...
+        del left
+        return gaps
 
     def is_over(
         self,
@@ -73,14 +81,15 @@ class Race(Protocol):
         elapsed: Float[np.ndarray, " a"],
         length: Float[np.ndarray, " a"],
     ) -> Bool[np.ndarray, " a"]:
-        """Whether no later candidate needs to be looked at.
+        """Whether no later candidate needs to be looked at: never, before all have been seen.
 
         Args:
             log_score: ln of the smallest t / w so far.
             elapsed: arrival time of the last candidate so far.
             length: |mu|.
         """
-        ...
+        del elapsed, length
+        return np.zeros(len(log_score), bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +133,7 @@ class CandidateChannel:
         Raises:
             ValueError: mu is not `size` long, or not finite.
         """
-        if mu.shape[1] != self.size:
-            raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {self.size}")
+        check_dimensions(mu, self.size)
         if not bool(jnp.isfinite(mu).all()):
             raise ValueError("mu is not finite")
         chunk_keys, aims = _cut(self.chunks, keys, mu)
@@ -160,14 +168,6 @@ class CandidateChannel:
             InputError: no messages have these bytes.
         """
         return self.code.decode(data, count * self.chunks).reshape(count, self.chunks)
-
-
-def check_candidates(candidates: int) -> None:
-    """Raises UsageError unless a race can have so many candidates."""
-    if not 1 <= candidates <= MAX_CANDIDATES:
-        raise UsageError(
-            f"candidates: {candidates}; choose 1 to 2^{MAX_CANDIDATES.bit_length() - 1}"
-        )
 
 
 def _chunk_keys(keys: UInt32[Array, "b 2"], chunks: int) -> UInt32[Array, "bc 2 2"]:

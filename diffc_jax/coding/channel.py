@@ -61,6 +61,12 @@ class Channel(Protocol):
         ...
 
 
+def check_dimensions(mu: Float[Array, "b m"], size: int) -> None:
+    """Raises ValueError unless every mu is `size` long."""
+    if mu.shape[1] != size:
+        raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {size}")
+
+
 def kl_bits(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
     """KL[N(mu, I) || N(0, I)] in bits: what an ideal scheme would spend on each message."""
     return jnp.sum(mu**2, axis=-1) / (2 * np.log(2))

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from scipy import special
 
 from diffc_jax.coding.bits import Stream, random_words
+from diffc_jax.coding.channel import check_dimensions
 from diffc_jax.coding.index_coding import PlacesCode, integer_frequencies
 from diffc_jax.coding.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -62,8 +63,7 @@ class DitheredChannel:
         Raises:
             ValueError: mu is not `size` long.
         """
-        if mu.shape[1] != self.size:
-            raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {self.size}")
+        check_dimensions(mu, self.size)
         indices = _quantise(keys, mu)
         return indices, _dequantise(keys, indices)
 

@@ -5,39 +5,18 @@ exponential t_n has this law. The sample is biased towards what N candidates hol
 """
 
 import dataclasses
+from typing import ClassVar
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
-
-from diffc_jax.coding.candidates import CandidateChannel, check_candidates
+from diffc_jax.coding.candidates import CandidateChannel, Race
 from diffc_jax.coding.index_coding import FixedCode
 from diffc_jax.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
-class MinimalRace:
-    """See `candidates.Race`."""
+class MinimalRace(Race):
+    """Candidates arrive at exponential times of their own, not one after the other."""
 
-    candidates: int
-    in_order: bool = dataclasses.field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        check_candidates(self.candidates)
-
-    def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
-        """See `candidates.Race`."""
-        del left
-        return gaps
-
-    def is_over(
-        self,
-        log_score: Float[np.ndarray, " a"],
-        elapsed: Float[np.ndarray, " a"],
-        length: Float[np.ndarray, " a"],
-    ) -> Bool[np.ndarray, " a"]:
-        """See `candidates.Race`: never, before all candidates have been seen."""
-        del elapsed, length
-        return np.zeros(len(log_score), bool)
+    in_order: ClassVar[bool] = False
 
 
 def minimal_channel(size: int, chunks: int, candidate_bits: int) -> CandidateChannel:

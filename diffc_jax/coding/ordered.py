@@ -7,39 +7,22 @@ less than log2 N bits, at most about as many as for the Poisson functional repre
 
 import dataclasses
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from diffc_jax.coding.candidates import CandidateChannel, check_candidates
+from diffc_jax.coding.candidates import CandidateChannel, Race
 from diffc_jax.coding.candidates_law import index_code, ordered_law
 
 
 @dataclasses.dataclass(frozen=True)
-class OrderedRace:
-    """See `candidates.Race`. Times are those of sorted exponential variables, times N.
+class OrderedRace(Race):
+    """Times are those of sorted exponential variables, times N.
 
     The gap before the smallest of `left` exponential variables is exponential with mean 1 / `left` (Renyi).
     """
 
-    candidates: int
-    in_order: bool = dataclasses.field(default=True, init=False)
-
-    def __post_init__(self) -> None:
-        check_candidates(self.candidates)
-
     def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
         """See `candidates.Race`."""
         return gaps * (self.candidates / left)
-
-    def is_over(
-        self,
-        log_score: Float[np.ndarray, " a"],
-        elapsed: Float[np.ndarray, " a"],
-        length: Float[np.ndarray, " a"],
-    ) -> Bool[np.ndarray, " a"]:
-        """See `candidates.Race`: never, before all candidates have been seen."""
-        del elapsed, length
-        return np.zeros(len(log_score), bool)
 
 
 def ordered_channel(

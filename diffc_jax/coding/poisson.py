@@ -7,36 +7,29 @@ of candidates is certain to hold the winner; but how probable a later winner is 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 from scipy import special
 
-from diffc_jax.coding.candidates import MAX_CANDIDATES, CandidateChannel, check_candidates
+from diffc_jax.coding.candidates import MAX_CANDIDATES, CandidateChannel, Race
 from diffc_jax.coding.candidates_law import index_code, poisson_law
 from diffc_jax.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
-class PoissonRace:
-    """See `candidates.Race`.
+class PoissonRace(Race):
+    """Ends when a later winner is improbable.
 
     Attributes:
-        tail: the search ends when a later winner has at most this probability, 0 to 1; 0 for all candidates.
         candidates: most that are looked at.
+        tail: probability of a later winner at which the search ends, 0 to 1; 0 for all candidates.
     """
 
     tail: float
-    candidates: int = MAX_CANDIDATES
-    in_order: bool = dataclasses.field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        check_candidates(self.candidates)
+        super().__post_init__()
         if not 0 <= self.tail < 1:
             raise UsageError(f"tail: {self.tail}; a probability in [0, 1)")
-
-    def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
-        """See `candidates.Race`."""
-        del left
-        return gaps
 
     def is_over(
         self,
@@ -92,7 +85,7 @@ def poisson_channel(
     Raises:
         UsageError: an argument is out of range.
     """
-    race = PoissonRace(tail, candidates)
+    race = PoissonRace(candidates, tail)
     return CandidateChannel(
         size, chunks, race, index_code(code, poisson_law, chunk_bits, candidates)
     )

@@ -26,7 +26,9 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from diffc_jax.coding.bits import Stream, random_bits, random_signs, random_words
+from diffc_jax.coding.channel import check_dimensions
 from diffc_jax.coding.rotation import rotate, unrotate
+from diffc_jax.coding.trellis_reach import mean_projections
 from diffc_jax.errors import InputError, UsageError
 
 PATH_BITS_RANGE = (32, 2048)
@@ -44,53 +46,6 @@ SEAM_STAGES = 512
 # large batch. The result does not depend on it.
 CORRELATIONS_ON_CPU = 1 << 18
 CORRELATIONS_ELSEWHERE = 1 << 26
-
-# Output of benchmarks/trellis_calibration.py (--effort: 19 + memory for memory 3 to 8, 29.5 for 10, 30
-# for shares, else 31). Mean projection of the best path over sqrt(K) for stages of 48 dimensions, by
-# memory, for K = 32, 64, .. 2048. Standard errors: up to 0.002, for memory 14 and 15 at K = 32 up to
-# 0.005.
-_GAINS = {
-    3: (0.9991, 0.9994, 0.9999, 0.9992, 0.9976, 0.9992, 0.9990),
-    4: (1.0346, 1.0370, 1.0374, 1.0356, 1.0365, 1.0368, 1.0371),
-    5: (1.0632, 1.0690, 1.0698, 1.0677, 1.0679, 1.0681, 1.0679),
-    6: (1.0827, 1.0876, 1.0883, 1.0882, 1.0882, 1.0883, 1.0887),
-    7: (1.0924, 1.1013, 1.1032, 1.1025, 1.1026, 1.1027, 1.1026),
-    8: (1.0986, 1.1116, 1.1139, 1.1132, 1.1134, 1.1135, 1.1134),
-    9: (1.1009, 1.1204, 1.1243, 1.1245, 1.1247, 1.1245, 1.1246),
-    10: (1.0979, 1.1249, 1.1292, 1.1309, 1.1311, 1.1310, 1.1307),
-    11: (1.0918, 1.1276, 1.1345, 1.1366, 1.1365, 1.1366, 1.1367),
-    12: (1.0823, 1.1280, 1.1392, 1.1409, 1.1412, 1.1415, 1.1415),
-    13: (1.0716, 1.1295, 1.1417, 1.1450, 1.1455, 1.1458, 1.1461),
-    14: (1.0598, 1.1288, 1.1442, 1.1477, 1.1484, 1.1490, 1.1490),
-    15: (1.0408, 1.1234, 1.1444, 1.1507, 1.1519, 1.1523, 1.1522),
-}
-# The gain with stages of 6, 12 and 24 dimensions over that with 48 (K = 64; standard errors up to
-# 0.002): short stages depend on the very table of labels, so between these dimensions it is known to
-# about 1 %. Of 96 to 384 dimensions no difference was found; memory 13 to 15 was not measured and
-# counts as 1.
-_STAGES = (6, 12, 24, 48)
-_STAGE_FACTORS = {
-    3: (0.9868, 0.9919, 0.9969, 1),
-    4: (1.0057, 1.0245, 0.9998, 1),
-    5: (1.0083, 0.9995, 0.9956, 1),
-    6: (0.9845, 0.9886, 0.9988, 1),
-    7: (0.9877, 0.9928, 0.9992, 1),
-    8: (0.9909, 0.9918, 1.0004, 1),
-    9: (0.9868, 0.9978, 0.9989, 1),
-    10: (0.9992, 0.9970, 1.0016, 1),
-    11: (0.9956, 0.9971, 0.9981, 1),
-    12: (1.0013, 0.9992, 0.9988, 1),
-}
-# Projection over that with all bits free, by memory, for these shares of free bits (K = 128; standard
-# errors up to 0.001, for memory 12 and 15 up to 0.003 and 0.008).
-_SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
-_SHARE_FACTORS = {
-    3: (0, 0.0866, 0.1711, 0.3436, 0.4617, 0.6206, 0.7071, 0.8197, 0.9131, 1),
-    6: (0, 0.0970, 0.1936, 0.3590, 0.4983, 0.6189, 0.7325, 0.8295, 0.9175, 1),
-    9: (0, 0.1096, 0.2109, 0.3827, 0.5247, 0.6460, 0.7491, 0.8410, 0.9235, 1),
-    12: (0, 0.1192, 0.2293, 0.4028, 0.5448, 0.6591, 0.7601, 0.8486, 0.9273, 1),
-    15: (0, 0.1206, 0.2380, 0.4218, 0.5624, 0.6727, 0.7695, 0.8597, 0.9314, 1),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +117,7 @@ class TrellisChannel:
         Raises:
             ValueError: mu is not `size` long.
         """
-        if mu.shape[1] != self.size:
-            raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {self.size}")
+        check_dimensions(mu, self.size)
         path = _encode(self, self._table, self._projections, keys, mu)
         return path, self.decode(keys, path)
 
@@ -171,7 +125,7 @@ class TrellisChannel:
         self, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"], free_bits: Int[Array, " b"]
     ) -> tuple[UInt8[Array, "b n"], Float[Array, "b m"]]:
         """Like `encode`, but so many bits are searched (0 to `path_bits`) whatever the length of mu."""
-        path = _encode_free(self, self._table, keys, mu, free_bits)
+        path = _encode(self, self._table, self._projections, keys, mu, free_bits)
         return path, self.decode(keys, path)
 
     def decode(
@@ -218,14 +172,7 @@ class TrellisChannel:
     @functools.cached_property
     def _projections(self) -> Float[np.ndarray, " k1"]:
         """Mean projection of the best path with 0 to K free bits."""
-        k, memories = self.path_bits, list(_SHARE_FACTORS)
-        gain = np.interp(np.log2(k), np.arange(5, 12), _GAINS[self.memory])
-        stage_factors = _STAGE_FACTORS.get(self.memory, (1, 1, 1, 1))
-        gain *= np.interp(np.log2(self.size / k), np.log2(_STAGES), stage_factors)
-        columns = np.array(list(_SHARE_FACTORS.values())).T
-        factors = [np.interp(self.memory, memories, column) for column in columns]
-        share = np.interp(np.arange(k + 1) / k, _SHARES, factors)
-        return (gain * np.sqrt(k) * share).astype(np.float32)
+        return mean_projections(self.size, self.path_bits, self.memory)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -235,30 +182,15 @@ def _encode(
     projections: Float[Array, " k1"],
     keys: UInt32[Array, "b 2"],
     mu: Float[Array, "b m"],
+    free_bits: Int[Array, " b"] | None = None,
 ) -> UInt8[Array, "b n"]:
+    """A path near mu, of which only `free_bits` bits, evenly spread, are not left to chance.
+
+    By default as many as make the mean projection |mu|.
+    """
     target, length = _target(channel, keys, mu)
-    return _path(channel, table, keys, target, _free_bits(projections, keys, length))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode_free(
-    channel: TrellisChannel,
-    table: Float[Array, "rows d"],
-    keys: UInt32[Array, "b 2"],
-    mu: Float[Array, "b m"],
-    free_bits: Int[Array, " b"],
-) -> UInt8[Array, "b n"]:
-    return _path(channel, table, keys, _target(channel, keys, mu)[0], free_bits)
-
-
-def _path(
-    channel: TrellisChannel,
-    table: Float[Array, "rows d"],
-    keys: UInt32[Array, "b 2"],
-    target: Float[Array, "b m"],
-    free_bits: Int[Array, " b"],
-) -> UInt8[Array, "b n"]:
-    """A path near the target, of which only `free_bits` bits, evenly spread, are not left to chance."""
+    if free_bits is None:
+        free_bits = _free_bits(projections, keys, length)
     k = channel.path_bits
     places, number = np.arange(k)[None], free_bits[:, None]
     free = (places + 1) * number // k > places * number // k

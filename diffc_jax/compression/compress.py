@@ -11,7 +11,7 @@ from diffc_jax.compression.paths import pair_files
 from diffc_jax.compression.pictures import read_picture
 from diffc_jax.errors import DiffcError, InputError
 from diffc_jax.files import replacing
-from diffc_jax.progress import Progress
+from diffc_jax.progress import Progress, ShareProgress
 from diffc_jax.training.codec_models import load_codec
 
 
@@ -59,7 +59,14 @@ def compress(
             # Opened first, so that a place that cannot be written is found before the work.
             with replacing(made) as temporary:
                 try:
-                    data = encode_image(codec, image, target, memory=memory, seed=seed)
+                    data = encode_image(
+                        codec,
+                        image,
+                        target,
+                        memory=memory,
+                        seed=seed,
+                        on_progress=ShareProgress(str(source)).reach,
+                    )
                 except DiffcError as error:
                     raise type(error)(f"{source}: {error}") from error
                 temporary.write_bytes(data)

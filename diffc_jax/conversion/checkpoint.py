@@ -2,7 +2,7 @@
 
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,12 +12,11 @@ from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.errors import InputError, UsageError
+from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
+from diffc_jax.tensors import Shape, check_names_and_shapes, refuse
 from diffc_jax.training.export import export_params
 from diffc_jax.training.state import count_parameters
-
-Shape = tuple[int, ...]
 
 
 def params_template(config: ConfigDict, name: str) -> PyTree:
@@ -51,21 +50,10 @@ def check_tensors(
         InputError: missing, unexpected, wrongly shaped or non-finite tensors (the first is named,
             and how many there are).
     """
-
-    def refuse(what: str, culprits: Sequence[str], detail: str = "") -> None:
-        if culprits:
-            raise InputError(
-                f"{source}: is not the network of --config: {len(culprits)} tensors {what}, the "
-                f"first is {culprits[0]!r}{detail}"
-            )
-
-    refuse("are missing", [name for name in shapes if name not in tensors])
-    refuse("are unexpected", [name for name in tensors if name not in shapes])
-    wrong = [name for name in shapes if tensors[name].shape != shapes[name]]
-    for name in wrong[:1]:
-        detail = f" ({tensors[name].shape} instead of {shapes[name]})"
-        refuse("have another shape", wrong, detail)
-    refuse("are not finite floats", [name for name in shapes if not _is_finite(tensors[name])])
+    complaint = f"{source}: is not the network of --config"
+    check_names_and_shapes(tensors, shapes, complaint)
+    unfit = [name for name in shapes if not _is_finite(tensors[name])]
+    refuse(complaint, "are not finite floats", unfit)
 
 
 def _is_finite(tensor: np.ndarray) -> bool:

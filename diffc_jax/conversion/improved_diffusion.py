@@ -8,14 +8,10 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.conversion.checkpoint import (
-    Shape,
-    check_tensors,
-    params_template,
-    write_converted,
-)
+from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.features.torch_files import read_torch_state_dict
+from diffc_jax.tensors import Shape
 
 _ORIGIN = {"project": "https://github.com/openai/improved-diffusion"}
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}

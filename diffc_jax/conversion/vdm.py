@@ -15,13 +15,9 @@ from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.conversion.checkpoint import (
-    Shape,
-    check_tensors,
-    params_template,
-    write_converted,
-)
+from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import InputError
+from diffc_jax.tensors import Shape
 
 _PROJECT = "https://github.com/google-research/vdm"
 _NETWORK = "score_model/"

@@ -40,8 +40,8 @@ def load_params(path: pathlib.Path, template: PyTree) -> PyTree:
         template: nested dicts of arrays or shapes that the file must match.
 
     Raises:
-        InputError: missing or damaged file, or other names or shapes than the template's (the first
-            one is named).
+        InputError: missing or damaged file, other names or shapes than the template's, or NaN or infinity
+            (the first one is named).
     """
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -54,5 +54,9 @@ def load_params(path: pathlib.Path, template: PyTree) -> PyTree:
         if found != shapes.get(name):
             raise InputError(
                 f"{path}: {name!r} has shape {found}, the model needs {shapes.get(name)}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise InputError(
+                f"{path}: {name!r} holds NaN or infinity; the model was damaged or its training diverged"
             )
     return flax.traverse_util.unflatten_dict(expected | arrays, sep=_SEPARATOR)

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from diffc_jax.errors import InputError
 from diffc_jax.evaluation.features.extract import FeatureNetwork
 from diffc_jax.models.base import Variables
+from diffc_jax.tensors import check_names_and_shapes, refuse
 
 NAME = "inception_v3_fid"
 DIMENSION = 2048
@@ -226,25 +226,15 @@ def from_torch(state_dict: Mapping[str, np.ndarray], source: str = "weights") ->
     names = {path: _torch_name(path) for path in leaves}
     shapes = {names[path]: _to_torch_shape(leaf.shape) for path, leaf in leaves.items()}
     shapes |= {"fc.weight": (_LOGITS, DIMENSION), "fc.bias": (_LOGITS,)}
-    given = [name for name in state_dict if not name.endswith(".num_batches_tracked")]
-
-    def refuse(what: str, culprits: Sequence[str], detail: str = "") -> None:
-        if culprits:
-            raise InputError(
-                f"{source}: is not the Inception-v3 of pytorch-fid: {len(culprits)} tensors {what}, "
-                f"the first is {culprits[0]!r}{detail}"
-            )
-
-    refuse("are missing", [name for name in shapes if name not in state_dict])
-    refuse("are unexpected", [name for name in given if name not in shapes])
-    wrong = [name for name in given if state_dict[name].shape != shapes[name]]
-    for name in wrong[:1]:
-        refuse(
-            "have another shape", wrong, f" ({state_dict[name].shape} instead of {shapes[name]})"
-        )
-    refuse(
-        "hold NaN or infinity", [name for name in given if not np.isfinite(state_dict[name]).all()]
-    )
+    given = {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if not name.endswith(".num_batches_tracked")
+    }
+    complaint = f"{source}: is not the Inception-v3 of pytorch-fid"
+    check_names_and_shapes(given, shapes, complaint)
+    unfit = [name for name, tensor in given.items() if not np.isfinite(tensor).all()]
+    refuse(complaint, "hold NaN or infinity", unfit)
     return flax.traverse_util.unflatten_dict(
         {path: _from_torch_layout(state_dict[name]) for path, name in names.items()}
     )
