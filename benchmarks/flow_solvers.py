@@ -17,8 +17,9 @@ from absl import flags
 
 from diffc_jax import cli, data, rng
 from diffc_jax.diffusion import decoders, process
-from diffc_jax.evaluation.evaluate import load_trained, make_plan
+from diffc_jax.evaluation.evaluate import make_plan
 from diffc_jax.evaluation.metrics import psnr
+from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.state import model_variables
 
@@ -32,7 +33,8 @@ _TOLERANCE = 0.05
 def compare(config, workdir):
     """Decodes the same latents with every solver and number of steps."""
     experiment = build_experiment(config)
-    state, checkpoint = load_trained(experiment, workdir)
+    trained = load_trained(experiment, workdir)
+    state = trained.state
     plan = make_plan(experiment, state)
     source = experiment.open_source("eval")
     batch = next(data.eval_batches(source, batch_size=_IMAGES.value))
@@ -55,7 +57,7 @@ def compare(config, workdir):
         return psnr.psnr(psnr.mse(pixels, np.asarray(decoded)))
 
     chosen = np.linspace(0, len(plan.level_gammas) - 1, _LEVELS.value).round().astype(int)
-    print(f"{len(pixels)} images of {source.name}, {experiment.model.name}, {checkpoint}")
+    print(f"{len(pixels)} images of {source.name}, {experiment.model.name}, {trained.name}")
     print("  gamma  DDIM 1000 |" + "".join(f"{n:>8}" for n in _STEPS) + "   (difference in dB)")
     worst: dict[tuple[int, int], float] = {}
     for gamma in plan.level_gammas[chosen]:

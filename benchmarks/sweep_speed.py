@@ -18,8 +18,9 @@ from absl import flags
 
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.evaluate import load_trained, make_plan
+from diffc_jax.evaluation.evaluate import make_plan
 from diffc_jax.evaluation.sweep import Sweep
+from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.state import model_variables
 
@@ -31,7 +32,7 @@ _LEAST_SHARE = 0.05
 def measure(config, workdir):
     """Times the chain alone, then the chain with one decoder at a time, and prints differences."""
     experiment = build_experiment(config)
-    state, _ = load_trained(experiment, workdir)
+    state = load_trained(experiment, workdir).state
     plan = make_plan(experiment, state)
     source = experiment.open_source("eval")
     batch = next(data.eval_batches(source, batch_size=config.eval.batch_size))

@@ -33,6 +33,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 1000
     config.train.eval_images = 1000
     config.eval.max_images = 500
+    config.baselines.targets = (0.4, 0.8, 1.6)
     if argument == "smoke":
         config.data.train, config.data.eval = source_config(), source_config(split="eval")
         shrink_to_smoke(config)

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
-from diffc_jax import distributed
+from diffc_jax import distributed, files
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
@@ -44,7 +44,7 @@ def describe(config: ConfigDict) -> str:
 
 
 def run_experiment(
-    experiment: Callable[[ConfigDict, pathlib.Path], None],
+    experiment: Callable[[ConfigDict, files.AnyPath], None],
     validate: Callable[[ConfigDict], None] = config_lib.validate,
     dry_run: Callable[[ConfigDict], str] = describe,
     multi_host: bool = False,
@@ -102,12 +102,14 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def prepare_workdir(path: str) -> pathlib.Path:
-    """Makes the folder of a run and checks that it can be written.
+def prepare_workdir(path: str) -> files.AnyPath:
+    """Makes the folder of a run and checks that it can be written; object stores have no folders to make.
 
     Raises:
         InputError: it cannot.
     """
+    if files.is_remote(files.as_path(path)):
+        return files.as_path(path)
     workdir = pathlib.Path(path).expanduser().resolve()
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
+LR_DECAYS = ("constant", "cosine", "linear", "drop")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
 _SMALLEST_CODED_IMAGE = 4
@@ -70,7 +71,9 @@ def base_config() -> ConfigDict:
     config.train.num_examples = 0
     config.train.learning_rate = 2e-4
     config.train.warmup_steps = 100
-    config.train.lr_decay = "constant"  # constant, cosine or linear (to zero at the last step)
+    config.train.lr_decay = (
+        "constant"  # cosine or linear (to zero), drop (a tenth in the second half)
+    )
     config.train.beta2 = 0.99
     config.train.weight_decay = 0.01
     config.train.clip_norm = 1.0
@@ -107,6 +110,11 @@ def base_config() -> ConfigDict:
     config.baselines.codecs = (
         *("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc", "dithered_pcm"),
     )
+    # Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
+    config.baselines.trained = ""
+    # Bits per pixel at which reproduce.py trains HiFiC and a hyper-prior with the settings of
+    # configs/hific64_small.py, on the images and with the seed of the config.
+    config.baselines.targets = ()
     return config.lock()
 
 
@@ -144,6 +152,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.grid_images = 2
     config.eval.features, config.eval.image_metrics = "", ()
     config.eval.codec_memory = 4
+    config.baselines.targets = ()
 
 
 def validate(config: ConfigDict) -> None:
@@ -169,7 +178,7 @@ def validate(config: ConfigDict) -> None:
     above("train.clip_norm", train.clip_norm, 0.0)
     at_least("train.warmup_steps", train.warmup_steps, 0)
     at_least("train.weight_decay", train.weight_decay, 0.0)
-    one_of("train.lr_decay", train.lr_decay, ("constant", "cosine", "linear"))
+    one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
     for field in ("beta2", "ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
     for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from diffc_jax.files import write_json
+from diffc_jax.files import AnyPath, write_json
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
@@ -16,7 +16,7 @@ _PACKAGES = (
 )
 
 
-def write_environment(folder: pathlib.Path) -> None:
+def write_environment(folder: AnyPath) -> None:
     """Writes environment.json: versions, devices and the commit of the code (None outside git)."""
     describe = subprocess.run(
         ["git", "describe", "--always", "--dirty"],

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, on disk or in an object store (gs://, s3://)."""
 
 import contextlib
 import json
@@ -6,19 +6,40 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
+
+from etils import epath
 
 from diffc_jax.errors import InputError
+
+# What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
+AnyPath: TypeAlias = pathlib.Path | epath.Path
+
+
+def as_path(path: str | os.PathLike[str]) -> AnyPath:
+    """A path; what begins like gs:// is one of an object store, through fsspec (packages gcsfs, s3fs)."""
+    return epath.Path(path) if "://" in os.fspath(path) else pathlib.Path(path)
+
+
+def is_remote(path: AnyPath) -> bool:
+    """Whether a path is one of an object store, where files cannot be appended to or renamed at once."""
+    return "://" in os.fspath(path)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Gives a temporary name beside `path`; it replaces `path` only if the block succeeds.
+    """Gives a temporary name, on the same disk as `path`; it replaces `path` only if the block succeeds.
 
     Raises:
         InputError: the folder cannot be created or written.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
+    if not isinstance(path, pathlib.Path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = pathlib.Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())  # objects appear when they are whole
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -39,6 +60,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def on_disk(path: AnyPath) -> Iterator[pathlib.Path]:
+    """The file itself, or a copy of one of an object store, for libraries that read files by name.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if isinstance(path, pathlib.Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
@@ -52,8 +89,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         InputError: missing or not JSON.
     """
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return json.loads(as_path(path).read_text())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise InputError(f"{path}: is not valid JSON ({error})") from error

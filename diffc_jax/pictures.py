@@ -1,12 +1,10 @@
 """Pictures made of 8-bit images."""
 
-import pathlib
-
 import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from diffc_jax.files import replacing
+from diffc_jax.files import AnyPath, replacing
 
 
 def tile(images: UInt8[np.ndarray, "n h w c"], columns: int) -> UInt8[np.ndarray, "H W c"]:
@@ -18,7 +16,7 @@ def tile(images: UInt8[np.ndarray, "n h w c"], columns: int) -> UInt8[np.ndarray
     return cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
-def save_png(image: UInt8[np.ndarray, "h w *c"], path: pathlib.Path) -> None:
+def save_png(image: UInt8[np.ndarray, "h w *c"], path: AnyPath) -> None:
     """Writes a PNG file, whole or not at all."""
     with replacing(path) as temporary:
         PIL.Image.fromarray(image).save(temporary, format="PNG")

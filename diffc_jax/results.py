@@ -6,9 +6,9 @@ appears in every figure. All rates are in bits per pixel, PSNR in dB with peak 2
 
 import csv
 import dataclasses
+import io
 import math
 import os
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing
+from diffc_jax.files import AnyPath, as_path, replacing
 
 RATE_KINDS = ("bound", "file")
 
@@ -58,6 +58,10 @@ class RatePoint:
         kid: kernel distance in the features named by fid_features.
         kid_stderr: its standard error.
         fid_reference: what fid and kid compare with: "originals", or the name and number of other images.
+        bpp_estimate: what the entropy models of a trained codec estimate for its files, bits per pixel.
+        trained_parameters: of a trained model, as many as its decoder needs.
+        images_seen: in its training, repetitions counted.
+        train_cpu_hours: of all cores together.
     """
 
     method: str
@@ -92,10 +96,14 @@ class RatePoint:
     kid: float | None = None
     kid_stderr: float | None = None
     fid_reference: str | None = None
+    bpp_estimate: float | None = None
+    trained_parameters: int | None = None
+    images_seen: int | None = None
+    train_cpu_hours: float | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(RatePoint))
-_INTEGERS = {"n_images", "n_steps", "seed", "n_rate_steps"}
+_INTEGERS = {"n_images", "n_steps", "seed", "n_rate_steps", "trained_parameters", "images_seen"}
 _STRINGS = {
     *("method", "model", "decoder", "rate_kind", "fid_features", "fid_reference"),
     *("dataset", "split", "checkpoint"),
@@ -124,12 +132,11 @@ def read_rate_points(path: str | os.PathLike[str]) -> list[RatePoint]:
     Raises:
         InputError: missing file, missing column, or a cell of the wrong type (row and column named).
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     try:
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file ({error})") from error
     return [_parse_row(path, number, row) for number, row in enumerate(rows, start=2)]
@@ -139,7 +146,7 @@ def replace_rate_points(
     path: str | os.PathLike[str], points: Iterable[RatePoint], replaced: Callable[[RatePoint], bool]
 ) -> None:
     """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
-    old = read_rate_points(path) if pathlib.Path(path).exists() else []
+    old = read_rate_points(path) if as_path(path).exists() else []
     write_rate_points(path, [*(point for point in old if not replaced(point)), *points])
 
 
@@ -150,7 +157,7 @@ def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _parse_row(path: pathlib.Path, number: int, row: dict[str, str | None]) -> RatePoint:
+def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePoint:
     values: dict[str, Any] = {}
     for field in FIELDS:
         text = row.get(field) or ""

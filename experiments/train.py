@@ -7,8 +7,8 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import UsageError
+from diffc_jax.trainees import build_trainee, train, validate
 from diffc_jax.training import cost
-from diffc_jax.training.loop import train
 
 _COST = flags.DEFINE_bool(
     "cost", False, "With --dry_run: compile a step for simulated devices and print what it costs."
@@ -25,7 +25,7 @@ def _dry_run(config):
     if not _COST.value:
         return cli.describe(config)
     cost.simulate_devices(_COST_DEVICES.value)
-    step = cost.measure_step(config)
+    step = cost.measure_step(build_trainee(config))
     num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 
@@ -37,4 +37,4 @@ def _train(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run_experiment(_train, dry_run=_dry_run, multi_host=True)
+    cli.run_experiment(_train, validate, dry_run=_dry_run, multi_host=True)

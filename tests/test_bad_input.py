@@ -1,7 +1,6 @@
 """Every mistake of a user ends in one line that names the culprit and the fix."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -16,9 +15,9 @@ from diffc_jax.config import base_config, validate
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.reproduction import reproduce
-from diffc_jax.training.loop import train
+from diffc_jax.trainees import train
+from tests.processes import ROOT, environment
 
-ROOT = pathlib.Path(__file__).parents[1]
 FLOOR = "--config=configs/gaussian_floor.py:smoke"
 
 
@@ -26,7 +25,7 @@ def run(door, *arguments):
     return subprocess.run(
         [sys.executable, f"experiments/{door}.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

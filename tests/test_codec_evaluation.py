@@ -19,8 +19,8 @@ from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.file_sweep import nearest_steps
 from diffc_jax.evaluation.sweep import SweepPlan
 from diffc_jax.results import read_rate_points
+from diffc_jax.trainees import train
 from diffc_jax.training.codec_models import load_codec
-from diffc_jax.training.loop import train
 
 N_IMAGES, SIDE, LEVELS, FLOW_STEPS = 8, 16, 3, 4
 HEADER = 16
@@ -174,6 +174,32 @@ def test_ideal_bits_are_those_of_the_image_at_its_own_noise():
     }
     expected = np.exp(-part[codec_samples.GAMMA]) * np.array([[1.0], [2.0]])
     np.testing.assert_allclose(codec_samples.ideal_bits(part, plan), expected, rtol=1e-3)
+
+
+def test_gain_is_over_the_line_through_the_levels_of_the_sweep():
+    """Of files between, before and behind two levels, on images whose PSNR is linear in gamma."""
+    plan = SweepPlan(
+        np.linspace(5.0, -13.0, 73), np.arange(73), np.array([20, 40]), ("flow",), 1, 1
+    )
+    own = np.array([[1.1, -3.3], [-2.0, -7.9]])
+
+    def mse(gammas, gain=0.0):
+        return 255**2 / 10 ** ((np.array([[20.0], [30.0]]) - 2.5 * gammas + gain) / 10)
+
+    part = {
+        "kl_bits": np.exp(-plan.gammas) * np.ones((2, 1)),
+        codec_samples.BYTES: np.array([[3, 5], [4, 7]]),
+        codec_samples.PATH_BITS: np.array([[8, 16], [8, 24]]),
+        codec_samples.GAMMA: own,
+        codec_samples.DRIFT: np.array([0, 2]),
+        "mse/flow": mse(plan.level_gammas),
+        "mse/codec/flow": mse(own, gain=0.25),
+    }
+    numbers = codec_samples.samples(part, plan, ("flow", "mean"))
+    np.testing.assert_allclose(numbers["codec/psnr_gain/flow"], 0.25)
+    assert "codec/psnr_gain/mean" not in numbers
+    np.testing.assert_array_equal(numbers["codec/file_bits"], [[24, 40], [32, 56]])
+    np.testing.assert_array_equal(numbers["codec/drifted"], [0, 1])
 
 
 def test_resumed_is_uninterrupted(images, workdir, tmp_path, monkeypatch):

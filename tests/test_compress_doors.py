@@ -1,7 +1,6 @@
 """experiments/compress.py and decompress.py: files in, files out, and one line for whatever is wrong."""
 
 import itertools
-import os
 import pathlib
 import re
 import subprocess
@@ -20,8 +19,8 @@ from diffc_jax.compression.decompress import decompress
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.training.export import export_params
+from tests.processes import ROOT, environment
 
-ROOT = pathlib.Path(__file__).parents[1]
 SIDE = 8
 MEMORY = 3
 SCHEDULE = {"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0}
@@ -115,7 +114,7 @@ def run(door, *arguments):
     return subprocess.run(
         [sys.executable, f"experiments/{door}.py", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -2,9 +2,13 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import imagenet64_vdm
 from diffc_jax.config import (
     base_config,
     check_config_argument,
@@ -15,6 +19,7 @@ from diffc_jax.config import (
 )
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.models import build_model
 from diffc_jax.training.loop import num_train_steps
 from diffc_jax.training.run_config import check_same_model, claim_workdir, flatten
 
@@ -47,7 +52,7 @@ def changed(field, value):
         ("train.learning_rate", 0.0, "0.0 is not above 0.0"),
         ("train.learning_rate", math.nan, "nan is not above 0.0"),
         ("train.clip_norm", -1.0, "-1.0 is not above 0.0"),
-        ("train.lr_decay", "exp", "unknown 'exp'; choose one of constant, cosine, linear"),
+        ("train.lr_decay", "exp", "unknown 'exp'; choose one of constant, cosine, linear, drop"),
         ("train.ema_decay", 1.0, "1.0 is not in [0.0, 1.0)"),
         ("train.checkpoint_every_steps", 0, "0 is not at least 1"),
         ("train.eval_images", -1, "-1 is not at least 0"),
@@ -106,6 +111,18 @@ def test_defaults_and_their_smoke_are_valid():
     shrink_to_smoke(config)
     validate(config)
     assert SourceSpec(**source_fields(config, "eval")).image_size == 16
+
+
+def test_smoke_network_of_the_paper_listens_to_gamma():
+    config = imagenet64_vdm.get_config("smoke")
+    size = config.data.image_size
+    model = build_model(config.model.to_dict(), (size, size, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), None))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    z = jnp.tile(jnp.asarray(rng.normal(size=(1, size, size, 3)), jnp.float32), (2, 1, 1, 1))
+    first, second = model.eps_hat({"params": params}, z, jnp.array([-8.0, 2.0]))
+    assert float(jnp.abs(first - second).max()) > 0.5
 
 
 def test_misspelt_field_of_a_config_file_is_an_error():

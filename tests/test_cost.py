@@ -1,7 +1,6 @@
 """What a step is said to cost is what it is: counted by hand, and by XLA itself."""
 
-import os
-import pathlib
+import dataclasses
 import subprocess
 import sys
 
@@ -13,9 +12,9 @@ from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
 from diffc_jax.training import cost
 from diffc_jax.training.collectives import Collective, read_collectives
+from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
 from diffc_jax.training.experiment import build_experiment
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.processes import ROOT, environment
 
 CONFIG_FILE = """
 from ml_collections import ConfigDict
@@ -44,7 +43,7 @@ def vdm_config(fsdp=4, parts=1, **model):
 
 @pytest.fixture(scope="module")
 def whole():
-    return cost.measure_step(vdm_config())
+    return cost.measure_step(build_diffusion_trainee(vdm_config()))
 
 
 def test_state_of_each_device(whole):
@@ -58,6 +57,8 @@ def test_state_of_each_device(whole):
     assert whole.state["optimiser"] == 2 * held + 8
     assert held < 0.4 * 4 * whole.parameters
     assert whole.peak >= sum(whole.state.values()) + whole.temporary
+    # The new state takes the place of the old one.
+    assert whole.peak - whole.temporary < 1.1 * sum(whole.state.values())
 
 
 def test_arithmetic_is_that_of_the_layers(whole):
@@ -87,7 +88,7 @@ def test_parameters_are_gathered_once_and_activations_stay_where_they_are(whole)
 
 
 def test_accumulation_saves_memory_and_gathers_no_more(whole):
-    parts = cost.measure_step(vdm_config(parts=4))
+    parts = cost.measure_step(build_diffusion_trainee(vdm_config(parts=4)))
     assert parts.flops == pytest.approx(whole.flops, rel=0.01)
     assert parts.temporary < 0.7 * whole.temporary
     gathered = [[c for c in step.collectives if c.kind == "all-gather"] for step in (parts, whole)]
@@ -95,7 +96,7 @@ def test_accumulation_saves_memory_and_gathers_no_more(whole):
 
 
 def test_rematerialisation_saves_memory_for_arithmetic(whole):
-    again = cost.measure_step(vdm_config(remat=True))
+    again = cost.measure_step(build_diffusion_trainee(vdm_config(remat=True)))
     assert again.temporary < 0.8 * whole.temporary
     assert 1.05 * whole.flops < again.flops < 1.4 * whole.flops
 
@@ -130,6 +131,11 @@ def test_report_estimates_a_range_of_days():
         " of the peak",
         "  86,400 steps: 0.2 to 0.8 days",
     ]
+    node = dataclasses.replace(step, mesh={"data": 1, "fsdp": 8})
+    assert (
+        "  network                      16.7 ms  (all groups at the slowest link)"
+        in cost.report_cost(node, accelerator="h100").splitlines()
+    )
 
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
@@ -165,7 +171,7 @@ def test_collectives_of_loops_count_as_often_as_they_run():
 
 def test_model_without_steps_is_refused():
     with pytest.raises(UsageError) as caught:
-        cost.measure_step(base_config())
+        cost.measure_step(build_diffusion_trainee(base_config()))
     assert str(caught.value) == "model.name: gaussian has no steps of training, so --cost has none"
 
 
@@ -180,7 +186,7 @@ def test_command(tmp_path):
                 *(f"--workdir={tmp_path / 'run'}", *flags),
             ],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,

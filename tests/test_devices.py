@@ -11,8 +11,8 @@ from diffc_jax import data
 from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.evaluate import evaluate
+from diffc_jax.trainees import train
 from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.loop import train
 from diffc_jax.training.sharding import check_batch_size, make_mesh, put_batch, replicated
 
 DEVICES = (1, 2, 8)

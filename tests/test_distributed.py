@@ -1,8 +1,6 @@
 """Processes that share a run: the numbers of one process, and a run that survives what clusters do to it."""
 
 import json
-import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -18,13 +16,13 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from diffc_jax import distributed
 from diffc_jax.errors import PreemptedError, UsageError
+from diffc_jax.trainees import train
 from diffc_jax.training import writers
-from diffc_jax.training.loop import train
+from tests.processes import ROOT, environment
 
-ROOT = pathlib.Path(__file__).parents[1]
 PREEMPTED = 85
 STEPS = 24
-TIMES = ("train/images_per_second", "train/seconds")
+TIMES = ("train/images_per_second", "train/seconds", "train/cpu_seconds")
 
 CONFIG_FILE = """
 from ml_collections import ConfigDict
@@ -75,8 +73,6 @@ class Pair:
 
     def start_one(self, workdir, variables):
         shared = {
-            "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": "",
             "JAX_COMPILATION_CACHE_DIR": str(self._folder / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -87,7 +83,7 @@ class Pair:
                 *(f"--workdir={workdir}", "--distributed=auto", "--config.mesh.fsdp=2"),
             ],
             cwd=ROOT,
-            env={**os.environ, **shared, **variables},
+            env=environment(**shared, **variables),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -109,7 +105,7 @@ class Pair:
 
 
 def finish(processes):
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    outputs = [process.communicate(timeout=600)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, outputs, strict=True)]
 
 

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,8 +9,8 @@ import PIL.Image
 import pytest
 
 from diffc_jax.results import read_rate_points
+from tests.processes import ROOT, environment
 
-ROOT = pathlib.Path(__file__).parents[1]
 RUN_FILES = ("config.json", "environment.json", "params.json")
 EVAL_FILES = ("environment.json", "summary.json")
 DECODERS = {"ancestral", "flow", "mean"}
@@ -22,7 +20,7 @@ def run(door, *arguments):
     done = subprocess.run(
         [sys.executable, f"experiments/{door}.py", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -17,6 +17,7 @@ from diffc_jax.evaluation.metrics.frechet import frechet_distance
 from diffc_jax.moments import Moments
 from diffc_jax.training.export import export_params
 from diffc_jax.training.sharding import make_mesh
+from tests.torch_peers import import_torch
 
 needs_pytorch_fid = pytest.mark.skipif(
     importlib.util.find_spec("pytorch_fid") is None,
@@ -66,14 +67,7 @@ def pictures(seed: int, count: int, side: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pytorch_fid(state_dict):
     """pytorch-fid, and its network with our weights as a function of uint8 images."""
-    import torch
-
-    if torch.version.cuda is None:
-        # Packaged torchvision is built for CUDA. Beside a CPU build of torch its operators are absent, and
-        # it imports only if these two, which Inception has no use of, are declared.
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    torch = import_torch()
     from pytorch_fid import fid_score
     from pytorch_fid import inception as theirs
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent / "diffc_jax"
 # From the top down; modules of the root not listed here are for everyone.
 LAYERS = (
-    *("reproduction", "analysis", "baselines", "compression", "conversion"),
+    *("reproduction", "trainees", "analysis", "baselines", "compression", "conversion"),
     *("evaluation", "plotting"),
     *("training", "codec", "coding", "models", "diffusion", "theory", "data"),
 )

@@ -69,10 +69,30 @@ def test_loop_is_the_blocks_one_after_the_other(remat):
     )
     assert float(jnp.abs(expected - z).max()) > 0.1
 
-    # Dropout draws other masks in every block, the same for the same key.
-    train_eps_hat = jax.jit(model.train_eps_hat)
-    train = [
-        train_eps_hat({"params": params}, z, gamma, jax.random.key(seed)) for seed in (3, 3, 4)
-    ]
-    np.testing.assert_array_equal(train[0], train[1])
-    assert float(jnp.abs(train[0] - train[2]).max()) > 1e-3
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_blocks_of_a_loop_drop_different_activations(remat):
+    """The same block in two places among blocks that hand on their input does the same, but for its mask."""
+    model = vdm_model(
+        (8, 8, 3), blocks=BLOCKS, width=WIDTH, groups=GROUPS, dropout=0.5, remat=remat
+    )
+    z = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    gamma = jnp.asarray([-8.0, 2.0])
+    idle = model.init(jax.random.key(0), None)["params"]
+    idle["head"]["kernel"] = jax.random.normal(jax.random.key(2), idle["head"]["kernel"].shape)
+    for i in range(BLOCKS + 1):
+        idle[f"up_{i}"]["Dense_1"]["kernel"] = jnp.eye(2 * WIDTH, WIDTH)  # without the skip
+    eps_hat, train_eps_hat = jax.jit(model.eps_hat), jax.jit(model.train_eps_hat)
+
+    for here, there in (("down_0", "down_2"), ("up_0", "up_2")):
+        kernel = jax.random.normal(jax.random.key(3), idle[here]["Conv_1"]["kernel"].shape)
+        active = idle[here] | {"Conv_1": idle[here]["Conv_1"] | {"kernel": kernel}}
+        placed = [{"params": idle | {name: active}} for name in (here, there)]
+        whole = [eps_hat(variables, z, gamma) for variables in placed]
+        np.testing.assert_allclose(whole[0], whole[1], rtol=1e-4, atol=1e-4)
+        first, same = (train_eps_hat(placed[0], z, gamma, jax.random.key(4)) for _ in range(2))
+        np.testing.assert_array_equal(first, same)
+        elsewhere = train_eps_hat(placed[1], z, gamma, jax.random.key(4))
+        other_key = train_eps_hat(placed[0], z, gamma, jax.random.key(5))
+        for other in (whole[0], elsewhere, other_key):
+            assert float(jnp.abs(first - other).max()) > 0.1

@@ -1,48 +1,24 @@
 """Measures codecs on images: rates of whole files with every byte counted, and distortions."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
+from diffc_jax.baselines.points import CodecPoint, codec_point
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.progress import Progress
-from diffc_jax.results import RatePoint, standard_error
-
-PER_IMAGE_FIELDS = (
-    *("method", "model", "level", "index", "bpp", "bpp_headerless", "mse", "psnr"),
-    *("dataset", "split"),
-)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CodecPoint:
-    """One codec at one quality.
-
-    Attributes:
-        name: in `CODECS`.
-        point: the averages; bits of whole files in `bpp`.
-        rows: `PER_IMAGE_FIELDS` of every image.
-        decoded: what the files decode to.
-    """
-
-    name: str
-    point: RatePoint
-    rows: list[dict[str, Any]]
-    decoded: UInt8[np.ndarray, "n h w 3"]
 
 
 def evaluate_codecs(
     images: Shaped[np.ndarray, "..."],
-    *,
     dataset: str,
     split: str | None,
+    *,
     codecs: Sequence[str] = tuple(CODECS),
     qualities: Mapping[str, Sequence[Quality]] | None = None,
     max_workers: int | None = None,
@@ -88,9 +64,16 @@ def _evaluate(
                     sizes.append(size)
                     decoded[i] = image
                     progress.advance()
-                measured = (np.array(sizes, np.float64), psnr.mse(images, decoded))
-                point, rows = _summarise(*measured, codec, quality, images[0].size // 3, source)
-                yield CodecPoint(name, point, rows, decoded)
+                identity = {
+                    "method": codec.method,
+                    "model": codec.model,
+                    "level": float(quality),
+                    "dataset": source[0],
+                    "split": source[1],
+                }
+                yield codec_point(
+                    name, identity, np.array(sizes, np.float64), psnr.mse(images, decoded), decoded
+                )
 
 
 def _check_images(images: Shaped[np.ndarray, "..."]) -> None:
@@ -129,47 +112,3 @@ def _measure(
     """Bytes of the file and of its payload, and what it decodes to."""
     data = codec.encode(image, quality, *([index] if codec.takes_index else []))
     return (len(data), codec.payload(data)), codec.decode(data)
-
-
-def _summarise(
-    sizes: Float64[np.ndarray, "n 2"],
-    errors: Float64[np.ndarray, " n"],
-    codec: Codec,
-    quality: Quality,
-    pixels: int,
-    source: tuple[str, str | None],
-) -> tuple[RatePoint, list[dict[str, Any]]]:
-    bpp, bpp_headerless = 8.0 * sizes.T / pixels
-    dataset, split = source
-    decibels = psnr.psnr_from_mse(errors)
-    point = RatePoint(
-        method=codec.method,
-        model=codec.model,
-        rate_kind="file",
-        level=float(quality),
-        bpp=float(bpp.mean()),
-        bpp_headerless=float(bpp_headerless.mean()),
-        psnr=psnr.psnr(errors),
-        psnr_mean=psnr.psnr_mean(errors),
-        mse=float(errors.mean()),
-        n_images=len(errors),
-        dataset=dataset,
-        split=split,
-        bpp_stderr=standard_error(bpp),
-        psnr_mean_stderr=standard_error(decibels),
-    )
-    shared = {"method": codec.method, "model": codec.model, "level": float(quality)}
-    rows = [
-        {
-            **shared,
-            "index": index,
-            "bpp": float(bpp[index]),
-            "bpp_headerless": float(bpp_headerless[index]),
-            "mse": float(errors[index]),
-            "psnr": float(decibels[index]),
-            "dataset": dataset,
-            "split": split,
-        }
-        for index in range(len(errors))
-    ]
-    return point, rows

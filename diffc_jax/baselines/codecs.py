@@ -227,7 +227,7 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
     """Codecs of these names, in their order; a method's name stands for all of its variants.
 
     Raises:
-        UsageError: empty, or an unknown name.
+        UsageError: an unknown name.
         InputError: the installed libraries lack an encoder.
     """
     known = dict.fromkeys([*CODECS, *(codec.method for codec in CODECS.values())])
@@ -236,8 +236,6 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
         if name not in known:
             raise UsageError(f"codecs: unknown {name!r}, not one of {', '.join(known)}")
         selected |= {k: v for k, v in CODECS.items() if name in (k, v.method)}
-    if not selected:
-        raise UsageError(f"codecs: empty; name at least one of {', '.join(CODECS)}")
     for name, codec in selected.items():
         if not codec.available():
             raise InputError(

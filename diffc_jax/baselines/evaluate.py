@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
-from diffc_jax.baselines.classical import PER_IMAGE_FIELDS, CodecPoint, evaluate_codecs
+from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
+from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.quality import COLUMNS, Quality
-from diffc_jax.files import replacing
+from diffc_jax.files import AnyPath, replacing
 from diffc_jax.moments import Averages
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.training.experiment import open_source
@@ -26,21 +28,30 @@ from diffc_jax.training.sharding import make_mesh
 _BATCH = 256
 
 
-def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes the rows of config.baselines.codecs to W/eval/rd.csv, and files of their own beside it.
+def evaluate_baselines(
+    config: ConfigDict, workdir: AnyPath, trained: Sequence[AnyPath] = ()
+) -> None:
+    """Writes the rows of config.baselines to W/eval/rd.csv, and files of their own beside it.
 
-    These are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz.
+    The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
+    are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz.
 
     Args:
         config: a validated config; the images are those of config.data.eval and eval.max_images, measured
             as config.eval.features and config.eval.image_metrics say.
         workdir: folder of the results; rows of other methods in it are kept.
+        trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec.
+        UsageError: an unknown codec, or neither codecs nor trained networks.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
-    check_codecs(config)
+    check_baselines(config)
+    runs = [load_run(path) for path in (*find_runs(config.baselines.trained), *trained)]
+    if not (runs or config.baselines.codecs):
+        raise UsageError(
+            "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
+        )
     source = open_source(config, "eval")
     quality = Quality(config, make_mesh())
     count = min(config.eval.max_images or len(source), len(source))
@@ -56,8 +67,10 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
     pictures = _Pictures(images[: config.eval.grid_images])
 
     def measured_rows() -> Iterator[dict[str, Any]]:
-        for codec_point in evaluate_codecs(
-            images, dataset=source.name, split=source.split, codecs=tuple(config.baselines.codecs)
+        codecs = tuple(config.baselines.codecs)
+        for codec_point in itertools.chain(
+            evaluate_runs(runs, images, source.name, source.split),
+            evaluate_codecs(images, source.name, source.split, codecs=codecs),
         ):
             columns = _perceptual_columns(quality, images, codec_point.decoded)
             if reference is not None:
@@ -75,13 +88,14 @@ def evaluate_baselines(config: ConfigDict, workdir: pathlib.Path) -> None:
     logging.info("%d rate points of %s in %s", len(points), ", ".join(sorted(methods)), folder)
 
 
-def check_codecs(config: ConfigDict) -> None:
-    """Checks config.baselines.codecs.
+def check_baselines(config: ConfigDict) -> None:
+    """Checks config.baselines.
 
     Raises:
-        UsageError: empty, or an unknown codec.
-        InputError: a codec that is not installed.
+        UsageError: an unknown codec.
+        InputError: a codec that is not installed, or a folder of trained networks that does not exist.
     """
+    find_runs(config.baselines.trained)
     try:
         select_codecs(config.baselines.codecs)
     except UsageError as error:
@@ -122,7 +136,7 @@ class _Pictures:
         )
         self._points.setdefault(point.name, []).append(first)
 
-    def save(self, path: pathlib.Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes them, whole or not at all."""
         if not len(self._originals):
             return

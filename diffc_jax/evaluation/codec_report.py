@@ -1,6 +1,5 @@
 """What result files say of the codec: rows of rd.csv, tables and pictures of images, part of summary.json."""
 
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,14 +74,14 @@ def summary(context: Context, totals: Totals) -> dict[str, Any]:
     }
 
 
-def write_per_image(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
+def write_per_image(folder: files.AnyPath, context: Context, parts: Iterable[Results]) -> None:
     """Writes per_image_codec.csv, part by part."""
     metrics = [COLUMNS[metric] for metric in context.image_metrics]
     rows = (row for part in parts for row in _per_image_rows(context, part))
     write_table(folder / PER_IMAGE, (*_PER_IMAGE_COLUMNS, *metrics), rows)
 
 
-def write_pictures(folder: pathlib.Path, context: Context, first: Results) -> None:
+def write_pictures(folder: files.AnyPath, context: Context, first: Results) -> None:
     """Writes reconstructions_codec.npz, in the layout of those of the baselines.
 
     Args:
@@ -107,7 +106,7 @@ def write_pictures(folder: pathlib.Path, context: Context, first: Results) -> No
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def remove(folder: pathlib.Path) -> None:
+def remove(folder: files.AnyPath) -> None:
     """Deletes the files of an earlier evaluation that had the codec, where this one does not."""
     for name in (PER_IMAGE, PICTURES):
         (folder / name).unlink(missing_ok=True)

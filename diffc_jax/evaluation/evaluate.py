@@ -1,13 +1,13 @@
 """`evaluate(config, workdir)`: the sweep of a trained model over held-out images, and its result files.
 
 Finished batches are kept under W/eval/progress, in a folder named after everything the numbers depend on;
-running the same command again continues there. Result files are rewritten as images come in.
+running the same command again continues there. Result files are rewritten as images come in. Several
+processes share the images (`evaluation.shares`); process 0 writes the results of all.
 """
 
-import dataclasses
 import hashlib
 import json
-import pathlib
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,34 +18,33 @@ from absl import logging
 from jaxtyping import Bool
 from ml_collections import ConfigDict
 
-from diffc_jax import data
+from diffc_jax import data, distributed
 from diffc_jax.codec.chain import CHECK_TOLERANCE
 from diffc_jax.config import source_fields
 from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import codec_report, codec_samples, report
+from diffc_jax.evaluation import codec_report, codec_samples, report, shares, stopping
 from diffc_jax.evaluation.file_sweep import FileSweep
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.parts import Parts, Results
 from diffc_jax.evaluation.quality import Images, Quality, SetDistance
 from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
-from diffc_jax.evaluation.totals import Context, Totals, scalar_names
+from diffc_jax.evaluation.totals import Context, Totals, optional, scalar_names
+from diffc_jax.evaluation.trained import Trained, load_trained
+from diffc_jax.files import AnyPath
 from diffc_jax.models import Variables
 from diffc_jax.progress import Progress
-from diffc_jax.training import run_config
 from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
-from diffc_jax.training.checkpoints import Checkpoints
 from diffc_jax.training.codec_models import make_codec
 from diffc_jax.training.experiment import Experiment, build_experiment
-from diffc_jax.training.export import load_params
 from diffc_jax.training.sharding import put_batch
 from diffc_jax.training.state import TrainState, model_variables
 
 _SECONDS_BETWEEN_WRITES = 60.0
 
 
-def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | None = None) -> None:
+def evaluate(config: ConfigDict, workdir: AnyPath, params: AnyPath | None = None) -> None:
     """Sweeps the noise levels and writes W/eval/{rd,per_image,rate_curve}.csv, summary.json and pictures.
 
     Args:
@@ -56,21 +55,34 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
     Raises:
         UsageError: the config describes another model than the folder holds, or levels that cannot be.
         InputError: no checkpoint, or data that cannot be read.
+        StoppedError: SIGTERM came.
     """
     experiment = build_experiment(config)
     source = experiment.open_source("eval")
-    state, checkpoint = load_trained(experiment, workdir, params)
-    plan = make_plan(experiment, state)
-    quality = Quality(config, experiment.mesh)
+    trained = load_trained(experiment, workdir, params)
+    with stopping.leaving_at_sigterm(workdir):
+        _evaluate(experiment, source, trained, workdir / "eval")
+
+
+def _evaluate(
+    experiment: Experiment,
+    source: data.ImageSource,
+    trained: Trained,
+    folder: AnyPath,
+) -> None:
+    config, state = experiment.config, trained.state
+    own, own_state = shares.own_share(experiment, state)
+    plan = make_plan(own, own_state)
+    quality = Quality(own.config, own.mesh)
     count = min(config.eval.max_images or len(source), len(source))
-    folder = workdir / "eval"
-    parts = Parts(folder / "progress" / _fingerprint(config, source.name, state))
-    file_sweep = make_file_sweep(experiment, state, plan)
+    parts = Parts(folder / "progress" / _fingerprint(config, source.name, own_state))
+    file_sweep = make_file_sweep(own, own_state, plan)
     context = Context(
         model=experiment.model.name,
         dataset=source.name,
         split=source.split,
-        checkpoint=checkpoint,
+        checkpoint=trained.name,
+        costs=trained.costs,
         seed=config.seed,
         plan=plan,
         image_metrics=quality.names,
@@ -80,31 +92,42 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, params: pathlib.Path | N
         codec_memory=file_sweep.memory,
         codec_header_bytes=file_sweep.header_bytes,
     )
-    write_environment(folder)
+    if distributed.is_primary():
+        write_environment(folder)
 
-    totals, seconds = _sweep(
-        experiment, state, source, count, quality, context, file_sweep, parts, folder
-    )
+    seconds = _sweep(own, own_state, source, count, quality, context, file_sweep, parts, folder)
+    shares.wait_for_all(parts, count)
     names = scalar_names(context)
-    report.write_per_image(folder, context, parts.read(count, names))
-    if context.codec_decoders:
-        codec_report.write_per_image(folder, context, parts.read(count, names))
-    else:
-        codec_report.remove(folder)
-    report.write_pictures(
-        folder, context, parts.read(min(config.eval.grid_images, count), _picture_names(context))
-    )
+    totals = Totals(context)
+    for part in parts.read(count, names):
+        totals.add(part)
+    if distributed.is_primary():
+        report.write_tables(folder, context, totals)
+        report.write_per_image(folder, context, parts.read(count, names))
+        if context.codec_decoders:
+            codec_report.write_per_image(folder, context, parts.read(count, names))
+        else:
+            codec_report.remove(folder)
+        shown = min(config.eval.grid_images, count)
+        report.write_pictures(folder, context, parts.read(shown, _picture_names(context)))
     begin = time.monotonic()
-    distances = _set_distances(config, quality, context, parts, count, folder)
-    report.write_tables(folder, context, totals, distances)
+    distances = _set_distances(own.config, quality, context, parts, count, folder)
     seconds["distances"] = (time.monotonic() - begin) / count
 
-    bound_batches = data.eval_batches(source, batch_size=experiment.eval_batch_size(), stop=count)
+    bound_batches = data.eval_batches(
+        source,
+        batch_size=experiment.eval_batch_size() // jax.process_count(),
+        stop=count,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+    )
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, experiment.mesh)
     values = evaluate_bound(
         estimate, state, bound_batches, experiment.mesh, config.eval.bound_times
     )
-    report.write_summary(folder, context, totals, values, seconds)
+    if distributed.is_primary():
+        report.write_tables(folder, context, totals, distances)
+        report.write_summary(folder, context, totals, values, seconds)
     logging.info(
         "%s on %d images of %s: %.4f +- %.4f bits/dim; results in %s",
         experiment.model.name,
@@ -125,25 +148,23 @@ def _sweep(
     context: Context,
     file_sweep: FileSweep,
     parts: Parts,
-    folder: pathlib.Path,
-) -> tuple[Totals, dict[str, float | None]]:
-    """Sweeps the images that no part has yet; the averages over all, and seconds for each new one."""
+    folder: AnyPath,
+) -> dict[str, float | None]:
+    """Sweeps the images of this process that no part has yet; seconds for each of them."""
     config, plan = experiment.config, context.plan
-    totals = Totals(context)
-    done = min(parts.covered(), count)
-    for part in parts.read(done, scalar_names(context)):
-        totals.add(part)
-    if done:
-        logging.info("%d of %d images were swept before", done, count)
+    done = parts.done(count)
+    if done.any():
+        logging.info("%d of %d images were swept before", done.sum(), count)
+    runs, batch_size = shares.own_images(done), experiment.eval_batch_size()
     sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
     variables = model_variables(state.ema, state.fixed)
-    batch_size = experiment.eval_batch_size()
-    n_batches = -(-(count - done) // batch_size)
+    n_batches = sum(-(-len(run) // batch_size) for run in runs)
     calls = plan.evaluations_per_image() + file_sweep.evaluations_per_image()
     progress = Progress("sweep", n_batches * calls, "network calls")
+    totals = Totals(context)
     begin = last_write = time.monotonic()
     codec_seconds = 0.0
-    for batch in data.eval_batches(source, batch_size=batch_size, start=done, stop=count):
+    for batch in shares.batches(source, runs, batch_size):
         part = _sweep_batch(experiment, sweep, variables, batch, quality, progress.advance)
         if file_sweep.decoders:
             codec_begin = time.monotonic()
@@ -151,17 +172,14 @@ def _sweep(
             codec_seconds += time.monotonic() - codec_begin
         parts.save(part)
         totals.add(part)
-        if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
+        if distributed.is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             report.write_tables(folder, context, totals)
             last_write = time.monotonic()
-    report.write_tables(folder, context, totals)
     seconds: dict[str, float | None] = {"sweep": time.monotonic() - begin - codec_seconds}
     if file_sweep.decoders:
         seconds["codec"] = codec_seconds
-    swept = count - done
-    return totals, {
-        name: value / swept if value and swept else None for name, value in seconds.items()
-    }
+    swept = sum(map(len, runs))
+    return {name: value / swept if value and swept else None for name, value in seconds.items()}
 
 
 def _set_distances(
@@ -170,28 +188,37 @@ def _set_distances(
     context: Context,
     parts: Parts,
     count: int,
-    folder: pathlib.Path,
+    folder: AnyPath,
 ) -> dict[tuple[str, int], SetDistance]:
-    """Distances of every point to the reference; parts are read one by one for each."""
+    """Distances of every point to the reference, shared by the processes; each reads part by part."""
     if not quality.has_features or count < 2:
         return {}
-    reference = quality.reference(
-        config,
-        lambda: (part["features"] for part in parts.read(count, ["features"])),
-        folder / "reference",
+    reference = shares.primary_first(
+        lambda: quality.reference(
+            config,
+            lambda: (part["features"] for part in parts.read(count, ["features"])),
+            folder / "reference",
+        )
     )
     points = [
         (series, level) for series in context.series for level in range(len(context.plan.levels))
     ]
-    progress = Progress("distances", len(points), "rate points")
-    distances = {}
-    for series, level in points:
+    progress = Progress("distances", -(-len(points) // jax.process_count()), "rate points")
+
+    def measure(number: int) -> list[float]:
+        series, level = points[number]
         name = f"features/{series}/{level}"
-        distances[series, level] = reference.distance(
-            part[name] for part in parts.read(count, [name])
-        )
+        found = reference.distance(part[name] for part in parts.read(count, [name]))
         progress.advance()
-    return distances
+        return [found.fid, *(math.nan if v is None else v for v in (found.kid, found.kid_stderr))]
+
+    rows = shares.share_rows(len(points), 3, measure)
+    return {
+        point: SetDistance(
+            fid, reference.network, reference.description, optional(kid), optional(kid_stderr)
+        )
+        for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
+    }
 
 
 def _picture_names(context: Context) -> list[str]:
@@ -226,33 +253,6 @@ def make_plan(experiment: Experiment, state: TrainState) -> SweepPlan:
         ancestral_steps=config.ancestral_steps,
         flow_steps=config.flow_steps,
     )
-
-
-def load_trained(
-    experiment: Experiment, workdir: pathlib.Path, params: pathlib.Path | None = None
-) -> tuple[TrainState, str]:
-    """The averaged parameters (in a state), and what to call them in results.
-
-    Args:
-        experiment: which model.
-        workdir: folder of its run; the newest checkpoint is read.
-        params: an exported file to read instead.
-
-    Raises:
-        UsageError: the run in the folder is of another model.
-        InputError: no checkpoint or file, or a damaged one.
-    """
-    template = experiment.state_template()
-    if params is None:
-        run_config.check_same_model(experiment.config, workdir)
-        checkpoints = Checkpoints(workdir)
-        try:
-            state, _ = checkpoints.restore(template)
-        finally:
-            checkpoints.close()
-        return state, f"step {int(state.step)}"
-    tree = load_params(params, {"params": template.ema, "fixed": template.fixed})
-    return dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"]), params.name
 
 
 def make_file_sweep(experiment: Experiment, state: TrainState, plan: SweepPlan) -> FileSweep:

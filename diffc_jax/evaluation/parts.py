@@ -1,11 +1,11 @@
 """Per-image results of finished batches on disk, so that a killed evaluation goes on where it was."""
 
-import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from diffc_jax import files
 from diffc_jax.errors import InputError
@@ -20,7 +20,7 @@ class Parts:
     first images of a part only.
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: files.AnyPath):
         self._folder = folder
 
     def save(self, part: Results) -> None:
@@ -30,20 +30,18 @@ class Parts:
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **part)
 
-    def covered(self) -> int:
-        """N if images 0 to N - 1 are all done."""
-        stop = 0
+    def done(self, count: int) -> Bool[np.ndarray, " count"]:
+        """Which of images 0 to count - 1 have results."""
+        done = np.zeros(count, bool)
         for start, end, _ in self._runs():
-            if start > stop:
-                break
-            stop = max(stop, end)
-        return stop
+            done[start:end] = True
+        return done
 
     def read(self, count: int, names: Sequence[str] = ()) -> Iterator[Results]:
         """Results of images 0 to count - 1 in order, one part in memory at a time.
 
         Args:
-            count: number of images, at most `covered()`.
+            count: number of images, all of them `done`.
             names: arrays to read, others stay on disk; none means all. Parts without one skip it.
 
         Raises:
@@ -57,13 +55,13 @@ class Parts:
                 continue
             stop = end
             try:
-                with np.load(path) as part:
+                with path.open("rb") as stream, np.load(stream) as part:
                     present = [name for name in names or part.files if name in part.files]
                     yield {name: part[name][new] for name in present}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise InputError(f"{path}: is damaged; delete it and run again") from error
 
-    def _runs(self) -> list[tuple[int, int, pathlib.Path]]:
+    def _runs(self) -> list[tuple[int, int, files.AnyPath]]:
         # Temporary files, which a killed process leaves behind, begin with a dot.
         paths = sorted(self._folder.glob("[0-9]*.npz"))
         ends = [path.stem.split("-") for path in paths]

@@ -1,7 +1,6 @@
 """The perceptual measures that a config asks for, on batches of 8-bit images."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -17,6 +16,7 @@ from diffc_jax.evaluation.metrics.frechet import FrechetReference
 from diffc_jax.evaluation.metrics.kid import MIN_SUBSETS, kernel_distance
 from diffc_jax.evaluation.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.evaluation.metrics.ms_ssim import ms_ssim
+from diffc_jax.files import AnyPath
 from diffc_jax.moments import Moments
 from diffc_jax.training.experiment import open_source
 
@@ -92,7 +92,7 @@ class Quality:
         self,
         config: ConfigDict,
         originals: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
-        folder: pathlib.Path,
+        folder: AnyPath,
     ) -> "Reference":
         """What the distances of config.eval compare with.
 
@@ -120,7 +120,12 @@ class Quality:
 
 
 class Reference:
-    """A reference set in the space of a feature network."""
+    """A reference set in the space of a feature network.
+
+    Attributes:
+        network: name of the feature network.
+        description: of the images.
+    """
 
     def __init__(
         self,
@@ -140,7 +145,7 @@ class Reference:
         Raises:
             InputError: fewer than two images.
         """
-        self._features, self._network, self._description = features, network, description
+        self._features, self.network, self.description = features, network, description
         self._frechet = FrechetReference(moments, network)
 
     def distance(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> SetDistance:
@@ -148,10 +153,10 @@ class Reference:
         moments, kept = _summed(batches)
         kid, stderr = None, None
         if self._features is not None and min(len(kept), len(self._features)) >= 2 * MIN_SUBSETS:
-            kernel = kernel_distance(kept, self._features, self._network)
+            kernel = kernel_distance(kept, self._features, self.network)
             kid, stderr = kernel.value, kernel.stderr
         fid = self._frechet.distance(moments).value
-        return SetDistance(fid, self._network, self._description, kid, stderr)
+        return SetDistance(fid, self.network, self.description, kid, stderr)
 
 
 def _summed(

@@ -1,6 +1,5 @@
 """Result files of a sweep: rd.csv, per_image.csv, rate_curve.csv, summary.json and the pictures."""
 
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ _RATE_CURVE = ("step", "gamma", "bpp_kl", "bpp_kl_stderr", "bpp", "step_bits")
 
 
 def write_tables(
-    folder: pathlib.Path,
+    folder: files.AnyPath,
     context: Context,
     totals: Totals,
     distances: Mapping[tuple[str, int], SetDistance] | None = None,
@@ -46,7 +45,7 @@ def write_tables(
     write_table(folder / "rate_curve.csv", _RATE_CURVE, _rate_curve_rows(context, totals))
 
 
-def write_per_image(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
+def write_per_image(folder: files.AnyPath, context: Context, parts: Iterable[Results]) -> None:
     """Writes per_image.csv of the sweep, part by part."""
     metrics = [COLUMNS[metric] for metric in context.image_metrics]
     rows = (row for part in parts for row in _per_image_rows(context, part))
@@ -84,7 +83,7 @@ def rate_points(
 
 
 def write_summary(
-    folder: pathlib.Path,
+    folder: files.AnyPath,
     context: Context,
     totals: Totals,
     bound: dict[str, float],
@@ -128,7 +127,7 @@ def write_summary(
     files.write_json(folder / "summary.json", summary)
 
 
-def write_pictures(folder: pathlib.Path, context: Context, parts: Iterable[Results]) -> None:
+def write_pictures(folder: files.AnyPath, context: Context, parts: Iterable[Results]) -> None:
     """Writes the first images of the data set: reconstructions*.npz with all levels, .png with some."""
     shown = [part for part in parts if "pixels" in part]
     if not shown:

@@ -22,6 +22,7 @@ class Context:
     """What every row of an evaluation has in common.
 
     Attributes:
+        costs: of the model's training, as columns of results.
         plan: of the sweep.
         codec_decoders: of the codec's files, at the same levels.
         codec_memory: of its trellis.
@@ -32,6 +33,7 @@ class Context:
     dataset: str
     split: str
     checkpoint: str
+    costs: Mapping[str, int | float]
     seed: int
     plan: SweepPlan
     image_metrics: tuple[str, ...]
@@ -107,6 +109,7 @@ def quality_columns(
         "split": context.split,
         "checkpoint": context.checkpoint,
         "n_rate_steps": len(context.plan.gammas) - 1,
+        **context.costs,
     }
     for metric in context.image_metrics:
         average = totals[f"{metric}/{series}"]

@@ -21,6 +21,7 @@ from diffc_jax.plotting.measures import (
     has_measure,
     value_of,
 )
+from diffc_jax.plotting.training_costs import describe_training
 from diffc_jax.results import RatePoint
 
 SCALES = ("log", "linear")
@@ -234,6 +235,8 @@ def _caption(
         sentences.append(f"Upper bound: C + log2(C + 1) + 5 bits per image{chain}.")
     if any(p.rate_kind == "file" for p in own):
         sentences.append("File bytes: whole files, headers counted.")
+    if training := describe_training(own):
+        sentences.append(training)
     for name in SET_DISTANCES:
         if name in by_measure:
             basis = frechet_basis(by_measure[name][0])

@@ -19,6 +19,7 @@ from diffc_jax.plotting.measures import (
     frechet_basis,
     has_measure,
 )
+from diffc_jax.plotting.training_costs import describe_training
 from diffc_jax.results import RatePoint, read_rate_points
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
@@ -56,6 +57,14 @@ COLUMNS: Sequence[tuple[str, str, str]] = (
     ("dataset", "data", "data set"),
     ("split", "split", "split of the data set"),
     ("checkpoint", "checkpoint", "which parameters"),
+    (
+        "bpp_estimate",
+        "estimated bpp",
+        "file bits as the entropy models of a trained codec estimate them",
+    ),
+    ("trained_parameters", "parameters", "trained, as many as a decoder needs"),
+    ("images_seen", "images seen", "in training, repetitions counted"),
+    ("train_cpu_hours", "CPU hours", "of training, of all cores together"),
 )
 
 
@@ -146,6 +155,8 @@ def summary(
         sentences.append(f"Files of its codec with {_and(models)}: {_and(labels)}.")
     if codecs:
         sentences.append(f"Compared with {_and(line.label for line in codecs)}.")
+    if training := describe_training(own):
+        sentences.append(training)
     sentences += [_bits_per_dim(run) for run in runs if run.summary]
     sentences += _set_distances(points)
     others: dict[str, list[str]] = {}

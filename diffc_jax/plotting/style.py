@@ -1,9 +1,9 @@
 """Which line every method gets: one style per family, safe for colour-blind readers and for print.
 
 Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, a dark shade with long dashes and
-hollow markers is real files of the same decoder, grey and dashes are classical codecs, thin pale lines
-are numbers that others published, and markers differ within each family, so that no two lines rely on
-colour alone.
+hollow markers is real files of the same decoder, purple is trained codecs, grey and dashes are classical
+ones, thin pale lines are numbers that others published, and markers differ within each family, so that no
+two lines rely on colour alone.
 """
 
 import dataclasses
@@ -56,6 +56,11 @@ CODECS: Mapping[tuple[str, str | None], tuple[str, str, Any, str]] = {
     ("jpegxl", None): ("JPEG XL", "#3F7F5F", (0, (10, 1.5, 1, 1.5)), "D"),
     ("hevc", None): ("HEVC intra (x265)", "#6B3E6B", (0, (5, 1, 5, 1, 1, 1)), "s"),
     ("dithered_pcm", None): ("Dithered PCM", "#B08D57", (0, (1, 2.4)), "o"),
+}
+# Trained codecs, one network for each point: (label, colour, marker).
+NEURAL: Mapping[str, tuple[str, str, str]] = {
+    "hific": ("HiFiC, ours", "#A3195B", "*"),
+    "hyperprior": ("Hyper-prior, ours", "#6A3D9A", "p"),
 }
 _OTHER_CODECS: Sequence[tuple[str, Any, str]] = (
     ("#7E5A7A", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "h"),
@@ -163,6 +168,10 @@ class _Identity(NamedTuple):
         return self.method, self.model
 
     @property
+    def is_neural(self) -> bool:
+        return self.method in NEURAL
+
+    @property
     def is_known_codec(self) -> bool:
         return self.method in {method for method, _ in CODECS}
 
@@ -207,12 +216,12 @@ class _Scene:
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
         known_codecs, known_decoders = list(CODECS), list(DECODERS)
-        codecs = {i.codec for i in present if not (i.is_diffc or i.dataset)} - set(known_codecs)
+        codecs = {i.codec for i in present if not (i.is_diffc or i.is_neural or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
             networks=tuple(sorted({i.model for i in present if i.is_network}, key=str)),
             decoders=(*known_decoders, *sorted(decoders, key=str)),
-            codecs=(*known_codecs, *sorted(codecs, key=str)),
+            codecs=(*known_codecs, *sorted(codecs - set(known_codecs), key=str)),
             datasets=tuple(sorted({i.dataset for i in present if i.dataset})),
         )
 
@@ -220,9 +229,11 @@ class _Scene:
         if identity.dataset:
             names = [*PUBLISHED, identity.published_name]
             group = 2 * self.datasets.index(identity.dataset) + (identity.rate_kind == "file")
-            return 4, group, names.index(identity.published_name), str(identity)
+            return 5, group, names.index(identity.published_name), str(identity)
+        if identity.is_neural:
+            return 2, 0, list(NEURAL).index(identity.method), str(identity)
         if not identity.is_diffc:
-            family = 2 if identity.is_known_codec else 3
+            family = 3 if identity.is_known_codec else 4
             is_bound = int(identity.rate_kind == "bound")
             return family, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
@@ -235,6 +246,9 @@ class _Scene:
     def line(self, identity: _Identity) -> dict[str, Any]:
         if identity.dataset:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
+        if identity.is_neural:
+            _, color, marker = NEURAL[identity.method]
+            return {"color": color, "marker": marker, "linewidth": 1.3, "zorder": 2.5}
         return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
@@ -302,6 +316,8 @@ def _group(identity: _Identity) -> str:
     kind = _RATE_KINDS[identity.rate_kind]
     if identity.dataset:
         return f"Published ({kind})\non {identity.dataset}"
+    if identity.is_neural:
+        return f"Trained codecs ({kind})"
     if not identity.is_diffc:
         return f"{'Codecs' if identity.is_known_codec else 'Other methods'} ({kind})"
     return f"{', '.join(filter(None, ('DiffC', identity.model)))} ({kind})"
@@ -322,6 +338,8 @@ def codec_label(method: str, model: str | None) -> str:
     """What figures call a codec, or another method, of the results."""
     if (method, model) in CODECS:
         return CODECS[method, model][0]
+    if method in NEURAL:
+        return ", ".join(filter(None, (NEURAL[method][0], model)))
     return " ".join(filter(None, (method, model)))
 
 

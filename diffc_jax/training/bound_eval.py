@@ -11,7 +11,8 @@ from diffc_jax import rng
 from diffc_jax.diffusion import bound
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.models import Model
-from diffc_jax.training.sharding import gather, put_batch, replicated, split_batch
+from diffc_jax.training.held_out import per_image
+from diffc_jax.training.sharding import gather, replicated, split_batch
 from diffc_jax.training.state import TrainState, model_variables
 
 Estimate = Callable[
@@ -72,18 +73,18 @@ def evaluate_bound(
     Returns:
         `bits_per_dim`, `diffusion`, `prior`, `reconstruction` and `bits_per_dim_stderr`.
     """
-    values: dict[str, list[np.ndarray]] = {}
-    for batch in batches:
-        placed = put_batch(mesh, batch)
-        mask = jax.device_get(gather(mesh, placed["mask"]))
+
+    def measure(batch: dict[str, Array]) -> dict[str, np.ndarray]:
         draws = [
-            jax.device_get(estimate(state, placed["image"], placed["index"], np.int32(draw)))
+            jax.device_get(estimate(state, batch["image"], batch["index"], np.int32(draw)))
             for draw in range(n_draws)
         ]
-        for name in draws[0]:
-            mean = np.stack([draw[name] for draw in draws]).mean(0, dtype=np.float64)
-            values.setdefault(name, []).append(mean[mask])
-    whole = {name: np.concatenate(parts) for name, parts in values.items()}
+        return {
+            name: np.stack([draw[name] for draw in draws]).mean(0, dtype=np.float64)
+            for name in draws[0]
+        }
+
+    whole = per_image(measure, batches, mesh)
     total = whole["bits_per_dim"]
     stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
     return {name: float(v.mean()) for name, v in whole.items()} | {"bits_per_dim_stderr": stderr}

@@ -1,6 +1,5 @@
 """Checkpoints of training runs. Every call of Orbax is in this file."""
 
-import pathlib
 from typing import Any
 
 import jax
@@ -8,7 +7,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffc_jax.errors import InputError
-from diffc_jax.training.state import TrainState
+from diffc_jax.files import AnyPath, is_remote
+from diffc_jax.training.trainee import State
 
 
 class Checkpoints:
@@ -18,8 +18,8 @@ class Checkpoints:
     the one before. A checkpoint can be restored on other devices and by more or fewer processes.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1):
-        self._path = workdir.resolve() / "checkpoints"
+    def __init__(self, workdir: AnyPath, keep: int = 1):
+        self._path = (workdir if is_remote(workdir) else workdir.resolve()) / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self._path, options=ocp.CheckpointManagerOptions(max_to_keep=keep)
         )
@@ -28,7 +28,7 @@ class Checkpoints:
         """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+    def save(self, state: State, progress: dict[str, Any]) -> None:
         """Saves the state, and `progress` as JSON (size of the data, time spent)."""
         self._manager.save(
             int(state.step),
@@ -37,7 +37,7 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, template: State) -> tuple[State, dict[str, Any]]:
         """Restores the newest checkpoint with the shapes and shardings of `template`.
 
         Raises:

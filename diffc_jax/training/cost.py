@@ -9,19 +9,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
 from diffc_jax.training import sharding
 from diffc_jax.training.collectives import Collective, read_collectives
-from diffc_jax.training.experiment import build_experiment
+from diffc_jax.training.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
+from diffc_jax.training.trainee import Trainee
 
 _SECONDS_PER_DAY = 86400.0
 # Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
 _USUAL_UTILISATION = 0.4
-# The program is not run: its machine code need not be good, which halves the time to compile it.
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_STATE_PARTS = {
+    "params": "parameters",
+    "ema": "average of the parameters",
+    "opt_state": "optimiser",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,24 +98,24 @@ def simulate_devices(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def measure_step(config: ConfigDict) -> StepCost:
-    """Compiles a step of a config for all devices without data or memory for it.
+def measure_step(trainee: Trainee) -> StepCost:
+    """Compiles the last step of a run for all devices without data or memory for it.
 
     Raises:
-        UsageError: a config that cannot be used, or a model without trained parameters.
+        UsageError: a batch that cannot be divided, or a model without trained parameters.
     """
-    experiment = build_experiment(config)
-    mesh, train = experiment.mesh, config.train
+    config, mesh, train = trainee.config, trainee.mesh, trainee.config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, mesh, train.accumulation_steps)
-    state = experiment.state_template()
-    if not count_parameters(state.params["model"]):
+    state = trainee.state_template()
+    if not trainee.count_trained():
         raise UsageError(
             f"model.name: {config.model.name} has no steps of training, so --cost has none"
         )
-    pixels = jax.ShapeDtypeStruct((train.batch_size, *experiment.image_shape), jnp.uint8)
-    traced = experiment.train_step(num_steps=1).trace(state, pixels)
+    pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
+    num_steps = 1000  # the program depends on the stage of the training, not on its length
+    traced = trainee.train_steps(num_steps)(num_steps).trace(state, pixels)
     begin = time.monotonic()
-    compiled = traced.lower().compile(_QUICKLY)
+    compiled = traced.lower().compile(QUICKLY)
     seconds = time.monotonic() - begin
     memory = compiled.memory_analysis()
     return StepCost(
@@ -121,9 +124,9 @@ def measure_step(config: ConfigDict) -> StepCost:
         parameters=count_parameters(state.params),
         flops=_flops(traced.jaxpr.jaxpr),
         state={
-            "parameters": _bytes(state.params),
-            "average of the parameters": _bytes(state.ema),
-            "optimiser": _bytes(state.opt_state),
+            name: _bytes(getattr(state, field))
+            for field, name in _STATE_PARTS.items()
+            if hasattr(state, field)
         },
         temporary=memory.temp_size_in_bytes,
         # Results lie where donated arguments lay.

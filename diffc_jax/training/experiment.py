@@ -14,7 +14,13 @@ from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
 from diffc_jax.training import sharding
-from diffc_jax.training.state import TrainState, init_state, make_optimizer
+from diffc_jax.training.compilation import run_once
+from diffc_jax.training.state import (
+    TrainState,
+    init_state,
+    learning_rate_schedule,
+    make_optimizer,
+)
 from diffc_jax.training.step import make_train_step
 
 _STATISTICS_BATCH = 256
@@ -40,7 +46,7 @@ class Experiment:
 
     def eval_batch_size(self) -> int:
         """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""
-        return -(-self.config.eval.batch_size // self.mesh.size) * self.mesh.size
+        return sharding.even_batch_size(self.config.eval.batch_size, self.mesh)
 
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
@@ -51,11 +57,7 @@ class Experiment:
             # Small, and used with every image.
             fixed=jax.tree.map(lambda _: sharding.replicated(self.mesh), shapes.fixed),
         )
-        return jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            shapes,
-            shardings,
-        )
+        return sharding.as_template(shapes, shardings)
 
     def fresh_state(self, source: data.ImageSource) -> TrainState:
         """The state before the first step; fits what the model needs to know about the data."""
@@ -65,7 +67,7 @@ class Experiment:
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
-        return jax.jit(self._init_state, out_shardings=shardings)(statistics)
+        return run_once(self._init_state, shardings, statistics)
 
     def train_step(self, num_steps: int) -> jax.stages.Wrapped:
         """`make_train_step` for a run of `num_steps`, compiled for the mesh; the old state is given up."""
@@ -73,24 +75,18 @@ class Experiment:
         step = make_train_step(
             self.model,
             self.schedule,
-            make_optimizer(train, num_steps),
+            make_optimizer(train, learning_rate_schedule(train, num_steps)),
             train.ema_decay,
             self.config.seed,
             self.mesh,
             train.accumulation_steps,
         )
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
-        split, whole = sharding.split_batch(self.mesh), sharding.replicated(self.mesh)
-        return jax.jit(
-            step,
-            in_shardings=(shardings, split),
-            out_shardings=(shardings, whole),
-            donate_argnums=0,
-        )
+        return sharding.compile_step(step, self.state_template(), self.mesh)
 
     def _init_state(self, statistics: Statistics | None) -> TrainState:
         # The layout of the optimiser's state does not depend on the number of steps.
-        optimizer = make_optimizer(self.config.train, num_steps=1)
+        train = self.config.train
+        optimizer = make_optimizer(train, learning_rate_schedule(train, num_steps=1))
         return init_state(self.model, self.schedule, optimizer, self.config.seed, statistics)
 
 

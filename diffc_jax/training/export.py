@@ -1,6 +1,5 @@
 """Trained parameters as safetensors, with a JSON card that says what they are."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from diffc_jax.errors import InputError
 _SEPARATOR = "/"
 
 
-def export_params(path: pathlib.Path, tree: PyTree, card: Mapping[str, Any]) -> None:
+def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
     """Writes `path` (.safetensors) and its card beside it (.json).
 
     Args:
@@ -32,7 +31,7 @@ def export_params(path: pathlib.Path, tree: PyTree, card: Mapping[str, Any]) -> 
     files.write_json(path.with_suffix(".json"), dict(card))
 
 
-def load_params(path: pathlib.Path, template: PyTree) -> PyTree:
+def load_params(path: files.AnyPath, template: PyTree) -> PyTree:
     """Reads exported weights.
 
     Args:
@@ -44,7 +43,8 @@ def load_params(path: pathlib.Path, template: PyTree) -> PyTree:
             (the first one is named).
     """
     try:
-        arrays = safetensors.numpy.load_file(path)
+        with files.on_disk(path) as local:
+            arrays = safetensors.numpy.load_file(local)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
     expected = flax.traverse_util.flatten_dict(template, sep=_SEPARATOR, keep_empty_nodes=True)

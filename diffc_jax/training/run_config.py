@@ -1,6 +1,5 @@
 """config.json: the config that a run was started with, and what may change when it resumes."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,15 +25,15 @@ _FREE_TO_CHANGE = (
     ),
 )
 # Fields that a trained model depends on.
-_OF_THE_MODEL = ("model", "schedule", "data.image_size")
+_OF_THE_MODEL = ("model", "schedule", "hific", "data.image_size")
 
 
-def config_path(workdir: pathlib.Path) -> pathlib.Path:
+def config_path(workdir: files.AnyPath) -> files.AnyPath:
     """Where the config of a run is kept."""
     return workdir / "config.json"
 
 
-def claim_workdir(config: ConfigDict, workdir: pathlib.Path, write: bool = True) -> None:
+def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True) -> None:
     """Checks that an earlier config.json describes the same training, and if so writes the new one.
 
     Args:
@@ -56,7 +55,7 @@ def claim_workdir(config: ConfigDict, workdir: pathlib.Path, write: bool = True)
         files.write_json(config_path(workdir), config.to_dict())
 
 
-def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
+def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
     """Checks that a run's model is the one that `config` describes.
 
     Raises:
@@ -76,7 +75,7 @@ def check_same_model(config: ConfigDict, workdir: pathlib.Path) -> None:
     _refuse(workdir, differences)
 
 
-def _refuse(workdir: pathlib.Path, differences: list[str]) -> None:
+def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
     if differences:
         raise UsageError(
             f"--workdir {workdir}: holds a run with another config: {'; '.join(differences)}."
@@ -84,7 +83,7 @@ def _refuse(workdir: pathlib.Path, differences: list[str]) -> None:
         )
 
 
-def _differences(config: ConfigDict, workdir: pathlib.Path) -> list[tuple[str, str]]:
+def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, str]]:
     old, new = flatten(files.read_json(config_path(workdir))), flatten(config.to_dict())
     return [
         (field, f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}")

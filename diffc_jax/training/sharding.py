@@ -4,7 +4,7 @@ The batch is split over all devices. Parameters, their averages and the optimise
 `fsdp` and repeated along `data`: a step gathers the parameters and returns gradients to their parts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -74,6 +74,28 @@ def split_parameters(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.tree.map(sharding, tree)
 
 
+def as_template(shapes: PyTree, shardings: PyTree) -> PyTree:
+    """Shapes and types with a sharding each, as `compile_step` and checkpoints take them."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+        shardings,
+    )
+
+
+def compile_step(
+    step: Callable[[PyTree, Array], tuple[PyTree, dict[str, Array]]], template: PyTree, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """Compiles `step(state, pixels) -> (state, metrics)` for a state like `template`, which is given up."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+    return jax.jit(
+        step,
+        in_shardings=(shardings, split_batch(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
 def gather(mesh: Mesh, tree: PyTree) -> PyTree:
     """All parameters on every device; inside a compiled function, or as a copy outside."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
@@ -97,6 +119,11 @@ def process_rows(mesh: Mesh, batch_size: int) -> list[int]:
     """Which rows of a global batch lie on the devices of this process, in the order of `put_batch`."""
     parts = split_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
     return sorted(row for part in parts if part for row in range(batch_size)[part[0]])
+
+
+def even_batch_size(batch_size: int, mesh: Mesh) -> int:
+    """The next size that splits evenly, for batches that are filled up with images that do not count."""
+    return -(-batch_size // mesh.size) * mesh.size
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulation_steps: int = 1) -> None:

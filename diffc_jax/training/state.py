@@ -41,11 +41,12 @@ def model_variables(params: PyTree, fixed: PyTree) -> Variables:
 
 
 def learning_rate_schedule(train: ConfigDict, num_steps: int) -> optax.Schedule:
-    """Linear warm-up, then constant or decaying to zero at num_steps."""
+    """Linear warm-up, then constant, or a tenth in the second half, or decaying to zero at num_steps."""
     peak, warmup = train.learning_rate, min(train.warmup_steps, num_steps)
     rest = max(num_steps - warmup, 1)
     after = {
         "constant": optax.constant_schedule(peak),
+        "drop": optax.piecewise_constant_schedule(peak, {rest // 2: 0.1}),
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "linear": optax.linear_schedule(peak, 0.0, rest),
     }[train.lr_decay]
@@ -54,15 +55,13 @@ def learning_rate_schedule(train: ConfigDict, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([rising, after], [warmup])
 
 
-def make_optimizer(train: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    train: ConfigDict, learning_rate: optax.Schedule
+) -> optax.GradientTransformation:
     """AdamW behind clipping of the global gradient norm."""
     return optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
-        optax.adamw(
-            learning_rate_schedule(train, num_steps),
-            b2=train.beta2,
-            weight_decay=train.weight_decay,
-        ),
+        optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay),
     )
 
 

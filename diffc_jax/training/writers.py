@@ -1,7 +1,7 @@
 """Where metrics go: the console, metrics.jsonl and TensorBoard."""
 
 import json
-import pathlib
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,24 +9,26 @@ from absl import logging
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
-from diffc_jax.files import replacing
+from diffc_jax.files import AnyPath, is_remote, replacing
+
+_SECONDS_BETWEEN_UPLOADS = 60.0
 
 
 class MetricWriter:
     """Writes scalars and pictures of a run; a resumed run continues its files without repeated steps."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int):
-        self._path = workdir / "metrics.jsonl"
-        _drop_after(self._path, first_step)
-        self._stream = self._path.open("a")
+    def __init__(self, workdir: AnyPath, first_step: int):
+        path = workdir / "metrics.jsonl"
+        _drop_after(path, first_step)
+        self._lines = _Object(path) if is_remote(path) else path.open("a")
         self._events = SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
         )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes scalars to metrics.jsonl and TensorBoard."""
-        self._stream.write(json.dumps({"step": step} | dict(values)) + "\n")
-        self._stream.flush()
+        self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
+        self._lines.flush()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -34,10 +36,35 @@ class MetricWriter:
         """Writes a picture to TensorBoard."""
         self._events.add_image(name, image, step, dataformats="HWC")
 
+    def sync(self) -> None:
+        """Writes all scalars; to be called before a checkpoint, after which their steps are not run again."""
+        if isinstance(self._lines, _Object):
+            self._lines.close()
+
     def close(self) -> None:
         """Writes what is buffered."""
-        self._stream.close()
+        self._lines.close()
         self._events.close()
+
+
+class _Object:
+    """A text in an object store, which cannot be appended to: written as a whole, not all the time."""
+
+    def __init__(self, path: AnyPath):
+        self._path = path
+        self._text = path.read_text() if path.exists() else ""
+        self._written = time.monotonic()
+
+    def write(self, text: str) -> None:
+        self._text += text
+
+    def flush(self) -> None:
+        if time.monotonic() - self._written > _SECONDS_BETWEEN_UPLOADS:
+            self.close()
+
+    def close(self) -> None:
+        self._path.write_text(self._text)
+        self._written = time.monotonic()
 
 
 class SilentWriter:
@@ -49,11 +76,14 @@ class SilentWriter:
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
         """Writes nothing."""
 
+    def sync(self) -> None:
+        """Has nothing to write."""
+
     def close(self) -> None:
         """Has nothing to write."""
 
 
-def _drop_after(path: pathlib.Path, last_step: int) -> None:
+def _drop_after(path: AnyPath, last_step: int) -> None:
     """Removes the lines of steps that will be run again, and a last line that was cut off."""
     if not path.exists():
         return

@@ -40,11 +40,23 @@ class HificArchitecture:
             raise UsageError(f"base_channels: {self.base_channels} must be at least 2")
 
     @classmethod
-    def scaled(cls, width: float, downsamplings: int = 4) -> "HificArchitecture":
+    def scaled(
+        cls,
+        width: float,
+        downsamplings: int = 4,
+        latent_channels: int = 0,
+        residual_blocks: int = 9,
+    ) -> "HificArchitecture":
         """The paper's networks with `width` times as many channels everywhere.
 
+        Args:
+            width: of the networks.
+            downsamplings: see the attributes.
+            latent_channels: of the latent; 0 for the paper's times `width`.
+            residual_blocks: see the attributes.
+
         Raises:
-            UsageError: `width` is not positive, or `downsamplings` neither 3 nor 4.
+            UsageError: `width` is not positive, or another argument is out of range.
         """
         if not width > 0:
             raise UsageError(f"width: {width} must be positive")
@@ -55,8 +67,9 @@ class HificArchitecture:
         return cls(
             downsamplings=downsamplings,
             base_channels=channels(_BASE),
-            latent_channels=channels(_LATENT),
+            latent_channels=latent_channels or channels(_LATENT),
             hyper_channels=channels(_HYPER),
+            residual_blocks=residual_blocks,
             discriminator_channels=channels(_DISCRIMINATOR),
         )
 

@@ -20,7 +20,9 @@ class Encoder(nn.Module):
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b h_ w_ c"]:
         """Latents, not quantised, of images with values in [0, 1]."""
         channels = self.architecture.base_channels
-        x = NormedConv(channels, kernel=7)(images)
+        # Centred: else the mean of the image dominates what the first ChannelNorm divides by, and the first
+        # thousand updates go into learning to subtract it.
+        x = NormedConv(channels, kernel=7)(4.0 * images - 2.0)
         for halving in range(1, self.architecture.downsamplings + 1):
             x = NormedConv(channels << halving, stride=2)(x)
         return nn.Conv(self.architecture.latent_channels, (3, 3))(x)

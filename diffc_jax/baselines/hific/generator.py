@@ -28,4 +28,10 @@ class Generator(nn.Module):
         x += head
         for doubling in reversed(range(doublings)):
             x = nn.relu(ChannelNorm()(Doubling(base << doubling, kernel=3)(x)))
-        return nn.Conv(3, (7, 7))(x)
+        # Starts near grey: errors of images out of range would teach the encoder to send nothing.
+        return nn.Conv(
+            3,
+            (7, 7),
+            kernel_init=nn.initializers.variance_scaling(0.05, "fan_in", "truncated_normal"),
+            bias_init=nn.initializers.constant(0.5),
+        )(x)

@@ -1,13 +1,14 @@
 """One update of HiFiC: autoencoder and, in the second stage, discriminator from one forward pass."""
 
-import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key, PyTree, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from diffc_jax import rng
 from diffc_jax.baselines.hific.autoencoder import Forward
@@ -19,9 +20,13 @@ from diffc_jax.baselines.hific.losses import (
     discriminator_loss,
 )
 from diffc_jax.baselines.hific.model import Hific, Params
+from diffc_jax.training import sharding
+from diffc_jax.training.state import update_ema
 
 Pixels = UInt8[Array, "b h w 3"]
 Metrics = dict[str, Float[Array, ""]]
+
+_PLAIN_MSE_DECAY = 0.99
 
 
 @flax.struct.dataclass
@@ -31,35 +36,38 @@ class HificState:
     Attributes:
         step: number of finished updates.
         params: {"autoencoder": ..., "discriminator": ...}; the latter is empty without one.
-        opt_state: of the optimiser of both.
+        opt_state: of the optimisers, likewise.
         spectral: state of the discriminator's spectral norms; empty without one.
+        plain_mse: moving average of the MSE of updates without discriminator; infinite before them.
     """
 
     step: PyTree
     params: PyTree
     opt_state: PyTree
     spectral: PyTree
+    plain_mse: PyTree
 
 
-def init_state(
-    model: Hific,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    adversarial: bool,
-    autoencoder: Params | None = None,
-) -> HificState:
+class Optimizers(NamedTuple):
+    """Of the two networks, each of which has counters and gradient norms of its own."""
+
+    autoencoder: optax.GradientTransformation
+    discriminator: optax.GradientTransformation
+
+
+def init_state(model: Hific, optimizers: Optimizers, seed: int, adversarial: bool) -> HificState:
     """A fresh state; pure, so that it can be compiled or evaluated abstractly.
 
     Args:
         model: the networks.
-        optimizer: of both.
+        optimizers: of both.
         seed: of the experiment.
-        adversarial: whether there is a discriminator.
-        autoencoder: parameters that a first stage ended with; fresh ones if None.
+        adversarial: whether there is a discriminator, now or in a later stage.
     """
-    if autoencoder is None:
-        autoencoder = model.init_autoencoder(rng.stream(seed, "init/autoencoder"))
-    params = {"autoencoder": autoencoder, "discriminator": {}}
+    params = {
+        "autoencoder": model.init_autoencoder(rng.stream(seed, "init/autoencoder")),
+        "discriminator": {},
+    }
     spectral: PyTree = {}
     if adversarial:
         key = rng.stream(seed, "init/discriminator")
@@ -67,8 +75,11 @@ def init_state(
     return HificState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state={
+            name: getattr(optimizers, name).init(network) for name, network in params.items()
+        },
         spectral=spectral,
+        plain_mse=jnp.array(jnp.inf, jnp.float32),
     )
 
 
@@ -76,43 +87,60 @@ def make_train_step(
     model: Hific,
     target: RateTarget,
     weights: LossWeights,
-    optimizer: optax.GradientTransformation,
+    optimizers: Optimizers,
     seed: int,
     lpips: Distance | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[[HificState, Pixels], tuple[HificState, Metrics]]:
     """Makes `train_step(state, pixels) -> (state, metrics)`.
 
     Autoencoder and discriminator move at the same time, on the same images. (The original draws a second
-    batch for the discriminator, which costs another forward pass.)
+    batch for the discriminator, which costs another forward pass.) Without a weight for the discriminator it
+    and its optimiser stay as they are.
 
     Args:
         model: the networks.
         target: rate to hold.
         weights: of the other terms; the state must have a discriminator if `weights.gan` is not 0.
-        optimizer: of both networks, independent for each parameter (Adam, without clipping by a common norm).
+        optimizers: of both networks.
         seed: of the noise.
         lpips: distance of images with values in [-1, 1]; needed if its weight is not 0.
+        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
+            it out; None for one device.
 
     Returns:
         Metrics are `loss`, `bpp` (quantised), `noisy_bpp`, `rate_weight`, `mse` (values 0 to 255),
-        `grad_norm` (autoencoder) and, where they are in use, `lpips`, `gan`, `discriminator_loss`.
+        `grad_norm` (autoencoder) and, where they are in use, `lpips`, `gan`, `discriminator_loss` and
+        `mse_over_plain` (over that of the updates before the discriminator).
     """
     root = rng.stream(seed, "train/hific")
 
     def train_step(state: HificState, pixels: Pixels) -> tuple[HificState, Metrics]:
         images = pixels.astype(jnp.float32) / 255.0
         key = jax.random.fold_in(root, state.step)
-        discriminator, spectral = state.params["discriminator"], state.spectral
+        networks = state.params if mesh is None else sharding.gather(mesh, state.params)
+        spectral = state.spectral if mesh is None else sharding.gather(mesh, state.spectral)
 
         def of_autoencoder(params: Params) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
-            return _autoencoder_terms(params, images, key, state)
+            return autoencoder_terms(
+                {"autoencoder": params, "discriminator": networks["discriminator"]},
+                spectral,
+                images,
+                key,
+                state.step,
+            )
 
-        (loss, (metrics, forward)), grads = jax.value_and_grad(of_autoencoder, has_aux=True)(
-            state.params["autoencoder"]
-        )
-        grads = {"autoencoder": grads, "discriminator": {}}
+        grads: dict[str, Params] = {}
+        (loss, (metrics, forward)), grads["autoencoder"] = jax.value_and_grad(
+            of_autoencoder, has_aux=True
+        )(networks["autoencoder"])
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        if weights.gan:
+        plain_mse = state.plain_mse
+        if not weights.gan:
+            average = update_ema(plain_mse, metrics["mse"], state.step, _PLAIN_MSE_DECAY)
+            plain_mse = jnp.where(state.step == 0, metrics["mse"], average)
+        else:
+            metrics["mse_over_plain"] = metrics["mse"] / plain_mse
 
             def of_discriminator(params: Params) -> tuple[Float[Array, ""], PyTree]:
                 both = jnp.concatenate([images, forward.reconstructions])
@@ -122,34 +150,33 @@ def make_train_step(
 
             (metrics["discriminator_loss"], spectral), grads["discriminator"] = jax.value_and_grad(
                 of_discriminator, has_aux=True
-            )(discriminator)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return (
-            dataclasses.replace(
-                state,
-                step=state.step + 1,
-                params=optax.apply_updates(state.params, updates),
-                opt_state=opt_state,
-                spectral=spectral,
-            ),
-            metrics,
-        )
+            )(networks["discriminator"])
+        params, opt_state = dict(state.params), dict(state.opt_state)
+        for name, own in (grads if mesh is None else sharding.scatter(mesh, grads)).items():
+            optimizer = getattr(optimizers, name)
+            updates, opt_state[name] = optimizer.update(own, opt_state[name], params[name])
+            params[name] = optax.apply_updates(params[name], updates)
+        return HificState(state.step + 1, params, opt_state, spectral, plain_mse), metrics
 
-    def _autoencoder_terms(
-        params: Params, images: Float[Array, "b h w 3"], key: Key[Array, ""], state: HificState
+    def autoencoder_terms(
+        networks: dict[str, Params],
+        spectral: PyTree,
+        images: Float[Array, "b h w 3"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
-        forward = model.forward(params, images, key)
+        forward = model.forward(networks["autoencoder"], images, key)
         fake_logits = None
         if weights.gan:
             # The latent is the condition, not what is judged.
             latents = jax.lax.stop_gradient(forward.latents)
             fake_logits, _ = model.discriminate(
-                state.params["discriminator"], state.spectral, forward.reconstructions, latents
+                networks["discriminator"], spectral, forward.reconstructions, latents
             )
         n_pixels = images.shape[1] * images.shape[2]
         bpp = forward.quantised_bits.mean() / n_pixels
         noisy_bpp = forward.bits.mean() / n_pixels
-        rate_weight = target.weight(bpp, state.step)
+        rate_weight = target.weight(bpp, step)
         loss, terms = autoencoder_loss(
             weights, rate_weight, noisy_bpp, images, forward.reconstructions, lpips, fake_logits
         )

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import pathlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -112,7 +111,7 @@ class Extractor:
 def reference_moments(
     extractor: Extractor,
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
-    folder: pathlib.Path,
+    folder: files.AnyPath,
 ) -> Moments:
     """Moments of a reference set, read from `folder` if they were computed before.
 
@@ -142,20 +141,20 @@ def reference_moments(
     return moments
 
 
-def save_moments(path: pathlib.Path, moments: Moments) -> None:
+def save_moments(path: files.AnyPath, moments: Moments) -> None:
     """Writes moments as `.npz`, whole or not at all."""
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **dataclasses.asdict(moments))
 
 
-def load_moments(path: pathlib.Path) -> Moments:
+def load_moments(path: files.AnyPath) -> Moments:
     """Reads what `save_moments` wrote.
 
     Raises:
         InputError: it is missing or damaged.
     """
     try:
-        with np.load(path) as content:
+        with path.open("rb") as stream, np.load(stream) as content:
             return Moments(int(content["count"]), content["mean"], content["scatter"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: is missing or damaged; delete it and run again") from error

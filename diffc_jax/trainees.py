@@ -1,0 +1,66 @@
+"""What the commands do with a config, which describes a denoiser of DiffC or a network to compare it with."""
+
+import jax
+from ml_collections import ConfigDict
+
+from diffc_jax import config as config_lib
+from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.baselines.hific import config as hific_config
+from diffc_jax.baselines.hific.trainee import build_hific_trainee
+from diffc_jax.errors import UsageError
+from diffc_jax.evaluation import evaluate as sweep
+from diffc_jax.files import AnyPath
+from diffc_jax.training import loop
+from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
+from diffc_jax.training.run_config import check_same_model
+from diffc_jax.training.trainee import Trainee
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks everything that can be checked without data or devices.
+
+    Raises:
+        UsageError: the first field that cannot be used, and what it may be.
+    """
+    config_lib.validate(config)
+    if hific_config.is_hific(config):
+        hific_config.validate(config)
+
+
+def build_trainee(config: ConfigDict) -> Trainee:
+    """Builds what config.model describes, on a mesh of all devices.
+
+    Raises:
+        UsageError: a field that cannot be used.
+    """
+    if hific_config.is_hific(config):
+        return build_hific_trainee(config)
+    return build_diffusion_trainee(config)
+
+
+def train(config: ConfigDict, workdir: AnyPath) -> None:
+    """Trains what a validated config describes, or resumes; `training.loop.train` says more."""
+    loop.train(build_trainee(config), workdir)
+
+
+def evaluate(config: ConfigDict, workdir: AnyPath, params: AnyPath | None = None) -> None:
+    """Measures what `train` left in a folder: by a sweep, or HiFiC by its files; results are in W/eval.
+
+    Args:
+        config: a validated config.
+        workdir: folder of the run.
+        params: see `evaluation.evaluate.evaluate`.
+
+    Raises:
+        UsageError: of HiFiC, another run than the folder's, other weights, or several processes.
+    """
+    if not hific_config.is_hific(config):
+        return sweep.evaluate(config, workdir, params)
+    if params is not None:
+        raise UsageError(f"--params: {config.model.name} is evaluated from --workdir alone")
+    if jax.process_count() > 1:
+        raise UsageError(f"--distributed: {config.model.name} is evaluated by one process; use off")
+    check_same_model(config, workdir)
+    own = config.copy_and_resolve_references()
+    own.baselines.codecs = ()
+    return evaluate_baselines(own, workdir, [workdir])
