@@ -1,5 +1,6 @@
 """environment.json: what a run ran on."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,20 +18,31 @@ _PACKAGES = (
 
 
 def write_environment(folder: AnyPath) -> None:
-    """Writes environment.json: versions, devices and the commit of the code (None outside git)."""
-    describe = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Writes environment.json: versions, devices and the commit of the code.
+
+    Outside git the commit is what the variable DIFFC_COMMIT says (container images set it), or None.
+    """
     environment: dict[str, Any] = {
         "python": sys.version.split()[0],
         "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "commit": describe.stdout.strip() or None,
+        "commit": _git_commit() or os.environ.get("DIFFC_COMMIT"),
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
     }
     write_json(folder / "environment.json", environment)
+
+
+def _git_commit() -> str | None:
+    """None outside git, and where git is not installed, as in container images."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None
