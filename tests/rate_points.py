@@ -43,6 +43,8 @@ def make_gallery() -> list[results.RatePoint]:
         *make_points(decoder="ancestral"),
         *make_points(model="gaussian"),
         *make_points(model="vdm"),
+        *make_points(method="hific", model="width 0.125"),
+        *make_points(method="hyperprior"),
         *make_points(method="avif"),
         *make_points(method="jpeg", model="4:4:4"),
         *make_points(method="jpeg", model="4:2:0"),

@@ -16,6 +16,8 @@ def test_series_come_in_families_in_a_fixed_order():
         ("DiffC, unet (upper bound)", "κ = 1.5"),
         ("DiffC, vdm (upper bound)", "DiffC-F (flow)"),
         ("DiffC, gaussian (upper bound)", "DiffC-F (flow)"),
+        ("Trained codecs (file bytes)", "HiFiC, ours, width 0.125"),
+        ("Trained codecs (file bytes)", "Hyper-prior, ours"),
         ("Codecs (file bytes)", "JPEG 4:2:0"),
         ("Codecs (file bytes)", "JPEG 4:4:4"),
         ("Codecs (file bytes)", "AVIF"),

@@ -248,7 +248,8 @@ class _Scene:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
         if identity.is_neural:
             _, color, marker = NEURAL[identity.method]
-            return {"color": color, "marker": marker, "linewidth": 1.3, "zorder": 2.5}
+            line = {"color": color, "marker": marker, "linestyle": "-"}
+            return line | {"linewidth": 1.3, "markersize": 4.5, "zorder": 2.5}
         return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
