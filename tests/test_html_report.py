@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.plotting import report_sections, style
+from diffc_jax.plotting import report_points, style
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.plotting.measures import MEASURES
 from tests.report_runs import (
@@ -86,7 +86,7 @@ def test_distances_in_different_features_get_axes_of_their_own(tmp_path):
 
 
 def test_table_leaves_out_empty_columns_only(runs, tmp_path):
-    assert {name for name, _, _ in report_sections.COLUMNS} == {*results.FIELDS} - {
+    assert {name for name, _, _ in report_points.COLUMNS} == {*results.FIELDS} - {
         "method",
         "decoder",
     }

@@ -27,8 +27,8 @@ from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import replacing
+from diffc_jax.plotting import report_points, style, tags
 from diffc_jax.plotting import report_sections as sections
-from diffc_jax.plotting import style
 from diffc_jax.plotting.figures import collect_rate_points
 from diffc_jax.plotting.measures import (
     MEASURES,
@@ -113,7 +113,7 @@ def make_report(
             "title": sections.title(points),
             "summary": sections.summary(points, runs, series),
             "no_pictures": sections.notes(without_pictures),
-            "points_table": sections.points_table(series),
+            "points_table": report_points.points_table(series),
             "runs": sections.runs_section(runs),
             "settings": sections.settings(runs),
             "commands": sections.commands(points, runs),
@@ -163,7 +163,7 @@ def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
     found = []
     for (column, basis), indices in axes.items():
         measure = describe_measure(column, [points[index] for index in indices])
-        images = f", {sections.count(points[indices[0]].n_images, 'image')}" if basis else ""
+        images = f", {tags.count(points[indices[0]].n_images, 'image')}" if basis else ""
         found.append(
             {
                 "column": column,

@@ -1,8 +1,7 @@
-"""The parts of the report that are plain HTML: summary, tables, settings and commands."""
+"""The parts of the report that are plain HTML: summary, runs, settings and commands."""
 
 import contextlib
 import dataclasses
-import html
 import json
 import pathlib
 import shlex
@@ -11,7 +10,7 @@ from typing import Any
 
 from diffc_jax.errors import InputError
 from diffc_jax.files import read_json
-from diffc_jax.plotting import style
+from diffc_jax.plotting import style, tags
 from diffc_jax.plotting.measures import (
     SET_DISTANCES,
     data_name,
@@ -24,48 +23,6 @@ from diffc_jax.results import RatePoint, read_rate_points
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
 _SUMMARY_HEAD = ("run", "model", "checkpoint", "images", "bits/dim", "chain bits/dim")
-
-# (column, heading, explanation)
-COLUMNS: Sequence[tuple[str, str, str]] = (
-    ("model", "model", "denoiser, or variant of the codec"),
-    ("rate_kind", "rate", "bound: upper bound on an achievable rate; file: bytes of real files"),
-    ("level", "level", "standard deviation of the noise, or quality setting of the codec"),
-    ("gamma", "gamma", "negative log signal-to-noise ratio"),
-    ("bpp", "bpp", "rate in bits per pixel"),
-    ("bpp_stderr", "± bpp", "standard error of the rate over the images"),
-    ("bpp_kl", "ideal bpp", "ideal rate C, the mean information"),
-    ("bpp_headerless", "headerless bpp", "file bits without what a container says of any image"),
-    ("psnr", "PSNR", "of the mean squared error, dB"),
-    ("psnr_mean", "mean PSNR", "mean of the PSNRs of the images, dB"),
-    ("psnr_mean_stderr", "± mean PSNR", "standard error over the images, dB"),
-    ("mse", "MSE", "mean squared error of 8-bit values"),
-    ("fid", "Fréchet", "Fréchet distance in the features named beside it"),
-    ("kid", "kernel", "kernel distance in the features named beside it"),
-    ("kid_stderr", "± kernel", "its standard error"),
-    ("fid_features", "features", "feature network of the distances between sets of images"),
-    ("fid_reference", "reference", "images that these distances compare with"),
-    ("lpips", "LPIPS", "with AlexNet, mean over the images"),
-    ("lpips_stderr", "± LPIPS", "its standard error"),
-    ("lpips_vgg", "LPIPS VGG", "with VGG16, mean over the images"),
-    ("lpips_vgg_stderr", "± LPIPS VGG", "its standard error"),
-    ("ms_ssim", "MS-SSIM", "mean over the images"),
-    ("ms_ssim_stderr", "± MS-SSIM", "its standard error"),
-    ("n_images", "images", "images behind the row"),
-    ("n_steps", "evaluations", "network evaluations for each image that the decoder makes"),
-    ("n_rate_steps", "T", "steps of the chain behind the ideal rate"),
-    ("seed", "seed", "of the noise"),
-    ("dataset", "data", "data set"),
-    ("split", "split", "split of the data set"),
-    ("checkpoint", "checkpoint", "which parameters"),
-    (
-        "bpp_estimate",
-        "estimated bpp",
-        "file bits as the entropy models of a trained codec estimate them",
-    ),
-    ("trained_parameters", "parameters", "trained, as many as a decoder needs"),
-    ("images_seen", "images seen", "in training, repetitions counted"),
-    ("train_cpu_hours", "CPU hours", "of training, of all cores together"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +75,7 @@ def read_run(path: pathlib.Path) -> Run:
 def title(points: Sequence[RatePoint]) -> str:
     """The heading of the page."""
     own = [point for point in points if not style.is_published(point)] or points
-    return _text(f"DiffC on {_and(_data_name(point) for point in own)}: rate and distortion")
+    return tags.text(f"DiffC on {_and(_data_name(point) for point in own)}: rate and distortion")
 
 
 def summary(
@@ -139,9 +96,9 @@ def summary(
     ]
     sentences = []
     if own:
-        images = _and(count(n, "image") for n in sorted({point.n_images for point in own}))
+        images = _and(tags.count(n, "image") for n in sorted({point.n_images for point in own}))
         sentences.append(
-            f"{count(len(own), 'rate point')} measured on {images} of "
+            f"{tags.count(len(own), 'rate point')} measured on {images} of "
             f"{_and(_data_name(point) for point in own)}."
         )
     if diffc:
@@ -174,36 +131,14 @@ def summary(
         rates.append(
             "Rates of codecs, that of DiffC too, are bytes of whole files, headers counted."
         )
-    paragraph = f"<p>{_text(' '.join(sentences))}</p>"
-    return paragraph + (f'<p class="caption">{_text(" ".join(rates))}</p>' if rates else "")
+    paragraph = f"<p>{tags.text(' '.join(sentences))}</p>"
+    return paragraph + (f'<p class="caption">{tags.text(" ".join(rates))}</p>' if rates else "")
 
 
 def notes(lines: Iterable[str]) -> str:
     """Remarks on what the page cannot show."""
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{tags.text(line)}</li>" for line in lines)
     return f'<ul class="missing">{items}</ul>' if items else ""
-
-
-def points_table(series: Sequence[style.Series]) -> str:
-    """All rate points; columns that no point fills are left out."""
-    rows = [(line, point) for line in series for point in line.points]
-    columns = [
-        column
-        for column in COLUMNS
-        if any(getattr(point, column[0]) is not None for _, point in rows)
-    ]
-    head = _heading("method", "line in the figure", [])
-    for name, text, explanation in columns:
-        head += _heading(text, explanation, [getattr(point, name) for _, point in rows])
-    body = []
-    for line, point in rows:
-        cells = f'<th scope="row" title="{_text(line.group)}">{_text(line.label)}</th>'
-        cells += "".join(_cell(getattr(point, name)) for name, _, _ in columns)
-        body.append(f"<tr>{cells}</tr>")
-    return (
-        f'<table class="sortable"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>"
-    )
 
 
 def runs_section(runs: Sequence[Run]) -> str:
@@ -220,7 +155,7 @@ def runs_section(runs: Sequence[Run]) -> str:
             (*_summary_row(run, summary), *(row.get(part) for part in spent))
             for (run, summary), row in zip(swept, seconds, strict=True)
         ]
-        parts.append(_table(head, rows))
+        parts.append(tags.table(head, rows))
         if any(None in row.values() for row in seconds):
             parts.append(
                 '<p class="caption">Seconds for each image are empty where an evaluation computed '
@@ -245,8 +180,8 @@ def settings(runs: Sequence[Run]) -> str:
     for run in runs:
         files = {**({"config.json": run.config} if run.config else {}), **run.environments}
         for name, content in files.items():
-            text = _text(json.dumps(content, indent=2, sort_keys=True))
-            heading = f"<summary>{_text(f'{run.name}/{name}')}</summary>"
+            text = tags.text(json.dumps(content, indent=2, sort_keys=True))
+            heading = f"<summary>{tags.text(f'{run.name}/{name}')}</summary>"
             parts.append(f"<details>{heading}<pre>{text}</pre></details>")
         absent = [] if run.config else ["config.json"]
         absent += [] if run.environments else ["environment.json"]
@@ -275,7 +210,7 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
         f"CONFIG is the config file of the run, with its overrides{known}. A command that finds "
         f"finished results continues from them.{noise}"
     )
-    return f"<pre>{_text(chr(10).join(lines))}</pre><p>{_text(text)}</p>"
+    return f"<pre>{tags.text(chr(10).join(lines))}</pre><p>{tags.text(text)}</p>"
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
@@ -317,8 +252,8 @@ def _evaluations(run: Run, summary: dict[str, Any]) -> str:
     rates = summary.get("rate_evaluations_per_image")
     more = f", and {rates} for its rates" if rates else ""
     heading = f"{run.name}: network evaluations for each image{more}"
-    table = _table(("decoder, noise level", *map(str, levels)), rows)
-    return f"<h3>{_text(heading)}</h3>{table}"
+    table = tags.table(("decoder, noise level", *map(str, levels)), rows)
+    return f"<h3>{tags.text(heading)}</h3>{table}"
 
 
 def _bits_per_dim(run: Run) -> str:
@@ -328,7 +263,7 @@ def _bits_per_dim(run: Run) -> str:
     )
     return (
         f"{run.name} ({described}): {_with_error(run.summary, 'bits_per_dim')} bits/dim over "
-        f"{count(run.summary.get('n_images', 0), 'image')}."
+        f"{tags.count(run.summary.get('n_images', 0), 'image')}."
     )
 
 
@@ -343,7 +278,7 @@ def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:
     for by_name in measured.values():
         names = _and(describe_measure(name, having).title for name, having in by_name.items())
         (first, *_), *_ = by_name.values()
-        yield f"{names} over {count(first.n_images, 'image')}."
+        yield f"{names} over {tags.count(first.n_images, 'image')}."
 
 
 def _with_error(summary: dict[str, Any], name: str) -> str:
@@ -353,49 +288,8 @@ def _with_error(summary: dict[str, Any], name: str) -> str:
     return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    columns = zip(*rows, strict=True)
-    head = "".join(
-        f'<th scope="col"{_alignment(column)}>{_text(name)}</th>'
-        for name, column in zip(names, columns, strict=True)
-    )
-    body = "".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>'
-        for row in rows
-    )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _alignment(column: Sequence[Any]) -> str:
-    return ' class="number"' if any(isinstance(value, int | float) for value in column) else ""
-
-
-def _heading(name: str, explanation: str, column: Sequence[Any]) -> str:
-    return (
-        f'<th scope="col"{_alignment(column)} title="{_text(explanation)}">'
-        f'<button type="button">{_text(name)}</button></th>'
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "<td></td>"
-    if isinstance(value, int | float):
-        exact = _text(repr(value))
-        return f'<td class="number" title="{exact}" data-value="{exact}">{value:.5g}</td>'
-    return f"<td>{_text(value)}</td>"
-
-
 def _data_name(point: RatePoint) -> str:
     return " ".join(filter(None, (point.dataset, point.split)))
-
-
-def count(number: int, thing: str) -> str:
-    """A number and what it counts: 1 image, 1,000 images."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _and(words: Iterable[str]) -> str:
@@ -408,7 +302,3 @@ def _shell(path: pathlib.Path) -> str:
     with contextlib.suppress(ValueError):
         path = path.resolve().relative_to(pathlib.Path.cwd())
     return shlex.quote(str(path))
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
