@@ -147,6 +147,16 @@ def write_runs(folder):
             "seconds_per_image": {"sweep": 1.75, "distances": None},
         },
     )
+    files.write_json(
+        codecs / "eval" / "lossless.json",
+        {
+            "png": {"bits_per_dim": 5.4, "bits_per_dim_stderr": 0.04},
+            "jpegxl": {"bits_per_dim": 3.8, "bits_per_dim_stderr": None},
+            "n_images": 12,
+            "dataset": "photos",
+            "split": "eval",
+        },
+    )
     files.write_json(sweep / "config.json", {"seed": 0, "note": EVIL})
     files.write_json(sweep / "environment.json", {"python": "3.11.7"})
     files.write_json(sweep / "eval" / "environment.json", {"device": "cpu"})

@@ -1,6 +1,7 @@
 """An evaluation with perceptual measures, from images to result files."""
 
 import csv
+import json
 import re
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import PIL.Image
 import pytest
 
 from diffc_jax import data
+from diffc_jax.baselines import lossless
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
@@ -118,6 +120,15 @@ def test_distances_are_those_of_the_pictures(workdir, everything):
         # The second level has the higher rate.
         assert of_decoder[0].fid > of_decoder[1].fid
         assert of_decoder[0].lpips > of_decoder[1].lpips
+
+
+def test_lossless_codecs_are_measured_beside_the_lossy_ones(images, workdir, everything):
+    found = json.loads((workdir / "eval" / "lossless.json").read_text())
+    assert found == lossless.measure_lossless(everything["original"]) | {
+        "n_images": N_IMAGES,
+        "dataset": images.name,
+        "split": "eval",
+    }
 
 
 def test_other_images_may_be_the_reference(images, workdir, tmp_path_factory):

@@ -61,6 +61,7 @@ def test_says_what_was_measured_and_how_to_repeat_it(runs, tmp_path):
         "16 rate points measured on 12 images of photos eval.",
         "Compared with JPEG 4:2:0 and WebP.",
         "unet (unet, step 5): 3.1416 ± 0.0123 bits/dim over 12 images.",
+        "Whole files of lossless codecs: PNG 5.4000 ± 0.0400 and JPEG XL 3.8000 bits/dim over 12 images.",
         "Fréchet distance (EfficientNet-Lite0) over 12 images.",
         "unet unet step 5 12 3.1416 ± 0.0123 3.5000 (T = 100) 1.75",
         "s/image, distances s/image, sweep",

@@ -15,11 +15,12 @@ from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
 from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.lossless import measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.quality import COLUMNS, Quality
-from diffc_jax.files import AnyPath, replacing
+from diffc_jax.files import AnyPath, replacing, write_json
 from diffc_jax.moments import Averages
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.training.experiment import open_source
@@ -34,7 +35,8 @@ def evaluate_baselines(
     """Writes the rows of config.baselines to W/eval/rd.csv, and files of their own beside it.
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
-    are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz.
+    are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
+    lossless.json, the bits per dimension of lossless ones.
 
     Args:
         config: a validated config; the images are those of config.data.eval and eval.max_images, measured
@@ -84,6 +86,9 @@ def evaluate_baselines(
     methods = {point.method for point in points}
     replace_rate_points(folder / "rd.csv", points, lambda point: point.method in methods)
     pictures.save(folder / "reconstructions_baselines.npz")
+    if config.baselines.codecs:
+        origin = {"n_images": count, "dataset": source.name, "split": source.split}
+        write_json(folder / "lossless.json", measure_lossless(images) | origin)
     write_environment(folder)
     logging.info("%d rate points of %s in %s", len(points), ", ".join(sorted(methods)), folder)
 

@@ -22,6 +22,7 @@ from diffc_jax.plotting.training_costs import describe_training
 from diffc_jax.results import RatePoint, read_rate_points
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
+_LOSSLESS = {"png": "PNG", "webp": "WebP", "jpegxl": "JPEG XL"}
 _SUMMARY_HEAD = ("run", "model", "checkpoint", "images", "bits/dim", "chain bits/dim")
 
 
@@ -34,6 +35,7 @@ class Run:
         path: its folder.
         methods: of its rate points.
         summary: `eval/summary.json`.
+        lossless: `eval/lossless.json`.
         config: `config.json`.
         environments: `environment.json` of the run and of its evaluation, by their paths in it.
     """
@@ -42,6 +44,7 @@ class Run:
     path: pathlib.Path
     methods: frozenset[str]
     summary: dict[str, Any] | None
+    lossless: dict[str, Any] | None
     config: dict[str, Any] | None
     environments: dict[str, dict[str, Any]]
 
@@ -67,6 +70,7 @@ def read_run(path: pathlib.Path) -> Run:
         path=path,
         methods=frozenset(point.method for point in read_rate_points(path / "eval" / "rd.csv")),
         summary=_read_object(path / "eval" / "summary.json"),
+        lossless=_read_object(path / "eval" / "lossless.json"),
         config=_read_object(path / "config.json"),
         environments=environments,
     )
@@ -115,6 +119,7 @@ def summary(
     if training := describe_training(own):
         sentences.append(training)
     sentences += [_bits_per_dim(run) for run in runs if run.summary]
+    sentences += [_lossless_bits_per_dim(run.lossless) for run in runs if run.lossless]
     sentences += _set_distances(points)
     others: dict[str, list[str]] = {}
     for line in series:
@@ -265,6 +270,16 @@ def _bits_per_dim(run: Run) -> str:
         f"{run.name} ({described}): {_with_error(run.summary, 'bits_per_dim')} bits/dim over "
         f"{tags.count(run.summary.get('n_images', 0), 'image')}."
     )
+
+
+def _lossless_bits_per_dim(lossless: dict[str, Any]) -> str:
+    codecs = _and(
+        f"{label} {_with_error(lossless[name], 'bits_per_dim')}"
+        for name, label in _LOSSLESS.items()
+        if name in lossless
+    )
+    images = tags.count(lossless.get("n_images", 0), "image")
+    return f"Whole files of lossless codecs: {codecs} bits/dim over {images}."
 
 
 def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:

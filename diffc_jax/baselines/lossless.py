@@ -1,0 +1,85 @@
+"""Lossless codecs in bits per dimension: marks beside the bound of a model on the same images."""
+
+import functools
+import io
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from diffc_jax.errors import InputError
+from diffc_jax.moments import Averages
+from diffc_jax.progress import Progress
+
+
+def _encode_pillow(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, **settings)
+    return stream.getvalue()
+
+
+def _decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    return bytes(
+        imagecodecs.jpegxl_encode(image, lossless=True, effort=9, usecontainer=False, numthreads=1)
+    )
+
+
+def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    return np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1))
+
+
+# Encoder and decoder of each, at the encoder's greatest effort.
+LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
+    "png": (functools.partial(_encode_pillow, format="PNG", optimize=True), _decode_pillow),
+    "webp": (
+        functools.partial(_encode_pillow, format="WEBP", lossless=True, quality=100, method=6),
+        _decode_pillow,
+    ),
+    "jpegxl": (_encode_jpegxl, _decode_jpegxl),
+}
+
+
+def measure_lossless(images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, dict[str, float | None]]:
+    """Bits per dimension of whole files, headers counted.
+
+    Args:
+        images: RGB.
+
+    Returns:
+        For each name in `LOSSLESS`: `bits_per_dim`, the mean over the images, and
+        `bits_per_dim_stderr`, its standard error, None for a single image.
+
+    Raises:
+        InputError: a file that does not decode to its image.
+    """
+    progress = Progress("lossless codecs", len(images) * len(LOSSLESS), "files")
+    marks = {}
+    with ThreadPoolExecutor() as pool:
+        for name in LOSSLESS:
+            sizes = []
+            for size in pool.map(functools.partial(_file_bytes, name), images):
+                sizes.append(size)
+                progress.advance()
+            average = Averages.of(8.0 * np.array(sizes, np.float64) / images[0].size)
+            marks[name] = {
+                "bits_per_dim": float(average.mean),
+                "bits_per_dim_stderr": float(average.stderr) if len(images) > 1 else None,
+            }
+    return marks
+
+
+def _file_bytes(name: str, image: UInt8[np.ndarray, "h w 3"]) -> int:
+    encode, decode = LOSSLESS[name]
+    data = encode(image)
+    if not np.array_equal(decode(data), image):
+        raise InputError(f"{name}: the installed library does not give back the image it was given")
+    return len(data)
