@@ -19,6 +19,8 @@ from diffc_jax import distributed, files
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
+# Flags defined here belong to the program that asks for them, whose --help lists them.
+flags.disclaim_key_flags()
 
 
 def define_experiment_flags(multi_host: bool = False) -> None:

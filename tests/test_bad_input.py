@@ -1,6 +1,7 @@
 """Every mistake of a user ends in one line that names the culprit and the fix."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -40,6 +41,16 @@ def fails(door, arguments, code, message):
 
 
 # The command line, as processes
+
+
+@pytest.mark.parametrize(
+    ("door", "flags"),
+    [("train", ["config", "workdir", "distributed", "cost"]), ("plot", ["inputs", "output"])],
+)
+def test_help_lists_every_flag_of_the_program(door, flags):
+    listed = run(door, "--help").stdout
+    for flag in flags:
+        assert re.search(rf"^  --(\[no\])?{flag}: ", listed, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
