@@ -7,7 +7,7 @@ this config on it; `:smoke` runs all of its parts on a small network.
 
     python scripts/convert_vdm.py --config=configs/cifar10_converted.py --workdir=W --input=ckpt-N.flax
     python experiments/evaluate.py --config=configs/cifar10_converted.py --workdir=W \
-        --params=W/params.safetensors --config.data.eval.path=DATA
+        --config.eval.params=W/params.safetensors --config.data.eval.path=DATA
 
 DATA is where TFDS keeps `cifar10`, prepared once in ArrayRecord format. The checkpoint with augmentation
 (aug-checkpoint-final, 2.522 bits/dim) needs, in both commands,

@@ -9,7 +9,7 @@ has run this config on them; `:smoke` runs all of its parts on a small network.
     python scripts/convert_improved_diffusion.py --config=configs/imagenet64_converted.py --workdir=W \
         --input=imagenet64_uncond_vlb_100M_1500K.pt
     python experiments/evaluate.py --config=configs/imagenet64_converted.py --workdir=W \
-        --params=W/params.safetensors --config.data.eval.path=valid_64x64.tar
+        --config.eval.params=W/params.safetensors --config.data.eval.path=valid_64x64.tar
 
 The data are those it was trained on, the van den Oord variant of ImageNet 64x64; results on others (the
 Chrabaszcz variant of TFDS) are not comparable. The sweep takes 664 network calls an image, each about a

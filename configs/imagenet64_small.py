@@ -26,14 +26,16 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     config.model = ConfigDict({"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)})
     config.train.batch_size = 32
-    config.train.num_steps = 50_000
+    config.train.num_steps = 30_000
     config.train.learning_rate = 1e-3
     config.train.lr_decay = "cosine"
     config.train.ema_decay = 0.9995
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 1000
     config.train.eval_images = 1000
     config.eval.max_images = 500
+    config.eval.families = ("hq64", "ref")
     config.baselines.targets = (0.4, 0.8, 1.6)
+    config.baselines.published = ("imagenet64-chrabaszcz",)
     if argument == "smoke":
         config.data.train, config.data.eval = source_config(), source_config(split="eval")
         shrink_to_smoke(config)

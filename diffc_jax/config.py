@@ -6,6 +6,7 @@ exactly one of them is positive.
 """
 
 import math
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
+LOSS_WEIGHTINGS = ("bound", "cosine")
 LR_DECAYS = ("constant", "cosine", "linear", "drop")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
@@ -69,6 +71,7 @@ def base_config() -> ConfigDict:
     config.train.num_steps = 0
     config.train.num_epochs = 0.0
     config.train.num_examples = 0
+    config.train.loss_weighting = "bound"  # or cosine, for pictures at low rates instead of bits
     config.train.learning_rate = 2e-4
     config.train.warmup_steps = 100
     config.train.lr_decay = (
@@ -85,8 +88,13 @@ def base_config() -> ConfigDict:
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()
+    # Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
+    config.eval.params = ""
     config.eval.batch_size = 32
-    config.eval.max_images = 0  # 0: the whole split
+    config.eval.max_images = 0  # of each family where there are families; 0: the whole split
+    # Families with results of their own beside those of all images: words of the images' paths, see
+    # diffc_jax.evaluation.families; () for none.
+    config.eval.families = ()
     config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
     config.eval.rate_evaluations = 64  # of so many of the T steps, drawn for each image; 0: of all
     config.eval.num_levels = 16
@@ -115,6 +123,8 @@ def base_config() -> ConfigDict:
     # Bits per pixel at which reproduce.py trains HiFiC and a hyper-prior with the settings of
     # configs/hific64_small.py, on the images and with the seed of the config.
     config.baselines.targets = ()
+    # Others' curves that reproduce.py draws too, in figures of their own: names for plot.py --published.
+    config.baselines.published = ()
     return config.lock()
 
 
@@ -146,13 +156,15 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.train.eval_images = 8
     config.eval.batch_size = 8
     config.eval.max_images = 8
+    config.eval.families = ()
     config.eval.rate_steps = 20
     config.eval.num_levels = 3
     config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
     config.eval.features, config.eval.image_metrics = "", ()
     config.eval.codec_memory = 4
-    config.baselines.targets = ()
+    config.eval.params = ""
+    config.baselines.targets = config.baselines.published = ()
 
 
 def validate(config: ConfigDict) -> None:
@@ -179,6 +191,12 @@ def validate(config: ConfigDict) -> None:
     at_least("train.warmup_steps", train.warmup_steps, 0)
     at_least("train.weight_decay", train.weight_decay, 0.0)
     one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
+    one_of("train.loss_weighting", train.loss_weighting, LOSS_WEIGHTINGS)
+    if train.loss_weighting != "bound" and config.schedule.name != "linear":
+        raise UsageError(
+            f"train.loss_weighting: {train.loss_weighting} needs schedule.name = linear; learned schedules"
+            " minimise the bound"
+        )
     for field in ("beta2", "ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
     for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
@@ -197,6 +215,13 @@ def validate(config: ConfigDict) -> None:
         at_least(f"eval.{field}", evaluation[field], 1)
     for field in ("rate_evaluations", "max_images", "grid_images"):
         at_least(f"eval.{field}", evaluation[field], 0)
+    for name in evaluation.families:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UsageError(
+                f"eval.families: {name!r} cannot name a folder; use letters, digits, '_', '-' and '.'"
+            )
+    if len(evaluation.families) != len(set(evaluation.families)):
+        raise UsageError(f"eval.families: {tuple(evaluation.families)} must name each once")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:

@@ -43,21 +43,20 @@ def train(config: ConfigDict, workdir: AnyPath) -> None:
     loop.train(build_trainee(config), workdir)
 
 
-def evaluate(config: ConfigDict, workdir: AnyPath, params: AnyPath | None = None) -> None:
+def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     """Measures what `train` left in a folder: by a sweep, or HiFiC by its files; results are in W/eval.
 
     Args:
         config: a validated config.
         workdir: folder of the run.
-        params: see `evaluation.evaluate.evaluate`.
 
     Raises:
         UsageError: of HiFiC, another run than the folder's, other weights, or several processes.
     """
     if not hific_config.is_hific(config):
-        return sweep.evaluate(config, workdir, params)
-    if params is not None:
-        raise UsageError(f"--params: {config.model.name} is evaluated from --workdir alone")
+        return sweep.evaluate(config, workdir)
+    if config.eval.params:
+        raise UsageError(f"eval.params: {config.model.name} is evaluated from --workdir alone")
     if jax.process_count() > 1:
         raise UsageError(f"--distributed: {config.model.name} is evaluated by one process; use off")
     check_same_model(config, workdir)

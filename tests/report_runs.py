@@ -159,6 +159,7 @@ def write_runs(folder):
     )
     files.write_json(sweep / "config.json", {"seed": 0, "note": EVIL})
     files.write_json(sweep / "environment.json", {"python": "3.11.7"})
+    files.write_json(sweep / "eval" / "config.json", {"seed": 0, "max_images": 12})
     files.write_json(sweep / "eval" / "environment.json", {"device": "cpu"})
     return [sweep, codecs]
 

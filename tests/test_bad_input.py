@@ -330,7 +330,13 @@ def test_runs_that_do_not_fit(images, tmp_path):
     exported = workdir / "params.safetensors"
     with pytest.raises(InputError) as caught:
         evaluate(
-            configured(images, data__image_size=4, data__eval__resize="crop"), workdir, exported
+            configured(
+                images,
+                data__image_size=4,
+                data__eval__resize="crop",
+                eval__params=str(exported),
+            ),
+            workdir,
         )
     assert str(caught.value) == (
         f"{exported}: 'fixed/variances' has shape (8, 8, 3), the model needs (4, 4, 3)"
@@ -339,7 +345,7 @@ def test_runs_that_do_not_fit(images, tmp_path):
     for content in (whole[: len(whole) // 2], b"junk", b""):
         exported.write_bytes(content)
         with pytest.raises(InputError) as caught:
-            evaluate(configured(images), workdir, exported)
+            evaluate(configured(images, eval__params=str(exported)), workdir)
         assert str(caught.value).startswith(f"{exported}: is not a readable safetensors file (")
 
     # Other data than the position in it was saved with.

@@ -204,12 +204,12 @@ def test_gain_is_over_the_line_through_the_levels_of_the_sweep():
 
 def test_resumed_is_uninterrupted(images, workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    params = workdir / "params.safetensors"
-    evaluate(configured(images, max_images=5), tmp_path, params=params)
+    params = str(workdir / "params.safetensors")
+    evaluate(configured(images, max_images=5, params=params), tmp_path)
     assert codec_points(tmp_path)[0].n_images == 5
     progress = next((tmp_path / "eval" / "progress").iterdir())
     (progress / "00000004-00000005.npz").unlink()
-    evaluate(configured(images), tmp_path, params=params)
+    evaluate(configured(images, params=params), tmp_path)
     for name in ("per_image_codec.csv", "reconstructions_codec.npz"):
         assert (tmp_path / "eval" / name).read_bytes() == (workdir / "eval" / name).read_bytes()
 
@@ -222,7 +222,7 @@ def test_one_device_makes_the_same_files_and_drift_is_reported(
         "diffc_jax.codec.decoder.check_distance", lambda found, sent: np.full(len(found), 2)
     )
     with caplog.at_level(logging.WARNING, logger="absl"):
-        evaluate(configured(images), tmp_path, params=workdir / "params.safetensors")
+        evaluate(configured(images, params=str(workdir / "params.safetensors")), tmp_path)
     one, two = per_image(tmp_path), per_image(workdir)
     np.testing.assert_allclose(one["bits_file"], two["bits_file"], rtol=0.05)
     np.testing.assert_allclose(one["gamma"], two["gamma"], atol=0.15)
@@ -240,8 +240,8 @@ def test_no_files_are_made_if_none_are_asked_for(images, workdir, tmp_path):
     folder.mkdir()
     for name in ("per_image_codec.csv", "reconstructions_codec.npz"):
         (folder / name).write_bytes((workdir / "eval" / name).read_bytes())
-    params = workdir / "params.safetensors"
-    evaluate(configured(images, codec_decoders=(), max_images=4), tmp_path, params=params)
+    params = str(workdir / "params.safetensors")
+    evaluate(configured(images, codec_decoders=(), max_images=4, params=params), tmp_path)
     assert codec_points(tmp_path) == []
     assert not list(folder.glob("*codec*"))
     assert "codec" not in json.loads((folder / "summary.json").read_text())

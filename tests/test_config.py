@@ -53,6 +53,7 @@ def changed(field, value):
         ("train.learning_rate", math.nan, "nan is not above 0.0"),
         ("train.clip_norm", -1.0, "-1.0 is not above 0.0"),
         ("train.lr_decay", "exp", "unknown 'exp'; choose one of constant, cosine, linear, drop"),
+        ("train.loss_weighting", "snr", "unknown 'snr'; choose one of bound, cosine"),
         ("train.ema_decay", 1.0, "1.0 is not in [0.0, 1.0)"),
         ("train.checkpoint_every_steps", 0, "0 is not at least 1"),
         ("train.eval_images", -1, "-1 is not at least 0"),
@@ -83,6 +84,15 @@ def changed(field, value):
 )
 def test_first_bad_field_is_named(field, value, text):
     assert message(lambda: validate(changed(field, value))) == f"{field}: {text}"
+
+
+def test_learned_schedules_minimise_the_bound():
+    config = changed("train.loss_weighting", "cosine")
+    validate(config)
+    config.schedule.name = "learned_linear"
+    assert message(lambda: validate(config)) == (
+        "train.loss_weighting: cosine needs schedule.name = linear; learned schedules minimise the bound"
+    )
 
 
 def test_levels_are_within_the_schedule():

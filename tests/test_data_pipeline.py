@@ -24,6 +24,9 @@ class Numbered:
         image[:, :2] = index
         return image
 
+    def label(self, index: int) -> str:
+        return f"number {index}"
+
 
 def iterator(count=10, **options):
     return train_iterator(Numbered(count), **{"batch_size": 4, "seed": 3, "flip": True, **options})

@@ -82,10 +82,11 @@ def test_results_of_every_image_are_the_same(use, tmp_path):
     config = tiny_config()
     tables = []
     train(config, tmp_path)
+    config.eval.params = str(tmp_path / "params.safetensors")
     for devices in DEVICES:
         use(devices)
         workdir = tmp_path / str(devices)
-        evaluate(config, workdir, params=tmp_path / "params.safetensors")
+        evaluate(config, workdir)
         tables.append(rows(workdir / "eval" / "per_image.csv"))
     assert len(tables[0]) == 20 * 2 * 3
     for table in tables[1:]:

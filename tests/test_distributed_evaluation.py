@@ -1,6 +1,7 @@
 """Processes that share training and evaluation: the rows of one process, whoever did which image."""
 
 import csv
+import itertools
 import json
 import os
 import pathlib
@@ -40,7 +41,9 @@ def get_config(argument=""):
         config.train.log_every_steps = 1
         config.train.eval_images = 8
     config.data.image_size = 8
-    config.data.train.max_images = config.data.eval.max_images = 22
+    config.data.train.max_images = 22
+    config.eval.max_images = 11
+    config.eval.families = ("chelsea", "china")
     config.eval.rate_steps = 6
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
@@ -175,9 +178,8 @@ def test_processes_evaluate_as_one(processes, tmp_path):
     processes.run(4, "evaluate", folders[4], **sizes[4])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
-    one = folders[1] / "eval"
-    for count in (2, 4):
-        many = folders[count] / "eval"
+    for count, family in itertools.product((2, 4), ("", "chelsea", "china")):
+        many, one = folders[count] / family / "eval", folders[1] / family / "eval"
         for name in ("per_image.csv", "per_image_codec.csv"):
             assert (many / name).read_bytes() == (one / name).read_bytes()
         for name in ("rd.csv", "rate_curve.csv"):
@@ -188,12 +190,16 @@ def test_processes_evaluate_as_one(processes, tmp_path):
                 for array in expected.files:
                     np.testing.assert_array_equal(found[array], expected[array])
         summary, expected = (json.loads((f / "summary.json").read_text()) for f in (many, one))
-        assert summary["n_images"] == IMAGES
+        assert summary["n_images"] == (IMAGES // 2 if family else IMAGES)
         for name in ("bits_per_dim", "bits_per_dim_stderr", "chain_bits_per_dim"):
             np.testing.assert_allclose(summary[name], expected[name], rtol=1e-5, err_msg=name)
         assert sorted(path.name for path in many.iterdir()) == sorted(p.name for p in one.iterdir())
-    distances = {row["fid"] for row in rows(one / "rd.csv")}
-    assert len(distances) == len(rows(one / "rd.csv"))
+    points = [
+        row
+        for family in ("", "chelsea", "china")
+        for row in rows(folders[1] / family / "eval" / "rd.csv")
+    ]
+    assert len({row["fid"] for row in points}) == len(points)
     # Each process did its half, and only the first one speaks.
     assert sum(1 for path in (folders[2] / "eval" / "progress").rglob("*.npz")) == 2 * 6
     assert "results in" in said[0]
@@ -214,6 +220,10 @@ def test_images_are_shared_once_and_evenly(monkeypatch, count):
         assert len(own) in (15 // count, -(-15 // count))
         assert len(runs) <= 4
         shared += own
+        cut = shares.own_images(done, [0, 5, 7, 10])
+        assert [image for run in cut for image in run] == own
+        assert not any(set(run[1:]) & {0, 5, 7, 10} for run in cut)
+        assert len(cut) <= len(runs) + 2
     assert shared == np.flatnonzero(~done).tolist()
 
 

@@ -1,6 +1,9 @@
 """Exported parameters come back as they were, and others are refused by name."""
 
+import hashlib
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ import pytest
 
 from diffc_jax.errors import InputError
 from diffc_jax.training.export import export_params, load_params
+from tests.processes import ROOT, environment
 
 
 @pytest.fixture
@@ -74,3 +78,51 @@ def test_other_parameters_are_named(tree, tmp_path):
         InputError, match=r"missing\.safetensors: is not a readable safetensors file"
     ):
         load_params(missing, shapes(tree))
+
+
+def pack(source, output):
+    return subprocess.run(
+        [
+            sys.executable,
+            "scripts/pack_weights.py",
+            f"--input={source}",
+            f"--output={output}",
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_packed_weights_are_the_same_to_half_precision(tree, tmp_path):
+    source, output = tmp_path / "params.safetensors", tmp_path / "weights" / "small.safetensors"
+    values = np.random.default_rng(0).normal(0.0, 0.1, (3, 5)).astype(np.float32)
+    tree["params"]["model"] = {"kernel": values}
+    tree["fixed"]["mean"] = np.asarray(1e-7 / 3, np.float32)
+    export_params(source, tree, {"steps": 3})
+    done = pack(source, output)
+    assert done.returncode == 0, done.stderr
+    loaded = load_params(output, shapes(tree))
+    assert loaded["params"]["model"]["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(loaded["params"]["model"]["kernel"], values.astype(np.float16))
+    assert loaded["fixed"]["mean"] == np.float32(1e-7 / 3)
+    assert json.loads(output.with_suffix(".json").read_text()) == {
+        "steps": 3,
+        "stored_as": "float16",
+        "packed_from_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+
+    tree["params"]["model"]["kernel"] = np.full((3, 5), 7e4, np.float32)
+    export_params(source, tree, {"steps": 3})
+    done = pack(source, output)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"pack_weights.py: error: {source}: 'params/model/kernel' holds values that float16 does not have\n",
+    )
+    done = pack(source, tmp_path / "small.npz")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"pack_weights.py: error: --output {tmp_path / 'small.npz'}: must end in .safetensors\n",
+    )

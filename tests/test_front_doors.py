@@ -12,7 +12,7 @@ from diffc_jax.results import read_rate_points
 from tests.processes import ROOT, environment
 
 RUN_FILES = ("config.json", "environment.json", "params.json")
-EVAL_FILES = ("environment.json", "summary.json")
+EVAL_FILES = ("config.json", "environment.json", "summary.json")
 DECODERS = {"ancestral", "flow", "mean"}
 
 
@@ -105,6 +105,7 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
         "reproduce",
         *("--config=configs/quickstart.py:smoke", f"--workdir={workdir}"),
         *("--config.eval.num_levels=2", "--config.baselines.codecs=('jpeg',)"),
+        "--config.baselines.published=('imagenet64-chrabaszcz/bpg',)",
     )
     assert_trained(workdir / "gaussian", step=0)
     assert_evaluated(workdir / "gaussian", "gaussian", images=8, levels=2)
@@ -113,7 +114,10 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
     assert {p.method for p in read_rate_points(workdir / "baselines" / "eval" / "rd.csv")} == {
         "jpeg"
     }
+    assert table(workdir / "theory" / "gaussian" / "curves.csv")
     assert_drawn(workdir / "figures")
+    (drawn,) = (workdir / "figures_published").glob("rate_psnr_log.csv")
+    assert "published:bpg" in {row["method"] for row in table(drawn)}
 
 
 @pytest.mark.parametrize("door", ["train", "evaluate", "baselines", "reproduce"])

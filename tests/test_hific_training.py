@@ -302,9 +302,11 @@ def test_a_run_is_evaluated_by_its_files(hific):
     with pytest.raises(UsageError) as error:
         trainees.evaluate(config, hific)
     assert "hific.target_bpp was 0.5, is 0.75" in str(error.value)
+    config = smoke()
+    config.eval.params = str(hific / "params.safetensors")
     with pytest.raises(UsageError) as error:
-        trainees.evaluate(smoke(), hific, hific / "params.safetensors")
-    assert str(error.value) == "--params: hific is evaluated from --workdir alone"
+        trainees.evaluate(config, hific)
+    assert str(error.value) == "eval.params: hific is evaluated from --workdir alone"
 
 
 def test_reproduction_trains_both_at_every_target():

@@ -71,6 +71,7 @@ def test_says_what_was_measured_and_how_to_repeat_it(runs, tmp_path):
         "The figure needs JavaScript; the tables below hold all its numbers.",
         '"python": "3.11.7"',
         '"device": "cpu"',
+        '"max_images": 12',
         f"python experiments/train.py --config=CONFIG --workdir={runs[0]}",
         f"python experiments/evaluate.py --config=CONFIG --workdir={runs[0]}",
         f"python experiments/baselines.py --config=CONFIG --workdir={runs[1]}",

@@ -414,7 +414,8 @@ def test_converted_checkpoint_is_evaluated(state_dict, tmp_path, caplog):
 
     config.eval.decoders, config.eval.codec_decoders = ("mean",), ()
     config.eval.num_levels = 2
-    evaluate(config, workdir, params=workdir / "params.safetensors")
+    config.eval.params = str(workdir / "params.safetensors")
+    evaluate(config, workdir)
     points = read_rate_points(workdir / "eval" / "rd.csv")
     assert {(p.model, p.checkpoint) for p in points} == {
         ("improved_diffusion", "params.safetensors")

@@ -32,10 +32,12 @@ def test_marks_are_bits_of_whole_files(images):
         files["jpegxl"].append(
             imagecodecs.jpegxl_encode(image, lossless=True, effort=9, usecontainer=False)
         )
-    marks = lossless.measure_lossless(images)
+    measured = lossless.measure_lossless(images)
+    marks = lossless.lossless_marks(measured)
     assert set(marks) == set(files)
     for name, mark in marks.items():
         bits = np.array([8 * len(data) for data in files[name]]) / (32 * 32 * 3)
+        assert measured[name] == pytest.approx(bits, rel=1e-12)
         assert mark["bits_per_dim"] == pytest.approx(bits.mean(), rel=1e-12)
         assert mark["bits_per_dim_stderr"] == pytest.approx(bits.std(ddof=1) / math.sqrt(3))
         assert bits[0] < 0.3
@@ -45,7 +47,8 @@ def test_marks_are_bits_of_whole_files(images):
 
 
 def test_single_image_has_no_standard_error(images):
-    assert lossless.measure_lossless(images[:1])["png"]["bits_per_dim_stderr"] is None
+    marks = lossless.lossless_marks(lossless.measure_lossless(images[:1]))
+    assert marks["png"]["bits_per_dim_stderr"] is None
 
 
 def test_lossy_library_is_noticed(images, monkeypatch):

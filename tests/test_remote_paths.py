@@ -72,7 +72,7 @@ def test_rate_points_and_parts(folder):
     for start in (2, 0, 5):
         parts.save({"index": np.arange(start, start + 2), "x": np.arange(2)})
     assert parts.done(6).tolist() == [True] * 4 + [False, True]
-    assert [part["index"].tolist() for part in parts.read(4)] == [[0, 1], [2, 3]]
+    assert [part["index"].tolist() for part in parts.read(range(4))] == [[0, 1], [2, 3]]
 
 
 def test_evaluation_writes_the_same(folder, tmp_path):
@@ -85,9 +85,9 @@ def test_evaluation_writes_the_same(folder, tmp_path):
     config.eval.decoders, config.eval.codec_decoders = ("mean",), ()
     config.eval.features, config.eval.image_metrics = "", ()
     train(config, tmp_path)
-    params = tmp_path / "params.safetensors"
-    evaluate(config, tmp_path, params=params)
-    evaluate(config, folder, params=params)
+    config.eval.params = str(tmp_path / "params.safetensors")
+    evaluate(config, tmp_path)
+    evaluate(config, folder)
     for name in ("rd.csv", "per_image.csv"):
         remote = (folder / "eval" / name).read_bytes()
         assert remote == (tmp_path / "eval" / name).read_bytes()

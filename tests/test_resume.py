@@ -256,7 +256,8 @@ def test_evaluation_reuses_what_still_holds(images, tmp_path):
     (images / "00.png").write_bytes((images / "01.png").read_bytes())
     other = tmp_path / "other"
     train(config, other)
-    evaluate(config, tmp_path, params=other / "params.safetensors")
+    config.eval.params = str(other / "params.safetensors")
+    evaluate(config, tmp_path)
     assert len({path.parent for path in parts(tmp_path)}) == 2
     assert per_image(tmp_path) != more
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
-from diffc_jax.baselines.points import CodecPoint, codec_point
+from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.progress import Progress
@@ -71,8 +71,13 @@ def _evaluate(
                     "dataset": source[0],
                     "split": source[1],
                 }
-                yield codec_point(
-                    name, identity, np.array(sizes, np.float64), psnr.mse(images, decoded), decoded
+                yield CodecPoint(
+                    name,
+                    identity,
+                    range(len(images)),
+                    np.array(sizes, np.float64),
+                    psnr.mse(images, decoded),
+                    decoded,
                 )
 
 

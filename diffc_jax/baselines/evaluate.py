@@ -3,23 +3,25 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
 from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
-from diffc_jax.baselines.lossless import measure_lossless
+from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
+from diffc_jax.baselines.published import load_published
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.quality import COLUMNS, Quality
+from diffc_jax.evaluation.families import ResultSet, select_images
+from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
 from diffc_jax.files import AnyPath, replacing, write_json
 from diffc_jax.moments import Averages
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
@@ -36,16 +38,17 @@ def evaluate_baselines(
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
     are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
-    lossless.json, the bits per dimension of lossless ones.
+    lossless.json, the bits per dimension of lossless ones. The same files of each family of
+    config.eval.families are in W/FAMILY/eval; every image is encoded and measured once.
 
     Args:
-        config: a validated config; the images are those of config.data.eval and eval.max_images, measured
-            as config.eval.features and config.eval.image_metrics say.
+        config: a validated config; the images are those of config.data.eval, eval.max_images and
+            eval.families, measured as config.eval.features and config.eval.image_metrics say.
         workdir: folder of the results; rows of other methods in it are kept.
         trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec, or neither codecs nor trained networks.
+        UsageError: an unknown codec, neither codecs nor trained networks, or families that cannot be.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
@@ -54,108 +57,144 @@ def evaluate_baselines(
         raise UsageError(
             "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
         )
-    source = open_source(config, "eval")
+    selection = select_images(open_source(config, "eval"), config.eval)
     quality = Quality(config, make_mesh())
-    count = min(config.eval.max_images or len(source), len(source))
-    batches = data.eval_batches(source, batch_size=_BATCH, stop=count)
+    batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
-    folder = workdir / "eval"
-    reference = None
-    if quality.has_features and count > 1:
-        originals = functools.partial(_features, quality, images)
-        reference = quality.reference(config, originals, folder / "reference")
-
-    points: list[RatePoint] = []
-    pictures = _Pictures(images[: config.eval.grid_images])
-
-    def measured_rows() -> Iterator[dict[str, Any]]:
-        codecs = tuple(config.baselines.codecs)
-        for codec_point in itertools.chain(
-            evaluate_runs(runs, images, source.name, source.split),
-            evaluate_codecs(images, source.name, source.split, codecs=codecs),
-        ):
-            columns = _perceptual_columns(quality, images, codec_point.decoded)
-            if reference is not None:
-                distance = reference.distance(_features(quality, codec_point.decoded))
-                columns |= dataclasses.asdict(distance)
-            points.append(dataclasses.replace(codec_point.point, **columns))
-            pictures.add(codec_point)
-            yield from codec_point.rows
-
-    write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, measured_rows())
-    methods = {point.method for point in points}
-    replace_rate_points(folder / "rd.csv", points, lambda point: point.method in methods)
-    pictures.save(folder / "reconstructions_baselines.npz")
-    if config.baselines.codecs:
-        origin = {"n_images": count, "dataset": source.name, "split": source.split}
-        write_json(folder / "lossless.json", measure_lossless(images) | origin)
-    write_environment(folder)
-    logging.info("%d rate points of %s in %s", len(points), ", ".join(sorted(methods)), folder)
+    sets = selection.result_sets(workdir)
+    references = _references(config, quality, images, sets)
+    results = [
+        _Results(result, reference, config.eval.grid_images)
+        for result, reference in zip(sets, references, strict=True)
+    ]
+    codecs = tuple(config.baselines.codecs)
+    for codec_point in itertools.chain(
+        evaluate_runs(runs, images, selection.name, selection.split),
+        evaluate_codecs(images, selection.name, selection.split, codecs=codecs),
+    ):
+        pairs = quality.pairs(images, codec_point.decoded)
+        features = quality.features(codec_point.decoded) if quality.has_features else None
+        for own in results:
+            own.add(codec_point, pairs, features)
+    for own in results:
+        own.write(images)
+    for result in sets:
+        write_json(result.folder / "config.json", config.to_dict())
+        write_environment(result.folder)
+    if codecs:
+        bits = measure_lossless(images)
+        for result in sets:
+            marks = lossless_marks({name: result.of(values) for name, values in bits.items()})
+            write_json(
+                result.folder / "lossless.json",
+                marks
+                | {
+                    "n_images": len(result.images),
+                    "dataset": selection.name,
+                    "split": result.split,
+                },
+            )
 
 
 def check_baselines(config: ConfigDict) -> None:
     """Checks config.baselines.
 
     Raises:
-        UsageError: an unknown codec.
+        UsageError: an unknown codec or published curve.
         InputError: a codec that is not installed, or a folder of trained networks that does not exist.
     """
     find_runs(config.baselines.trained)
     try:
         select_codecs(config.baselines.codecs)
+        if config.baselines.published:
+            load_published(config.baselines.published)
     except UsageError as error:
         raise UsageError(f"baselines.{error}") from error
 
 
-def _perceptual_columns(
-    quality: Quality, images: UInt8[np.ndarray, "n h w 3"], decoded: UInt8[np.ndarray, "n h w 3"]
-) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for metric, values in quality.pairs(images, decoded).items():
-        average = Averages.of(np.asarray(values, np.float64))
-        columns[COLUMNS[metric]] = float(average.mean)
-        columns[f"{COLUMNS[metric]}_stderr"] = float(average.stderr) if len(images) > 1 else None
-    return columns
+def _references(
+    config: ConfigDict,
+    quality: Quality,
+    images: UInt8[np.ndarray, "n h w 3"],
+    sets: Sequence[ResultSet],
+) -> list[Reference | None]:
+    """What the distances of each set compare with; features of the images are computed once, if at all."""
+    features = functools.cache(lambda: quality.features(images))
+
+    def reference(result: ResultSet) -> Reference | None:
+        if not quality.has_features or len(result.images) < 2:
+            return None
+        folder = sets[0].folder / "reference"
+        return quality.reference(config, lambda: _batches(result.of(features())), folder)
+
+    return [reference(result) for result in sets]
 
 
-def _features(
-    quality: Quality, images: UInt8[np.ndarray, "n h w 3"]
-) -> Iterator[Float32[np.ndarray, "_ d"]]:
-    for start in range(0, len(images), _BATCH):
-        yield quality.features(images[start : start + _BATCH])
+def _batches(features: Float32[np.ndarray, "n d"]) -> Iterator[Float32[np.ndarray, "_ d"]]:
+    for start in range(0, len(features), _BATCH):
+        yield features[start : start + _BATCH]
 
 
-class _Pictures:
-    """The first images as every codec and quality gives them, in the layout of docs/formats.md."""
+class _Results:
+    """What the methods make of one set of images."""
 
-    def __init__(self, originals: UInt8[np.ndarray, "n h w 3"]):
-        self._originals = originals
-        self._points: dict[str, list[CodecPoint]] = {}
+    def __init__(self, result: ResultSet, reference: Reference | None, n_pictures: int):
+        """Measures distances to `reference` and keeps `n_pictures` decoded images, if there are any."""
+        self._set, self._reference, self._n_pictures = result, reference, n_pictures
+        self._codec_points: list[CodecPoint] = []
+        self._points: list[RatePoint] = []
 
-    def add(self, point: CodecPoint) -> None:
-        """Keeps the first images of a point."""
-        first = dataclasses.replace(
-            point,
-            rows=point.rows[: len(self._originals)],
-            decoded=point.decoded[: len(self._originals)].copy(),
+    def add(
+        self,
+        codec_point: CodecPoint,
+        pairs: Mapping[str, Float[np.ndarray, " n"]],
+        features: Float32[np.ndarray, "n d"] | None,
+    ) -> None:
+        """Takes a point in; it, the metrics and the features are those of all images."""
+        own = codec_point.subset(self._set, self._n_pictures)
+        columns: dict[str, Any] = {}
+        for metric, values in pairs.items():
+            average = Averages.of(np.asarray(self._set.of(values), np.float64))
+            columns[COLUMNS[metric]] = float(average.mean)
+            stderr = float(average.stderr) if average.count > 1 else None
+            columns[f"{COLUMNS[metric]}_stderr"] = stderr
+        if self._reference is not None and features is not None:
+            distance = self._reference.distance(_batches(self._set.of(features)))
+            columns |= dataclasses.asdict(distance)
+        self._codec_points.append(own)
+        self._points.append(dataclasses.replace(own.point, **columns))
+
+    def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+        """Writes rows, tables and pictures; `originals` are all images."""
+        folder = self._set.folder
+        rows = (row for codec_point in self._codec_points for row in codec_point.rows)
+        write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
+        methods = {point.method for point in self._points}
+        replace_rate_points(folder / "rd.csv", self._points, lambda point: point.method in methods)
+        if self._n_pictures:
+            self._write_pictures(self._set.of(originals)[: self._n_pictures])
+        logging.info(
+            "%d rate points of %s in %s", len(self._points), ", ".join(sorted(methods)), folder
         )
-        self._points.setdefault(point.name, []).append(first)
 
-    def save(self, path: AnyPath) -> None:
-        """Writes them, whole or not at all."""
-        if not len(self._originals):
-            return
-        arrays = {"index": np.arange(len(self._originals)), "original": self._originals}
-        for name, points in self._points.items():
-            first = points[0].point
+    def _write_pictures(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+        """Writes the first images as every codec and quality gives them, laid out as in docs/formats.md."""
+        n = len(originals)
+        arrays = {"index": np.array(self._set.images[:n]), "original": originals}
+        by_name: dict[str, list[CodecPoint]] = {}
+        for codec_point in self._codec_points:
+            by_name.setdefault(codec_point.name, []).append(codec_point)
+        for name, codec_points in by_name.items():
+            identity = codec_points[0].identity
             arrays |= {
-                f"{name}/images": np.stack([p.decoded for p in points], axis=1),
-                f"{name}/level": np.array([p.point.level for p in points]),
-                f"{name}/method": np.array(first.method),
-                f"{name}/model": np.array(first.model or ""),
+                f"{name}/images": np.stack([p.decoded for p in codec_points], axis=1),
+                f"{name}/level": np.array([p.identity["level"] for p in codec_points]),
+                f"{name}/method": np.array(identity["method"]),
+                f"{name}/model": np.array(identity["model"] or ""),
             }
-            for field in ("bpp", "psnr"):
-                values = [[row[field] for row in p.rows] for p in points]
-                arrays[f"{name}/{field}"] = np.array(values).T
+            for column in ("bpp", "psnr"):
+                values = [p.columns()[column][:n] for p in codec_points]
+                arrays[f"{name}/{column}"] = np.stack(values, axis=1)
+        path = self._set.folder / "reconstructions_baselines.npz"
         with replacing(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)

@@ -8,7 +8,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from diffc_jax.errors import InputError
@@ -48,33 +48,44 @@ LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]
 }
 
 
-def measure_lossless(images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, dict[str, float | None]]:
-    """Bits per dimension of whole files, headers counted.
+def measure_lossless(
+    images: UInt8[np.ndarray, "n h w 3"],
+) -> dict[str, Float64[np.ndarray, " n"]]:
+    """Bits per dimension of the whole file of each image, headers counted, by the names in `LOSSLESS`.
 
     Args:
         images: RGB.
-
-    Returns:
-        For each name in `LOSSLESS`: `bits_per_dim`, the mean over the images, and
-        `bits_per_dim_stderr`, its standard error, None for a single image.
 
     Raises:
         InputError: a file that does not decode to its image.
     """
     progress = Progress("lossless codecs", len(images) * len(LOSSLESS), "files")
-    marks = {}
+    bits = {}
     with ThreadPoolExecutor() as pool:
         for name in LOSSLESS:
             sizes = []
             for size in pool.map(functools.partial(_file_bytes, name), images):
                 sizes.append(size)
                 progress.advance()
-            average = Averages.of(8.0 * np.array(sizes, np.float64) / images[0].size)
-            marks[name] = {
-                "bits_per_dim": float(average.mean),
-                "bits_per_dim_stderr": float(average.stderr) if len(images) > 1 else None,
-            }
-    return marks
+            bits[name] = 8.0 * np.array(sizes, np.float64) / images[0].size
+    return bits
+
+
+def lossless_marks(
+    bits: Mapping[str, Float64[np.ndarray, " n"]],
+) -> dict[str, dict[str, float | None]]:
+    """For each codec the mean over images, `bits_per_dim`, and its standard error, `bits_per_dim_stderr`.
+
+    Of a single image there is no standard error, but None.
+    """
+    averages = {name: Averages.of(values) for name, values in bits.items()}
+    return {
+        name: {
+            "bits_per_dim": float(average.mean),
+            "bits_per_dim_stderr": float(average.stderr) if average.count > 1 else None,
+        }
+        for name, average in averages.items()
+    }
 
 
 def _file_bytes(name: str, image: UInt8[np.ndarray, "h w 3"]) -> int:

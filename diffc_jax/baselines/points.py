@@ -1,11 +1,13 @@
-"""What measuring files gives: a rate point, its rows, and the images that the files decode to."""
+"""What measuring files gives: bytes and errors of each image, and rate points and rows made of them."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float, Float64, UInt8
 
+from diffc_jax.evaluation.families import ResultSet
 from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.results import RatePoint, standard_error
 
@@ -21,51 +23,76 @@ class CodecPoint:
 
     Attributes:
         name: of the codec, the same for all its qualities and for no other.
-        point: the averages; bits of whole files in `bpp`.
-        rows: `PER_IMAGE_FIELDS` of every image.
-        decoded: what the files decode to.
+        identity: columns of results that its images share: `method`, `model`, `level`, `dataset`, `split` and
+            what its training has cost.
+        indices: of the images in the selection.
+        sizes: bytes of the whole file of each image, and of what a header does not take of it.
+        errors: mean squared error of each image.
+        decoded: what the files decode to; may be of the first images only.
+        estimates: bits that entropy models estimate for each file, if they do.
     """
 
     name: str
-    point: RatePoint
-    rows: list[dict[str, Any]]
-    decoded: UInt8[np.ndarray, "n h w 3"]
+    identity: Mapping[str, Any]
+    indices: range
+    sizes: Float64[np.ndarray, "n 2"]
+    errors: Float64[np.ndarray, " n"]
+    decoded: UInt8[np.ndarray, "m h w 3"]
+    estimates: Float[np.ndarray, " n"] | None = None
 
+    def subset(self, result: ResultSet, n_decoded: int) -> "CodecPoint":
+        """The point of some of the images, with a copy of the first `n_decoded` decoded ones."""
+        return dataclasses.replace(
+            self,
+            identity={**self.identity, "split": result.split},
+            indices=result.images,
+            sizes=result.of(self.sizes),
+            errors=result.of(self.errors),
+            decoded=result.of(self.decoded)[:n_decoded].copy(),
+            estimates=None if self.estimates is None else result.of(self.estimates),
+        )
 
-def codec_point(
-    name: str,
-    identity: dict[str, Any],
-    sizes: Float64[np.ndarray, "n 2"],
-    errors: Float64[np.ndarray, " n"],
-    decoded: UInt8[np.ndarray, "n h w 3"],
-) -> CodecPoint:
-    """The point of files.
+    def columns(self) -> dict[str, Float64[np.ndarray, " n"]]:
+        """`bpp`, `bpp_headerless`, `mse` and `psnr` of every image."""
+        bpp, bpp_headerless = 8.0 * self.sizes.T / self._n_pixels
+        return {
+            "bpp": bpp,
+            "bpp_headerless": bpp_headerless,
+            "mse": self.errors,
+            "psnr": psnr.psnr_from_mse(self.errors),
+        }
 
-    Args:
-        name: see `CodecPoint`.
-        identity: `method`, `model`, `level`, `dataset` and `split`.
-        sizes: bytes of the whole file of each image, and of what a header does not take of it.
-        errors: mean squared error of each image.
-        decoded: the images.
-    """
-    bpp, bpp_headerless = 8.0 * sizes.T / (decoded[0].size // 3)
-    decibels = psnr.psnr_from_mse(errors)
-    point = RatePoint(
-        **identity,
-        rate_kind="file",
-        bpp=float(bpp.mean()),
-        bpp_headerless=float(bpp_headerless.mean()),
-        psnr=psnr.psnr(errors),
-        psnr_mean=psnr.psnr_mean(errors),
-        mse=float(errors.mean()),
-        n_images=len(errors),
-        bpp_stderr=standard_error(bpp),
-        psnr_mean_stderr=standard_error(decibels),
-    )
-    columns = {"bpp": bpp, "bpp_headerless": bpp_headerless, "mse": errors, "psnr": decibels}
-    rows = []
-    for index in range(len(errors)):
-        row = identity | {"index": index}
-        row |= {name: float(column[index]) for name, column in columns.items()}
-        rows.append({field: row[field] for field in PER_IMAGE_FIELDS})
-    return CodecPoint(name, point, rows, decoded)
+    @property
+    def point(self) -> RatePoint:
+        """The averages; bits of whole files in `bpp`."""
+        columns = self.columns()
+        return RatePoint(
+            **self.identity,
+            rate_kind="file",
+            bpp=float(columns["bpp"].mean()),
+            bpp_headerless=float(columns["bpp_headerless"].mean()),
+            bpp_estimate=None
+            if self.estimates is None
+            else float(self.estimates.mean() / self._n_pixels),
+            psnr=psnr.psnr(self.errors),
+            psnr_mean=psnr.psnr_mean(self.errors),
+            mse=float(self.errors.mean()),
+            n_images=len(self.errors),
+            bpp_stderr=standard_error(columns["bpp"]),
+            psnr_mean_stderr=standard_error(columns["psnr"]),
+        )
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """`PER_IMAGE_FIELDS` of every image."""
+        columns, rows = self.columns(), []
+        for i, index in enumerate(self.indices):
+            row = {**self.identity, "index": index}
+            row |= {name: float(column[i]) for name, column in columns.items()}
+            rows.append({field: row[field] for field in PER_IMAGE_FIELDS})
+        return rows
+
+    @property
+    def _n_pixels(self) -> int:
+        _, height, width, _ = self.decoded.shape
+        return height * width

@@ -79,6 +79,10 @@ class StoredImages:
             raise IndexError(f"image {index} of {len(self._kept)}")
         return self._load(int(self._kept[index]))
 
+    def label(self, index: int) -> str:
+        """File and place in it."""
+        return self._store.label(int(self._kept[index]))
+
 
 def open_source(spec: SourceSpec) -> StoredImages:
     """Opens a source of images; the first image is decoded, so that a wrong size shows at once.

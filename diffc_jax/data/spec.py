@@ -66,6 +66,10 @@ class ImageSource(Protocol):
         """The image, always the same for the same index; safe to call from several threads."""
         ...
 
+    def label(self, index: int) -> str:
+        """Names one image in messages: file and place in it. Nothing is decoded."""
+        ...
+
 
 @runtime_checkable
 class Store(Protocol):

@@ -1,21 +1,23 @@
 """`evaluate(config, workdir)`: the sweep of a trained model over held-out images, and its result files.
 
 Finished batches are kept under W/eval/progress, in a folder named after everything the numbers depend on;
-running the same command again continues there. Result files are rewritten as images come in. Several
-processes share the images (`evaluation.shares`); process 0 writes the results of all.
+running the same command again continues there. Result files are rewritten as images come in; those of
+families (`evaluation.families`) are made of the same batches in the end. Several processes share the images
+(`evaluation.shares`); process 0 writes the results of all.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from diffc_jax import data, distributed
@@ -25,6 +27,7 @@ from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation import codec_report, codec_samples, report, shares, stopping
+from diffc_jax.evaluation.families import ResultSet, Selection, select_images
 from diffc_jax.evaluation.file_sweep import FileSweep
 from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.parts import Parts, Results
@@ -32,10 +35,10 @@ from diffc_jax.evaluation.quality import Images, Quality, SetDistance
 from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
 from diffc_jax.evaluation.totals import Context, Totals, optional, scalar_names
 from diffc_jax.evaluation.trained import Trained, load_trained
-from diffc_jax.files import AnyPath
+from diffc_jax.files import AnyPath, write_json
 from diffc_jax.models import Variables
 from diffc_jax.progress import Progress
-from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
+from diffc_jax.training.bound_eval import average_bound, evaluate_bound, make_estimate
 from diffc_jax.training.codec_models import make_codec
 from diffc_jax.training.experiment import Experiment, build_experiment
 from diffc_jax.training.sharding import put_batch
@@ -44,43 +47,42 @@ from diffc_jax.training.state import TrainState, model_variables
 _SECONDS_BETWEEN_WRITES = 60.0
 
 
-def evaluate(config: ConfigDict, workdir: AnyPath, params: AnyPath | None = None) -> None:
+def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     """Sweeps the noise levels and writes W/eval/{rd,per_image,rate_curve}.csv, summary.json and pictures.
+
+    The same files of each family of config.eval.families are in W/FAMILY/eval.
 
     Args:
         config: a validated config.
-        workdir: folder of the run; its newest checkpoint is evaluated.
-        params: an exported params.safetensors to evaluate instead of a checkpoint.
+        workdir: folder of the run; its newest checkpoint is evaluated unless config.eval.params names a file.
 
     Raises:
-        UsageError: the config describes another model than the folder holds, or levels that cannot be.
+        UsageError: the config describes another model than the folder holds, or levels or families that
+            cannot be.
         InputError: no checkpoint, or data that cannot be read.
         StoppedError: SIGTERM came.
     """
     experiment = build_experiment(config)
-    source = experiment.open_source("eval")
-    trained = load_trained(experiment, workdir, params)
+    selection = select_images(experiment.open_source("eval"), config.eval)
+    trained = load_trained(experiment, workdir)
     with stopping.leaving_at_sigterm(workdir):
-        _evaluate(experiment, source, trained, workdir / "eval")
+        _evaluate(experiment, selection, trained, workdir)
 
 
 def _evaluate(
-    experiment: Experiment,
-    source: data.ImageSource,
-    trained: Trained,
-    folder: AnyPath,
+    experiment: Experiment, selection: Selection, trained: Trained, workdir: AnyPath
 ) -> None:
     config, state = experiment.config, trained.state
     own, own_state = shares.own_share(experiment, state)
     plan = make_plan(own, own_state)
     quality = Quality(own.config, own.mesh)
-    count = min(config.eval.max_images or len(source), len(source))
-    parts = Parts(folder / "progress" / _fingerprint(config, source.name, own_state))
+    folder = workdir / "eval"
+    parts = Parts(folder / "progress" / _fingerprint(config, selection.name, own_state))
     file_sweep = make_file_sweep(own, own_state, plan)
     context = Context(
         model=experiment.model.name,
-        dataset=source.name,
-        split=source.split,
+        dataset=selection.name,
+        split=selection.split,
         checkpoint=trained.name,
         costs=trained.costs,
         seed=config.seed,
@@ -92,49 +94,70 @@ def _evaluate(
         codec_memory=file_sweep.memory,
         codec_header_bytes=file_sweep.header_bytes,
     )
+    results = selection.result_sets(workdir)
     if distributed.is_primary():
-        write_environment(folder)
+        for result in results:
+            write_json(result.folder / "config.json", config.to_dict())
+            write_environment(result.folder)
 
-    seconds = _sweep(own, own_state, source, count, quality, context, file_sweep, parts, folder)
-    shares.wait_for_all(parts, count)
-    names = scalar_names(context)
-    totals = Totals(context)
-    for part in parts.read(count, names):
-        totals.add(part)
-    if distributed.is_primary():
-        report.write_tables(folder, context, totals)
-        report.write_per_image(folder, context, parts.read(count, names))
-        if context.codec_decoders:
-            codec_report.write_per_image(folder, context, parts.read(count, names))
-        else:
-            codec_report.remove(folder)
-        shown = min(config.eval.grid_images, count)
-        report.write_pictures(folder, context, parts.read(shown, _picture_names(context)))
-    begin = time.monotonic()
-    distances = _set_distances(own.config, quality, context, parts, count, folder)
-    seconds["distances"] = (time.monotonic() - begin) / count
-
+    seconds = _sweep(own, own_state, selection, quality, context, file_sweep, parts, folder)
+    shares.wait_for_all(parts, len(selection))
     bound_batches = data.eval_batches(
-        source,
+        selection,
         batch_size=experiment.eval_batch_size() // jax.process_count(),
-        stop=count,
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, experiment.mesh)
-    values = evaluate_bound(
-        estimate, state, bound_batches, experiment.mesh, config.eval.bound_times
-    )
+    bound = evaluate_bound(estimate, state, bound_batches, experiment.mesh, config.eval.bound_times)
+    reference_folder = folder / "reference"
+    for result in results:
+        _write_results(
+            own.config, quality, context, parts, result, bound, seconds, reference_folder
+        )
+
+
+def _write_results(
+    config: ConfigDict,
+    quality: Quality,
+    context: Context,
+    parts: Parts,
+    result: ResultSet,
+    bound: Mapping[str, Float[np.ndarray, " n"]],
+    seconds: Mapping[str, float | None],
+    reference_folder: AnyPath,
+) -> None:
+    """Writes the files of one set of images, all of them swept; `bound` is that of all images."""
+    folder, images = result.folder, result.images
+    context = dataclasses.replace(context, split=result.split)
+    names = scalar_names(context)
+    totals = Totals(context)
+    for part in parts.read(images, names):
+        totals.add(part)
+    if distributed.is_primary():
+        report.write_tables(folder, context, totals)
+        report.write_per_image(folder, context, parts.read(images, names))
+        if context.codec_decoders:
+            codec_report.write_per_image(folder, context, parts.read(images, names))
+        else:
+            codec_report.remove(folder)
+        shown = images[: config.eval.grid_images]
+        report.write_pictures(folder, context, parts.read(shown, _picture_names(context)))
+    begin = time.monotonic()
+    distances = _set_distances(config, quality, context, parts, images, reference_folder)
+    seconds = {**seconds, "distances": (time.monotonic() - begin) / len(images)}
+    averages = average_bound({name: result.of(values) for name, values in bound.items()})
     if distributed.is_primary():
         report.write_tables(folder, context, totals, distances)
-        report.write_summary(folder, context, totals, values, seconds)
+        report.write_summary(folder, context, totals, averages, seconds)
     logging.info(
-        "%s on %d images of %s: %.4f +- %.4f bits/dim; results in %s",
-        experiment.model.name,
-        count,
-        source.name,
-        values["bits_per_dim"],
-        values["bits_per_dim_stderr"],
+        "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
+        context.model,
+        len(images),
+        context.dataset,
+        context.split,
+        averages["bits_per_dim"],
+        averages["bits_per_dim_stderr"],
         folder,
     )
 
@@ -142,8 +165,7 @@ def _evaluate(
 def _sweep(
     experiment: Experiment,
     state: TrainState,
-    source: data.ImageSource,
-    count: int,
+    selection: Selection,
     quality: Quality,
     context: Context,
     file_sweep: FileSweep,
@@ -152,10 +174,13 @@ def _sweep(
 ) -> dict[str, float | None]:
     """Sweeps the images of this process that no part has yet; seconds for each of them."""
     config, plan = experiment.config, context.plan
-    done = parts.done(count)
+    done = parts.done(len(selection))
     if done.any():
-        logging.info("%d of %d images were swept before", done.sum(), count)
-    runs, batch_size = shares.own_images(done), experiment.eval_batch_size()
+        logging.info("%d of %d images were swept before", done.sum(), len(done))
+    # No batch has images of two families, so that those to show are the first of a batch.
+    runs = shares.own_images(done, [images.start for images in selection.families.values()])
+    shown = selection.are_first(config.eval.grid_images)
+    batch_size = experiment.eval_batch_size()
     sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
     variables = model_variables(state.ema, state.fixed)
     n_batches = sum(-(-len(run) // batch_size) for run in runs)
@@ -164,11 +189,11 @@ def _sweep(
     totals = Totals(context)
     begin = last_write = time.monotonic()
     codec_seconds = 0.0
-    for batch in shares.batches(source, runs, batch_size):
-        part = _sweep_batch(experiment, sweep, variables, batch, quality, progress.advance)
+    for batch in shares.batches(selection, runs, batch_size):
+        part = _sweep_batch(experiment, sweep, variables, batch, shown, quality, progress.advance)
         if file_sweep.decoders:
             codec_begin = time.monotonic()
-            part |= _code_batch(experiment, file_sweep, batch, quality, progress.advance)
+            part |= _code_batch(file_sweep, batch, shown, quality, progress.advance)
             codec_seconds += time.monotonic() - codec_begin
         parts.save(part)
         totals.add(part)
@@ -187,17 +212,17 @@ def _set_distances(
     quality: Quality,
     context: Context,
     parts: Parts,
-    count: int,
-    folder: AnyPath,
+    images: range,
+    reference_folder: AnyPath,
 ) -> dict[tuple[str, int], SetDistance]:
     """Distances of every point to the reference, shared by the processes; each reads part by part."""
-    if not quality.has_features or count < 2:
+    if not quality.has_features or len(images) < 2:
         return {}
     reference = shares.primary_first(
         lambda: quality.reference(
             config,
-            lambda: (part["features"] for part in parts.read(count, ["features"])),
-            folder / "reference",
+            lambda: (part["features"] for part in parts.read(images, ["features"])),
+            reference_folder,
         )
     )
     points = [
@@ -208,7 +233,7 @@ def _set_distances(
     def measure(number: int) -> list[float]:
         series, level = points[number]
         name = f"features/{series}/{level}"
-        found = reference.distance(part[name] for part in parts.read(count, [name]))
+        found = reference.distance(part[name] for part in parts.read(images, [name]))
         progress.advance()
         return [found.fid, *(math.nan if v is None else v for v in (found.kid, found.kid_stderr))]
 
@@ -279,17 +304,18 @@ def _sweep_batch(
     sweep: Sweep,
     variables: Variables,
     batch: dict[str, np.ndarray],
+    are_shown: Bool[np.ndarray, " n"],
     quality: Quality,
     on_evaluations: Callable[[int], None],
 ) -> Results:
-    """Per-image results of a batch, and the pictures of the first images of the data set."""
+    """Per-image results of a batch, and the pictures of its first images where they are to be shown."""
     placed = put_batch(experiment.mesh, {"image": batch["image"], "index": batch["index"]})
     x = process.pixels_to_unit(placed["image"])
     result = sweep.run(variables, x, placed["index"], on_evaluations)
     mask = batch["mask"]
     images, indices = batch["image"][mask], batch["index"][mask]
     part = {"index": indices, "kl_bits": result.kl_bits[mask]}
-    shown = indices < experiment.config.eval.grid_images
+    shown = are_shown[indices]
     if shown.any():
         part["pixels"] = images[shown]
     if quality.has_features:
@@ -301,9 +327,9 @@ def _sweep_batch(
 
 
 def _code_batch(
-    experiment: Experiment,
     file_sweep: FileSweep,
     batch: dict[str, np.ndarray],
+    are_shown: Bool[np.ndarray, " n"],
     quality: Quality,
     on_evaluations: Callable[[int], None],
 ) -> Results:
@@ -318,7 +344,7 @@ def _code_batch(
             ", ".join(map(str, drifted)),
         )
     images, indices = batch["image"][mask], batch["index"][mask]
-    shown = indices < experiment.config.eval.grid_images
+    shown = are_shown[indices]
     part = codec_samples.arrays(result)
     for decoder, levels in result.reconstructions.items():
         part |= _measured(codec_samples.series(decoder), images, levels, shown, quality)
@@ -349,8 +375,10 @@ def _fingerprint(config: ConfigDict, dataset: str, state: TrainState) -> str:
     """Names everything that per-image results depend on, the values of the parameters included."""
     digest = hashlib.sha1(usedforsecurity=False)
     relevant = config.eval.to_dict()
-    # How many images and how they are batched changes no result of an image.
-    for field in ("batch_size", "max_images", "bound_times"):
+    # How many images and how they are batched changes no result of an image, nor does the parameters' path;
+    # but where there are families, their sizes say which image an index means.
+    unimportant = ["batch_size", "bound_times", "params"]
+    for field in unimportant if relevant["families"] else [*unimportant, "max_images"]:
         del relevant[field]
     described = {
         "seed": config.seed,

@@ -37,20 +37,20 @@ class Parts:
             done[start:end] = True
         return done
 
-    def read(self, count: int, names: Sequence[str] = ()) -> Iterator[Results]:
-        """Results of images 0 to count - 1 in order, one part in memory at a time.
+    def read(self, images: range, names: Sequence[str] = ()) -> Iterator[Results]:
+        """Results of neighbouring images in order, one part in memory at a time.
 
         Args:
-            count: number of images, all of them `done`.
+            images: their indices, all of them `done`.
             names: arrays to read, others stay on disk; none means all. Parts without one skip it.
 
         Raises:
             InputError: a damaged file.
         """
-        stop = 0
+        stop = images.start
         for start, end, path in self._runs():
             # Runs overlap after a change of the batch size.
-            new = slice(max(stop - start, 0), max(min(count, end) - start, 0))
+            new = slice(max(stop - start, 0), max(min(images.stop, end) - start, 0))
             if new.start >= new.stop:
                 continue
             stop = end

@@ -50,16 +50,18 @@ def own_share(experiment: Experiment, state: TrainState) -> tuple[Experiment, Tr
     )
 
 
-def own_images(done: Bool[np.ndarray, " n"]) -> list[range]:
+def own_images(done: Bool[np.ndarray, " n"], starts: Sequence[int] = ()) -> list[range]:
     """The images of this process, of those that are not done, as runs of neighbours.
 
     Args:
         done: which images have results; the word of process 0 counts, for others may see what one of them
             has done since.
+        starts: images that a run may begin with but not go through.
     """
     agreed = np.asarray(multihost_utils.broadcast_one_to_all(done.astype(np.uint8)))
     own = np.array_split(np.flatnonzero(agreed == 0), jax.process_count())[jax.process_index()]
-    runs = np.split(own, np.flatnonzero(np.diff(own) != 1) + 1)
+    begins = (np.diff(own) != 1) | np.isin(own[1:], starts)
+    runs = np.split(own, np.flatnonzero(begins) + 1)
     return [range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
 
 

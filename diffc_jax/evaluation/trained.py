@@ -31,22 +31,19 @@ class Trained:
     costs: Mapping[str, int | float]
 
 
-def load_trained(
-    experiment: Experiment, workdir: AnyPath, params: AnyPath | None = None
-) -> Trained:
-    """Reads the newest checkpoint of a run, or an exported file.
+def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
+    """Reads the exported file that config.eval.params names, else the newest checkpoint of a run.
 
     Args:
         experiment: which model.
         workdir: folder of its run.
-        params: an exported file to read instead.
 
     Raises:
         UsageError: the run in the folder is of another model.
         InputError: no checkpoint or file, or a damaged one.
     """
     template = experiment.state_template()
-    if params is None:
+    if not experiment.config.eval.params:
         run_config.check_same_model(experiment.config, workdir)
         checkpoints = Checkpoints(workdir)
         try:
@@ -59,6 +56,7 @@ def load_trained(
             "train_cpu_seconds": progress.get("cpu_seconds"),
         }
         return Trained(state, f"step {int(state.step)}", _costs(template, spent))
+    params = files.as_path(experiment.config.eval.params)
     tree = load_params(params, {"params": template.ema, "fixed": template.fixed})
     state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
     card = params.with_suffix(".json")

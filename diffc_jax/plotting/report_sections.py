@@ -32,21 +32,22 @@ class Run:
 
     Attributes:
         name: how the page calls the run.
-        path: its folder.
+        path: the folder with `eval/`: its own, or that of a family of its images.
+        workdir: its own folder.
         methods: of its rate points.
         summary: `eval/summary.json`.
         lossless: `eval/lossless.json`.
-        config: `config.json`.
-        environments: `environment.json` of the run and of its evaluation, by their paths in it.
+        documents: `config.json` and `environment.json` of its training and of its evaluation (in `eval/`),
+            those that there are.
     """
 
     name: str
     path: pathlib.Path
+    workdir: pathlib.Path
     methods: frozenset[str]
     summary: dict[str, Any] | None
     lossless: dict[str, Any] | None
-    config: dict[str, Any] | None
-    environments: dict[str, dict[str, Any]]
+    documents: dict[str, dict[str, Any]]
 
     @property
     def is_sweep(self) -> bool:
@@ -55,24 +56,30 @@ class Run:
 
 
 def read_run(path: pathlib.Path) -> Run:
-    """Reads the JSON files of a workdir that has `eval/rd.csv`.
+    """Reads the JSON files of a workdir that has `eval/rd.csv`, or of a family's folder in one.
 
     Raises:
         InputError: one of the files is broken.
     """
-    environments = {
-        name: content
-        for name in ("environment.json", "eval/environment.json")
-        if (content := _read_object(path / name)) is not None
+    points = read_rate_points(path / "eval" / "rd.csv")
+    name, workdir = path.resolve().name, path
+    # The images of the family hq64 in W/hq64 are of a split that is called "validation hq64" or the like.
+    if all((point.split or "").endswith(f" {name}") for point in points):
+        workdir = path.parent
+        name = f"{path.resolve().parent.name}/{name}"
+    documents = {
+        file: content
+        for file in ("config.json", "environment.json", "eval/config.json", "eval/environment.json")
+        if (content := _read_object((path if "/" in file else workdir) / file)) is not None
     }
     return Run(
-        name=path.resolve().name,
+        name=name,
         path=path,
-        methods=frozenset(point.method for point in read_rate_points(path / "eval" / "rd.csv")),
+        workdir=workdir,
+        methods=frozenset(point.method for point in points),
         summary=_read_object(path / "eval" / "summary.json"),
         lossless=_read_object(path / "eval" / "lossless.json"),
-        config=_read_object(path / "config.json"),
-        environments=environments,
+        documents=documents,
     )
 
 
@@ -183,14 +190,12 @@ def settings(runs: Sequence[Run]) -> str:
         return notes([NO_RUNS])
     parts, missing = [], []
     for run in runs:
-        files = {**({"config.json": run.config} if run.config else {}), **run.environments}
-        for name, content in files.items():
+        for name, content in run.documents.items():
             text = tags.text(json.dumps(content, indent=2, sort_keys=True))
             heading = f"<summary>{tags.text(f'{run.name}/{name}')}</summary>"
             parts.append(f"<details>{heading}<pre>{text}</pre></details>")
-        absent = [] if run.config else ["config.json"]
-        absent += [] if run.environments else ["environment.json"]
-        if absent:
+        found = {pathlib.PurePath(file).name for file in run.documents}
+        if absent := [name for name in ("config.json", "environment.json") if name not in found]:
             missing.append(f"{run.name}: no {_and(absent)}.")
     return "".join(parts) + notes(missing)
 
@@ -201,14 +206,15 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
         return notes([NO_RUNS])
     lines = []
     for run in runs:
-        flags = f"--config=CONFIG --workdir={_shell(run.path)}"
+        flags = f"--config=CONFIG --workdir={_shell(run.workdir)}"
         if run.is_sweep:
-            lines += [f"python experiments/{name}.py {flags}" for name in ("train", "evaluate")]
+            doors = ["train"] if "config.json" in run.documents else []
+            lines += [f"python experiments/{door}.py {flags}" for door in (*doors, "evaluate")]
         if run.methods - set(style.DIFFC_METHODS):
             lines.append(f"python experiments/baselines.py {flags}")
     folders = ",".join(_shell(run.path) for run in runs)
     lines.append(f"python experiments/plot.py --inputs={folders} --output=FOLDER")
-    known = "; its resolved values are folded above" if any(run.config for run in runs) else ""
+    known = "; its resolved values are folded above" if any(run.documents for run in runs) else ""
     seeds = sorted({point.seed for point in points if point.seed is not None})
     noise = f" The noise of the evaluation has the seed {_and(map(str, seeds))}." if seeds else ""
     text = (

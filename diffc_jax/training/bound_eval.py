@@ -1,11 +1,11 @@
 """Bits per dimension of a data set: one full pass with seeded noise."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from diffc_jax import rng
 from diffc_jax.diffusion import bound
@@ -60,8 +60,8 @@ def evaluate_bound(
     batches: Iterable[dict[str, np.ndarray]],
     mesh: Mesh,
     n_draws: int = 1,
-) -> dict[str, float]:
-    """Means of the bound and its parts over a pass, and the standard error of the bound.
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """The bound and its parts of every image of a pass, in the order of their indices.
 
     Args:
         estimate: from `make_estimate`.
@@ -71,7 +71,7 @@ def evaluate_bound(
         n_draws: times drawn for each image.
 
     Returns:
-        `bits_per_dim`, `diffusion`, `prior`, `reconstruction` and `bits_per_dim_stderr`.
+        `bits_per_dim`, `diffusion`, `prior` and `reconstruction`.
     """
 
     def measure(batch: dict[str, Array]) -> dict[str, np.ndarray]:
@@ -84,7 +84,11 @@ def evaluate_bound(
             for name in draws[0]
         }
 
-    whole = per_image(measure, batches, mesh)
-    total = whole["bits_per_dim"]
+    return per_image(measure, batches, mesh)
+
+
+def average_bound(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
+    """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
+    total = values["bits_per_dim"]
     stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
-    return {name: float(v.mean()) for name, v in whole.items()} | {"bits_per_dim_stderr": stderr}
+    return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}

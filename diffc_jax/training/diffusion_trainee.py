@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from diffc_jax import pictures, rng
 from diffc_jax.diffusion import decoders, process
 from diffc_jax.training import sharding
-from diffc_jax.training.bound_eval import evaluate_bound, make_estimate
+from diffc_jax.training.bound_eval import average_bound, evaluate_bound, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment
 from diffc_jax.training.held_out import held_out_batches
 from diffc_jax.training.state import TrainState, count_parameters, model_variables
@@ -50,7 +50,7 @@ class DiffusionTrainee(Experiment):
 
         def evaluate(state: TrainState) -> HeldOut:
             batches = held_out_batches(source, self.config, self.mesh)
-            values = evaluate_bound(estimate, state, batches, self.mesh)
+            values = average_bound(evaluate_bound(estimate, state, batches, self.mesh))
             return HeldOut(
                 values,
                 f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",

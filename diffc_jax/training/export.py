@@ -32,11 +32,11 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
 
 
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:
-    """Reads exported weights.
+    """Reads exported weights; whatever float type they are stored in, they come in that of the template.
 
     Args:
         path: of a .safetensors file.
-        template: nested dicts of arrays or shapes that the file must match.
+        template: nested dicts of arrays or shapes that the file must match, and whose types it gets.
 
     Raises:
         InputError: missing or damaged file, other names or shapes than the template's, or NaN or infinity
@@ -48,15 +48,15 @@ def load_params(path: files.AnyPath, template: PyTree) -> PyTree:
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
     expected = flax.traverse_util.flatten_dict(template, sep=_SEPARATOR, keep_empty_nodes=True)
-    shapes = {name: leaf.shape for name, leaf in expected.items() if hasattr(leaf, "shape")}
-    for name in sorted(arrays.keys() | shapes.keys()):
+    leaves = {name: leaf for name, leaf in expected.items() if hasattr(leaf, "shape")}
+    for name in sorted(arrays.keys() | leaves.keys()):
         found = arrays[name].shape if name in arrays else None
-        if found != shapes.get(name):
-            raise InputError(
-                f"{path}: {name!r} has shape {found}, the model needs {shapes.get(name)}"
-            )
+        needed = leaves[name].shape if name in leaves else None
+        if found != needed:
+            raise InputError(f"{path}: {name!r} has shape {found}, the model needs {needed}")
         if not np.isfinite(arrays[name]).all():
             raise InputError(
                 f"{path}: {name!r} holds NaN or infinity; the model was damaged or its training diverged"
             )
-    return flax.traverse_util.unflatten_dict(expected | arrays, sep=_SEPARATOR)
+    typed = {name: array.astype(leaves[name].dtype) for name, array in arrays.items()}
+    return flax.traverse_util.unflatten_dict(expected | typed, sep=_SEPARATOR)

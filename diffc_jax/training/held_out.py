@@ -30,7 +30,7 @@ def per_image(
     batches: Iterable[Batch],
     mesh: Mesh,
 ) -> dict[str, np.ndarray]:
-    """Values of every image, the same in all processes.
+    """Values of every image, in the order of their indices, the same in all processes.
 
     Args:
         measure: takes a batch of all processes, on their devices, to values of its images.
@@ -38,9 +38,12 @@ def per_image(
         mesh: the devices.
     """
     values: dict[str, list[np.ndarray]] = {}
+    indices = []
     for batch in batches:
         placed = sharding.put_batch(mesh, batch)
-        mask = jax.device_get(sharding.gather(mesh, placed["mask"]))
+        mask, index = jax.device_get(sharding.gather(mesh, (placed["mask"], placed["index"])))
+        indices.append(index[mask])
         for name, value in measure(placed).items():
             values.setdefault(name, []).append(value[mask])
-    return {name: np.concatenate(parts) for name, parts in values.items()}
+    order = np.argsort(np.concatenate(indices))
+    return {name: np.concatenate(parts)[order] for name, parts in values.items()}

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, PyTree, UInt8
 from diffc_jax import rng
 from diffc_jax.diffusion import bound, process
 from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
+from diffc_jax.diffusion.weighting import WEIGHTINGS, Weighting
 from diffc_jax.models import Model
 from diffc_jax.training import sharding
 from diffc_jax.training.state import TrainState, model_variables, update_ema
@@ -33,6 +34,7 @@ def make_train_step(
     seed: int,
     mesh: Mesh | None = None,
     accumulation_steps: int = 1,
+    weighting: Weighting = WEIGHTINGS["bound"],
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
     """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
 
@@ -47,6 +49,7 @@ def make_train_step(
         accumulation_steps: parts of the batch that go through the network one after the other. Memory
             for activations shrinks with it; the update is that of the whole batch (only the masks of
             dropout are other ones).
+        weighting: of the network's gradients over noise levels; metrics are those of the bound.
     """
     root = rng.stream(seed, "train/step")
 
@@ -57,7 +60,15 @@ def make_train_step(
         key = jax.random.fold_in(root, state.step)
         params = state.params if mesh is None else sharding.gather(mesh, state.params)
         terms, grads = loss_and_gradients(
-            model, schedule, params, state.fixed, pixels, key, accumulation_steps, split_gradients
+            model,
+            schedule,
+            params,
+            state.fixed,
+            pixels,
+            key,
+            accumulation_steps,
+            split_gradients,
+            weighting,
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -92,12 +103,15 @@ def loss_and_gradients(
     key: Key[Array, ""],
     accumulation_steps: int = 1,
     split_gradients: Callable[[PyTree], PyTree] = lambda grads: grads,
+    weighting: Weighting = WEIGHTINGS["bound"],
 ) -> tuple[Metrics, PyTree]:
     """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
 
     The network and the ends of the schedule minimise the bound. In continuous time the bound does not
     depend on the shape of the schedule between its ends, which minimises the variance of the estimate
     instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
+
+    With another weighting the network minimises the weighted bound, and the schedule has to be fixed.
 
     The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """
@@ -118,7 +132,7 @@ def loss_and_gradients(
             return bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
 
         diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
-        grad_network, *grad_times = pull(jnp.full_like(diffusion, 1.0 / len(x)))
+        grad_network, *grad_times = pull(weighting(part.gamma) / len(x))
         return diffusion, split_gradients(grad_network), tuple(grad_times)
 
     def end_terms(schedule_params: PyTree) -> tuple[Float[Array, ""], tuple[Array, Array]]:

@@ -16,7 +16,7 @@ from diffc_jax.baselines.hific.byte_coding import header_bytes
 from diffc_jax.baselines.hific.codec import HificCodec
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, build_architecture
 from diffc_jax.baselines.hific.model import Hific
-from diffc_jax.baselines.points import CodecPoint, codec_point
+from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.files import AnyPath
@@ -140,16 +140,14 @@ def evaluate_runs(
             "level": run.target_bpp,
             "dataset": dataset,
             "split": split,
+            **run.costs,
         }
-        point = codec_point(
+        yield CodecPoint(
             f"{run.method}, {run.width}",
             identity,
+            range(len(images)),
             np.array(sizes, np.float64),
             psnr.mse(images, whole),
             whole,
-        )
-        estimate = float(np.concatenate(estimates).mean() / (images[0].size // 3))
-        yield dataclasses.replace(
-            point,
-            point=dataclasses.replace(point.point, bpp_estimate=estimate, **run.costs),
+            np.concatenate(estimates),
         )

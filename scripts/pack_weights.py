@@ -1,0 +1,54 @@
+"""Stores exported parameters in half the space, to ship them.
+
+    python scripts/pack_weights.py --input=W/params.safetensors --output=weights/NAME.safetensors
+
+The network's parameters become float16, constants and the schedule keep their type; loading gives all of
+them back as float32. The card goes with them and says what was done. Evaluate both files before one
+replaces the other.
+"""
+
+import hashlib
+import pathlib
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from absl import flags, logging
+
+from diffc_jax import cli, files
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.training.export import export_params
+
+_INPUT = flags.DEFINE_string("input", None, "params.safetensors of a run, with its card beside it.")
+_OUTPUT = flags.DEFINE_string("output", None, "The smaller file; its card is written beside it.")
+
+_PACKED = "params/model/"
+
+
+def main() -> None:
+    """Reads, rounds and writes."""
+    source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {output}: must end in .safetensors")
+    card = files.read_json(source.with_suffix(".json"))
+    try:
+        content = source.read_bytes()
+        arrays = safetensors.numpy.load(content)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{source}: is not a readable safetensors file ({error})") from error
+    with np.errstate(over="ignore"):  # found below
+        packed = {
+            name: array.astype(np.float16) if name.startswith(_PACKED) else array
+            for name, array in arrays.items()
+        }
+    for name, array in packed.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{source}: {name!r} holds values that float16 does not have")
+    digest = hashlib.sha256(content).hexdigest()
+    export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})
+    logging.info("%s: %d bytes, from %d", output, output.stat().st_size, len(content))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["input", "output"])
+    cli.run(main)
