@@ -9,7 +9,11 @@ make_environment test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Two workers share the machine's cores; a file stays in one, so that its fixtures are made once. The order of the
-# alphabet starts the slowest file early.
+# A worker for each of two to four cores; a file stays in one, so that its fixtures are made once. The order of the
+# alphabet starts the slowest files early.
+workers=$(nproc)
+workers=$((workers < 2 ? 2 : workers > 4 ? 4 : workers))
 JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} .venv/bin/python -m pytest \
-  --numprocesses 2 --dist loadfile --no-loadscope-reorder --jaxtyping-packages=diffc_jax,beartype.beartype "$@"
+  --numprocesses $workers --dist loadfile --no-loadscope-reorder --jaxtyping-packages=diffc_jax,beartype.beartype "$@"
+# The Slurm job on a real Slurm, where this machine can run one; where not, it says so.
+[ $# -gt 0 ] || tests/cluster/slurm.sh
