@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
-LOSS_WEIGHTINGS = ("bound", "cosine")
 LR_DECAYS = ("constant", "cosine", "linear", "drop")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
@@ -71,7 +70,9 @@ def base_config() -> ConfigDict:
     config.train.num_steps = 0
     config.train.num_epochs = 0.0
     config.train.num_examples = 0
-    config.train.loss_weighting = "bound"  # or cosine, for pictures at low rates instead of bits
+    config.train.low_rate_emphasis = (
+        0.0  # 0: the bound; towards 1 lower rates count more
+    )
     config.train.learning_rate = 2e-4
     config.train.warmup_steps = 100
     config.train.lr_decay = (
@@ -191,11 +192,11 @@ def validate(config: ConfigDict) -> None:
     at_least("train.warmup_steps", train.warmup_steps, 0)
     at_least("train.weight_decay", train.weight_decay, 0.0)
     one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
-    one_of("train.loss_weighting", train.loss_weighting, LOSS_WEIGHTINGS)
-    if train.loss_weighting != "bound" and config.schedule.name != "linear":
+    at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
+    if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"train.loss_weighting: {train.loss_weighting} needs schedule.name = linear; learned schedules"
-            " minimise the bound"
+            f"train.low_rate_emphasis: {train.low_rate_emphasis} needs schedule.name = linear; learned"
+            " schedules minimise the bound"
         )
     for field in ("beta2", "ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)

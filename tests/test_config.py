@@ -53,7 +53,7 @@ def changed(field, value):
         ("train.learning_rate", math.nan, "nan is not above 0.0"),
         ("train.clip_norm", -1.0, "-1.0 is not above 0.0"),
         ("train.lr_decay", "exp", "unknown 'exp'; choose one of constant, cosine, linear, drop"),
-        ("train.loss_weighting", "snr", "unknown 'snr'; choose one of bound, cosine"),
+        ("train.low_rate_emphasis", -0.5, "-0.5 is not at least 0.0"),
         ("train.ema_decay", 1.0, "1.0 is not in [0.0, 1.0)"),
         ("train.checkpoint_every_steps", 0, "0 is not at least 1"),
         ("train.eval_images", -1, "-1 is not at least 0"),
@@ -87,11 +87,11 @@ def test_first_bad_field_is_named(field, value, text):
 
 
 def test_learned_schedules_minimise_the_bound():
-    config = changed("train.loss_weighting", "cosine")
+    config = changed("train.low_rate_emphasis", 0.5)
     validate(config)
     config.schedule.name = "learned_linear"
     assert message(lambda: validate(config)) == (
-        "train.loss_weighting: cosine needs schedule.name = linear; learned schedules minimise the bound"
+        "train.low_rate_emphasis: 0.5 needs schedule.name = linear; learned schedules minimise the bound"
     )
 
 

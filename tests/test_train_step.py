@@ -9,7 +9,7 @@ import pytest
 from diffc_jax import rng
 from diffc_jax.diffusion import bound
 from diffc_jax.diffusion.schedules import build_schedule, gamma_and_slope
-from diffc_jax.diffusion.weighting import WEIGHTINGS
+from diffc_jax.diffusion.weighting import loss_weight
 from diffc_jax.models import Model
 from diffc_jax.training import state as state_lib
 from diffc_jax.training.step import loss_and_gradients, make_train_step
@@ -146,15 +146,14 @@ def test_random_streams_are_stable_between_versions_and_processes():
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 4])
-def test_weighting_is_that_of_the_noise_level_of_each_image(pixels, accumulation_steps):
+def test_weight_is_that_of_the_noise_level_of_each_image(pixels, accumulation_steps):
     model, schedule, params = setup("linear")
     key = jax.random.key(2)
     arguments = model, schedule, params, {}, pixels, key, accumulation_steps
     plain, plain_grads = loss_and_gradients(*arguments)
-    metrics, grads = loss_and_gradients(*arguments, weighting=WEIGHTINGS["cosine"])
+    metrics, grads = loss_and_gradients(*arguments, low_rate_emphasis=0.7)
     times = bound.stratified_times(jax.random.split(key, 4)[0], len(pixels))
-    # Times of the cosine schedule have the density 1/cosh(gamma/2) / (2 pi).
-    weights = 1.0 / np.cosh(0.5 * (-8.0 + 12.0 * np.asarray(times)))
+    weights = np.cosh(0.5 * (-8.0 + 12.0 * np.asarray(times))) ** -0.7
     expected = jax.grad(
         lambda p: (
             weights * diffusion_terms(model, schedule, params | {"model": p}, pixels, key)
@@ -165,11 +164,11 @@ def test_weighting_is_that_of_the_noise_level_of_each_image(pixels, accumulation
     assert metrics == plain
 
 
-def test_cosine_weighting_is_the_density_of_the_cosine_schedule():
+def test_full_emphasis_is_the_density_of_the_cosine_schedule():
     """gamma(t) = 2 log tan(pi t / 2) at uniform t; the density by differences of the times."""
     gamma = np.linspace(-6.0, 6.0, 13)
     step = 1e-3
     ends = [2.0 / np.pi * np.arctan(np.exp(0.5 * (gamma + d))) for d in (-step, step)]
     density = (ends[1] - ends[0]) / (2.0 * step)
-    weights = np.asarray(WEIGHTINGS["cosine"](jnp.asarray(gamma)))
+    weights = np.asarray(loss_weight(jnp.asarray(gamma), 1.0))
     np.testing.assert_allclose(weights / (2.0 * np.pi), density, rtol=1e-5)

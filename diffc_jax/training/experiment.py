@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.config import source_fields
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
-from diffc_jax.diffusion.weighting import WEIGHTINGS
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
@@ -81,7 +80,7 @@ class Experiment:
             self.config.seed,
             self.mesh,
             train.accumulation_steps,
-            WEIGHTINGS[train.loss_weighting],
+            train.low_rate_emphasis,
         )
         return sharding.compile_step(step, self.state_template(), self.mesh)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, PyTree, UInt8
 from diffc_jax import rng
 from diffc_jax.diffusion import bound, process
 from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
-from diffc_jax.diffusion.weighting import WEIGHTINGS, Weighting
+from diffc_jax.diffusion.weighting import loss_weight
 from diffc_jax.models import Model
 from diffc_jax.training import sharding
 from diffc_jax.training.state import TrainState, model_variables, update_ema
@@ -34,7 +34,7 @@ def make_train_step(
     seed: int,
     mesh: Mesh | None = None,
     accumulation_steps: int = 1,
-    weighting: Weighting = WEIGHTINGS["bound"],
+    low_rate_emphasis: float = 0.0,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
     """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
 
@@ -49,7 +49,7 @@ def make_train_step(
         accumulation_steps: parts of the batch that go through the network one after the other. Memory
             for activations shrinks with it; the update is that of the whole batch (only the masks of
             dropout are other ones).
-        weighting: of the network's gradients over noise levels; metrics are those of the bound.
+        low_rate_emphasis: see `diffusion.weighting.loss_weight`; metrics are those of the bound.
     """
     root = rng.stream(seed, "train/step")
 
@@ -68,7 +68,7 @@ def make_train_step(
             key,
             accumulation_steps,
             split_gradients,
-            weighting,
+            low_rate_emphasis,
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -103,7 +103,7 @@ def loss_and_gradients(
     key: Key[Array, ""],
     accumulation_steps: int = 1,
     split_gradients: Callable[[PyTree], PyTree] = lambda grads: grads,
-    weighting: Weighting = WEIGHTINGS["bound"],
+    low_rate_emphasis: float = 0.0,
 ) -> tuple[Metrics, PyTree]:
     """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
 
@@ -111,7 +111,7 @@ def loss_and_gradients(
     depend on the shape of the schedule between its ends, which minimises the variance of the estimate
     instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
 
-    With another weighting the network minimises the weighted bound, and the schedule has to be fixed.
+    With emphasis on low rates the network minimises a weighted bound, and the schedule has to be fixed.
 
     The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """
@@ -132,7 +132,7 @@ def loss_and_gradients(
             return bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
 
         diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
-        grad_network, *grad_times = pull(weighting(part.gamma) / len(x))
+        grad_network, *grad_times = pull(loss_weight(part.gamma, low_rate_emphasis) / len(x))
         return diffusion, split_gradients(grad_network), tuple(grad_times)
 
     def end_terms(schedule_params: PyTree) -> tuple[Float[Array, ""], tuple[Array, Array]]:
