@@ -1,9 +1,10 @@
 r"""A U-Net for hours on two CPU cores, on real ImageNet images at 64x64.
 
-The paper's experiment at our scale: 5.8 M parameters, 1.6 M images seen in 50,000 steps of 32, some nine
+The paper's experiment at our scale: 5.8 M parameters, 0.96 M images seen in 30,000 steps of 32, some five
 hours at the speed that benchmarks/model_speed.py prints (52 images/s). The data are tar shards of images at
 64x64, or larger ones, which are squashed; they are not the official variants of ImageNet 64x64, and results
-carry their own name.
+carry their own name. Validation images whose paths have the word hq64 or ref also have results of their own.
+docs/training_log.md says what was tried.
 
     python experiments/train.py --config=configs/imagenet64_small.py --workdir=W \
         --config.data.train.path='DATA/train/*.tar' --config.data.eval.path='DATA/validation/*.tar'
@@ -29,6 +30,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.num_steps = 30_000
     config.train.learning_rate = 1e-3
     config.train.lr_decay = "cosine"
+    config.train.low_rate_emphasis = 0.5
     config.train.ema_decay = 0.9995
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 1000
     config.train.eval_images = 1000
