@@ -320,13 +320,12 @@ def _one_series_data(
     """Pictures of one method; a later run of the same method gets a number."""
     looks = _svg_line(line.line) if line else {"color": "#888888", "dark_color": "#888888"}
     number = f" ({occurrence})" if occurrence > 1 else ""
-    codec = pictures.method, pictures.model
-    name = " ".join(filter(None, codec))
+    name = " ".join(filter(None, (pictures.method, pictures.model)))
     is_bound = pictures.method == "diffc"
     if pictures.decoder:
         label = (style.decoder_label if is_bound else style.files_label)(pictures.decoder)
     else:
-        label = style.CODECS[codec][0] if codec in style.CODECS else name
+        label = line.label if line else name
     columns = math.ceil(math.sqrt(len(pictures.levels)))
     return {
         "label": label + number,
