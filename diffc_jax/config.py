@@ -70,9 +70,7 @@ def base_config() -> ConfigDict:
     config.train.num_steps = 0
     config.train.num_epochs = 0.0
     config.train.num_examples = 0
-    config.train.low_rate_emphasis = (
-        0.0  # 0: the bound; towards 1 lower rates count more
-    )
+    config.train.low_rate_emphasis = 0.0  # 0: the bound; towards 1 lower rates count more
     config.train.learning_rate = 2e-4
     config.train.warmup_steps = 100
     config.train.lr_decay = (
