@@ -33,7 +33,7 @@ _GRACE = flags.DEFINE_float("grace", 60.0, "Seconds that the others have after o
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _STEPS_BETWEEN = 10
-_METRICS_OF_TIME = ("train/images_per_second", "train/seconds")
+_METRICS_OF_TIME = ("train/images_per_second", "train/seconds", "train/cpu_seconds")
 
 
 class Run:
