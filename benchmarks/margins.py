@@ -15,15 +15,14 @@ exact. Means are over the logarithm of the rate and over PSNR (Bjøntegaard's, w
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.margins import Line, compare, name_of, rate_of
 from diffc_jax.plotting.measures import check_same_images, data_name
 from diffc_jax.plotting.style import series_of
 from diffc_jax.results import RatePoint
@@ -36,49 +35,8 @@ _HEADERLESS = flags.DEFINE_bool(
 )
 
 
-class Curve(NamedTuple):
-    """PSNR in dB over the natural logarithm of the rate in bits per pixel, both rising."""
-
-    name: str
-    log_bpp: Float[np.ndarray, " n"]
-    psnr: Float[np.ndarray, " n"]
-
-
-class Margin(NamedTuple):
-    """Two piecewise linear functions at all points of either that lie where both are defined."""
-
-    at: Float[np.ndarray, " m"]
-    first: Float[np.ndarray, " m"]
-    second: Float[np.ndarray, " m"]
-
-    @property
-    def difference(self) -> Float[np.ndarray, " m"]:
-        """First less second."""
-        return self.first - self.second
-
-    @property
-    def mean(self) -> float:
-        """Mean of the difference over the common range."""
-        return float(np.trapezoid(self.difference, self.at) / np.ptp(self.at))
-
-    def ranges_above(self) -> list[tuple[float, float]]:
-        """Where the first lies above the second."""
-        before, after = self.difference[:-1], self.difference[1:]
-        crosses = before * after < 0
-        share = before[crosses] / (before - after)[crosses]
-        at = np.union1d(self.at, self.at[:-1][crosses] + share * np.diff(self.at)[crosses])
-        above = np.interp((at[:-1] + at[1:]) / 2, self.at, self.difference) > 0
-        ends = at[np.flatnonzero(np.diff(above, prepend=False, append=False))].tolist()
-        return list(zip(ends[::2], ends[1::2], strict=True))
-
-
-def name_of(point: RatePoint) -> str:
-    """Method, model and decoder."""
-    return "/".join(filter(None, (point.method, point.model, point.decoder)))
-
-
-def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Curve:
-    """The curve of the one method that `name` fits.
+def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Line:
+    """PSNR in dB over the logarithm of the rate in bits per pixel, of the one method that `name` fits.
 
     Raises:
         UsageError: it fits none or several.
@@ -99,9 +57,7 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
             f"{name!r} fits {len(found)} methods of the inputs; choose one of {', '.join(choice)}"
         )
     (line,) = found
-    rate = [
-        p.bpp_headerless if headerless and p.bpp_headerless is not None else p.bpp for p in line
-    ]
+    rate = [rate_of(p, headerless) for p in line]
     pairs = sorted(
         {
             (bpp, p.psnr)
@@ -119,44 +75,17 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
                 " bpp; only curves that rise are compared"
             )
     bpp, psnr = np.transpose(pairs)
-    return Curve(full_name, np.log(bpp), psnr)
-
-
-def psnr_margin(first: Curve, second: Curve) -> Margin:
-    """PSNR over the logarithm of the rate.
-
-    Raises:
-        InputError: no rate at which both have a PSNR.
-    """
-    return _margin(first, second, first.log_bpp, first.psnr, second.log_bpp, second.psnr)
-
-
-def rate_margin(first: Curve, second: Curve) -> Margin:
-    """The logarithm of the rate over PSNR.
-
-    Raises:
-        InputError: no PSNR that both reach.
-    """
-    return _margin(first, second, first.psnr, first.log_bpp, second.psnr, second.log_bpp)
-
-
-def _margin(
-    first: Curve, second: Curve, x1: np.ndarray, y1: np.ndarray, x2: np.ndarray, y2: np.ndarray
-) -> Margin:
-    low, high = max(x1[0], x2[0]), min(x1[-1], x2[-1])
-    if low >= high:
-        raise InputError(f"{first.name} and {second.name} have no range in common")
-    at = np.unique(np.concatenate([x1, x2]).clip(low, high))
-    return Margin(at, np.interp(at, x1, y1), np.interp(at, x2, y2))
+    return Line(full_name, np.log(bpp), psnr)
 
 
 def _spans(ranges: Sequence[tuple[float, float]]) -> str:
     return ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges) or "nowhere"
 
 
-def report(first: Curve, second: Curve) -> str:
+def report(first: Line, second: Line) -> str:
     """Both tables, each with its extremes, its mean and where the first is better."""
-    equal_rate, equal_psnr = psnr_margin(first, second), rate_margin(first, second)
+    equal_rate = compare(first, second)
+    equal_psnr = compare(first.inverse, second.inverse)
     gains, bpp = equal_rate.difference, np.exp(equal_rate.at)
     ratio = np.exp(equal_psnr.difference)
     better = [(np.exp(low), np.exp(high)) for low, high in equal_rate.ranges_above()]

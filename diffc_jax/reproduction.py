@@ -12,6 +12,7 @@ from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, small_config
 from diffc_jax.baselines.published import load_published
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.families import select_images
+from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.trainees import train, validate
@@ -24,9 +25,9 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     The model is not trained where config.eval.params names its parameters. Each part has a folder of its
     own in `workdir`, which the part's own command could have made: the name of the model, gaussian,
     hific_0.5bpp and the like, baselines, theory (the paper's analysis, of a Gaussian fitted to the training
-    images), figures; report.html has it all. With others' curves in config.baselines.published there is
-    figures_published too. Figures and report of each family of config.eval.families are in a folder with
-    its name.
+    images), figures; report.html has it all, and claims.md what the paper's claims come to. With others'
+    curves in config.baselines.published there is figures_published too. Figures, report and claims of each
+    family of config.eval.families are in a folder with its name.
 
     Args:
         config: a validated config.
@@ -76,6 +77,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
                 more_points=published,
             )
         report = make_report(results, output / "report.html")
+        write_claims(results, workdir / "theory", output / "claims.md")
         pictures = [str(path) for path in written if path.suffix == ".png"]
         logging.info("report: %s; figures: %s", report, ", ".join(pictures))
 

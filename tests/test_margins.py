@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import margins
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.plotting.margins import Line, compare
 from diffc_jax.results import RatePoint, write_rate_points
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,13 +47,13 @@ def curves(first="avif", second="diffc/flow", **options):
 
 
 def test_margins_of_straight_lines():
-    rate = margins.psnr_margin(*curves())
+    rate = compare(*curves())
     np.testing.assert_allclose(rate.at, [-1.0, -0.25, 0.25, 0.5, 1.5])
     np.testing.assert_allclose(rate.difference, 3 * rate.at - 2)
     assert rate.mean == pytest.approx(3 * 0.25 - 2)
     np.testing.assert_allclose(rate.ranges_above(), [(2 / 3, 1.5)])
 
-    psnr = margins.rate_margin(*curves())
+    psnr = compare(*(line.inverse for line in curves()))
     assert (psnr.at[0], psnr.at[-1]) == (20.0, 37.5)
     expected = (psnr.at - 28) / 8 - (psnr.at - 30) / 5
     np.testing.assert_allclose(psnr.difference, expected, atol=1e-12)
@@ -62,13 +63,11 @@ def test_margins_of_straight_lines():
 def test_extremes_and_signs_are_those_between_the_points_too():
     generator = np.random.default_rng(0)
     first, second = (
-        margins.Curve(name, *np.sort(generator.uniform(0, 5, (2, 12)), axis=1)) for name in "ab"
+        Line(name, *np.sort(generator.uniform(0, 5, (2, 12)), axis=1)) for name in "ab"
     )
-    margin = margins.psnr_margin(first, second)
+    margin = compare(first, second)
     dense = np.linspace(margin.at[0], margin.at[-1], 100_001)
-    difference = np.interp(dense, first.log_bpp, first.psnr) - np.interp(
-        dense, second.log_bpp, second.psnr
-    )
+    difference = np.interp(dense, first.x, first.y) - np.interp(dense, second.x, second.y)
     assert margin.difference.min() == pytest.approx(difference.min(), abs=1e-3)
     assert margin.difference.max() == pytest.approx(difference.max(), abs=1e-3)
     assert margin.mean == pytest.approx(difference.mean(), abs=1e-3)
@@ -80,9 +79,9 @@ def test_extremes_and_signs_are_those_between_the_points_too():
 
 def test_rates_without_headers_are_those_of_files_only():
     codec, diffc = curves(headerless=True)
-    np.testing.assert_allclose(np.exp(codec.log_bpp), np.exp(STEEP) - 0.25)
-    np.testing.assert_allclose(diffc.log_bpp, FLAT)
-    np.testing.assert_allclose(codec.psnr, 28 + 8 * STEEP)
+    np.testing.assert_allclose(np.exp(codec.x), np.exp(STEEP) - 0.25)
+    np.testing.assert_allclose(diffc.x, FLAT)
+    np.testing.assert_allclose(codec.y, 28 + 8 * STEEP)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_curves_that_cannot_be_compared_are_refused(psnr, message):
 def test_ranges_that_do_not_meet_are_refused():
     codec, diffc = curves()
     with pytest.raises(InputError) as error:
-        margins.psnr_margin(codec._replace(log_bpp=codec.log_bpp + 9), diffc)
+        compare(codec._replace(x=codec.x + 9), diffc)
     assert str(error.value) == "avif and diffc/unet/flow have no range in common"
 
 

@@ -1,22 +1,28 @@
 """What `reproduce` asks of its parts."""
 
+import pathlib
+
 import pytest
 
 from diffc_jax import reproduction
 from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
 
-PARTS = ("train", "evaluate", "evaluate_baselines", "analyse_theory", "make_figures", "make_report")
+PARTS = (
+    *("train", "evaluate", "evaluate_baselines", "analyse_theory"),
+    *("make_figures", "make_report", "write_claims"),
+)
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """(part, folder that it is given last, config if any) in the order of the calls."""
+    """(part, path that it is given last, config if any) in the order of the calls."""
     made = []
 
     def record(part):
-        def called(first, folder, *_rest, **_options):
-            made.append((part, folder.name, first))
+        def called(first, *others, **_options):
+            (*_, path) = [other for other in others if isinstance(other, pathlib.Path)]
+            made.append((part, path.name, first))
             return []
 
         return called
@@ -41,6 +47,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
         ("analyse_theory", "theory"),
         ("make_figures", "figures"),
         ("make_report", "report.html"),
+        ("write_claims", "claims.md"),
     ]
     # The floor is fitted to the images, and never comes from the file.
     assert calls[0][2].eval.params == calls[1][2].eval.params == ""

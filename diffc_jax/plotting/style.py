@@ -43,7 +43,7 @@ _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
 DIFFC_CODEC = "diffc_codec"
 DIFFC_METHODS = ("diffc", DIFFC_CODEC)
-_FLOOR_MODELS = ("gaussian", "mixture")
+FLOOR_MODELS = ("gaussian", "mixture")
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
@@ -161,7 +161,7 @@ class _Identity(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        return self.is_diffc and self.model not in _FLOOR_MODELS
+        return self.is_diffc and self.model not in FLOOR_MODELS
 
     @property
     def codec(self) -> tuple[str, str | None]:
@@ -238,7 +238,7 @@ class _Scene:
             return family, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
-            group = 2 * _FLOOR_MODELS.index(identity.model or "") + identity.is_files
+            group = 2 * FLOOR_MODELS.index(identity.model or "") + identity.is_files
             return 1, group, decoder, str(identity)
         group = 2 * self.networks.index(identity.model) + identity.is_files
         return 0, group, decoder, str(identity)

@@ -1,0 +1,241 @@
+"""`claims.md`: the paper's claims as numbers, computed from result files only.
+
+Between rate points PSNR is linear in the logarithm of the rate, and so is the logarithm of a Fréchet
+distance, as in the figures; beyond them nothing is compared.
+"""
+
+import contextlib
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from diffc_jax.errors import InputError
+from diffc_jax.files import replacing
+from diffc_jax.plotting import style
+from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.margins import Line, Margin, compare, rate_of
+from diffc_jax.plotting.measures import (
+    check_same_images,
+    data_name,
+    describe_measure,
+    frechet_basis,
+    has_measure,
+    value_of,
+)
+from diffc_jax.plotting.tables import read_table
+
+COMPARED_BPP = (0.1, 2.0)
+_NONE = "-"
+_HEAD = (
+    *("method", "compared, bpp", "distance lower over", "ratio of distances"),
+    *("PSNR higher over", "by, dB"),
+)
+
+Row = Sequence[str]
+
+
+def write_claims(
+    inputs: Sequence[str | os.PathLike[str]], theory: pathlib.Path, output: pathlib.Path
+) -> None:
+    """Writes DiffC-F against every method, F against A, files against the bound, and the Gaussian analysis.
+
+    Args:
+        inputs: workdirs with `eval/rd.csv`, all of the same images.
+        theory: folder of `analysis.run.analyse_theory`.
+        output: a Markdown file; an older one is replaced.
+
+    Raises:
+        UsageError: points of different images.
+        InputError: missing or broken results.
+    """
+    points = collect_rate_points(inputs)
+    check_same_images(points)
+    series = style.series_of(points)
+    text = "\n".join(
+        (
+            f"# Claims in numbers: {data_name(points[0])}",
+            *_against_others(series),
+            *_flow_and_ancestral(series),
+            *_files_and_bound(series),
+            *_theory(theory / "gaussian" / "curves.csv"),
+        )
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
+    """Tables for each DiffC-F, of a network or its files: all other methods at equal rate."""
+    low, high = COMPARED_BPP
+    for own in series:
+        if own.points[0].decoder != "flow" or own.points[0].model in style.FLOOR_MODELS:
+            continue
+        yield f"\n## {_name(own)} against others at equal rate, {low:g} to {high:g} bpp\n"
+        if basis := next((p for p in own.points if has_measure(p, "fid")), None):
+            yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
+        yield (
+            "Shares are of the compared rates on a logarithmic axis. Ratio: the other's Fréchet distance over"
+            " this one's."
+        )
+        others = [other for other in series if other is not own]
+        yield "\nWhole files:\n"
+        yield from _table(_HEAD, [_row_against(own, other, headerless=False) for other in others])
+        if bare := [o for o in others if any(p.bpp_headerless is not None for p in o.points)]:
+            yield "\nFiles without what their containers say about any image:\n"
+            yield from _table(_HEAD, [_row_against(own, other, headerless=True) for other in bare])
+
+
+def _row_against(own: style.Series, other: style.Series, *, headerless: bool) -> Row:
+    psnr, distance = (
+        _margin(*(_line(series, measure, headerless) for series in (own, other)))
+        for measure in ("psnr", "fid")
+    )
+    found = psnr or distance
+    return (
+        _name(other),
+        f"{np.exp(found.at[0]):.2f} to {np.exp(found.at[-1]):.2f}" if found else _NONE,
+        _where_lower(distance) if distance else _NONE,
+        _span(np.exp(-distance.difference), ".2f") if distance else _NONE,
+        _where_higher(psnr) if psnr else _NONE,
+        _span(psnr.difference, "+.2f") if psnr else _NONE,
+    )
+
+
+def _margin(first: Line | None, second: Line | None) -> Margin | None:
+    """Within the compared rates; None where the two have none in common."""
+    if first is None or second is None:
+        return None
+    low, high = map(math.log, COMPARED_BPP)
+    with contextlib.suppress(InputError):
+        return compare(first, second, (low, high))
+    return None
+
+
+def _where_higher(margin: Margin) -> str:
+    """Over which share of the rates the first is higher, and where it is not."""
+    below = margin._replace(first=margin.second, second=margin.first).ranges_above()
+    above = sum(high - low for low, high in margin.ranges_above())
+    spans = ", ".join(f"{np.exp(low):.2f} to {np.exp(high):.2f}" for low, high in below)
+    return f"{above / np.ptp(margin.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
+
+
+def _where_lower(margin: Margin) -> str:
+    return _where_higher(margin._replace(first=margin.second, second=margin.first))
+
+
+def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
+    """A table for each denoiser: both decoders of the same z."""
+    for flow in series:
+        if (flow.points[0].method, flow.points[0].decoder) != ("diffc", "flow"):
+            continue
+        partner = _bound(series, flow, "ancestral")
+        if partner is None:
+            continue
+        by_gamma = {point.gamma: point for point in partner.points}
+        pairs = [(by_gamma[p.gamma], p) for p in flow.points if p.gamma in by_gamma]
+        yield f"\n## DiffC-F and DiffC-A with the denoiser {flow.points[0].model}\n"
+        rows = []
+        for a, f in pairs:
+            psnr_a, psnr_f = value_of(a, "psnr"), value_of(f, "psnr")
+            numbers = f"{f.bpp:.3f}", f"{psnr_a:.2f}", f"{psnr_f:.2f}", f"{psnr_f - psnr_a:+.2f}"
+            rows.append(
+                (f"{value_of(f, 'gamma'):.2f}", *numbers, f"{10 ** ((psnr_a - psnr_f) / 10):.3f}")
+            )
+        yield from _table(("-log SNR", "bpp", "A, dB", "F, dB", "F over A, dB", "D_F / D_A"), rows)
+
+
+def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
+    """Bits of files over bits of the bound at equal PSNR, for each decoder that has both."""
+    rows = []
+    for files in series:
+        if files.points[0].method != style.DIFFC_CODEC:
+            continue
+        bound = _bound(series, files, files.points[0].decoder)
+        least = _line(bound, "psnr") if bound else None
+        if least is None or (np.diff(least.y) <= 0).any():
+            continue
+        for point in files.points:
+            psnr = value_of(point, "psnr")
+            if least.y[0] <= psnr <= least.y[-1]:
+                bpp = math.exp(np.interp(psnr, least.y, least.x))
+                numbers = f"{psnr:.2f}", f"{point.bpp:.3f}", f"{bpp:.3f}", f"{point.bpp / bpp:.3f}"
+                rows.append((_name(files), *numbers))
+    if rows:
+        yield "\n## Files against the bound at equal PSNR\n"
+        yield from _table(("files", "PSNR, dB", "files, bpp", "bound, bpp", "ratio"), rows)
+
+
+def _theory(curves: pathlib.Path) -> Iterator[str]:
+    """Gains between curves of the paper's Gaussian, which has all of them at the same rates."""
+    table: dict[str, dict[float, float]] = {}
+    for row in read_table(curves, numbers=("bits_per_pixel", "snr_db"), texts=("curve",)):
+        table.setdefault(row["curve"], {})[row["bits_per_pixel"]] = row["snr_db"]
+
+    def gains(first: str, second: str, chosen: Callable[[float], bool]) -> str:
+        rates = [bpp for bpp in table[first] if bpp in table[second] and chosen(bpp)]
+        return _span(np.array([table[first][r] - table[second][r] for r in rates]), "+.3f")
+
+    low, high = COMPARED_BPP
+    yield "\n## A Gaussian fitted to patches of the training images: closed forms\n"
+    yield from _table(
+        ("SNR, dB", "all rates", f"{low:g} to {high:g} bpp"),
+        [
+            (name, gains(*pair, lambda _: True), gains(*pair, lambda bpp: low <= bpp <= high))
+            for name, pair in {
+                "F over A, isotropic noise": ("diffc_f", "diffc_a"),
+                "best noise over isotropic noise, F": ("diffc_f_star", "diffc_f"),
+                "best noise over isotropic noise, A": ("diffc_a_star", "diffc_a"),
+                "R(D) over F": ("rd", "diffc_f"),
+            }.items()
+        ],
+    )
+
+
+def _bound(
+    series: Sequence[style.Series], line: style.Series, decoder: str | None
+) -> style.Series | None:
+    """The bound of the same denoiser with this decoder."""
+    point = line.points[0]
+    for other in series:
+        found = other.points[0]
+        if (found.method, found.model, found.checkpoint, found.decoder) == (
+            *("diffc", point.model, point.checkpoint),
+            decoder,
+        ):
+            return other
+    return None
+
+
+def _line(series: style.Series, measure: str, headerless: bool = False) -> Line | None:
+    """The measure over the logarithm of the rate; a Fréchet distance as its logarithm."""
+    values = {
+        rate_of(point, headerless): getattr(point, measure)
+        for point in series.points
+        if has_measure(point, measure)
+    }
+    usable = sorted((bpp, y) for bpp, y in values.items() if bpp > 0 and math.isfinite(y))
+    if measure == "fid":
+        usable = [(bpp, math.log(y)) for bpp, y in usable if y > 0]
+    if len(usable) < 2:
+        return None
+    bpp, y = np.transpose(usable)
+    return Line(_name(series), np.log(bpp), y)
+
+
+def _name(series: style.Series) -> str:
+    """As in the legends; a decoder's with its denoiser."""
+    point = series.points[0]
+    return f"{series.label}, {point.model}" if point.method in style.DIFFC_METHODS else series.label
+
+
+def _span(values: np.ndarray, form: str) -> str:
+    return f"{values.min():{form}} to {values.max():{form}}" if values.size else _NONE
+
+
+def _table(head: Row, rows: Sequence[Row]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
