@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import flags, logging
+from absl import flags
 
 from diffc_jax import cli, files
 from diffc_jax.errors import InputError, UsageError
@@ -46,7 +46,7 @@ def main() -> None:
             raise InputError(f"{source}: {name!r} holds values that float16 does not have")
     digest = hashlib.sha256(content).hexdigest()
     export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})
-    logging.info("%s: %d bytes, from %d", output, output.stat().st_size, len(content))
+    print(f"{output}: {output.stat().st_size} bytes, from {len(content)}")
 
 
 if __name__ == "__main__":
