@@ -1,4 +1,4 @@
-"""Copies what is worth keeping of a reproduction: tables, PNG figures and the report, no arrays or checkpoints.
+"""Copies what is worth keeping of a reproduction: tables, PNG figures and the report.
 
     python scripts/collect_results.py --workdir=W --output=docs/results/NAME
 
