@@ -19,6 +19,7 @@ from diffc_jax.config import (
 )
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.files import read_json, write_json
 from diffc_jax.models import build_model
 from diffc_jax.training.loop import num_train_steps
 from diffc_jax.training.run_config import check_same_model, claim_workdir, flatten
@@ -195,6 +196,18 @@ def test_a_run_may_go_on_longer_but_not_differently(tmp_path):
     check_same_model(same_model, tmp_path)
     with pytest.raises(UsageError, match=r"model\.name was 'gaussian', is 'unet'"):
         check_same_model(differently, tmp_path)
+
+
+def test_runs_from_before_a_field_existed_did_as_its_default_does(tmp_path):
+    config = base_config()
+    claim_workdir(config, tmp_path)
+    recorded = read_json(tmp_path / "config.json")
+    del recorded["train"]["low_rate_emphasis"]
+    write_json(tmp_path / "config.json", recorded)
+    claim_workdir(config, tmp_path, write=False)
+    config.train.low_rate_emphasis = 0.5
+    with pytest.raises(UsageError, match=r"train\.low_rate_emphasis was 0\.0, is 0\.5"):
+        claim_workdir(config, tmp_path)
 
 
 def test_tuples_are_lists_in_the_file(tmp_path):

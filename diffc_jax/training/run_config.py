@@ -6,11 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffc_jax import files
+from diffc_jax.config import base_config
 from diffc_jax.errors import InputError, UsageError
 
 # Fields that change how long, how often or where, but not what is trained. mesh, train.accumulation_steps
 # and model.remat leave the updates as they are, up to rounding (and the draw of dropout's masks, for
-# accumulation), so that a run can move to other devices; runs from before these fields resume, too.
+# accumulation), so that a run can move to other devices.
 _FREE_TO_CHANGE = (
     *("mesh", "train.accumulation_steps", "model.remat"),
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.log_every_steps"),
@@ -84,7 +85,10 @@ def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
 
 
 def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, str]]:
-    old, new = flatten(files.read_json(config_path(workdir))), flatten(config.to_dict())
+    recorded, new = flatten(files.read_json(config_path(workdir))), flatten(config.to_dict())
+    defaults = flatten(base_config().to_dict())
+    # A run from before a field existed did what the field's default does.
+    old = {field: defaults[field] for field in new.keys() & defaults.keys()} | recorded
     return [
         (field, f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}")
         for field in sorted(old.keys() | new.keys())
