@@ -10,8 +10,10 @@ from diffc_jax.analysis.run import analyse_theory
 from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, small_config
 from diffc_jax.baselines.published import load_published
+from diffc_jax.errors import InputError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.families import select_images
+from diffc_jax.files import as_path
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
@@ -34,10 +36,15 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         workdir: folder of the whole.
 
     Raises:
+        InputError: config.eval.params names no file.
         DiffcError: from any part; running again continues with that part.
     """
     # Checked now, not after hours of training.
     check_baselines(config)
+    if config.eval.params and not as_path(config.eval.params).exists():
+        raise InputError(
+            f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"
+        )
     select_images(open_source(config, "eval"), config.eval)
     baselines = baseline_configs(config)
     theory = theory_config(config)

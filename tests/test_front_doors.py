@@ -115,6 +115,9 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
         "jpeg"
     }
     assert table(workdir / "theory" / "gaussian" / "curves.csv")
+    claims = (workdir / "claims.md").read_text()
+    assert claims.startswith("# Claims in numbers: photos eval, 8 images\n")
+    assert "| JPEG 4:2:0 |" in claims
     assert_drawn(workdir / "figures")
     (drawn,) = (workdir / "figures_published").glob("rate_psnr_log.csv")
     assert "published:bpg" in {row["method"] for row in table(drawn)}

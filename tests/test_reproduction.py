@@ -6,7 +6,7 @@ import pytest
 
 from diffc_jax import reproduction
 from diffc_jax.config import base_config
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 PARTS = (
     *("train", "evaluate", "evaluate_baselines", "analyse_theory"),
@@ -37,7 +37,13 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
     config.model.unlock()
     config.model.name = "unet"
     config.train.num_steps = 3
-    config.eval.params = "weights/x.safetensors"
+    config.eval.params = str(tmp_path / "x.safetensors")
+    with pytest.raises(
+        InputError, match=r"^eval\.params: there is no .*x\.safetensors; it is looked"
+    ):
+        reproduction.reproduce(config, tmp_path)
+    assert calls == []
+    (tmp_path / "x.safetensors").touch()
     reproduction.reproduce(config, tmp_path)
     assert [call[:2] for call in calls] == [
         ("train", "gaussian"),
@@ -51,7 +57,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
     ]
     # The floor is fitted to the images, and never comes from the file.
     assert calls[0][2].eval.params == calls[1][2].eval.params == ""
-    assert calls[2][2].eval.params == "weights/x.safetensors"
+    assert calls[2][2].eval.params == config.eval.params
 
 
 def test_theory_is_that_of_the_training_images(calls, tmp_path):
