@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From a fresh clone to a rate-distortion plot: installs, trains a small model on built-in photographs,
-# sweeps noise levels, runs classical codecs, and plots. Run again to resume.
+# From a fresh clone to a rate-distortion plot: installs, sweeps noise levels of the shipped model on built-in
+# photographs, runs classical codecs, and plots. Run again to resume.
 #   scripts/quickstart.sh [WORKDIR] [--config.x.y=v ...]
-# CONFIG names another config than configs/quickstart.py.
+# CONFIG names another config than configs/quickstart.py; configs/quickstart.py:train trains a small model first.
 set -euo pipefail
 workdir=
 if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
