@@ -8,7 +8,7 @@ from tests.processes import ROOT, environment
 KEPT = (
     *("claims.md", "report.html", "unet/eval/rd.csv", "baselines/eval/lossless.json"),
     *("figures/rate_paper_log.png", "figures/strips_unet.png", "theory/gaussian/curves.csv"),
-    *("hq64/claims.md", "hq64/unet/eval/summary.json", "hq64/figures/rate_paper_log.png"),
+    *("hq64/claims.md", "unet/hq64/eval/summary.json", "hq64/figures/rate_paper_log.png"),
 )
 LEFT = (
     *("unet/eval/reconstructions.npz", "unet/eval/per_image.csv", "unet/checkpoints/5/x"),

@@ -1,3 +1,4 @@
+import gc
 import io
 import os
 import pickle
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from diffc_jax.data import ImageSource, SourceSpec, open_source
+from diffc_jax.data.files import TarStore
 from diffc_jax.errors import InputError, UsageError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -435,3 +437,15 @@ def test_wrong_official_files_are_named(tmp_path):
     path.write_bytes(pickle.dumps(official_content((1, 2)), 3)[:300])
     with pytest.raises(InputError, match=f"{path}: is not a pickled ImageNet file"):
         opened(source="pickle", path=str(path))
+
+
+def test_archives_are_closed_with_their_source(tmp_path):
+    store = TarStore(
+        SourceSpec(
+            source="tar", path=str(write_tar(tmp_path / "a.tar", {"0.png": encoded(pixels(0))}))
+        )
+    )
+    (archive,) = store._archives
+    del store
+    gc.collect()
+    assert archive.closed

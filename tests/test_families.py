@@ -505,6 +505,9 @@ def test_reproduction_draws_every_family(images, workdir, tmp_path, monkeypatch)
     monkeypatch.setattr(
         reproduction, "make_report", lambda inputs, output: drawn.append((inputs, output))
     )
+    monkeypatch.setattr(
+        reproduction, "write_claims", lambda inputs, theory, output: drawn.append((inputs, output))
+    )
     reproduction.reproduce(configured(images), tmp_path)
     folders = [tmp_path / "gaussian", tmp_path / "baselines"]
     expected = []
@@ -514,7 +517,7 @@ def test_reproduction_draws_every_family(images, workdir, tmp_path, monkeypatch)
         (tmp_path / "big", "big"),
     ):
         inputs = [folder / family for folder in folders]
-        expected += [(inputs, output / "figures"), (inputs, output / "report.html")]
+        expected += [(inputs, output / name) for name in ("figures", "report.html", "claims.md")]
     assert drawn == expected
     with pytest.raises(UsageError, match=r"^eval\.families: no image of pictures eval is of 'x'"):
         reproduction.reproduce(configured(images, families=("x",)), tmp_path)

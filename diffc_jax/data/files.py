@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import tarfile
+import weakref
 from array import array
 
 from diffc_jax.data import paths
@@ -70,6 +71,8 @@ class TarStore:
         files = paths.expand(spec.path, "tar", lambda file: file.suffix == ".tar", "tar files")
         self.files = [str(file) for file in files]
         self._archives = [file.open("rb", buffering=0) for file in files]
+        for archive in self._archives:
+            weakref.finalize(self, archive.close)
         self._members: list[str] = []
         self._where, self._offsets, self._sizes = array("I"), array("Q"), array("Q")
         for number, file in enumerate(files):
