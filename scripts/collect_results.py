@@ -20,11 +20,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
 # Of all images; those of families of images have folders of the same layout.
 _KEPT = (
     *("claims.md", "*/eval/rd.csv", "*/eval/summary.json", "*/eval/lossless.json"),
-    *("figures/rate_paper_log.png", "figures/rate_lpips_log.png", "figures/strips_*.png"),
+    *("figures/rate_paper_log.png", "figures/rate_lpips_log.png"),
 )
 _KEPT_OF_ALL = (
     *("report.html", "*/eval/rate_curve.csv", "*/eval/environment.json"),
     *("figures/rate_psnr_log.png", "figures/rate_bounds_*.png", "figures/coding_cost.png"),
+    "figures/strips_*.png",
     *("figures_published/rate_psnr_log.png", "theory/gaussian/*.png", "theory/gaussian/curves.csv"),
 )
 

@@ -172,7 +172,9 @@ def _theory(curves: pathlib.Path) -> Iterator[str]:
     """Gains between curves of the paper's Gaussian, which has all of them at the same rates."""
     table: dict[str, dict[float, float]] = {}
     for row in read_table(curves, numbers=("bits_per_pixel", "snr_db"), texts=("curve",)):
-        table.setdefault(row["curve"], {})[row["bits_per_pixel"]] = row["snr_db"]
+        # Each curve was solved for its rates, so that their last digits differ.
+        rate = float(f"{row['bits_per_pixel']:.6g}")
+        table.setdefault(row["curve"], {})[rate] = row["snr_db"]
 
     def gains(first: str, second: str, chosen: Callable[[float], bool]) -> str:
         rates = [bpp for bpp in table[first] if bpp in table[second] and chosen(bpp)]
