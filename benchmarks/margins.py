@@ -22,7 +22,7 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.plotting.figures import collect_rate_points
-from diffc_jax.plotting.margins import Line, compare, name_of, rate_of
+from diffc_jax.plotting.margins import Line, compare, line_over_rate
 from diffc_jax.plotting.measures import check_same_images, data_name
 from diffc_jax.plotting.style import series_of
 from diffc_jax.results import RatePoint
@@ -33,6 +33,11 @@ _SECOND = flags.DEFINE_string("second", None, "The method it is compared with: d
 _HEADERLESS = flags.DEFINE_bool(
     "headerless", False, "Take bpp_headerless where a method has it, instead of bpp."
 )
+
+
+def name_of(point: RatePoint) -> str:
+    """Method, model and decoder."""
+    return "/".join(filter(None, (point.method, point.model, point.decoder)))
 
 
 def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Line:
@@ -57,25 +62,17 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
             f"{name!r} fits {len(found)} methods of the inputs; choose one of {', '.join(choice)}"
         )
     (line,) = found
-    rate = [rate_of(p, headerless) for p in line]
-    pairs = sorted(
-        {
-            (bpp, p.psnr)
-            for bpp, p in zip(rate, line, strict=True)
-            if bpp > 0 and p.psnr is not None and np.isfinite(p.psnr)
-        }
-    )
-    full_name = name_of(line[0])
-    if len(pairs) < 2:
-        raise InputError(f"{full_name}: fewer than two points with a rate and a PSNR")
+    curve = line_over_rate(name_of(line[0]), line, "psnr", headerless)
+    if len(curve.x) < 2:
+        raise InputError(f"{curve.name}: fewer than two points with a rate and a PSNR")
+    pairs = zip(np.exp(curve.x).tolist(), curve.y.tolist(), strict=True)
     for (bpp, psnr), (more, psnr_there) in itertools.pairwise(pairs):
         if more == bpp or psnr_there <= psnr:
             raise InputError(
-                f"{full_name}: {psnr:.3f} dB at {bpp:.4g} bpp, but {psnr_there:.3f} dB at {more:.4g}"
+                f"{curve.name}: {psnr:.3f} dB at {bpp:.4g} bpp, but {psnr_there:.3f} dB at {more:.4g}"
                 " bpp; only curves that rise are compared"
             )
-    bpp, psnr = np.transpose(pairs)
-    return Line(full_name, np.log(bpp), psnr)
+    return curve
 
 
 def _spans(ranges: Sequence[tuple[float, float]]) -> str:

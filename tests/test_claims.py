@@ -128,6 +128,27 @@ def test_what_is_not_there_is_not_compared(tmp_path):
     assert "## Files" not in text
 
 
+def test_each_denoiser_has_one_table_and_floors_are_only_compared_with(tmp_path):
+    floor = DIFFC | {"model": "gaussian"}
+    more = [
+        *points(25, lambda u: 5 - u, decoder="flow", **floor),
+        *points(25, lambda u: 5 - u, 1.25, decoder="flow", **floor | {"method": "diffc_codec"}),
+        *points(22, lambda u: 5 - u, decoder="ancestral", **floor),
+    ]
+    text = write(tmp_path, ROWS + more)
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [heading.split(" at equal")[0] for heading in headings] == [
+        "## DiffC-F (flow), unet against others",
+        "## DiffC-F files, unet against others",
+        "## DiffC-F and DiffC-A with the denoiser unet",
+        "## DiffC-F and DiffC-A with the denoiser gaussian",
+        "## Files against the bound",
+        "## A Gaussian fitted to patches of the training images: closed forms",
+    ]
+    against = "## DiffC-F (flow), unet against others"
+    assert cells(text, against, "DiffC-F (flow), gaussian")[-1] == "+5.00 to +5.00"
+
+
 def test_different_images_are_refused(tmp_path):
     other = [RatePoint(method="webp", rate_kind="file", bpp=1.0, n_images=3, dataset="other")]
     with pytest.raises(UsageError, match="different images"):

@@ -1,9 +1,6 @@
 """scripts/collect_results.py: tables, figures and the report, of all images and of families."""
 
-import subprocess
-import sys
-
-from tests.processes import ROOT, environment
+from tests.processes import run_program
 
 KEPT = (
     *("claims.md", "report.html", "unet/eval/rd.csv", "baselines/eval/lossless.json"),
@@ -17,17 +14,7 @@ LEFT = (
 
 
 def collect(workdir, output):
-    return subprocess.run(
-        [
-            *(sys.executable, "scripts/collect_results.py"),
-            *(f"--workdir={workdir}", f"--output={output}"),
-        ],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program("scripts/collect_results.py", f"--workdir={workdir}", f"--output={output}")
 
 
 def test_what_is_kept_and_what_is_left(tmp_path):

@@ -3,8 +3,6 @@
 import itertools
 import pathlib
 import re
-import subprocess
-import sys
 import types
 
 import jax
@@ -19,7 +17,7 @@ from diffc_jax.compression.decompress import decompress
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.training.export import export_params
-from tests.processes import ROOT, environment
+from tests.processes import run_program
 
 SIDE = 8
 MEMORY = 3
@@ -111,14 +109,7 @@ def fails(kind, job, *arguments, **options):
 
 
 def run(door, *arguments):
-    return subprocess.run(
-        [sys.executable, f"experiments/{door}.py", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program(f"experiments/{door}.py", *arguments)
 
 
 def test_there_and_back(model, images, tmp_path):

@@ -1,8 +1,6 @@
 """What a step is said to cost is what it is: counted by hand, and by XLA itself."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -14,7 +12,7 @@ from diffc_jax.training import cost
 from diffc_jax.training.collectives import Collective, read_collectives
 from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
 from diffc_jax.training.experiment import build_experiment
-from tests.processes import ROOT, environment
+from tests.processes import run_program
 
 CONFIG_FILE = """
 from ml_collections import ConfigDict
@@ -180,16 +178,8 @@ def test_command(tmp_path):
     config.write_text(CONFIG_FILE)
 
     def run(*flags):
-        return subprocess.run(
-            [
-                *(sys.executable, "experiments/train.py", f"--config={config}"),
-                *(f"--workdir={tmp_path / 'run'}", *flags),
-            ],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
+        return run_program(
+            *("experiments/train.py", f"--config={config}", f"--workdir={tmp_path / 'run'}"), *flags
         )
 
     done = run(

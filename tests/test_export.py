@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ import pytest
 
 from diffc_jax.errors import InputError
 from diffc_jax.training.export import export_params, load_params
-from tests.processes import ROOT, environment
+from tests.processes import run_program
 
 
 @pytest.fixture
@@ -81,19 +79,7 @@ def test_other_parameters_are_named(tree, tmp_path):
 
 
 def pack(source, output):
-    return subprocess.run(
-        [
-            sys.executable,
-            "scripts/pack_weights.py",
-            f"--input={source}",
-            f"--output={output}",
-        ],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program("scripts/pack_weights.py", f"--input={source}", f"--output={output}")
 
 
 def test_packed_weights_are_the_same_to_half_precision(tree, tmp_path):

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import PIL.Image
 import pytest
 
 from diffc_jax.results import read_rate_points
-from tests.processes import ROOT, environment
+from tests.processes import run_program
 
 RUN_FILES = ("config.json", "environment.json", "params.json")
 EVAL_FILES = ("config.json", "environment.json", "summary.json")
@@ -17,14 +15,7 @@ DECODERS = {"ancestral", "flow", "mean"}
 
 
 def run(door, *arguments):
-    done = subprocess.run(
-        [sys.executable, f"experiments/{door}.py", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(f"experiments/{door}.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done

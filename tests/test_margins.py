@@ -1,19 +1,14 @@
 """Margins between two methods: straight lines have closed forms, and the command prints them."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from benchmarks import margins
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.plotting.margins import Line, compare
+from diffc_jax.plotting.margins import Line, compare, line_over_rate
 from diffc_jax.results import RatePoint, write_rate_points
+from tests.processes import run_program
 
-ROOT = pathlib.Path(__file__).parents[1]
 DIFFC = {"method": "diffc", "model": "unet", "rate_kind": "bound"}
 
 
@@ -84,6 +79,14 @@ def test_rates_without_headers_are_those_of_files_only():
     np.testing.assert_allclose(codec.y, 28 + 8 * STEEP)
 
 
+def test_points_without_a_rate_or_a_value_are_left_out():
+    log_bpp, psnr = np.log([0.25, 0.5, 1.0, 2.0, 4.0]), [20.0, 25.0, np.inf, np.nan, 40.0]
+    found = line_over_rate("avif", points(log_bpp, psnr), "psnr", headerless=True)
+    # The first file is its container.
+    np.testing.assert_allclose(np.exp(found.x), [0.25, 3.75])
+    np.testing.assert_allclose(found.y, [25.0, 40.0])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -129,14 +132,7 @@ def test_ranges_that_do_not_meet_are_refused():
 
 
 def run(*flags):
-    return subprocess.run(
-        [sys.executable, "benchmarks/margins.py", *flags],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program("benchmarks/margins.py", *flags)
 
 
 def test_command_prints_both_tables(tmp_path):

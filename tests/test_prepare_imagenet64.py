@@ -1,8 +1,5 @@
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +10,8 @@ from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.data.array_record import file_sha256, verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
+from tests.processes import run_program
 
-ROOT = pathlib.Path(__file__).parents[1]
 SIDE, COUNT = 8, 11
 
 
@@ -191,14 +188,7 @@ def test_bad_fields_are_named(official, tmp_path, fields, options, message):
 
 def test_front_door(official, tmp_path):
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "scripts/prepare_imagenet64.py", f"--image_size={SIDE}", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_program("scripts/prepare_imagenet64.py", f"--image_size={SIDE}", *arguments)
 
     output = tmp_path / "out"
     done = run(f"--path={official.parent}", "--name=v1", f"--output={output}")

@@ -5,13 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 from diffc_jax import rng
+from diffc_jax.config import base_config
 from diffc_jax.diffusion import bound
 from diffc_jax.diffusion.schedules import build_schedule, gamma_and_slope
 from diffc_jax.diffusion.weighting import loss_weight
 from diffc_jax.models import Model
 from diffc_jax.training import state as state_lib
+from diffc_jax.training.experiment import build_experiment
+from diffc_jax.training.sharding import put_batch
 from diffc_jax.training.step import loss_and_gradients, make_train_step
 
 SHAPE = (2, 2, 3)
@@ -162,6 +166,25 @@ def test_weight_is_that_of_the_noise_level_of_each_image(pixels, accumulation_st
     np.testing.assert_allclose(grads["model"]["w"], expected["w"], rtol=1e-4)
     assert abs(grads["model"]["w"] / plain_grads["model"]["w"] - 1.0) > 0.1
     assert metrics == plain
+
+
+def test_emphasis_of_the_config_reaches_the_update():
+    config = base_config()
+    config.data.image_size = config.data.train.max_images = config.train.batch_size = 8
+    config.model = ConfigDict({"name": "unet", "patch": 4, "widths": (8,), "blocks": (1,)})
+    config.model.heads = 1
+    measured = []
+    for emphasis in (0.0, 0.5):
+        config.train.low_rate_emphasis = emphasis
+        experiment = build_experiment(config)
+        source = experiment.open_source("train")
+        images = np.stack([source[i] for i in range(8)])
+        pixels = put_batch(experiment.mesh, {"image": images})["image"]
+        measured.append(experiment.train_step(1)(experiment.fresh_state(source), pixels)[1])
+    plain, weighted = measured
+    assert weighted["loss"] == pytest.approx(float(plain["loss"]), rel=1e-6)
+    # No image has a weight above 1.
+    assert 0 < weighted["grad_norm"] < 0.9 * plain["grad_norm"]
 
 
 def test_full_emphasis_is_the_density_of_the_cosine_schedule():

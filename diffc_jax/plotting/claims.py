@@ -16,7 +16,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.files import replacing
 from diffc_jax.plotting import style
 from diffc_jax.plotting.figures import collect_rate_points
-from diffc_jax.plotting.margins import Line, Margin, compare, rate_of
+from diffc_jax.plotting.margins import Line, Margin, compare, line_over_rate
 from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
@@ -89,10 +89,8 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
 
 
 def _row_against(own: style.Series, other: style.Series, *, headerless: bool) -> Row:
-    psnr, distance = (
-        _margin(*(_line(series, measure, headerless) for series in (own, other)))
-        for measure in ("psnr", "fid")
-    )
+    psnr = _margin(*(_line(series, "psnr", headerless) for series in (own, other)))
+    distance = _margin(*(_log_distance(series, headerless) for series in (own, other)))
     found = psnr or distance
     return (
         _name(other),
@@ -104,9 +102,19 @@ def _row_against(own: style.Series, other: style.Series, *, headerless: bool) ->
     )
 
 
-def _margin(first: Line | None, second: Line | None) -> Margin | None:
+def _line(series: style.Series, measure: str, headerless: bool = False) -> Line:
+    return line_over_rate(_name(series), series.points, measure, headerless)
+
+
+def _log_distance(series: style.Series, headerless: bool) -> Line:
+    distance = _line(series, "fid", headerless)
+    known = distance.y > 0
+    return Line(distance.name, distance.x[known], np.log(distance.y[known]))
+
+
+def _margin(first: Line, second: Line) -> Margin | None:
     """Within the compared rates; None where the two have none in common."""
-    if first is None or second is None:
+    if min(len(first.x), len(second.x)) < 2:
         return None
     low, high = map(math.log, COMPARED_BPP)
     with contextlib.suppress(InputError):
@@ -116,14 +124,14 @@ def _margin(first: Line | None, second: Line | None) -> Margin | None:
 
 def _where_higher(margin: Margin) -> str:
     """Over which share of the rates the first is higher, and where it is not."""
-    below = margin._replace(first=margin.second, second=margin.first).ranges_above()
+    below = margin.swapped.ranges_above()
     above = sum(high - low for low, high in margin.ranges_above())
     spans = ", ".join(f"{np.exp(low):.2f} to {np.exp(high):.2f}" for low, high in below)
     return f"{above / np.ptp(margin.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
 
 
 def _where_lower(margin: Margin) -> str:
-    return _where_higher(margin._replace(first=margin.second, second=margin.first))
+    return _where_higher(margin.swapped)
 
 
 def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
@@ -155,7 +163,7 @@ def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
             continue
         bound = _bound(series, files, files.points[0].decoder)
         least = _line(bound, "psnr") if bound else None
-        if least is None or (np.diff(least.y) <= 0).any():
+        if least is None or len(least.x) < 2 or (np.diff(least.y) <= 0).any():
             continue
         for point in files.points:
             psnr = value_of(point, "psnr")
@@ -209,22 +217,6 @@ def _bound(
         ):
             return other
     return None
-
-
-def _line(series: style.Series, measure: str, headerless: bool = False) -> Line | None:
-    """The measure over the logarithm of the rate; a Fréchet distance as its logarithm."""
-    values = {
-        rate_of(point, headerless): getattr(point, measure)
-        for point in series.points
-        if has_measure(point, measure)
-    }
-    usable = sorted((bpp, y) for bpp, y in values.items() if bpp > 0 and math.isfinite(y))
-    if measure == "fid":
-        usable = [(bpp, math.log(y)) for bpp, y in usable if y > 0]
-    if len(usable) < 2:
-        return None
-    bpp, y = np.transpose(usable)
-    return Line(_name(series), np.log(bpp), y)
 
 
 def _name(series: style.Series) -> str:

@@ -1,11 +1,14 @@
 """Lines between rate points, compared where both are defined."""
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from diffc_jax.errors import InputError
+from diffc_jax.plotting.measures import value_of
 from diffc_jax.results import RatePoint
 
 
@@ -20,6 +23,11 @@ class Margin(NamedTuple):
     def difference(self) -> Float[np.ndarray, " m"]:
         """First less second."""
         return self.first - self.second
+
+    @property
+    def swapped(self) -> "Margin":
+        """The second against the first."""
+        return self._replace(first=self.second, second=self.first)
 
     @property
     def mean(self) -> float:
@@ -38,7 +46,7 @@ class Margin(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A piecewise linear function through points with rising x."""
+    """A piecewise linear function through points with rising x; comparable from two points on."""
 
     name: str
     x: Float[np.ndarray, " n"]
@@ -69,11 +77,23 @@ def compare(first: Line, second: Line, within: tuple[float, float] = (-np.inf, n
     return Margin(at, np.interp(at, first.x, first.y), np.interp(at, second.x, second.y))
 
 
-def name_of(point: RatePoint) -> str:
-    """Method, model and decoder."""
-    return "/".join(filter(None, (point.method, point.model, point.decoder)))
+def line_over_rate(
+    name: str, points: Iterable[RatePoint], measure: str, headerless: bool = False
+) -> Line:
+    """A measure over the logarithm of the rate in bits per pixel, in order of rate.
 
-
-def rate_of(point: RatePoint, headerless: bool) -> float:
-    """Bits per pixel, of files without what their containers say about any image if asked for."""
-    return point.bpp_headerless if headerless and point.bpp_headerless is not None else point.bpp
+    Args:
+        name: of the line.
+        points: those without a rate above 0 or a finite value are left out.
+        measure: key of `measures.MEASURES`.
+        headerless: takes rates of files without what their containers say about any image.
+    """
+    pairs = set()
+    for point in points:
+        rate, value = point.bpp, value_of(point, measure)
+        if headerless and point.bpp_headerless is not None:
+            rate = point.bpp_headerless
+        if rate > 0 and math.isfinite(value):
+            pairs.add((rate, value))
+    rates, values = np.array(sorted(pairs)).reshape(-1, 2).T
+    return Line(name, np.log(rates), values)
