@@ -1,4 +1,4 @@
-r"""Turns ImageNet 64x64 (or any images) into ArrayRecord shards with a manifest.
+r"""Turns ImageNet 64x64 (or any images) into files that training reads fast, with a manifest.
 
 The official files, train_data_batch_1.npz ... and val_data.npz in one folder, need two runs:
 
@@ -12,9 +12,14 @@ A folder or tar of photographs of any size:
     python scripts/prepare_imagenet64.py --source=folder --path=PHOTOS --resize=crop \
         --name=my-photos64 --output=data/my-photos64
 
+--format=array_record (the default) writes shards of losslessly encoded images, for all of ImageNet
+64x64 some 8 GB; --format=packed writes the pixels as they are into one NumPy file of 15.7 GB, which
+is memory-mapped and needs no decoding. Each can be made of the other: --source=array_record.
+
 An interrupted run goes on where it was when the same command runs again. Experiments read the
-result with --config.data.train.source=array_record --config.data.train.path=data/imagenet64/train.
-With --verify, only the shards in --output are compared with the hashes in their manifest.
+result with --config.data.train.source=array_record (or packed)
+--config.data.train.path=data/imagenet64/train. With --verify, only the files in --output are
+compared with the hashes in their manifest.
 """
 
 import pathlib
@@ -23,23 +28,26 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.data import SourceSpec
-from diffc_jax.data.array_record import verify_hashes
-from diffc_jax.data.prepare import ENCODINGS, INPUTS, prepare
+from diffc_jax.data.manifest import LAYOUTS, verify_hashes
+from diffc_jax.data.prepare import INPUTS, prepare
 from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES
 
 _SOURCE = flags.DEFINE_enum("source", "npz", INPUTS, "Kind of input.")
 _PATH = flags.DEFINE_string("path", "", "File, folder or glob; several separated by commas.")
 _NAME = flags.DEFINE_string("name", "", "What results call the data set and variant; required.")
 _SPLIT = flags.DEFINE_string("split", "train", "Split; in a folder of official files it selects.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the shards and manifest.json.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the files and manifest.json.")
+_FORMAT = flags.DEFINE_enum("format", "array_record", LAYOUTS, "Encoded shards, or plain pixels.")
 _SIZE = flags.DEFINE_integer("image_size", 64, "Height and width of the images.")
 _RESIZE = flags.DEFINE_enum("resize", "refuse", RESIZE_MODES, "What to do with other sizes.")
 _NON_RGB = flags.DEFINE_enum("non_rgb", "refuse", NON_RGB_MODES, "What to do with grey or alpha.")
 _SKIP = flags.DEFINE_bool("skip_corrupt", False, "Leave out unreadable images, listing them.")
 _MAX_IMAGES = flags.DEFINE_integer("max_images", 0, "Only the first so many images; 0 for all.")
-_ENCODING = flags.DEFINE_enum("encoding", "webp", ENCODINGS, "Lossless encoding of the records.")
-_SHARD_SIZE = flags.DEFINE_integer("shard_size", 50_000, "Images in a shard.")
-_VERIFY = flags.DEFINE_bool("verify", False, "Only check the hashes of the shards in --output.")
+_ENCODING = flags.DEFINE_string(
+    "encoding", None, "Of shards, lossless: webp (if not given) or png."
+)
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", None, "Images in a shard; if not given 50,000.")
+_VERIFY = flags.DEFINE_bool("verify", False, "Only check the hashes of the files in --output.")
 
 
 def main() -> None:
@@ -59,7 +67,13 @@ def main() -> None:
         skip_corrupt=_SKIP.value,
         max_images=_MAX_IMAGES.value,
     )
-    prepare(spec, output, encoding=_ENCODING.value, shard_size=_SHARD_SIZE.value)
+    prepare(
+        spec,
+        output,
+        layout=_FORMAT.value,
+        encoding=_ENCODING.value,
+        shard_size=_SHARD_SIZE.value,
+    )
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         (
             {"data__train__source": "web"},
             "data.train.source: unknown 'web'; choose one of photos, tfds, npz, pickle, folder, tar,"
-            " array_record",
+            " array_record, packed",
         ),
         (
             {"data__eval__resize": "stretch"},

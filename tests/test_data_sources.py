@@ -59,7 +59,7 @@ def fails(error, message, call):
             "source",
             "foo",
             "source: unknown 'foo'; choose one of "
-            "photos, tfds, npz, pickle, folder, tar, array_record",
+            "photos, tfds, npz, pickle, folder, tar, array_record, packed",
         ),
         ("resize", "zoom", "resize: unknown 'zoom'; choose one of refuse, squash, crop"),
         ("non_rgb", "keep", "non_rgb: unknown 'keep'; choose one of refuse, convert"),
@@ -77,7 +77,7 @@ def test_bad_field_is_named(field, value, message):
     fails(UsageError, message, lambda: open_source(SourceSpec(**{field: value})))
 
 
-@pytest.mark.parametrize("source", ["folder", "tar", "npz", "pickle", "array_record"])
+@pytest.mark.parametrize("source", ["folder", "tar", "npz", "pickle", "array_record", "packed"])
 def test_missing_path_is_named(source, tmp_path):
     fails(
         UsageError,

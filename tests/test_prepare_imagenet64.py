@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-import diffc_jax.data.prepare as preparing
+import diffc_jax.data.array_record_writer as writing
 from diffc_jax.data import SourceSpec, open_source
-from diffc_jax.data.array_record import file_sha256, verify_hashes
+from diffc_jax.data.manifest import file_sha256, verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
 from tests.processes import run_program
@@ -68,10 +68,18 @@ def test_prepared_images_are_the_same_and_described(official, tmp_path, encoding
     assert manifest["inputs"] == [
         {"file": official.name, "bytes": official.stat().st_size, "sha256": file_sha256(official)}
     ]
-    described = ("format", "format_version", "variant", "split", "count", "encoding", "resampling")
+    assert manifest.keys() == {
+        *("format", "format_version", "layout", "variant", "split", "image_size", "resampling"),
+        *("encoding", "count", "shard_size", "skipped", "inputs", "shards"),
+    }
+    described = (
+        *("format", "format_version", "layout", "variant", "split", "count", "encoding"),
+        "resampling",
+    )
     assert {key: manifest[key] for key in described} == {
         "format": "diffc_jax images",
         "format_version": 1,
+        "layout": "array_record",
         "variant": "v1",
         "split": "train",
         "count": COUNT,
@@ -84,7 +92,7 @@ def test_prepared_images_are_the_same_and_described(official, tmp_path, encoding
 def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monkeypatch):
     output = tmp_path / "out"
     whole = prepare(spec(official), tmp_path / "whole", shard_size=4)
-    original = preparing.encode
+    original = writing.encode
     calls = iter(range(100))
 
     def interrupted(image, encoding):
@@ -92,10 +100,10 @@ def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monke
             raise KeyboardInterrupt
         return original(image, encoding)
 
-    monkeypatch.setattr(preparing, "encode", interrupted)
+    monkeypatch.setattr(writing, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(spec(official), output, shard_size=4)
-    monkeypatch.setattr(preparing, "encode", original)
+    monkeypatch.setattr(writing, "encode", original)
     first = output / "train-00000-of-00003.array_record"
     assert sorted(file.name for file in output.iterdir()) == ["manifest.json", first.name]
     fails(
@@ -115,6 +123,49 @@ def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monke
     )
 
 
+def test_manifests_without_a_layout_are_of_shards(official, tmp_path):
+    output = tmp_path / "out"
+    whole = prepare(spec(official), output, shard_size=6)
+    manifest = output / "manifest.json"
+    older = {key: value for key, value in whole.items() if key != "layout"}
+    manifest.write_text(json.dumps(older))
+    assert len(read(output)) == COUNT
+    (output / "train-00001-of-00002.array_record").unlink()
+    assert prepare(spec(official), output, shard_size=6) == whole
+    manifest.write_text(json.dumps({**whole, "layout": "cubes"}))
+    fails(
+        InputError,
+        f"{manifest}: has the unknown layout 'cubes'; update diffc_jax",
+        lambda: read(output),
+    )
+
+
+@pytest.mark.parametrize("layout", ["array_record", "packed"])
+def test_sizes_are_compared_with_the_manifest(official, tmp_path, layout):
+    output = tmp_path / "out"
+    prepare(spec(official), output, layout=layout)
+
+    def read_as(**fields):
+        return open_source(SourceSpec(source=layout, path=str(output), **fields))
+
+    manifest = output / "manifest.json"
+    fails(
+        UsageError,
+        f"image_size: 16 is larger than the images of {manifest}, 8x8; images are never enlarged",
+        lambda: read_as(image_size=16, resize="crop"),
+    )
+    fails(
+        UsageError,
+        f"image_size: the images of {manifest} are 8x8, not 4x4; "
+        "set resize=squash to scale them, or change image_size",
+        lambda: read_as(image_size=4),
+    )
+    small = read_as(image_size=4, resize="squash")
+    assert small.name == "v1-squash4"
+    means = pixels(3).reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))
+    assert np.abs(small[3] - means).max() <= 1
+
+
 def test_damaged_shards_are_named(official, tmp_path):
     output = tmp_path / "out"
     prepare(spec(official), output, shard_size=6)
@@ -124,7 +175,7 @@ def test_damaged_shards_are_named(official, tmp_path):
     shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     fails(
         InputError,
-        f"{shard}: differs from the SHA-256 in manifest.json; prepare it again",
+        f"{shard}: differs from the SHA-256 in manifest.json; remove it and prepare it again",
         lambda: verify_hashes(output),
     )
     middle = content.index(b"WEBP")
@@ -138,8 +189,9 @@ def test_damaged_shards_are_named(official, tmp_path):
         lambda: read(output),
     )
     shard.unlink()
-    fails(InputError, f"{shard}: is missing, but manifest.json lists it", lambda: read(output))
-    fails(InputError, f"{shard}: is missing", lambda: verify_hashes(output))
+    missing = f"{shard}: is missing, but manifest.json lists it"
+    fails(InputError, missing, lambda: read(output))
+    fails(InputError, missing, lambda: verify_hashes(output))
 
 
 def test_other_splits_and_formats_are_refused(official, tmp_path):
@@ -155,6 +207,13 @@ def test_other_splits_and_formats_are_refused(official, tmp_path):
     fails(
         InputError,
         f"{manifest}: has format version 2, this program reads 1; update diffc_jax",
+        lambda: read(output),
+    )
+    manifest.write_text('{"format": "diffc_jax images", "format_version": 1, "split": "train"}')
+    fails(
+        InputError,
+        f"{manifest}: lacks variant, image_size, count, resampling, shards; "
+        "prepare the images again",
         lambda: read(output),
     )
     manifest.write_text("{}")
@@ -173,10 +232,26 @@ def test_other_splits_and_formats_are_refused(official, tmp_path):
         (
             {"source": "photos"},
             {},
-            "source: cannot prepare 'photos'; choose one of npz, pickle, folder, tar",
+            "source: cannot prepare 'photos'; choose one of "
+            "npz, pickle, folder, tar, array_record, packed",
         ),
         ({}, {"encoding": "jpeg"}, "encoding: unknown 'jpeg'; choose one of webp, png"),
         ({}, {"shard_size": 0}, "shard_size: must be positive, not 0"),
+        (
+            {},
+            {"layout": "packeddd"},
+            "format: unknown 'packeddd'; choose one of array_record, packed",
+        ),
+        (
+            {},
+            {"layout": "packed", "encoding": "png"},
+            "encoding: format=packed has none; leave it out",
+        ),
+        (
+            {},
+            {"layout": "packed", "shard_size": 5},
+            "shard_size: format=packed has none; leave it out",
+        ),
     ],
 )
 def test_bad_fields_are_named(official, tmp_path, fields, options, message):

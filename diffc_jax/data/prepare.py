@@ -1,47 +1,63 @@
-"""Writes the shards that `array_record` reads."""
+"""Prepares images once, so that training reads them fast: files and a manifest in one folder."""
 
 import hashlib
 import os
 import pathlib
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from absl import logging
-from array_record.python.array_record_module import ArrayRecordWriter
 
-from diffc_jax.data.array_record import (
+from diffc_jax.data.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    LAYOUTS,
     MANIFEST,
+    Manifest,
     file_sha256,
+    open_manifests,
     read_manifest,
 )
-from diffc_jax.data.decoding import encode
+from diffc_jax.data.packed_writer import PackedWriter
 from diffc_jax.data.sources import StoredImages, open_source
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import UsageError
-from diffc_jax.files import replacing, write_json
-from diffc_jax.progress import Progress
 
-ENCODINGS = ("webp", "png")
-INPUTS = ("npz", "pickle", "folder", "tar")
+INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
+
+
+class Writer(Protocol):
+    """Writes the images of one layout."""
+
+    def describe(self, source: StoredImages) -> dict[str, Any]:
+        """The fields of the manifest that only this layout has."""
+        ...
+
+    def write(self, source: StoredImages, output: pathlib.Path, manifest: Manifest) -> None:
+        """Writes what the manifest does not list yet; keeps it up to date, in memory and on disk."""
+        ...
 
 
 def prepare(
-    spec: SourceSpec, output: pathlib.Path, *, encoding: str = "webp", shard_size: int = 50_000
-) -> dict[str, Any]:
-    """Writes the images of `spec` as ArrayRecord shards with a manifest.
+    spec: SourceSpec,
+    output: pathlib.Path,
+    *,
+    layout: str = "array_record",
+    encoding: str | None = None,
+    shard_size: int | None = None,
+) -> Manifest:
+    """Writes the images of `spec` into a folder, with a manifest.
 
-    Shards appear under their final names when they are whole. Running the same preparation again
-    keeps the shards that the manifest lists and writes the others.
+    Files appear under their final names when they are whole. Running the same preparation again
+    keeps what is there (shards; of packed images what was saved last) and writes the rest.
 
     Args:
         spec: the images; its `name` is the variant that results will show and must be given.
-        output: folder for the shards and `manifest.json`.
-        encoding: "webp" or "png", both lossless.
-        shard_size: images in each shard but the last.
+        output: folder for the files and `manifest.json`.
+        layout: "array_record" or "packed".
+        encoding: "webp" (the default) or "png", both lossless; of ArrayRecord shards only.
+        shard_size: images in each shard but the last, by default 50,000; likewise.
 
     Returns:
         The manifest. Its `inputs` have the SHA-256 of each input file; for a folder it is that
@@ -60,34 +76,46 @@ def prepare(
         raise UsageError(
             f"source: cannot prepare {spec.source!r}; choose one of {', '.join(INPUTS)}"
         )
-    if encoding not in ENCODINGS:
-        raise UsageError(f"encoding: unknown {encoding!r}; choose one of {', '.join(ENCODINGS)}")
-    if shard_size < 1:
-        raise UsageError(f"shard_size: must be positive, not {shard_size}")
+    writer = _writer(layout, encoding=encoding, shard_size=shard_size)
     source = open_source(spec)
     fresh = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        "layout": layout,
         "variant": spec.name,
         "split": spec.split,
         "image_size": spec.image_size,
         "resampling": _resampling(spec),
-        "encoding": encoding,
         "count": len(source),
-        "shard_size": shard_size,
         "inputs": _describe_inputs(spec, source.files),
         "skipped": list(source.skipped),
+        **writer.describe(source),
     }
-    manifest: dict[str, Any] = {**fresh, "shards": _finished_shards(output, fresh)}
-    _write_missing(source, output, manifest)
-    logging.info("%s: %d images in %d shards", output, len(source), len(manifest["shards"]))
+    manifest = {**fresh, **_progress(output, fresh)}
+    writer.write(source, output, manifest)
+    logging.info("%s: %d images in %d files", output, len(source), len(manifest["shards"]))
     return manifest
 
 
-def _finished_shards(output: pathlib.Path, fresh: dict[str, Any]) -> list[dict[str, Any]]:
+def _writer(layout: str, **options: Any) -> Writer:
+    given = {field: value for field, value in options.items() if value is not None}
+    if layout == "packed":
+        for field in given:
+            raise UsageError(f"{field}: format=packed has none; leave it out")
+        return PackedWriter()
+    if layout == "array_record":
+        # Imported here because packed images need no ArrayRecord.
+        from diffc_jax.data.array_record_writer import ShardWriter
+
+        return ShardWriter(**given)
+    raise UsageError(f"format: unknown {layout!r}; choose one of {', '.join(LAYOUTS)}")
+
+
+def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
+    """The fields of the manifest in `output` that say what is written, as far as it still is."""
     path = output / MANIFEST
     if not path.exists():
-        return []
+        return {"shards": []}
     found = read_manifest(path)
     different = [field for field, value in fresh.items() if found.get(field) != value]
     if different:
@@ -95,52 +123,13 @@ def _finished_shards(output: pathlib.Path, fresh: dict[str, Any]) -> list[dict[s
             f"output: {path} belongs to a preparation that differs in {', '.join(different)}; "
             "use another folder or remove this one"
         )
-    return [
+    kept = [
         shard
         for shard in found["shards"]
         if (output / shard["file"]).is_file()
         and (output / shard["file"]).stat().st_size == shard["bytes"]
     ]
-
-
-def _write_missing(source: StoredImages, output: pathlib.Path, manifest: dict[str, Any]) -> None:
-    size, count = manifest["shard_size"], manifest["count"]
-    finished = {shard["file"]: shard for shard in manifest["shards"]}
-    total = -(-count // size)
-    done = sum(shard["images"] for shard in finished.values())
-    progress = Progress("prepare", count, "images", done=done)
-    if finished:
-        logging.info("keeping %d of %d shards", len(finished), total)
-    for number in range(total):
-        name = f"{manifest['split']}-{number:05}-of-{total:05}.array_record"
-        if name in finished:
-            continue
-        indices = range(number * size, min((number + 1) * size, count))
-        with replacing(output / name) as temporary:
-            _write_shard(source, indices, manifest["encoding"], temporary, progress)
-            finished[name] = {
-                "file": name,
-                "images": len(indices),
-                "bytes": temporary.stat().st_size,
-                "sha256": file_sha256(temporary),
-            }
-        manifest["shards"] = [finished[file] for file in sorted(finished)]
-        write_json(output / MANIFEST, manifest)
-
-
-def _write_shard(
-    source: StoredImages, indices: range, encoding: str, path: pathlib.Path, progress: Progress
-) -> None:
-    writer = ArrayRecordWriter(str(path), "group_size:1")  # one record a chunk: random access
-    threads = os.cpu_count() or 1
-    window = 64 * threads
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(indices), window):
-            chunk = indices[first : first + window]
-            for record in pool.map(lambda index: encode(source[index], encoding), chunk):
-                writer.write(record)
-            progress.advance(len(chunk))
-    writer.close()
+    return {"shards": kept, **({"partial": found["partial"]} if "partial" in found else {})}
 
 
 def _resampling(spec: SourceSpec) -> str:
@@ -151,6 +140,10 @@ def _resampling(spec: SourceSpec) -> str:
     }[spec.resize]
     if spec.source in ("npz", "pickle"):
         return f"official files (box filter, aspect not kept), then {by_config}"
+    if spec.source in LAYOUTS:
+        manifests = open_manifests(spec, spec.source)
+        before = "; ".join(dict.fromkeys(manifest["resampling"] for _, manifest in manifests))
+        return before if spec.resize == "refuse" else f"{before}, then {by_config}"
     return by_config
 
 

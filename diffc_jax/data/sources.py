@@ -12,10 +12,13 @@ from diffc_jax.data.array_record import ArrayRecordStore
 from diffc_jax.data.decoding import UnreadableImageError, to_rgb
 from diffc_jax.data.files import FolderStore, TarStore
 from diffc_jax.data.official import OfficialStore
+from diffc_jax.data.packed import PackedStore
 from diffc_jax.data.photos import PhotosStore
-from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES, SourceSpec, Store
+from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES, PixelStore, SourceSpec, Store
 from diffc_jax.data.tfds_store import TfdsStore
+from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.progress import Progress
 
 _STORES: dict[str, Callable[[SourceSpec], Store]] = {
     "photos": PhotosStore,
@@ -25,6 +28,7 @@ _STORES: dict[str, Callable[[SourceSpec], Store]] = {
     "folder": FolderStore,
     "tar": TarStore,
     "array_record": ArrayRecordStore,
+    "packed": PackedStore,
 }
 
 
@@ -49,7 +53,7 @@ class StoredImages:
         count = min(len(store), spec.max_images or len(store))
         self.skipped: tuple[str, ...] = ()
         self._kept: range | np.ndarray = range(count)
-        if spec.skip_corrupt:
+        if spec.skip_corrupt and not isinstance(store, PixelStore):
             self._leave_out_corrupt(count)
 
     def _leave_out_corrupt(self, count: int) -> None:
@@ -82,6 +86,27 @@ class StoredImages:
     def label(self, index: int) -> str:
         """File and place in it."""
         return self._store.label(int(self._kept[index]))
+
+    def as_array(self) -> UInt8[np.ndarray, "n s s 3"]:
+        """All images at once, n * s * s * 3 bytes; not to be written to.
+
+        Packed images of one folder are a view of the memory-mapped file, unless they are scaled.
+        All others are decoded here, in threads, into memory.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        count, size = len(self), self._spec.image_size
+        if isinstance(self._store, PixelStore) and self._store.image_size == size:
+            return self._store.rows(0, count)
+        images = np.empty((count, size, size, 3), np.uint8)
+        progress = Progress(f"decode {self.name}", count, "images")
+        first = 0
+        for window in map_in_windows(self.__getitem__, range(count)):
+            images[first : first + len(window)] = window
+            first += len(window)
+            progress.advance(len(window))
+        return images
 
 
 def open_source(spec: SourceSpec) -> StoredImages:

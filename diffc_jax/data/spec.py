@@ -16,7 +16,7 @@ class SourceSpec:
     """Which images, and how they become `image_size` x `image_size` RGB.
 
     Attributes:
-        source: photos, tfds, npz, pickle, folder, tar or array_record.
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
         path: file, folder or glob, several separated by commas (all sources but photos); for tfds
             the data directory or the folder of one prepared data set, empty for the default.
         name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
@@ -96,4 +96,19 @@ class Store(Protocol):
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "h w 3"]:
         """An encoded file or RGB pixels; safe to call from several threads."""
+        ...
+
+
+@runtime_checkable
+class PixelStore(Store, Protocol):
+    """A store whose images lie as arrays, all of one size, so that many can be had at once.
+
+    Attributes:
+        image_size: height and width of its images, pixels.
+    """
+
+    image_size: int
+
+    def rows(self, start: int, stop: int) -> UInt8[np.ndarray, "n s s 3"]:
+        """Images `start` to `stop` at once, as views where possible; not to be written to."""
         ...

@@ -1,0 +1,152 @@
+"""What a folder of prepared images says about itself: `manifest.json`.
+
+A folder holds one split: the manifest and the files that it lists, in one of two layouts,
+"array_record" (`data/array_record.py`) or "packed" (`data/packed.py`). The fields are in
+docs/formats.md. Prepared images are complete when those of the shards add up to `count`.
+"""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from absl import logging
+
+from diffc_jax.data import paths
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.files import read_json
+from diffc_jax.progress import ShareProgress
+
+Manifest: TypeAlias = dict[str, Any]
+
+FORMAT, FORMAT_VERSION = "diffc_jax images", 1
+MANIFEST = "manifest.json"
+LAYOUTS = ("array_record", "packed")
+_REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
+_CHUNK = 1 << 20
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, hexadecimal; logs how far it is when that takes long."""
+    digest = hashlib.sha256()
+    progress = ShareProgress(f"SHA-256 of {path}")
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            progress.reach(stream.tell() / size)
+    return digest.hexdigest()
+
+
+def describe_file(path: pathlib.Path) -> dict[str, Any]:
+    """Size and hash of a file, as a manifest keeps them."""
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def read_manifest(path: pathlib.Path) -> Manifest:
+    """Reads a manifest, whether its images are all there yet or not.
+
+    Raises:
+        InputError: missing, not a manifest of ours, or of a newer format.
+    """
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{path}: is not a manifest of {FORMAT}")
+    if (version := manifest.get("format_version")) != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; "
+            "update diffc_jax"
+        )
+    # Manifests from before there were two layouts do not name theirs.
+    manifest.setdefault("layout", "array_record")
+    if manifest["layout"] not in LAYOUTS:
+        raise InputError(f"{path}: has the unknown layout {manifest['layout']!r}; update diffc_jax")
+    required = (*_REQUIRED, "names") if manifest["layout"] == "packed" else _REQUIRED
+    if missing := [field for field in required if field not in manifest]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the images again")
+    return manifest
+
+
+def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
+    """The manifests of a `path` field, each with its own path, complete and as `spec` wants them.
+
+    Args:
+        spec: `path` has folders or manifests, separated by commas; `split`, `image_size` and
+            `resize` are compared with the manifests.
+        layout: the layout that the source reads.
+
+    Raises:
+        UsageError: a field of `spec` that does not go with a manifest.
+        InputError: a manifest that cannot be used, or images that are not all written.
+    """
+    for part in paths.entries(spec.path, layout):
+        path = pathlib.Path(part).expanduser()
+        if path.is_dir():
+            path = path / MANIFEST
+        elif path.is_file() and path.suffix != ".json":
+            raise InputError(f"{path}: is not a manifest; name the {MANIFEST} beside it")
+        manifest = read_manifest(path)
+        if (found := manifest["layout"]) != layout:
+            raise UsageError(f"source: {path} is {found}, not {layout}; set source={found}")
+        if manifest["split"] != spec.split:
+            raise UsageError(f"split: {path} is {manifest['split']!r}, not {spec.split!r}")
+        _check_size(path, manifest["image_size"], spec)
+        _check_complete(path, manifest)
+        yield path, manifest
+
+
+def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
+    """The file of an entry of the manifest at `path`.
+
+    Raises:
+        InputError: it is missing.
+    """
+    file = path.parent / entry["file"]
+    if not file.is_file():
+        raise InputError(f"{file}: is missing, but {path.name} lists it")
+    return file
+
+
+def verify_hashes(folder: pathlib.Path) -> None:
+    """Compares every file of a prepared folder with the manifest's SHA-256.
+
+    Raises:
+        InputError: a file differs or is missing, or images are not all written.
+    """
+    path = folder / MANIFEST
+    manifest = read_manifest(path)
+    _check_complete(path, manifest)
+    entries = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
+    for entry in entries:
+        file = listed_file(path, entry)
+        if file_sha256(file) != entry["sha256"]:
+            raise InputError(
+                f"{file}: differs from the SHA-256 in {MANIFEST}; remove it and prepare it again"
+            )
+    logging.info("%s: %d files are intact", folder, len(entries))
+
+
+def _check_size(path: pathlib.Path, side: int, spec: SourceSpec) -> None:
+    size = spec.image_size
+    if side < size:
+        raise UsageError(
+            f"image_size: {size} is larger than the images of {path}, {side}x{side}; "
+            "images are never enlarged"
+        )
+    if side > size and spec.resize == "refuse":
+        raise UsageError(
+            f"image_size: the images of {path} are {side}x{side}, not {size}x{size}; "
+            "set resize=squash to scale them, or change image_size"
+        )
+
+
+def _check_complete(path: pathlib.Path, manifest: Manifest) -> None:
+    written = sum(shard["images"] for shard in manifest["shards"])
+    if written != manifest["count"]:
+        written += manifest.get("partial", {"images": 0})["images"]
+        raise InputError(
+            f"{path}: only {written} of {manifest['count']} images are written; "
+            "run the preparation again to finish it"
+        )
