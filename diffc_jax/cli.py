@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from diffc_jax import config as config_lib
 from diffc_jax import distributed, files
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
+from diffc_jax.source_config import plain
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 # Flags defined here belong to the program that asks for them, whose --help lists them.
@@ -42,7 +43,7 @@ def define_experiment_flags(multi_host: bool = False) -> None:
 
 def describe(config: ConfigDict) -> str:
     """All fields of a config, as JSON."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+    return json.dumps(plain(config), indent=2, sort_keys=True)
 
 
 def run_experiment(

@@ -11,35 +11,34 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffc_jax.config_checks import above, at_least, one_of, within
 from diffc_jax.errors import UsageError
+from diffc_jax.source_config import (
+    check_training_sources,
+    set_training_sources,
+    source_config,
+    training_source,
+    training_sources,
+)
+
+__all__ = [
+    "base_config",
+    "check_config_argument",
+    "parse_decoder",
+    "set_training_sources",
+    "shrink_to_smoke",
+    "source_config",
+    "training_source",
+    "validate",
+]
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
-LR_DECAYS = ("constant", "cosine", "linear", "drop")
+LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
+OPTIMIZERS = ("adamw", "muon")
+PLACEMENTS = ("host", "device", "auto")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
 _SMALLEST_CODED_IMAGE = 4
-
-
-def source_config(**fields: Any) -> ConfigDict:
-    """A data source; the fields are those of `diffc_jax.data.SourceSpec`, which explains them."""
-    return ConfigDict(
-        {
-            "source": "photos",
-            "path": "",
-            "name": "",
-            "split": "train",
-            "resize": "refuse",
-            "non_rgb": "refuse",
-            "skip_corrupt": False,
-            "max_images": 0,
-        }
-        | fields
-    )
-
-
-def source_fields(config: ConfigDict, split: str) -> dict[str, Any]:
-    """The arguments of `diffc_jax.data.SourceSpec` for config.data.train, .eval or .reference."""
-    return {"image_size": config.data.image_size, **config.data[split]}
 
 
 def base_config() -> ConfigDict:
@@ -52,12 +51,16 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.image_size = 64
+    # One source, or a tuple of several (`training_source`) with weights and noise ranges.
     config.data.train = source_config(split="train")
     config.data.eval = source_config(split="eval")
     # What distances between sets compare with; no source: the originals of the evaluated images.
     config.data.reference = source_config(source="")
     config.data.random_flip = True
     config.data.num_threads = 4
+    # Where the training images lie: "host" decodes and sends every batch, "device" keeps all of them in the
+    # memory of each device, "auto" does that on accelerators where they fit.
+    config.data.placement = "host"
 
     # name selects a builder of diffc_jax.models; the other fields are its arguments.
     config.model = ConfigDict({"name": "gaussian"})
@@ -70,16 +73,30 @@ def base_config() -> ConfigDict:
     config.train.num_steps = 0
     config.train.num_epochs = 0.0
     config.train.num_examples = 0
-    config.train.low_rate_emphasis = 0.0  # 0: the bound; towards 1 lower rates count more
-    config.train.learning_rate = 2e-4
-    config.train.warmup_steps = 100
-    config.train.lr_decay = (
-        "constant"  # cosine or linear (to zero), drop (a tenth in the second half)
+    config.train.max_seconds = 0.0  # instead of them: wall time, export included
+    config.train.steps_per_call = 1  # updates in one dispatch to the devices
+    config.train.init_params = (
+        ""  # exported params.safetensors to start from; empty for random ones
     )
+    # Noise levels (-log SNR) that are trained, for an expert: (low, high); () for all.
+    config.train.gamma_range = ()
+    config.train.low_rate_emphasis = 0.0  # 0: the bound; towards 1 lower rates count more
+    config.train.optimizer = (
+        "adamw"  # or muon, for the matrices of the network; the rest stays with AdamW
+    )
+    config.train.learning_rate = 2e-4
+    config.train.muon_learning_rate = 2e-3  # of the matrices, if the optimizer is muon
+    config.train.warmup_steps = 100
+    # constant; cosine or linear: to zero; drop: a tenth in the second half; wsd: constant, then linear to
+    # zero in the last decay_fraction.
+    config.train.lr_decay = "constant"
+    config.train.decay_fraction = 0.2
     config.train.beta2 = 0.99
     config.train.weight_decay = 0.01
     config.train.clip_norm = 1.0
     config.train.ema_decay = 0.9999
+    # Of a second average; at the end the one with the lower held-out loss is kept. 0: only one.
+    config.train.second_ema_decay = 0.0
     config.train.log_every_steps = 50
     config.train.eval_every_steps = 1000
     config.train.eval_images = 0  # 0: the whole split
@@ -143,13 +160,15 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     """Makes every job of a config a matter of seconds; the numbers mean nothing."""
     config.data.image_size = 16
     config.mesh.data, config.mesh.fsdp = -1, 1
-    for source in (config.data.train, config.data.eval):
+    for source in (*training_sources(config), config.data.eval):
         source.max_images = 48
     config.data.reference = source_config(source="")
     config.train.batch_size = 8
     config.train.accumulation_steps = 1
     config.train.num_epochs, config.train.num_examples = 0.0, 0
-    config.train.num_steps = 4
+    config.train.num_steps, config.train.max_seconds = 4, 0.0
+    config.train.steps_per_call = 1
+    config.train.init_params = ""
     config.train.log_every_steps = 2
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 2
     config.train.eval_images = 8
@@ -181,22 +200,21 @@ def validate(config: ConfigDict) -> None:
             at_least(f"mesh.{field}", size, 1)
     if config.mesh.data == config.mesh.fsdp == -1:
         raise UsageError("mesh.data, mesh.fsdp: only one of them may be -1, the rest")
+    one_of("data.placement", data.placement, PLACEMENTS)
     at_least("train.batch_size", train.batch_size, 1)
     at_least("train.accumulation_steps", train.accumulation_steps, 1)
-    for field in ("num_steps", "num_epochs", "num_examples"):
+    for field in ("num_steps", "num_epochs", "num_examples", "max_seconds"):
         at_least(f"train.{field}", train[field], 0)
-    above("train.learning_rate", train.learning_rate, 0.0)
-    above("train.clip_norm", train.clip_norm, 0.0)
-    at_least("train.warmup_steps", train.warmup_steps, 0)
-    at_least("train.weight_decay", train.weight_decay, 0.0)
-    one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
+    at_least("train.steps_per_call", train.steps_per_call, 1)
+    check_training_sources(config)
+    _check_optimizer(train)
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
             f"train.low_rate_emphasis: {train.low_rate_emphasis} needs schedule.name = linear; learned"
             " schedules minimise the bound"
         )
-    for field in ("beta2", "ema_decay"):
+    for field in ("beta2", "ema_decay", "second_ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
     for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
         at_least(f"train.{field}", train[field], 1)
@@ -253,6 +271,21 @@ def validate(config: ConfigDict) -> None:
         )
 
 
+def _check_optimizer(train: ConfigDict) -> None:
+    one_of("train.optimizer", train.optimizer, OPTIMIZERS)
+    for field in ("learning_rate", "muon_learning_rate", "clip_norm"):
+        above(f"train.{field}", train[field], 0.0)
+    at_least("train.warmup_steps", train.warmup_steps, 0)
+    at_least("train.weight_decay", train.weight_decay, 0.0)
+    one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
+    within("train.decay_fraction", train.decay_fraction, 0.0, 1.0)
+    if train.max_seconds and train.lr_decay not in ("constant", "wsd"):
+        raise UsageError(
+            f"train.lr_decay: {train.lr_decay} needs to know the number of steps, which train.max_seconds ="
+            f" {train.max_seconds:g} leaves open; use wsd or constant"
+        )
+
+
 def parse_decoder(decoder: Any, field: str = "eval.decoders") -> float | None:
     """The factor kappa of a flow decoder ("flow", "kappa=1.5"), None for "ancestral" and "mean".
 
@@ -274,27 +307,3 @@ def parse_decoder(decoder: Any, field: str = "eval.decoders") -> float | None:
             f"{field}: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
         )
     return kappa
-
-
-def at_least(field: str, value: int | float, low: int | float) -> None:
-    """Raises UsageError unless value >= low."""
-    if not value >= low:
-        raise UsageError(f"{field}: {value} is not at least {low}")
-
-
-def above(field: str, value: int | float, low: int | float) -> None:
-    """Raises UsageError unless value > low."""
-    if not value > low:
-        raise UsageError(f"{field}: {value} is not above {low}")
-
-
-def within(field: str, value: int | float, low: int | float, high: int | float) -> None:
-    """Raises UsageError unless low <= value < high."""
-    if not low <= value < high:
-        raise UsageError(f"{field}: {value} is not in [{low}, {high})")
-
-
-def one_of(field: str, value: str, names: tuple[str, ...]) -> None:
-    """Raises UsageError unless value is one of the names."""
-    if value not in names:
-        raise UsageError(f"{field}: unknown {value!r}; choose one of {', '.join(names)}")

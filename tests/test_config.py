@@ -14,14 +14,14 @@ from diffc_jax.config import (
     check_config_argument,
     parse_decoder,
     shrink_to_smoke,
-    source_fields,
     validate,
 )
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import read_json, write_json
 from diffc_jax.models import build_model
-from diffc_jax.training.loop import num_train_steps
+from diffc_jax.source_config import spec_fields
+from diffc_jax.training.duration import num_train_steps
 from diffc_jax.training.run_config import check_same_model, claim_workdir, flatten
 
 
@@ -121,7 +121,7 @@ def test_defaults_and_their_smoke_are_valid():
     validate(config)
     shrink_to_smoke(config)
     validate(config)
-    assert SourceSpec(**source_fields(config, "eval")).image_size == 16
+    assert SourceSpec(**spec_fields(config, config.data.eval)).image_size == 16
 
 
 def test_smoke_network_of_the_paper_listens_to_gamma():

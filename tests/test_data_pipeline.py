@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.data import eval_batches, train_iterator
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import InputError, UsageError
 
 
@@ -29,7 +30,13 @@ class Numbered:
 
 
 def iterator(count=10, **options):
-    return train_iterator(Numbered(count), **{"batch_size": 4, "seed": 3, "flip": True, **options})
+    order = {"batch_size": 4, "seed": 3, "flip": True}
+    order |= {name: options.pop(name) for name in order if name in options}
+    return train_iterator([Numbered(count)], make_order(count, **order), **options)
+
+
+def make_order(count, batch_size, seed, flip):
+    return TrainingOrder([count], [batch_size], seed, flip)
 
 
 def take(batches, n):
@@ -114,7 +121,7 @@ def test_error_in_a_thread_reaches_the_caller():
             raise InputError("x.png: cannot be decoded")
 
     with pytest.raises(InputError) as caught:
-        next(train_iterator(Broken(4), batch_size=2, seed=0, flip=False))
+        next(train_iterator([Broken(4)], make_order(4, batch_size=2, seed=0, flip=False)))
     assert str(caught.value) == "x.png: cannot be decoded"
 
 

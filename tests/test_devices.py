@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.config import base_config
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.trainees import train
@@ -61,7 +62,7 @@ def test_losses_are_the_same(use):
         experiment = build_experiment(config)
         state = jax.device_put(fresh, replicated(experiment.mesh))
         train_step = experiment.train_step(STEPS)
-        batches = data.train_iterator(source, batch_size=8, seed=0, flip=True)
+        batches = data.train_iterator([source], TrainingOrder([len(source)], [8], 0, flip=True))
         losses = []
         for _ in range(STEPS):
             pixels = put_batch(experiment.mesh, {"image": next(batches)["image"]})["image"]

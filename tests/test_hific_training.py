@@ -222,7 +222,7 @@ def test_devices_change_nothing():
         source = open_source(config, "train")
         state = trainee.fresh_state(source)
         pixels = np.stack([source[i] for i in range(8)])
-        step = trainee.train_steps(2)(1)
+        step = sharding.compile_step(trainee.train_steps(2)(1), trainee.state_template(), mesh)
         for _ in range(2):
             batch = sharding.put_batch(mesh, {"image": pixels})["image"]
             state, values = step(state, batch)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.config import base_config, validate
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
 from diffc_jax.training import sharding
 from diffc_jax.training.checkpoints import Checkpoints
@@ -44,7 +45,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def batches(source):
-    iterator = data.train_iterator(source, batch_size=16, seed=0, flip=True)
+    iterator = data.train_iterator([source], TrainingOrder([len(source)], [16], 0, flip=True))
     return [next(iterator)["image"] for _ in range(STEPS)]
 
 
@@ -227,12 +228,10 @@ def test_run_moves_to_other_devices_and_runs_from_before_the_mesh_resume(tmp_pat
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_share_batches_without_overlap(source, processes):
-    options = {"batch_size": 8, "seed": 3, "flip": True}
-    whole = data.train_iterator(source, **options, first_batch=2)
+    order = TrainingOrder([len(source)], [8], seed=3, flip=True)
+    whole = data.train_iterator([source], order, first_batch=2)
     rows = np.array_split(np.arange(8), processes)
-    parts = [
-        data.train_iterator(source, **options, rows=own.tolist(), first_batch=2) for own in rows
-    ]
+    parts = [data.train_iterator([source], order, rows=own.tolist(), first_batch=2) for own in rows]
     for _ in range(3):
         batch, shares = next(whole), [next(part) for part in parts]
         for name in ("image", "index"):

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from diffc_jax.coding.candidates import MIN_CHUNK_SIZE
 from diffc_jax.coding.candidates_law import MAX_KL_BITS
 from diffc_jax.coding.trellis import TrellisChannel
-from diffc_jax.config import above, at_least, within
+from diffc_jax.config_checks import above, at_least, within
 from diffc_jax.errors import UsageError
 
 _MOST_BOUNDED_BITS = 24

@@ -6,8 +6,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffc_jax.analysis.scalar import scalar_source
-from diffc_jax.config import above, at_least, one_of, source_config, within
+from diffc_jax.config_checks import above, at_least, one_of, within
 from diffc_jax.errors import UsageError
+from diffc_jax.source_config import source_config
 from diffc_jax.theory.mixture import Mixture
 
 

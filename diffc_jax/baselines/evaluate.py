@@ -25,6 +25,7 @@ from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
 from diffc_jax.files import AnyPath, replacing, write_json
 from diffc_jax.moments import Averages
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.source_config import plain
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.sharding import make_mesh
 
@@ -79,7 +80,7 @@ def evaluate_baselines(
     for own in results:
         own.write(images)
     for result in sets:
-        write_json(result.folder / "config.json", config.to_dict())
+        write_json(result.folder / "config.json", plain(config))
         write_environment(result.folder)
     if codecs:
         bits = measure_lossless(images)

@@ -1,7 +1,14 @@
 """Images for training and evaluation: interchangeable sources, one pipeline."""
 
 from diffc_jax.data.pipeline import eval_batches, train_iterator
-from diffc_jax.data.sources import open_source
+from diffc_jax.data.sources import StoredImages, open_source
 from diffc_jax.data.spec import ImageSource, SourceSpec
 
-__all__ = ["ImageSource", "SourceSpec", "eval_batches", "open_source", "train_iterator"]
+__all__ = [
+    "ImageSource",
+    "SourceSpec",
+    "StoredImages",
+    "eval_batches",
+    "open_source",
+    "train_iterator",
+]

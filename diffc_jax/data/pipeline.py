@@ -1,39 +1,42 @@
 """Batches for training (shuffled, endless, resumable) and for evaluation (in order, once)."""
 
+import collections
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
+from jaxtyping import UInt8
 
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.data.spec import ImageSource
 from diffc_jax.errors import UsageError
-from diffc_jax.rng import numpy_seed
+
+if TYPE_CHECKING:
+    import grain
 
 Batch = dict[str, np.ndarray]
 
 
 def train_iterator(
-    source: ImageSource,
+    sources: Sequence[ImageSource],
+    order: TrainingOrder,
     *,
-    batch_size: int,
-    seed: int,
-    flip: bool,
     rows: Sequence[int] | None = None,
     first_batch: int = 0,
     num_threads: int = 4,
     prefetch: int = 512,
-) -> grain.DatasetIterator[Batch]:
-    """Endless shuffled batches {"image": uint8 (b, h, w, 3), "index": int32 (b,)}.
+) -> "grain.DatasetIterator[Batch]":
+    """Endless training batches {"image": uint8 (b, h, w, 3), "index": int32 (b,)}, read ahead by threads.
 
-    Every epoch is one permutation of the source; batches run across the ends of epochs, so each
-    image is used once in each. Batch k depends on the seed only, not on threads, on where the iterator
-    starts, or on how processes share its rows.
+    Batch k depends on the order only, not on threads, on where the iterator starts, or on how processes
+    share its rows.
 
     Args:
-        source: where the images come from; `index` is the image's position in it.
-        batch_size: images in a batch of all processes together.
-        seed: experiment seed; order and flips have their own named streams.
-        flip: mirror each image left to right with probability 1/2, drawn anew in each epoch.
+        sources: where the images come from; `index` is an image's position in its source.
+        order: which images make up batch k, and which of them are mirrored.
         rows: the rows of every batch that this process loads, in this order; None for all.
         first_batch: number of batches to leave out, without loading them.
         num_threads: decoding threads; 0 decodes in the caller's.
@@ -44,52 +47,28 @@ def train_iterator(
         exactly, given the same arguments.
 
     Raises:
-        UsageError: batch size, rows or first batch out of range.
+        UsageError: rows or first batch out of range.
     """
-    rows = range(batch_size) if rows is None else rows
-    if batch_size < 1:
-        raise UsageError(f"batch_size: must be positive, not {batch_size}")
-    if not rows or not set(rows) <= set(range(batch_size)):
-        raise UsageError(f"rows: {list(rows)} are not rows of a batch of {batch_size}")
+    import grain  # heavy, and only needed by whoever reads batches on the host
+
+    rows = range(order.batch_size) if rows is None else rows
+    if not rows or not set(rows) <= set(range(order.batch_size)):
+        raise UsageError(f"rows: {list(rows)} are not rows of a batch of {order.batch_size}")
     if first_batch < 0:
         raise UsageError(f"first_batch: must not be negative, is {first_batch}")
+    own_rows = functools.lru_cache(maxsize=16)(lambda batch: order.rows([batch], rows))
 
-    def load(index: int, generator: np.random.Generator) -> Batch:
-        image = source[index]
-        if flip and generator.random() < 0.5:
-            image = image[:, ::-1]
-        return {"image": image, "index": np.asarray(index, np.int32)}
+    def load(position: int) -> Batch:
+        batch, row = divmod(position, len(rows))
+        wanted = own_rows(first_batch + batch)
+        index = wanted.index[0, row]
+        image = sources[wanted.source[0, row]][int(index)]
+        image = image[:, ::-1] if wanted.flip[0, row] else image
+        return {"image": image, "index": index.astype(np.int32)}
 
-    images = (
-        grain.MapDataset.range(len(source))
-        .shuffle(seed=numpy_seed(seed, "data/shuffle"))
-        .repeat()
-        .random_map(load, seed=numpy_seed(seed, "data/flip"))
-    )
+    positions = grain.MapDataset.range(len(rows)).repeat().map_with_index(lambda at, _: load(at))
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-    own = _Rows(images, batch_size, rows, first_batch)
-    return iter(own.to_iter_dataset(options).batch(len(rows)))
-
-
-class _Rows(grain.MapDataset[Batch]):
-    """Some rows of every batch of an endless sequence, from a batch on."""
-
-    def __init__(
-        self,
-        images: grain.MapDataset[Batch],
-        batch_size: int,
-        rows: Sequence[int],
-        first_batch: int,
-    ):
-        super().__init__(images)
-        self._batch_size, self._rows, self._first_batch = batch_size, rows, first_batch
-
-    def __len__(self) -> int:
-        return len(self._parent)
-
-    def __getitem__(self, position: int) -> Batch:
-        batch, row = divmod(position, len(self._rows))
-        return self._parent[(self._first_batch + batch) * self._batch_size + self._rows[row]]
+    return iter(positions.to_iter_dataset(options).batch(len(rows)))
 
 
 def eval_batches(
@@ -138,9 +117,7 @@ def _eval_batches(
     threads: int,
 ) -> Iterator[Batch]:
     own = indices[shard_index::shard_count]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
-    images = grain.MapDataset.source(own).map(lambda index: source[index])
-    decoded = iter(images.to_iter_dataset(options)) if own else iter(())
+    decoded = _read_ahead(source, own, threads, 2 * batch_size)
     shape = source[0].shape
     for first in range(0, -(-len(indices) // shard_count), batch_size):
         batch = {
@@ -153,6 +130,28 @@ def _eval_batches(
             batch["index"][row] = index
             batch["mask"][row] = True
         yield batch
+
+
+def _read_ahead(
+    source: ImageSource, indices: Sequence[int], threads: int, window: int
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Images in order, up to `window` of them decoded ahead by threads."""
+    if not threads:
+        yield from (source[index] for index in indices)
+        return
+    coming = iter(indices)
+    with ThreadPoolExecutor(threads) as pool:
+        pending: collections.deque[Future[np.ndarray]] = collections.deque(
+            pool.submit(source.__getitem__, index) for index in itertools.islice(coming, window)
+        )
+        try:
+            while pending:
+                yield pending.popleft().result()
+                for index in itertools.islice(coming, 1):
+                    pending.append(pool.submit(source.__getitem__, index))
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _check(batch_size: int, shard_index: int, shard_count: int) -> None:

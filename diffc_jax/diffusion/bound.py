@@ -6,7 +6,7 @@ Every term is in bits for each image; divide by the number of dimensions for bit
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
@@ -39,6 +39,38 @@ class Bound:
 def stratified_times(key: Key[Array, ""], n: int) -> Float[Array, " n"]:
     """Times in [0, 1), one uniform shift of an even grid (the antithetic times of VDM)."""
     return (jax.random.uniform(key) + jnp.arange(n) / n) % 1.0
+
+
+def mixture_times(
+    key: Key[Array, ""], counts: Sequence[int], lowest: Sequence[float], highest: float = 1.0
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Times for a batch whose images are used at different noise levels, with the weights of their terms.
+
+    The images of a source are stratified over its own range. The mean of weighted terms is an unbiased
+    estimate of the integral over time, from the lowest of all times to the highest, of the expected term of
+    an image drawn from the sources that are used at that time, in proportion to their images there.
+
+    Args:
+        key: of one uniform shift of all strata.
+        counts: how many images of each source the batch has, those of one source side by side.
+        lowest: time from which on a source is used, below `highest`; one of them is the lowest of all.
+        highest: the end of the range.
+
+    Returns:
+        Times, and weights: one over the density of times at that time.
+    """
+    shift = jax.random.uniform(key)
+    times = jnp.concatenate(
+        [
+            low + (highest - low) * ((shift + jnp.arange(count) / count) % 1.0)
+            for count, low in zip(counts, lowest, strict=True)
+        ]
+    )
+    density = jnp.zeros_like(times) + sum(
+        (times >= low) * (count / sum(counts) / (highest - low))
+        for count, low in zip(counts, lowest, strict=True)
+    )
+    return times, 1.0 / density
 
 
 def indexed_times(key: Key[Array, ""], indices: Int[Array, " b"]) -> Float[Array, " b"]:

@@ -22,7 +22,6 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data, distributed
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.config import source_fields
 from diffc_jax.diffusion import process
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
@@ -38,6 +37,7 @@ from diffc_jax.evaluation.trained import Trained, load_trained
 from diffc_jax.files import AnyPath, write_json
 from diffc_jax.models import Variables
 from diffc_jax.progress import Progress
+from diffc_jax.source_config import plain, spec_fields
 from diffc_jax.training.bound_eval import average_bound, evaluate_bound, make_estimate
 from diffc_jax.training.codec_models import make_codec
 from diffc_jax.training.experiment import Experiment, build_experiment
@@ -97,7 +97,7 @@ def _evaluate(
     results = selection.result_sets(workdir)
     if distributed.is_primary():
         for result in results:
-            write_json(result.folder / "config.json", config.to_dict())
+            write_json(result.folder / "config.json", plain(config))
             write_environment(result.folder)
 
     seconds = _sweep(own, own_state, selection, quality, context, file_sweep, parts, folder)
@@ -383,7 +383,7 @@ def _fingerprint(config: ConfigDict, dataset: str, state: TrainState) -> str:
     described = {
         "seed": config.seed,
         "dataset": dataset,
-        "images": source_fields(config, "eval"),
+        "images": spec_fields(config, config.data.eval),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
         "eval": relevant,

@@ -21,8 +21,24 @@ Estimate = Callable[
 ]
 
 
-def make_estimate(model: Model, schedule: Schedule, seed: int, mesh: Mesh) -> Estimate:
-    """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image."""
+def make_estimate(
+    model: Model,
+    schedule: Schedule,
+    seed: int,
+    mesh: Mesh,
+    times: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image.
+
+    Args:
+        model: with its schedule.
+        schedule: of its noise levels.
+        seed: of the experiment.
+        mesh: the devices.
+        times: the part of the bound that is estimated, for a model of some noise levels; terms at ends
+            that do not belong to it are left out.
+    """
+    low, high = times
     root = rng.stream(seed, "eval/bound")
 
     def estimate(
@@ -38,8 +54,13 @@ def make_estimate(model: Model, schedule: Schedule, seed: int, mesh: Mesh) -> Es
             lambda z, gamma: model.eps_hat(variables, z, gamma),
             lambda t: schedule.gamma(ema["schedule"], t),
             pixels,
-            bound.indexed_times(time_key, indices),
+            low + (high - low) * bound.indexed_times(time_key, indices),
             rng.per_index(noise_key, indices),
+        )
+        terms = bound.Bound(
+            prior=terms.prior * (high == 1.0),
+            diffusion=terms.diffusion * (high - low),
+            reconstruction=terms.reconstruction * (low == 0.0),
         )
         dimensions = pixels[0].size
         return {

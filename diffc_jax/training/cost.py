@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
 
 from diffc_jax.errors import UsageError
 from diffc_jax.training import sharding
@@ -23,6 +22,7 @@ _USUAL_UTILISATION = 0.4
 _STATE_PARTS = {
     "params": "parameters",
     "ema": "average of the parameters",
+    "second_ema": "second average",
     "opt_state": "optimiser",
 }
 
@@ -113,7 +113,8 @@ def measure_step(trainee: Trainee) -> StepCost:
         )
     pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
     num_steps = 1000  # the program depends on the stage of the training, not on its length
-    traced = trainee.train_steps(num_steps)(num_steps).trace(state, pixels)
+    compiled_step = sharding.compile_step(trainee.train_steps(num_steps)(num_steps), state, mesh)
+    traced = compiled_step.trace(state, pixels)
     begin = time.monotonic()
     compiled = traced.lower().compile(QUICKLY)
     seconds = time.monotonic() - begin
@@ -124,7 +125,7 @@ def measure_step(trainee: Trainee) -> StepCost:
         parameters=count_parameters(state.params),
         flops=_flops(traced.jaxpr.jaxpr),
         state={
-            name: _bytes(getattr(state, field))
+            name: sharding.bytes_of_each_device(getattr(state, field))
             for field, name in _STATE_PARTS.items()
             if hasattr(state, field)
         },
@@ -191,14 +192,6 @@ def _estimate(cost: StepCost, num_steps: int, name: str) -> Iterator[str]:
     if num_steps:
         days = [num_steps * seconds / _SECONDS_PER_DAY for seconds in (fast, slow)]
         yield f"  {num_steps:,} steps: {days[0]:.1f} to {days[1]:.1f} days"
-
-
-def _bytes(tree: PyTree) -> int:
-    """Bytes that each device holds of a tree of shapes with shardings."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
 
 
 def _flops(jaxpr: Any) -> float:

@@ -3,25 +3,30 @@
 import dataclasses
 
 import jax
+import optax
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax import data
-from diffc_jax.config import source_fields
+from diffc_jax import data, files
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
+from diffc_jax.source_config import (
+    batch_composition,
+    clean_source,
+    spec_fields,
+    training_sources,
+)
 from diffc_jax.training import sharding
 from diffc_jax.training.compilation import run_once
-from diffc_jax.training.state import (
-    TrainState,
-    init_state,
-    learning_rate_schedule,
-    make_optimizer,
-)
-from diffc_jax.training.step import make_train_step
+from diffc_jax.training.export import load_params
+from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from diffc_jax.training.state import TrainState, init_state
+from diffc_jax.training.step import TimeRanges, make_train_step
+from diffc_jax.training.trainee import Update
 
 _STATISTICS_BATCH = 256
 
@@ -61,48 +66,118 @@ class Experiment:
 
     def fresh_state(self, source: data.ImageSource) -> TrainState:
         """The state before the first step; fits what the model needs to know about the data."""
+        template = self.state_template()
+        initial = self._initial_params(template)
         statistics = None
-        if self.model.needs_statistics:
+        if initial is not None:
+            statistics = initial["fixed"] or None
+        elif self.model.needs_statistics:
             logging.info("fitting a Gaussian to %d images", len(source))
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
-        return run_once(self._init_state, shardings, statistics)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+        state = run_once(self._init_state, shardings, statistics)
+        if initial is None:
+            return state
+        names = ("params", "ema", "second_ema")
+        return dataclasses.replace(
+            state,
+            **{
+                name: jax.device_put(initial["params"], getattr(shardings, name))
+                for name in names
+                if getattr(state, name) is not None
+            },
+        )
 
-    def train_step(self, num_steps: int) -> jax.stages.Wrapped:
-        """`make_train_step` for a run of `num_steps`, compiled for the mesh; the old state is given up."""
+    def _initial_params(self, template: TrainState) -> PyTree | None:
+        """Exported parameters and fitted constants that training starts from; None for none."""
+        path = self.config.train.init_params
+        if not path:
+            return None
+        logging.info("starting from %s", path)
+        return load_params(
+            files.as_path(path), {"params": template.params, "fixed": template.fixed}
+        )
+
+    def update(self, num_steps: int) -> Update:
+        """`make_train_step` for a run of `num_steps`, or of one with an open end, if that is 0."""
         train = self.config.train
-        step = make_train_step(
+        return make_train_step(
             self.model,
             self.schedule,
-            make_optimizer(train, learning_rate_schedule(train, num_steps)),
+            self._optimizer(num_steps),
             train.ema_decay,
             self.config.seed,
             self.mesh,
             train.accumulation_steps,
             train.low_rate_emphasis,
+            time_ranges(self.config),
+            train.second_ema_decay,
         )
-        return sharding.compile_step(step, self.state_template(), self.mesh)
+
+    def train_step(self, num_steps: int) -> jax.stages.Wrapped:
+        """`update`, compiled for the mesh; the old state is given up."""
+        return sharding.compile_step(self.update(num_steps), self.state_template(), self.mesh)
+
+    def _optimizer(self, num_steps: int) -> optax.GradientTransformation:
+        train = self.config.train
+        return make_optimizer(
+            train,
+            learning_rate_schedule(train, num_steps),
+            learning_rate_schedule(train, num_steps, train.muon_learning_rate),
+        )
 
     def _init_state(self, statistics: Statistics | None) -> TrainState:
-        # The layout of the optimiser's state does not depend on the number of steps.
         train = self.config.train
-        optimizer = make_optimizer(train, learning_rate_schedule(train, num_steps=1))
-        return init_state(self.model, self.schedule, optimizer, self.config.seed, statistics)
+        return init_state(
+            self.model,
+            self.schedule,
+            # The layout of the optimiser's state does not depend on the number of steps.
+            self._optimizer(num_steps=1),
+            self.config.seed,
+            statistics,
+            second_average=train.second_ema_decay > 0.0,
+            limited_time=train.max_seconds > 0.0,
+        )
+
+
+def time_ranges(config: ConfigDict) -> TimeRanges | None:
+    """The times at which training images are used; None if that is all for all of them."""
+    low, high = config.schedule.gamma_min, config.schedule.gamma_max
+    first, last = tuple(config.train.gamma_range) or (low, high)
+    gammas = [
+        first if source.get("min_gamma") is None else source.min_gamma
+        for source in training_sources(config)
+    ]
+    if (min(gammas), max(gammas), last) == (low, low, high):
+        return None
+    times = [(gamma - low) / (high - low) for gamma in (*gammas, last)]
+    return TimeRanges(batch_composition(config), tuple(times[:-1]), times[-1])
 
 
 def open_source(config: ConfigDict, split: str) -> data.ImageSource:
-    """Opens config.data.train, config.data.eval or config.data.reference.
+    """Opens config.data.eval, config.data.reference or the clean source of config.data.train.
+
+    Raises:
+        UsageError: a field of it that cannot be used.
+        InputError: a file that cannot.
+    """
+    source = clean_source(config) if split == "train" else config.data[split]
+    return open_spec(config, source, f"data.{split}")
+
+
+def open_spec(config: ConfigDict, source: ConfigDict, field: str) -> data.StoredImages:
+    """Opens one source, given by its fields; `field` is where in the config they are.
 
     Raises:
         UsageError: a field of it that cannot be used.
         InputError: a file that cannot.
     """
     try:
-        return data.open_source(data.SourceSpec(**source_fields(config, split)))
+        return data.open_source(data.SourceSpec(**spec_fields(config, source)))
     except UsageError as error:
-        # The size is common to both splits.
-        prefix = "data." if str(error).startswith("image_size:") else f"data.{split}."
+        # The size is common to all sources.
+        prefix = "data." if str(error).startswith("image_size:") else f"{field}."
         raise UsageError(f"{prefix}{error}") from error
 
 

@@ -1,23 +1,25 @@
 """The training loop: `train(trainee, workdir)` starts or resumes a run; both are the same call."""
 
 import contextlib
-import math
+import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import logging
-from ml_collections import ConfigDict
 
-from diffc_jax import data, distributed, pictures
+from diffc_jax import distributed, pictures
 from diffc_jax.environment import write_environment
-from diffc_jax.errors import PreemptedError, UsageError
+from diffc_jax.errors import PreemptedError
 from diffc_jax.files import AnyPath
 from diffc_jax.training import preemption, run_config, sharding
 from diffc_jax.training.checkpoints import Checkpoints
-from diffc_jax.training.experiment import open_source
+from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.export import export_params
+from diffc_jax.training.feed import Runner, make_batches
 from diffc_jax.training.meter import Meter
-from diffc_jax.training.trainee import State, Trainee
+from diffc_jax.training.trainee import HeldOut, State, Trainee, Update
+from diffc_jax.training.training_set import TrainingSet, open_training_set
 from diffc_jax.training.writers import MetricWriter, SilentWriter
 
 
@@ -47,135 +49,206 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
     sharding.check_batch_size(
         "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
     )
-    source = open_source(config, "train")
+    training_set = open_training_set(config)
     template = trainee.state_template()
     trainable = trainee.count_trained()
-    num_steps = num_train_steps(config.train, len(source)) if trainable else 0
+    num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
     evaluate = trainee.held_out_evaluation()
     run_config.claim_workdir(config, workdir, write=distributed.is_primary())
     if distributed.is_primary():
         write_environment(workdir)
 
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    # Where a run starts, in this order: its own newest checkpoint, then scratch.
-    spent = {"seconds": 0.0, "cpu_seconds": 0.0}
+    # Where a run starts, in this order: its own newest checkpoint, config.train.init_params, scratch.
+    progress: dict[str, Any] = {}
     if checkpoints.latest_step() is not None:
         state, progress = checkpoints.restore(template)
-        if progress["num_images"] != len(source):
-            raise UsageError(
-                f"data.train: has {len(source)} images now and had {progress['num_images']} when the"
-                " run was saved; its order cannot be continued. Use the old data or another --workdir"
-            )
-        spent = {name: progress[name] for name in spent}
+        training_set.check_unchanged(progress["num_images"])
     else:
-        state = trainee.fresh_state(source)
+        state = trainee.fresh_state(training_set.clean)
     first_step = int(state.step)
+    limit = None
+    if trainable and not num_steps:
+        limit = make_time_limit(config.train, progress)
+        num_steps = limit.end or 0
     logging.info(
-        "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %d",
+        "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %s",
         config.model.name,
         trainable,
-        len(source),
-        source.name,
+        len(training_set),
+        training_set.name,
         mesh.size,
         jax.process_count(),
         first_step,
-        num_steps,
-    )
-
-    iterator = data.train_iterator(
-        source,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        flip=config.data.random_flip,
-        rows=sharding.process_rows(mesh, config.train.batch_size),
-        first_batch=first_step,
-        num_threads=config.data.num_threads,
+        num_steps if limit is None else f"the end of {config.train.max_seconds:g} s",
     )
     writer = MetricWriter(workdir, first_step) if distributed.is_primary() else SilentWriter()
     meter = Meter(
-        first_step, num_steps, config.train.batch_size, **spent, summarise=trainee.summarise
+        first_step,
+        num_steps,
+        config.train.batch_size,
+        seconds=progress.get("seconds", 0.0),
+        cpu_seconds=progress.get("cpu_seconds", 0.0),
+        summarise=trainee.summarise,
+        limit=config.train.max_seconds,
     )
-    train_steps = trainee.train_steps(num_steps)
+    with checkpoints, contextlib.closing(writer):
+        run = _Run(trainee, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
+        if limit is not None and not num_steps:
+            # How long this takes, once it is compiled, has to be known before the time is nearly over.
+            evaluate(state)
+            run.report_held_out(first_step, state)
+        if trainable and (num_steps > first_step or limit is not None):
+            state = run.steps(state, first_step, num_steps, preempted)
+        if checkpoints.latest_step() is None:
+            run.report_held_out(first_step, state)
+            run.save(state)
+        checkpoints.wait()
+    _export(trainee, state, training_set, evaluate, meter.spent(), workdir)
 
-    def save() -> None:
-        writer.sync()
-        checkpoints.save(state, {"num_images": len(source)} | meter.spent())
 
-    def report_held_out(step: int) -> None:
-        with meter.paused():
-            held_out = evaluate(state)
-            writer.scalars(step, {f"eval/{name}": v for name, v in held_out.values.items()})
-            writer.image(step, "samples", held_out.picture)
+class _Run:
+    """The steps of a run, and what is done between them."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        workdir: AnyPath,
+        training_set: TrainingSet,
+        checkpoints: Checkpoints,
+        writer: MetricWriter | SilentWriter,
+        meter: Meter,
+        evaluate: Callable[[State], HeldOut],
+        limit: TimeLimit | None,
+    ):
+        self._trainee, self._workdir, self._training_set = trainee, workdir, training_set
+        self._checkpoints, self._writer, self._meter = checkpoints, writer, meter
+        self._evaluate, self._limit = evaluate, limit
+        self._train = trainee.config.train
+
+    def save(self, state: State) -> None:
+        """Begins a checkpoint."""
+        self._writer.sync()
+        progress: dict[str, Any] = {"num_images": len(self._training_set)} | self._meter.spent()
+        if self._limit is not None:
+            progress |= {"limit_seconds": self._limit.spent, "end": self._limit.end}
+        self._checkpoints.save(state, progress)
+
+    def report_held_out(self, step: int, state: State) -> None:
+        """Evaluates held-out images and writes what they give."""
+        begin = time.monotonic()
+        with self._meter.paused():
+            held_out = self._evaluate(state)
+            values = {f"eval/{name}": v for name, v in held_out.values.items()}
+            self._writer.scalars(step, values)
+            self._writer.image(step, "samples", held_out.picture)
             if distributed.is_primary():
-                pictures.save_png(held_out.picture, workdir / "samples" / f"{step:08d}.png")
+                path = self._workdir / "samples" / f"{step:08d}.png"
+                pictures.save_png(held_out.picture, path)
+        if self._limit is not None:
+            self._limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on held-out images", step, held_out.summary)
 
-    with checkpoints, contextlib.closing(writer):
-        for step in range(first_step + 1, num_steps + 1):
-            pixels = sharding.put_batch(mesh, {"image": next(iterator)["image"]})["image"]
-            state, metrics = train_steps(step)(state, pixels)
+    def steps(
+        self, state: State, first_step: int, num_steps: int, preempted: Callable[[], bool]
+    ) -> State:
+        """Runs the steps after `first_step` up to `num_steps`, or up to the limit of time if that is 0."""
+        trainee, meter = self._trainee, self._meter
+        template = trainee.state_template()
+        batches = make_batches(
+            self._training_set, trainee.config, template, trainee.mesh, first_step
+        )
+        runner = Runner(batches, template, trainee.mesh)
+        # In a run with a limit of time the updates do not know its end; the state does.
+        update_at = trainee.train_steps(0 if self._limit is not None else num_steps)
+
+        step = first_step
+        count, update = self._next_call(update_at, step, num_steps)
+        coming = runner.take(step, count)
+        before: tuple[int, Any] | None = None
+        while True:
+            with meter.on_devices():
+                state, metrics = runner.run(update, state, coming)
             meter.add(metrics)
+            step, last = step + count, step
+            if self._limit is not None and not num_steps:
+                num_steps, state = self._check_time(before, (step, metrics), state)
+                before = (step, metrics)
+            ended = step == num_steps
+            if not ended:
+                # Prepared while the devices work on this call.
+                count, update = self._next_call(update_at, step, num_steps)
+                coming = runner.take(step, count)
             due = {
-                name: step == num_steps or step % config.train[f"{name}_every_steps"] == 0
-                for name in ("log", "eval", "checkpoint")
+                name: ended or step // self._train[name] > last // self._train[name]
+                for name in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")
             }
-            leaving = preempted() and step < num_steps
+            leaving = preempted() and not ended
             # A checkpoint is only written after its metrics were found finite.
             if any(due.values()) or leaving:
-                writer.scalars(step, {f"train/{k}": v for k, v in meter.report().items()})
-            if due["eval"]:
-                report_held_out(step)
-            if due["checkpoint"] or leaving:
-                save()
+                self._writer.scalars(step, {f"train/{k}": v for k, v in meter.report().items()})
+            if due["eval_every_steps"]:
+                self.report_held_out(step, state)
+            if due["checkpoint_every_steps"] or leaving:
+                self.save(state)
             if leaving:
-                checkpoints.wait()
+                self._checkpoints.wait()
                 raise PreemptedError(
-                    f"--workdir {workdir}: stopped by SIGTERM and saved after step {step} of {num_steps};"
-                    " run the same command again to go on"
+                    f"--workdir {self._workdir}: stopped by SIGTERM and saved after step {step} of"
+                    f" {num_steps or 'a run with a limit of time'}; run the same command again to go on"
                 )
-        if checkpoints.latest_step() is None:
-            report_held_out(first_step)
-            save()
-        checkpoints.wait()
-    _export(trainee, state, source, meter.spent(), workdir)
+            if ended:
+                return state
 
+    def _next_call(
+        self, update_at: Callable[[int], Update], step: int, num_steps: int
+    ) -> tuple[int, Update]:
+        """Number of steps in the call after `step`, all with the same update; and that update."""
+        update = update_at(step + 1)
+        count = self._train.steps_per_call
+        if num_steps:
+            count = min(count, num_steps - step)
+        while update_at(step + count) is not update:
+            count -= 1
+        return count, update
 
-def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
-    """The duration of training in steps, from whichever of the three fields is given.
+    def _check_time(
+        self, before: tuple[int, Any] | None, now: tuple[int, Any], state: State
+    ) -> tuple[int, State]:
+        """Waits for the call before this one, and lets the decay begin if it is time for that.
 
-    Raises:
-        UsageError: none or several of them are positive.
-    """
-    batch_size = train_config.batch_size
-    examples = {
-        "train.num_steps": train_config.num_steps * batch_size,
-        "train.num_epochs": train_config.num_epochs * num_images,
-        "train.num_examples": train_config.num_examples,
-    }
-    given = [field for field, count in examples.items() if count > 0]
-    if len(given) != 1:
-        raise UsageError(
-            f"{' and '.join(given) or 'train.num_steps'}: set exactly one of {', '.join(examples)}"
-            " to a positive number"
-        )
-    return math.ceil(examples[given[0]] / batch_size)
+        Returns:
+            The number of steps of the run, 0 as long as it is open; and the state.
+        """
+        assert self._limit is not None
+        ordered = now[0]
+        # The first call compiles: nothing is known before it has ended.
+        step, metrics = before or now
+        with self._meter.on_devices():
+            jax.block_until_ready(metrics)
+        length = self._limit.finished(step, ordered)
+        if length is None:
+            return 0, state
+        self._meter.set_end(ordered + length)
+        return ordered + length, self._trainee.begin_decay(state, length) if length else state
 
 
 def _export(
     trainee: Trainee,
     state: State,
-    source: data.ImageSource,
+    training_set: TrainingSet,
+    evaluate: Callable[[State], HeldOut],
     spent: dict[str, float],
     workdir: AnyPath,
 ) -> None:
-    tree, fields = trainee.export(state)
+    tree, fields = trainee.export(state, evaluate)
     if not distributed.is_primary():
         return
     config = trainee.config
     card = fields | {
         "image_size": config.data.image_size,
-        "dataset": source.name,
-        "split": source.split,
+        "dataset": training_set.name,
+        "split": training_set.split,
         "steps": int(state.step),
         "images_seen": int(state.step) * config.train.batch_size,
         **{f"train_{name}": value for name, value in spent.items()},

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -28,27 +28,37 @@ class Meter:
         seconds: float,
         cpu_seconds: float,
         summarise: Callable[[dict[str, float]], str],
+        limit: float = 0.0,
     ):
         """Starts after `step`.
 
         Args:
             step: number of finished updates.
-            num_steps: of the run.
+            num_steps: of the run; 0 if it is not known yet.
             batch_size: images of an update.
             seconds: of training before this start.
             cpu_seconds: likewise, of all cores together.
             summarise: makes means of metrics the text to log.
+            limit: seconds that the run may take, for its ETA as long as its steps are not known.
         """
-        self._summarise = summarise
+        self._summarise, self._limit = summarise, limit
+        self._given = 0.0
         self._step, self._num_steps, self._batch_size = step, num_steps, batch_size
         self._pending: list[dict[str, Array]] = []
         self._last = time.monotonic()
         self._start = self._last - seconds
         self._cpu_start = time.process_time() - cpu_seconds
 
-    def add(self, metrics: dict[str, Array]) -> None:
-        """Adds the metrics of the next step."""
-        self._pending.append(metrics)
+    def add(self, metrics: Sequence[dict[str, Array]]) -> None:
+        """Adds the metrics of the next steps: scalars, or arrays over several steps, one after the other."""
+        self._pending += metrics
+
+    @contextlib.contextmanager
+    def on_devices(self) -> Iterator[None]:
+        """The block gives work to the devices or waits for them; what is outside is the host's own time."""
+        begin = time.monotonic()
+        yield
+        self._given += time.monotonic() - begin
 
     def spent(self) -> dict[str, float]:
         """What training has cost, that of earlier runs included.
@@ -71,6 +81,10 @@ class Meter:
         self._start += away
         self._last += away
 
+    def set_end(self, num_steps: int) -> None:
+        """Says how many steps the run has, once that is known."""
+        self._num_steps = num_steps
+
     def report(self) -> dict[str, float]:
         """Logs and returns the means since the last report.
 
@@ -79,7 +93,8 @@ class Meter:
         Raises:
             DivergedError: a value of some step is not finite, or `summarise` says so.
         """
-        values = jax.device_get(self._pending)
+        with self.on_devices():
+            values = [row for rows in jax.device_get(self._pending) for row in _split(rows)]
         for step, row in enumerate(values, start=self._step + 1):
             for name, value in row.items():
                 if not np.isfinite(value):
@@ -92,17 +107,36 @@ class Meter:
             name: float(np.mean([row[name] for row in values if name in row])) for name in names
         }
         now = time.monotonic()
-        steps_per_second = len(values) / (now - self._last)
+        elapsed = now - self._last
+        steps_per_second = len(values) / elapsed
+        host_share = max(1.0 - self._given / elapsed, 0.0)
         self._step += len(values)
-        self._last, self._pending = now, []
+        self._last, self._pending, self._given = now, [], 0.0
         images_per_second = steps_per_second * self._batch_size
         logging.info(
-            "step %d/%d (%.0f %%): %s, %.1f images/s, ETA %s",
-            self._step,
-            self._num_steps,
-            100 * self._step / self._num_steps,
+            "step %s: %s, %.1f images/s, ETA %s",
+            self._position(),
             self._summarise(means),
             images_per_second,
-            format_seconds((self._num_steps - self._step) / steps_per_second),
+            self._eta(steps_per_second),
         )
-        return means | {"images_per_second": images_per_second} | self.spent()
+        speed = {"images_per_second": images_per_second, "host_share": host_share}
+        return means | speed | self.spent()
+
+    def _position(self) -> str:
+        if not self._num_steps:
+            return str(self._step)
+        return f"{self._step}/{self._num_steps} ({100 * self._step / self._num_steps:.0f} %)"
+
+    def _eta(self, steps_per_second: float) -> str:
+        if self._num_steps:
+            return format_seconds((self._num_steps - self._step) / steps_per_second)
+        return format_seconds(self._limit - self.spent()["seconds"])
+
+
+def _split(rows: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Metrics of several steps as those of each."""
+    lengths = {value.shape[0] for value in rows.values() if value.ndim}
+    if not lengths:
+        return [rows]
+    return [{name: value[i] for name, value in rows.items()} for i in range(lengths.pop())]

@@ -1,5 +1,6 @@
 """config.json: the config that a run was started with, and what may change when it resumes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,23 +9,19 @@ from ml_collections import ConfigDict
 from diffc_jax import files
 from diffc_jax.config import base_config
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.source_config import plain
 
 # Fields that change how long, how often or where, but not what is trained. mesh, train.accumulation_steps
 # and model.remat leave the updates as they are, up to rounding (and the draw of dropout's masks, for
 # accumulation), so that a run can move to other devices.
 _FREE_TO_CHANGE = (
     *("mesh", "train.accumulation_steps", "model.remat"),
-    *("train.num_steps", "train.num_epochs", "train.num_examples", "train.log_every_steps"),
-    *("train.eval_every_steps", "train.eval_images", "train.checkpoint_every_steps"),
-    *(
-        "train.keep_checkpoints",
-        "data.num_threads",
-        "data.train.path",
-        "data.eval",
-        "eval",
-        "baselines",
-    ),
+    *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
+    *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
+    *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),
+    *("data.num_threads", "data.placement", "data.train.path", "data.eval", "eval", "baselines"),
 )
+_PATH_IN_MIXTURE = re.compile(r"data\.train\[\d+\]\.path")
 # Fields that a trained model depends on.
 _OF_THE_MODEL = ("model", "schedule", "hific", "data.image_size")
 
@@ -49,11 +46,11 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
         differences = [
             line
             for field, line in _differences(config, workdir)
-            if not _below(field, _FREE_TO_CHANGE)
+            if not (_below(field, _FREE_TO_CHANGE) or _PATH_IN_MIXTURE.fullmatch(field))
         ]
         _refuse(workdir, differences)
     if write:
-        files.write_json(config_path(workdir), config.to_dict())
+        files.write_json(config_path(workdir), plain(config))
 
 
 def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
@@ -85,8 +82,8 @@ def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
 
 
 def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, str]]:
-    recorded, new = flatten(files.read_json(config_path(workdir))), flatten(config.to_dict())
-    defaults = flatten(base_config().to_dict())
+    recorded, new = flatten(files.read_json(config_path(workdir))), flatten(plain(config))
+    defaults = flatten(plain(base_config()))
     # A run from before a field existed did what the field's default does.
     old = {field: defaults[field] for field in new.keys() & defaults.keys()} | recorded
     return [
@@ -97,11 +94,14 @@ def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, 
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config as {"a.b": value}; tuples become lists, as in JSON."""
+    """A nested config as {"a.b": value, "c[0].d": value}; other tuples become lists, as in JSON."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, tuple | list) and any(isinstance(part, Mapping) for part in value):
+            for number, part in enumerate(value):
+                flat |= flatten(part, f"{prefix}{name}[{number}].")
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -4,10 +4,10 @@ The batch is split over all devices. Parameters, their averages and the optimise
 `fsdp` and repeated along `data`: a step gathers the parameters and returns gradients to their parts.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
@@ -56,6 +56,11 @@ def split_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec((_DATA, _FSDP)))
 
 
+def split_stacked_batches(mesh: Mesh) -> NamedSharding:
+    """The second axis split over all devices: several batches along a first one."""
+    return NamedSharding(mesh, PartitionSpec(None, (_DATA, _FSDP)))
+
+
 def split_parameters(mesh: Mesh, tree: PyTree) -> PyTree:
     """The sharding of each array of a tree of parameters, gradients or optimiser state.
 
@@ -83,6 +88,14 @@ def as_template(shapes: PyTree, shardings: PyTree) -> PyTree:
     )
 
 
+def bytes_of_each_device(tree: PyTree) -> int:
+    """Bytes that each device holds of a tree of arrays or shapes with shardings."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
 def compile_step(
     step: Callable[[PyTree, Array], tuple[PyTree, dict[str, Array]]], template: PyTree, mesh: Mesh
 ) -> jax.stages.Wrapped:
@@ -91,6 +104,30 @@ def compile_step(
     return jax.jit(
         step,
         in_shardings=(shardings, split_batch(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def compile_updates(
+    updates: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]],
+    template: PyTree,
+    mesh: Mesh,
+    stacked: bool,
+) -> jax.stages.Wrapped:
+    """Compiles `updates(state, resident, batches) -> (state, metrics)`; the state is given up.
+
+    Args:
+        updates: one update, or several in a loop.
+        template: of the state.
+        mesh: the devices.
+        stacked: whether `batches` has several, along a first axis; `resident` is on every device.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+    batches = split_stacked_batches(mesh) if stacked else split_batch(mesh)
+    return jax.jit(
+        updates,
+        in_shardings=(shardings, replicated(mesh), batches),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
@@ -106,13 +143,20 @@ def scatter(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, split_parameters(mesh, tree))
 
 
-def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
+def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     """Puts this process's rows of a batch (see `process_rows`) on its devices, as global arrays."""
-    sharding = split_batch(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    return _put(split_batch(mesh), batch)
+
+
+def put_stacked_batches(mesh: Mesh, batches: PyTree) -> PyTree:
+    """Likewise several batches, along a first axis."""
+    return _put(split_stacked_batches(mesh), batches)
+
+
+def _put(sharding: NamedSharding, arrays: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array), arrays
+    )
 
 
 def process_rows(mesh: Mesh, batch_size: int) -> list[int]:

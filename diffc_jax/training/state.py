@@ -1,4 +1,4 @@
-"""The state of a training run, and its optimiser."""
+"""The state of a training run."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
-from ml_collections import ConfigDict
 
 from diffc_jax import rng
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.models import Model, Variables
 from diffc_jax.models.gaussian import Statistics
+from diffc_jax.training.optimizer import fresh_decay
 
 
 @flax.struct.dataclass
@@ -26,6 +26,9 @@ class TrainState:
         ema: exponential moving average of params; this is what is evaluated.
         opt_state: of the optimiser.
         fixed: what the model was fitted to before training ("fixed" of its variables).
+        second_ema: another average of params, over more or fewer steps; None if there is none.
+        decay: when the learning rate decays in a run with a limit of time, see `optimizer.decay_factor`;
+            None in others.
     """
 
     step: PyTree
@@ -33,36 +36,13 @@ class TrainState:
     ema: PyTree
     opt_state: PyTree
     fixed: PyTree
+    second_ema: PyTree = None
+    decay: PyTree = None
 
 
 def model_variables(params: PyTree, fixed: PyTree) -> Variables:
     """The variables that a model's eps_hat takes."""
     return {"params": params["model"], "fixed": fixed}
-
-
-def learning_rate_schedule(train: ConfigDict, num_steps: int) -> optax.Schedule:
-    """Linear warm-up, then constant, or a tenth in the second half, or decaying to zero at num_steps."""
-    peak, warmup = train.learning_rate, min(train.warmup_steps, num_steps)
-    rest = max(num_steps - warmup, 1)
-    after = {
-        "constant": optax.constant_schedule(peak),
-        "drop": optax.piecewise_constant_schedule(peak, {rest // 2: 0.1}),
-        "cosine": optax.cosine_decay_schedule(peak, rest),
-        "linear": optax.linear_schedule(peak, 0.0, rest),
-    }[train.lr_decay]
-    # The first update already moves: warm-up starts at peak / warmup, not at zero.
-    rising = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
-    return optax.join_schedules([rising, after], [warmup])
-
-
-def make_optimizer(
-    train: ConfigDict, learning_rate: optax.Schedule
-) -> optax.GradientTransformation:
-    """AdamW behind clipping of the global gradient norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(train.clip_norm),
-        optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay),
-    )
 
 
 def init_state(
@@ -71,6 +51,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     seed: int,
     statistics: Statistics | None,
+    second_average: bool = False,
+    limited_time: bool = False,
 ) -> TrainState:
     """A fresh state; pure, so that it can be compiled with output shardings or evaluated abstractly."""
     variables = model.init(rng.stream(seed, "init/model"), statistics)
@@ -85,6 +67,8 @@ def init_state(
         ema=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
         fixed=jax.tree.map(jnp.asarray, variables.get("fixed", {})),
+        second_ema=jax.tree.map(jnp.copy, params) if second_average else None,
+        decay=fresh_decay() if limited_time else None,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree, UInt8
@@ -16,6 +17,7 @@ from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
 from diffc_jax.diffusion.weighting import loss_weight
 from diffc_jax.models import Model
 from diffc_jax.training import sharding
+from diffc_jax.training.optimizer import decay_factor
 from diffc_jax.training.state import TrainState, model_variables, update_ema
 
 Pixels = UInt8[Array, "b h w c"]
@@ -24,6 +26,43 @@ Metrics = dict[str, Float[Array, ""]]
 # Parameters of a schedule that move its ends; the others shape it in between.
 _END_PARAMETERS = ("start", "range")
 _END_STRIDE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeRanges:
+    """At which times the images of a batch are used; see `diffusion.bound.mixture_times`.
+
+    Attributes:
+        counts: images of each source in a batch.
+        lowest: time from which on those of each source are used; 0 for all.
+        highest: end of the range; 1 for all.
+    """
+
+    counts: tuple[int, ...]
+    lowest: tuple[float, ...]
+    highest: float
+
+    @property
+    def reaches_pixels(self) -> bool:
+        """Whether the term of the reconstruction belongs to the range."""
+        return min(self.lowest) == 0.0
+
+    @property
+    def reaches_prior(self) -> bool:
+        """Whether the term of the prior belongs to the range."""
+        return self.highest == 1.0
+
+    def end_rows(self) -> list[int]:
+        """Rows of the batch from which the terms at the ends are estimated."""
+        first = np.concatenate([[0], np.cumsum(self.counts)])
+        lowest = min(self.lowest)
+        rows = [
+            row
+            for number, low in enumerate(self.lowest)
+            if low == lowest
+            for row in range(first[number], first[number + 1])
+        ]
+        return rows[::_END_STRIDE]
 
 
 def make_train_step(
@@ -35,6 +74,8 @@ def make_train_step(
     mesh: Mesh | None = None,
     accumulation_steps: int = 1,
     low_rate_emphasis: float = 0.0,
+    ranges: TimeRanges | None = None,
+    second_ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
     """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
 
@@ -50,6 +91,8 @@ def make_train_step(
             for activations shrinks with it; the update is that of the whole batch (only the masks of
             dropout are other ones).
         low_rate_emphasis: see `diffusion.weighting.loss_weight`; metrics are those of the bound.
+        ranges: noise levels at which images are used; None for all images at all levels.
+        second_ema_decay: of the second average, if the state has one.
     """
     root = rng.stream(seed, "train/step")
 
@@ -69,14 +112,26 @@ def make_train_step(
             accumulation_steps,
             split_gradients,
             low_rate_emphasis,
+            ranges,
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if state.decay is not None:
+            factor = decay_factor(state.step, state.decay)
+            updates = jax.tree.map(lambda update: factor * update, updates)
         params = optax.apply_updates(state.params, updates)
         metrics = terms | {"grad_norm": optax.tree.norm(grads)}
         ema = update_ema(state.ema, params, state.step, ema_decay)
+        second_ema = state.second_ema
+        if second_ema is not None:
+            second_ema = update_ema(second_ema, params, state.step, second_ema_decay)
         return (
             dataclasses.replace(
-                state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state
+                state,
+                step=state.step + 1,
+                params=params,
+                ema=ema,
+                opt_state=opt_state,
+                second_ema=second_ema,
             ),
             metrics,
         )
@@ -85,12 +140,13 @@ def make_train_step(
 
 
 class _Part(NamedTuple):
-    """Images, noise and noise levels of some images of a batch, and a key for dropout."""
+    """Images, noise and noise levels of some images of a batch, weights of terms, and a key for dropout."""
 
     x: process.Images
     eps: process.Images
     gamma: Float[Array, " b"]
     slope: Float[Array, " b"]
+    weight: Float[Array, " b"] | None
     key: Key[Array, ""]
 
 
@@ -104,6 +160,7 @@ def loss_and_gradients(
     accumulation_steps: int = 1,
     split_gradients: Callable[[PyTree], PyTree] = lambda grads: grads,
     low_rate_emphasis: float = 0.0,
+    ranges: TimeRanges | None = None,
 ) -> tuple[Metrics, PyTree]:
     """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
 
@@ -111,17 +168,22 @@ def loss_and_gradients(
     depend on the shape of the schedule between its ends, which minimises the variance of the estimate
     instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
 
-    With emphasis on low rates the network minimises a weighted bound, and the schedule has to be fixed.
+    With emphasis on low rates the network minimises a weighted bound, and the schedule has to be fixed. So it
+    has with `ranges`: metrics are then of the part of the bound within the noise levels that are trained.
 
     The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """
     time_key, noise_key, dropout_key, end_key = jax.random.split(key, 4)
     x = process.pixels_to_unit(pixels)
     dimensions = x[0].size
-    times = bound.stratified_times(time_key, len(x))
+    weight = None
+    if ranges is None:
+        times = bound.stratified_times(time_key, len(x))
+    else:
+        times, weight = bound.mixture_times(time_key, *dataclasses.astuple(ranges))
     eps = jax.random.normal(noise_key, x.shape)
     # The terms at the ends hardly vary, and a softmax over 256 values is dear: every eighth image will do.
-    end_pixels = pixels[::_END_STRIDE]
+    end_pixels = pixels[::_END_STRIDE] if ranges is None else pixels[jnp.asarray(ranges.end_rows())]
     eps_0 = jax.random.normal(end_key, end_pixels.shape)
 
     def diffusion_gradients(part: _Part) -> tuple[Float[Array, " b"], PyTree, tuple[Array, Array]]:
@@ -129,7 +191,8 @@ def loss_and_gradients(
             variables = model_variables({"model": network}, fixed)
             z = process.diffuse(part.x, part.eps, gamma)
             eps_hat = model.train_eps_hat(variables, z, gamma, part.key)
-            return bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
+            term = bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
+            return term if part.weight is None else part.weight * term
 
         diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
         grad_network, *grad_times = pull(loss_weight(part.gamma, low_rate_emphasis) / len(x))
@@ -139,6 +202,8 @@ def loss_and_gradients(
         ends = (schedule.gamma(schedule_params, jnp.asarray(t)) for t in (0.0, 1.0))
         prior, reconstruction = bound.end_terms(end_pixels, eps_0, *ends)
         terms = prior.mean() / dimensions, reconstruction.mean() / dimensions
+        if ranges is not None:
+            terms = terms[0] * ranges.reaches_prior, terms[1] * ranges.reaches_pixels
         return terms[0] + terms[1], terms
 
     (gamma, slope), pull_schedule = jax.vjp(
@@ -147,7 +212,7 @@ def loss_and_gradients(
     diffusion, grad_network, grad_times = _accumulate(
         diffusion_gradients,
         split_gradients(params["model"]),
-        _Part(x, eps, gamma, slope, dropout_key),
+        _Part(x, eps, gamma, slope, weight, dropout_key),
         accumulation_steps,
     )
     grad_ends, (prior, reconstruction) = jax.grad(end_terms, has_aux=True)(params["schedule"])
@@ -181,7 +246,7 @@ def _accumulate(
         return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
     *images, key = batch
-    parts = _Part._make((*map(divide, images), jax.random.split(key, count)))
+    parts = _Part._make((*jax.tree.map(divide, images), jax.random.split(key, count)))
 
     def add(total: PyTree, part: _Part) -> tuple[PyTree, Any]:
         values, grads, grad_times = gradients(part)

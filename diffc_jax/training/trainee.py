@@ -4,16 +4,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree, UInt8
+from jaxtyping import Array, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
 
 # A pytree of arrays with a scalar `step`, the number of finished updates.
 State = Any
+
+# update(state, pixels) -> (state, metrics), to be compiled: pixels are uint8 (b, h, w, 3), metrics are
+# scalars by name.
+Update = Callable[[State, Array], tuple[State, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +55,12 @@ class Trainee(Protocol):
     def count_trained(self) -> int:
         """Number of trained scalars; 0 if there is nothing to train."""
 
-    def train_steps(self, num_steps: int) -> Callable[[int], jax.stages.Wrapped]:
-        """The updates of a run of `num_steps`.
+    def train_steps(self, num_steps: int) -> Callable[[int], Update]:
+        """The updates of a run of `num_steps`, or of one whose end is not known yet, if that is 0.
 
         Returns:
-            A function from the number of an update, 1 to `num_steps`, to its compiled
-            `step(state, pixels) -> (state, metrics)`; metrics are scalars by name. Pixels are uint8
-            (b, h, w, 3), split over the mesh; the old state is given up.
+            A function from the number of an update, from 1 on, to the update. Updates of one stage of the
+            training are the same object, which is compiled once.
         """
 
     def summarise(self, means: dict[str, float]) -> str:
@@ -71,5 +73,13 @@ class Trainee(Protocol):
     def held_out_evaluation(self) -> Callable[[State], HeldOut]:
         """Compiles one full pass over config.data.eval, or its first train.eval_images."""
 
-    def export(self, state: State) -> tuple[PyTree, dict[str, Any]]:
-        """What is kept of a finished run: parameters, whole on every device, and fields of their card."""
+    def begin_decay(self, state: State, num_steps: int) -> State:
+        """Lets the learning rate fall to zero over the next `num_steps`, in a run with a limit of time."""
+
+    def export(
+        self, state: State, evaluate: Callable[[State], HeldOut], /
+    ) -> tuple[PyTree, dict[str, Any]]:
+        """What is kept of a finished run: parameters, whole on every device, and fields of their card.
+
+        `evaluate` is `held_out_evaluation()`, for whoever has to choose.
+        """

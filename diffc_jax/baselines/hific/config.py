@@ -6,13 +6,24 @@ from ml_collections import ConfigDict
 
 from diffc_jax.baselines.hific.architecture import HificArchitecture
 from diffc_jax.baselines.hific.losses import RateTarget
-from diffc_jax.config import above, base_config, check_config_argument, shrink_to_smoke, within
+from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
+from diffc_jax.config_checks import above, within
 from diffc_jax.errors import UsageError
 
 # Values of config.model.name, which are also methods of results.
 HIFIC, HYPERPRIOR = "hific", "hyperprior"
 
 _SMALLEST_LPIPS_IMAGE = 31
+# Fields of config.train that these networks have no use for, with the values that say so.
+_WITHOUT = {
+    "ema_decay": 0.0,
+    "second_ema_decay": 0.0,
+    "accumulation_steps": 1,
+    "optimizer": "adamw",
+    "max_seconds": 0.0,
+    "init_params": "",
+    "gamma_range": (),
+}
 
 
 def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDict:
@@ -168,12 +179,14 @@ def validate(config: ConfigDict) -> None:
             f"data.image_size: {size} is too small for LPIPS, which HiFiC is trained with; use"
             f" {_SMALLEST_LPIPS_IMAGE} or more"
         )
-    for field, value in (("ema_decay", 0.0), ("accumulation_steps", 1)):
+    for field, value in _WITHOUT.items():
         if config.train[field] != value:
             raise UsageError(
-                f"train.{field}: {config.train[field]} must be {value} for {model.name}, which has no"
+                f"train.{field}: {config.train[field]!r} must be {value!r} for {model.name}, which has no"
                 " such thing"
             )
+    if not isinstance(config.data.train, ConfigDict):
+        raise UsageError(f"data.train: {model.name} is trained on one source, not on a mixture")
 
 
 def _is_target(word: str) -> bool:

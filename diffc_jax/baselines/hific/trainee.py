@@ -18,14 +18,16 @@ from diffc_jax.baselines.hific import losses
 from diffc_jax.baselines.hific.config import HIFIC, build_architecture, rate_target
 from diffc_jax.baselines.hific.model import Hific, Params
 from diffc_jax.baselines.hific.step import HificState, Optimizers, init_state, make_train_step
+from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.metrics.lpips import LPIPS, lpips_alex
 from diffc_jax.training import sharding
 from diffc_jax.training.compilation import run_once
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.held_out import held_out_batches, per_image
 from diffc_jax.training.meter import DivergedError
-from diffc_jax.training.state import count_parameters, learning_rate_schedule, make_optimizer
-from diffc_jax.training.trainee import HeldOut
+from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from diffc_jax.training.state import count_parameters
+from diffc_jax.training.trainee import HeldOut, Update
 
 _PICTURES = 8
 # Signs of divergence: squared error over that of the stage before; cross entropy, in nats a patch, of a
@@ -64,27 +66,24 @@ class HificTrainee:
         """Number of trained scalars of the autoencoder, which is what a decoder needs."""
         return count_parameters(self.state_template().params["autoencoder"])
 
-    def train_steps(self, num_steps: int) -> Callable[[int], jax.stages.Wrapped]:
+    def train_steps(self, num_steps: int) -> Callable[[int], Update]:
         """Updates without discriminator, then with it for config.hific.adversarial_share of the run."""
         adversarial_steps = round(self.config.hific.adversarial_share * num_steps)
         stages = num_steps - adversarial_steps, adversarial_steps
         target = rate_target(self.config, num_steps)
         optimizers = _make_optimizers(self.config, stages)
         weights = losses.HYPERPRIOR if self.lpips is None else losses.FIRST_STAGE
-        template = self.state_template()
         distance = None
         if self.lpips is not None:
             distance = functools.partial(self.lpips.distance, self.lpips.variables)
 
-        def compiled(weights: losses.LossWeights) -> jax.stages.Wrapped:
-            seed = self.config.seed
-            step = make_train_step(
-                self.model, target, weights, optimizers, seed, distance, self.mesh
+        def update(weights: losses.LossWeights) -> Update:
+            return make_train_step(
+                self.model, target, weights, optimizers, self.config.seed, distance, self.mesh
             )
-            return sharding.compile_step(step, template, self.mesh)
 
-        first = compiled(weights)
-        second = compiled(losses.SECOND_STAGE) if adversarial_steps else first
+        first = update(weights)
+        second = update(losses.SECOND_STAGE) if adversarial_steps else first
         return lambda step: first if step <= stages[0] else second
 
     def summarise(self, means: dict[str, float]) -> str:
@@ -139,7 +138,14 @@ class HificTrainee:
 
         return evaluate
 
-    def export(self, state: HificState) -> tuple[PyTree, dict[str, Any]]:
+    def begin_decay(self, state: HificState, num_steps: int) -> HificState:
+        """Never asked for: these networks are trained for a number of steps."""
+        del state, num_steps
+        raise UsageError(f"train.max_seconds: must be 0 for {self.config.model.name}")
+
+    def export(
+        self, state: HificState, _: Callable[[HificState], HeldOut]
+    ) -> tuple[PyTree, dict[str, Any]]:
         """The autoencoder."""
         tree = {"autoencoder": state.params["autoencoder"]}
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), {

@@ -1,0 +1,133 @@
+"""When a run ends: after a number of steps, or so that everything is done within a wall time."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from diffc_jax.errors import UsageError
+from diffc_jax.progress import format_seconds
+
+# Kept for the last checkpoint and the export, beside the evaluations of held-out images.
+_SECONDS_TO_SAVE = 5.0
+_MARGIN = 1.2
+
+
+def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
+    """The duration of training in steps, from whichever of the fields is given; 0 if it is a wall time.
+
+    Raises:
+        UsageError: none or several of them are positive.
+    """
+    batch_size = train_config.batch_size
+    examples = {
+        "train.num_steps": train_config.num_steps * batch_size,
+        "train.num_epochs": train_config.num_epochs * num_images,
+        "train.num_examples": train_config.num_examples,
+        "train.max_seconds": train_config.max_seconds,
+    }
+    given = [field for field, count in examples.items() if count > 0]
+    if len(given) != 1:
+        raise UsageError(
+            f"{' and '.join(given) or 'train.num_steps'}: set exactly one of {', '.join(examples)}"
+            " to a positive number"
+        )
+    if given == ["train.max_seconds"]:
+        return 0
+    return math.ceil(examples[given[0]] / batch_size)
+
+
+class TimeLimit:
+    """Decides in a run with a limit of time when the learning rate begins to decay, and how long it does.
+
+    The clock starts with the process; time that earlier processes of the run spent counts too, as far as
+    their checkpoints know it.
+    """
+
+    def __init__(self, train: ConfigDict, spent: float, end: int | None):
+        """Starts the clock.
+
+        Args:
+            train: config.train.
+            spent: seconds of earlier processes of the run.
+            end: last step of the run, if its decay has begun.
+        """
+        self._limit = train.max_seconds
+        self._share = train.decay_fraction if train.lr_decay == "wsd" else 0.0
+        self._per_call = train.steps_per_call
+        self._averages = 2 if train.second_ema_decay else 1
+        self._start = time.monotonic() - spent
+        self._reserve = _SECONDS_TO_SAVE
+        self._first: tuple[float, int] | None = None
+        self.end = end
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start of the run."""
+        return time.monotonic() - self._start
+
+    def evaluated(self, seconds: float) -> None:
+        """Notes how long an evaluation of held-out images takes."""
+        passes = self._averages + (
+            self._averages > 1
+        )  # the last report, and a choice between averages
+        self._reserve = _SECONDS_TO_SAVE + _MARGIN * passes * seconds
+
+    def finished(self, step: int, ordered: int) -> int | None:
+        """Notes that the devices have finished `step` updates, and that `ordered` have been sent to them.
+
+        Returns:
+            The number of steps that the decay has to take, if it is to begin after the ordered ones; 0 for an
+            end without decay.
+
+        Raises:
+            UsageError: the limit leaves no time to train; nothing is lost, for it is found at the start.
+        """
+        if self.end is not None:
+            return None
+        now = self.spent
+        left = self._limit - self._reserve - now
+        if self._first is None:
+            # The first call has compiled; its time says nothing about those that follow.
+            self._first = (now, step)
+            if left <= 0.0:
+                raise UsageError(
+                    f"train.max_seconds: {self._limit:g} s are too short: it took {now:.0f} s to start and"
+                    f" compile, and {self._reserve:.0f} s are needed to evaluate and save; use at least"
+                    f" {2 * (now + self._reserve):.0f}"
+                )
+            return None
+        seconds, steps = now - self._first[0], step - self._first[1]
+        per_second = steps / seconds
+        # Of all steps, those that are left at this speed included, the last share decays.
+        possible = per_second * left
+        if possible > self._share * (step + possible) + self._per_call:
+            return None
+        calls = max(math.floor((possible - (ordered - step)) / self._per_call), 1)
+        length = calls * self._per_call if self._share else 0
+        self.end = ordered + length
+        logging.info(
+            "step %d: %d steps to the end, %s left of %s",
+            step,
+            length,
+            format_seconds(self._limit - now),
+            format_seconds(self._limit),
+        )
+        return length
+
+
+def make_time_limit(train: ConfigDict, progress: Mapping[str, Any]) -> TimeLimit:
+    """The limit of a run that starts, or goes on with what its checkpoint knows.
+
+    Raises:
+        UsageError: several processes, whose clocks would have to agree.
+    """
+    if jax.process_count() > 1:
+        raise UsageError(
+            "train.max_seconds: works in one process, not in several; use train.num_steps"
+        )
+    return TimeLimit(train, progress.get("limit_seconds", 0.0), progress.get("end"))

@@ -1,0 +1,184 @@
+"""What brings images to the devices and runs updates on them, one or several in a call.
+
+On accelerators the updates of a call are one program, a scan that gives up the old state, so that the host is
+asked for nothing in between. CPUs run them one by one, without waiting in between: XLA's CPU compiler (0.10
+to 0.11) makes gradients of convolutions inside loops more than ten times slower than outside.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Int, PyTree, UInt8
+from ml_collections import ConfigDict
+
+from diffc_jax import data
+from diffc_jax.errors import UsageError
+from diffc_jax.training import sharding
+from diffc_jax.training.trainee import State, Update
+from diffc_jax.training.training_set import TrainingSet
+
+Pixels = UInt8[Array, "b h w c"]
+
+
+class Batches(Protocol):
+    """Training batches, by number."""
+
+    @property
+    def resident(self) -> PyTree:
+        """Arrays on the devices that all batches are made of."""
+
+    def take(self, first: int, count: int) -> PyTree:
+        """This process's rows of `count` batches from number `first` on: NumPy arrays (count, rows, ...)."""
+
+    def pixels(self, resident: PyTree, batch: PyTree) -> Pixels:
+        """The images of one batch; traced."""
+
+
+class HostBatches:
+    """Decoded on the host and sent, one batch after the other."""
+
+    resident = ()
+
+    def __init__(self, training_set: TrainingSet, config: ConfigDict, mesh: Mesh, first: int):
+        self._iterator: Iterator[data.Batch] = data.train_iterator(
+            training_set.sources,
+            training_set.order,
+            rows=sharding.process_rows(mesh, config.train.batch_size),
+            first_batch=first,
+            num_threads=config.data.num_threads,
+        )
+
+    def take(self, first: int, count: int) -> UInt8[np.ndarray, "k b h w c"]:
+        """The next `count` batches."""
+        del first  # they come in order
+        return np.stack([next(self._iterator)["image"] for _ in range(count)])
+
+    def pixels(self, resident: PyTree, batch: Pixels) -> Pixels:
+        """The batch itself."""
+        del resident
+        return batch
+
+
+class DeviceBatches:
+    """Gathered and mirrored on the devices, each of which holds all images; the order comes from the host."""
+
+    def __init__(self, training_set: TrainingSet, config: ConfigDict, mesh: Mesh):
+        self._order = training_set.order
+        self._rows = sharding.process_rows(mesh, config.train.batch_size)
+        counts = np.cumsum([0, *self._order.counts])
+        self._slices = [slice(int(a), int(b)) for a, b in itertools.pairwise(counts)]
+        whole = sharding.replicated(mesh)
+        self.resident = tuple(
+            jax.make_array_from_process_local_data(whole, source.as_array())
+            for source in training_set.sources
+        )
+
+    def take(
+        self, first: int, count: int
+    ) -> tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, "k b"]]:
+        """Positions and flips, 5 bytes an image."""
+        rows = self._order.rows(range(first, first + count), self._rows)
+        return rows.index.astype(np.int32), rows.flip
+
+    def pixels(
+        self,
+        resident: tuple[Array, ...],
+        batch: tuple[Int[Array, " b"], Bool[Array, " b"]],
+    ) -> Pixels:
+        """The images at their positions."""
+        index, flip = batch
+        pixels = jnp.concatenate(
+            [images[index[rows]] for images, rows in zip(resident, self._slices, strict=True)]
+        )
+        return jnp.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
+
+
+def make_batches(
+    training_set: TrainingSet, config: ConfigDict, template: State, mesh: Mesh, first: int
+) -> Batches:
+    """Puts the training images where config.data.placement says.
+
+    Args:
+        training_set: opened.
+        config: of the run.
+        template: of the state, which has to fit beside the images.
+        mesh: the devices.
+        first: number of finished updates.
+
+    Raises:
+        UsageError: device memory too small for the images.
+    """
+    placement = config.data.placement
+    needed = len(training_set) * config.data.image_size**2 * 3
+    device = mesh.local_devices[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    free = None if limit is None else limit - sharding.bytes_of_each_device(template)
+    if placement == "device" and free is not None and needed > free:
+        raise UsageError(
+            f"data.placement: device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
+            f" {device.device_kind}, which has {free / 1e9:.1f} GB beside the state; use host or auto"
+        )
+    if placement == "auto":
+        # Activations need room too: half of what is free is left to them.
+        placement = "device" if free is not None and needed <= free / 2 else "host"
+    if placement == "host":
+        return HostBatches(training_set, config, mesh, first)
+    logging.info("putting %d images (%.2f GB) on each device", len(training_set), needed / 1e9)
+    return DeviceBatches(training_set, config, mesh)
+
+
+class Runner:
+    """Runs updates on batches; programs are compiled when they are first needed."""
+
+    def __init__(self, batches: Batches, template: State, mesh: Mesh):
+        self._batches, self._template, self._mesh = batches, template, mesh
+        self._programs: dict[Update, Callable[..., Any]] = {}
+        self._scans = mesh.devices.flat[0].platform != "cpu"
+
+    def take(self, first: int, count: int) -> list[PyTree]:
+        """Batches for `run`, sent to the devices; to be called while these are busy."""
+        batches = self._batches.take(first, count)
+        if self._scans:
+            return [sharding.put_stacked_batches(self._mesh, batches)]
+        return [sharding.put_batch(self._mesh, _at(batches, number)) for number in range(count)]
+
+    def run(
+        self, update: Update, state: State, batches: list[PyTree]
+    ) -> tuple[State, list[dict[str, Array]]]:
+        """Runs updates on batches from `take`; the state is given up.
+
+        Returns:
+            The new state, and the metrics of the updates in order: scalars, or arrays over several updates.
+        """
+        if update not in self._programs:
+            self._programs[update] = self._compile(update)
+        metrics = []
+        for batch in batches:
+            state, more = self._programs[update](state, self._batches.resident, batch)
+            metrics.append(more)
+        return state, metrics
+
+    def _compile(self, update: Update) -> Callable[..., Any]:
+        pixels = self._batches.pixels
+
+        def one(state: State, resident: PyTree, batch: PyTree) -> tuple[State, dict[str, Array]]:
+            return update(state, pixels(resident, batch))
+
+        def several(
+            state: State, resident: PyTree, batches: PyTree
+        ) -> tuple[State, dict[str, Array]]:
+            return jax.lax.scan(lambda now, batch: one(now, resident, batch), state, batches)
+
+        return sharding.compile_updates(
+            several if self._scans else one, self._template, self._mesh, stacked=self._scans
+        )
+
+
+def _at(batches: PyTree, number: int) -> PyTree:
+    return jax.tree.map(lambda array: array[number], batches)

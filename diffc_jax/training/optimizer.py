@@ -1,0 +1,102 @@
+"""Optimisers, and learning rates over the steps of a run."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+from jaxtyping import Array, Float, Int, PyTree
+from ml_collections import ConfigDict
+
+# Iterations of Newton-Schulz that bring a matrix near the nearest orthogonal one, and the root mean square
+# of Muon's updates, that of AdamW's (Liu et al. 2025, arXiv 2502.16982).
+_NEWTON_SCHULZ_STEPS = 5
+_UPDATE_RMS = 0.2
+# The first and the last layer of a network, which are left to AdamW (Jordan et al. 2024).
+_FIRST_AND_LAST = ("stem", "head")
+
+
+def learning_rate_schedule(
+    train: ConfigDict, num_steps: int, peak: float | None = None
+) -> optax.Schedule:
+    """Linear warm-up to `peak`, then what config.train.lr_decay says.
+
+    Args:
+        train: config.train.
+        num_steps: of the run; 0 if its end is not known yet, for a rate that does not decay.
+        peak: highest rate; None for train.learning_rate.
+    """
+    peak = train.learning_rate if peak is None else peak
+    warmup = min(train.warmup_steps, num_steps) if num_steps else train.warmup_steps
+    rest = max(num_steps - warmup, 1)
+    decay_steps = round(train.decay_fraction * num_steps)
+    after = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "drop": lambda: optax.piecewise_constant_schedule(peak, {rest // 2: 0.1}),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        "wsd": lambda: optax.linear_schedule(peak, 0.0, decay_steps, max(rest - decay_steps, 0)),
+    }["constant" if num_steps == 0 else train.lr_decay]()
+    # The first update already moves: warm-up starts at peak / warmup, not at zero.
+    rising = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
+    return optax.join_schedules([rising, after], [warmup])
+
+
+def make_optimizer(
+    train: ConfigDict, learning_rate: optax.Schedule, muon_rate: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+    """What config.train.optimizer names, behind clipping of the global gradient norm.
+
+    Args:
+        train: config.train.
+        learning_rate: of AdamW, which has all parameters, or those that Muon has not.
+        muon_rate: of Muon, for matrices and the kernels of convolutions, seen as matrices from all their
+            inputs to their outputs; needed if the optimiser is muon.
+    """
+    clip = optax.clip_by_global_norm(train.clip_norm)
+    if train.optimizer == "adamw":
+        return optax.chain(
+            clip, optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay)
+        )
+    return optax.chain(
+        clip,
+        optax.contrib.muon(
+            muon_rate,
+            ns_steps=_NEWTON_SCHULZ_STEPS,
+            weight_decay=train.weight_decay,
+            adam_b2=train.beta2,
+            adam_weight_decay=train.weight_decay,
+            adam_learning_rate=learning_rate,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=_UPDATE_RMS,
+        ),
+    )
+
+
+def _matrices(params: PyTree) -> PyTree:
+    """Which axes of a kernel are inputs and outputs; None for what is no matrix."""
+
+    def axes(path: tuple[Any, ...], leaf: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        names = [getattr(key, "key", "") for key in path]
+        if leaf.ndim < 2 or names[-1] != "kernel" or set(names) & set(_FIRST_AND_LAST):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def decay_factor(step: Int[Array, ""], decay: PyTree) -> Float[Array, ""]:
+    """Factor of the learning rate in a run whose decay begins when its time is nearly over.
+
+    Args:
+        step: number of finished updates.
+        decay: {"start": step at which the decay begins, "length": its steps}; see `fresh_decay`.
+    """
+    left = (decay["start"] + decay["length"] - step) / jnp.maximum(decay["length"], 1)
+    return jnp.clip(left, 0.0, 1.0)
+
+
+def fresh_decay() -> PyTree:
+    """A decay that has not begun: it starts at the largest step that there is."""
+    return {"start": jnp.asarray(2**30, jnp.int32), "length": jnp.zeros((), jnp.int32)}
