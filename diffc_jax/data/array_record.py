@@ -10,13 +10,12 @@ import pathlib
 from typing import Any
 
 from absl import logging
-from array_record.python import array_record_module
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from diffc_jax.data import paths
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import read_json
+from diffc_jax.optional import require
 
 FORMAT, FORMAT_VERSION = "diffc_jax images", 1
 MANIFEST = "manifest.json"
@@ -83,7 +82,8 @@ class ArrayRecordStore:
             names.append(manifest["variant"])
         self.name = "+".join(names)
         self.files = [file for file, _ in self._shards]
-        self._records = ArrayRecordDataSource(self.files)
+        data_source = require("array_record.python.array_record_data_source")
+        self._records = data_source.ArrayRecordDataSource(self.files)
 
     def _add_shards(self, path: pathlib.Path, manifest: dict[str, Any]) -> None:
         written = sum(shard["images"] for shard in manifest["shards"])
@@ -92,12 +92,13 @@ class ArrayRecordStore:
                 f"{path}: only {written} of {manifest['count']} images are written; "
                 "run the preparation again to finish it"
             )
+        module = require("array_record.python.array_record_module")
         for shard in manifest["shards"]:
             file = path.parent / shard["file"]
             if not file.is_file():
                 raise InputError(f"{file}: is missing, but {path.name} lists it")
             # A damaged file counts as empty. Closing it would raise an error without a message.
-            count = array_record_module.ArrayRecordReader(str(file)).num_records()
+            count = module.ArrayRecordReader(str(file)).num_records()
             if count != shard["images"]:
                 raise InputError(
                     f"{file}: holds {count} readable images, {path.name} says {shard['images']}; "
