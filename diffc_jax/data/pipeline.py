@@ -1,13 +1,21 @@
 """Batches for training (shuffled, endless, resumable) and for evaluation (in order, once)."""
 
+import collections
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
+from jaxtyping import UInt8
 
 from diffc_jax.data.spec import ImageSource
 from diffc_jax.errors import UsageError
+from diffc_jax.optional import require
 from diffc_jax.rng import numpy_seed
+
+if TYPE_CHECKING:
+    import grain
 
 Batch = dict[str, np.ndarray]
 
@@ -22,7 +30,7 @@ def train_iterator(
     first_batch: int = 0,
     num_threads: int = 4,
     prefetch: int = 512,
-) -> grain.DatasetIterator[Batch]:
+) -> "grain.DatasetIterator[Batch]":
     """Endless shuffled batches {"image": uint8 (b, h, w, 3), "index": int32 (b,)}.
 
     Every epoch is one permutation of the source; batches run across the ends of epochs, so each
@@ -45,6 +53,7 @@ def train_iterator(
 
     Raises:
         UsageError: batch size, rows or first batch out of range.
+        InputError: Grain is not installed.
     """
     rows = range(batch_size) if rows is None else rows
     if batch_size < 1:
@@ -53,6 +62,7 @@ def train_iterator(
         raise UsageError(f"rows: {list(rows)} are not rows of a batch of {batch_size}")
     if first_batch < 0:
         raise UsageError(f"first_batch: must not be negative, is {first_batch}")
+    grain = require("grain")
 
     def load(index: int, generator: np.random.Generator) -> Batch:
         image = source[index]
@@ -66,30 +76,14 @@ def train_iterator(
         .repeat()
         .random_map(load, seed=numpy_seed(seed, "data/flip"))
     )
+
+    def load_own(position: int) -> Batch:
+        batch, row = divmod(position, len(rows))
+        return images[(first_batch + batch) * batch_size + rows[row]]
+
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-    own = _Rows(images, batch_size, rows, first_batch)
+    own = grain.MapDataset.range(sys.maxsize).map(load_own)
     return iter(own.to_iter_dataset(options).batch(len(rows)))
-
-
-class _Rows(grain.MapDataset[Batch]):
-    """Some rows of every batch of an endless sequence, from a batch on."""
-
-    def __init__(
-        self,
-        images: grain.MapDataset[Batch],
-        batch_size: int,
-        rows: Sequence[int],
-        first_batch: int,
-    ):
-        super().__init__(images)
-        self._batch_size, self._rows, self._first_batch = batch_size, rows, first_batch
-
-    def __len__(self) -> int:
-        return len(self._parent)
-
-    def __getitem__(self, position: int) -> Batch:
-        batch, row = divmod(position, len(self._rows))
-        return self._parent[(self._first_batch + batch) * self._batch_size + self._rows[row]]
 
 
 def eval_batches(
@@ -138,9 +132,7 @@ def _eval_batches(
     threads: int,
 ) -> Iterator[Batch]:
     own = indices[shard_index::shard_count]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch_size)
-    images = grain.MapDataset.source(own).map(lambda index: source[index])
-    decoded = iter(images.to_iter_dataset(options)) if own else iter(())
+    decoded = _decode(source, own, threads, window=2 * batch_size)
     shape = source[0].shape
     for first in range(0, -(-len(indices) // shard_count), batch_size):
         batch = {
@@ -153,6 +145,26 @@ def _eval_batches(
             batch["index"][row] = index
             batch["mask"][row] = True
         yield batch
+
+
+def _decode(
+    source: ImageSource, indices: range, threads: int, window: int
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The images in order, up to `window` of them decoded ahead by so many threads, or by the caller's."""
+    if not threads:
+        yield from map(source.__getitem__, indices)
+        return
+    pool = ThreadPoolExecutor(threads)
+    ahead: collections.deque[Future[np.ndarray]] = collections.deque()
+    try:
+        for index in indices:
+            ahead.append(pool.submit(source.__getitem__, index))
+            if len(ahead) == window:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:  # also where the caller stops early, or an image cannot be decoded
+        pool.shutdown(cancel_futures=True)
 
 
 def _check(batch_size: int, shard_index: int, shard_count: int) -> None:
