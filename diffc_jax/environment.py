@@ -24,13 +24,21 @@ def write_environment(folder: AnyPath) -> None:
     """
     environment: dict[str, Any] = {
         "python": sys.version.split()[0],
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _git_commit() or os.environ.get("DIFFC_COMMIT"),
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
     }
     write_json(folder / "environment.json", environment)
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:

@@ -1,19 +1,20 @@
-"""What the commands do with a config, which describes a denoiser of DiffC or a network to compare it with."""
+"""What the commands do with a config, which describes a denoiser of DiffC or a network to compare it with.
+
+Each imports what it needs when it runs, so that programs start, and refuse what is wrong, at once.
+"""
+
+from typing import TYPE_CHECKING
 
 import jax
 from ml_collections import ConfigDict
 
 from diffc_jax import config as config_lib
-from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.baselines.hific import config as hific_config
-from diffc_jax.baselines.hific.trainee import build_hific_trainee
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import evaluate as sweep
 from diffc_jax.files import AnyPath
-from diffc_jax.training import loop
-from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
-from diffc_jax.training.run_config import check_same_model
-from diffc_jax.training.trainee import Trainee
+
+if TYPE_CHECKING:
+    from diffc_jax.training.trainee import Trainee
 
 
 def validate(config: ConfigDict) -> None:
@@ -27,19 +28,25 @@ def validate(config: ConfigDict) -> None:
         hific_config.validate(config)
 
 
-def build_trainee(config: ConfigDict) -> Trainee:
+def build_trainee(config: ConfigDict) -> "Trainee":
     """Builds what config.model describes, on a mesh of all devices.
 
     Raises:
         UsageError: a field that cannot be used.
     """
     if hific_config.is_hific(config):
+        from diffc_jax.baselines.hific.trainee import build_hific_trainee
+
         return build_hific_trainee(config)
+    from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
+
     return build_diffusion_trainee(config)
 
 
 def train(config: ConfigDict, workdir: AnyPath) -> None:
     """Trains what a validated config describes, or resumes; `training.loop.train` says more."""
+    from diffc_jax.training import loop
+
     loop.train(build_trainee(config), workdir)
 
 
@@ -54,7 +61,12 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
         UsageError: of HiFiC, another run than the folder's, other weights, or several processes.
     """
     if not hific_config.is_hific(config):
+        from diffc_jax.evaluation import evaluate as sweep
+
         return sweep.evaluate(config, workdir)
+    from diffc_jax.baselines.evaluate import evaluate_baselines
+    from diffc_jax.training.run_config import check_same_model
+
     if config.eval.params:
         raise UsageError(f"eval.params: {config.model.name} is evaluated from --workdir alone")
     if jax.process_count() > 1:

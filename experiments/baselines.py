@@ -4,7 +4,14 @@ python experiments/baselines.py --config=configs/X.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.baselines.evaluate import evaluate_baselines
+
+
+def _evaluate(config, workdir):
+    # Only now, so that --dry_run and a refused config do not wait for it.
+    from diffc_jax.baselines.evaluate import evaluate_baselines
+
+    evaluate_baselines(config, workdir)
+
 
 if __name__ == "__main__":
-    cli.run_experiment(evaluate_baselines)
+    cli.run_experiment(_evaluate)

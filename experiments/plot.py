@@ -10,10 +10,8 @@ from absl import flags, logging
 from diffc_jax import cli
 from diffc_jax.baselines.published import load_published
 from diffc_jax.errors import UsageError
-from diffc_jax.plotting.figures import make_figures
-from diffc_jax.plotting.html_report import make_report
-from diffc_jax.plotting.measures import MEASURES
-from diffc_jax.plotting.rate_distortion import SCALES
+from diffc_jax.optional import require
+from diffc_jax.plotting.measures import MEASURES, SCALES
 
 _INPUTS = flags.DEFINE_list("inputs", None, "Workdirs or rd.csv files, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the figures.")
@@ -46,6 +44,10 @@ def _bpp_range() -> tuple[float, float] | None:
 
 def main() -> None:
     """Draws what the flags ask for."""
+    require("matplotlib")  # which the next import needs
+    from diffc_jax.plotting.figures import make_figures
+    from diffc_jax.plotting.html_report import make_report
+
     output = pathlib.Path(_OUTPUT.value)
     more_points = load_published(_PUBLISHED.value) if _PUBLISHED.value else []
     written = make_figures(

@@ -4,7 +4,15 @@ python experiments/reproduce.py --config=configs/quickstart.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.reproduction import reproduce
+from diffc_jax.optional import require
+
+
+def _reproduce(config, workdir):
+    require("matplotlib")  # which the next import needs
+    from diffc_jax.reproduction import reproduce
+
+    reproduce(config, workdir)
+
 
 if __name__ == "__main__":
-    cli.run_experiment(reproduce)
+    cli.run_experiment(_reproduce)

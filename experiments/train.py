@@ -8,7 +8,7 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.errors import UsageError
 from diffc_jax.trainees import build_trainee, train, validate
-from diffc_jax.training import cost
+from diffc_jax.training.accelerators import ACCELERATORS
 
 _COST = flags.DEFINE_bool(
     "cost", False, "With --dry_run: compile a step for simulated devices and print what it costs."
@@ -17,13 +17,15 @@ _COST_DEVICES = flags.DEFINE_integer(
     "cost_devices", 1, "Number of simulated devices.", lower_bound=1
 )
 _ACCELERATOR = flags.DEFINE_enum(
-    "accelerator", "", ["", *cost.ACCELERATORS], "What to estimate the time for."
+    "accelerator", "", ["", *ACCELERATORS], "What to estimate the time for."
 )
 
 
 def _dry_run(config):
     if not _COST.value:
         return cli.describe(config)
+    from diffc_jax.training import cost
+
     cost.simulate_devices(_COST_DEVICES.value)
     step = cost.measure_step(build_trainee(config))
     num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)

@@ -5,7 +5,6 @@ import pathlib
 import re
 import types
 
-import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -14,29 +13,11 @@ from diffc_jax.codec.container import Header, parse
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.compression.compress import compress
 from diffc_jax.compression.decompress import decompress
-from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.training.export import export_params
+from tests.gaussian_run import SIDE, export_model
 from tests.processes import run_program
 
-SIDE = 8
 MEMORY = 3
-SCHEDULE = {"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0}
-
-
-def export_model(folder, level):
-    """A fitted Gaussian, as training leaves it."""
-    frequency = np.add.outer(np.arange(SIDE) ** 2, np.arange(SIDE) ** 2)[..., np.newaxis]
-    fixed = {
-        "mean": np.full(3, level, np.float32),
-        "rotation": np.eye(3, dtype=np.float32),
-        "variances": (8 / (1 + frequency) ** 1.5 * np.ones(3)).astype(np.float32),
-    }
-    schedule = build_schedule(**SCHEDULE).init(jax.random.key(0))
-    tree = {"params": {"model": {}, "schedule": schedule}, "fixed": fixed}
-    card = {"model": {"name": "gaussian"}, "schedule": SCHEDULE, "image_size": SIDE}
-    export_params(folder / "params.safetensors", tree, card)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 import itertools
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -135,6 +137,59 @@ def test_evaluation_is_one_pass_in_order_with_padding():
     assert batches[0]["mask"].all()
     assert (batches[0]["index"].dtype, batches[0]["mask"].dtype) == (np.int32, bool)
     assert not batches[-1]["image"][2:].any()
+
+
+class Watched(Numbered):
+    """Notes which images are read, and by which threads; early ones take longest."""
+
+    def __init__(self, count: int):
+        super().__init__(count)
+        self.read, self.threads = [], set()
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        time.sleep(0.001 * (index % 3 == 0))
+        self.read.append(index)
+        self.threads.add(threading.current_thread())
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 5])
+def test_evaluation_decodes_in_threads_and_keeps_the_order(threads):
+    source = Watched(60)
+    batches = list(eval_batches(source, batch_size=7, num_threads=threads))
+    index = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
+    images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
+    np.testing.assert_array_equal(index, np.arange(60))
+    np.testing.assert_array_equal(images[:, 0, 0, 0], index)
+    source.threads.discard(
+        threading.current_thread()
+    )  # which asks for the shape of the first image
+    assert len(source.threads) <= threads
+    assert bool(source.threads) == bool(threads)
+
+
+def test_evaluation_decodes_a_bounded_number_ahead_and_stops_with_the_caller():
+    source = Watched(1000)
+    batches = eval_batches(source, batch_size=4, num_threads=2)
+    next(batches)
+    batches.close()
+    assert len(source.read) <= 1 + 4 + 2 * 4
+    assert not any(thread.is_alive() for thread in source.threads - {threading.main_thread()})
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_error_of_an_image_reaches_evaluation_after_the_images_before_it(threads):
+    class Broken(Numbered):
+        def __getitem__(self, index):
+            if index == 5:
+                raise InputError("x.png: cannot be decoded")
+            return super().__getitem__(index)
+
+    batches = eval_batches(Broken(40), batch_size=2, num_threads=threads)
+    assert [batch["index"].tolist() for batch in take(batches, 2)] == [[0, 1], [2, 3]]
+    with pytest.raises(InputError) as caught:
+        next(batches)
+    assert str(caught.value) == "x.png: cannot be decoded"
 
 
 @pytest.mark.parametrize(

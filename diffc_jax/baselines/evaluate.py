@@ -24,6 +24,7 @@ from diffc_jax.evaluation.families import ResultSet, select_images
 from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
 from diffc_jax.files import AnyPath, replacing, write_json
 from diffc_jax.moments import Averages
+from diffc_jax.optional import require
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.source_config import plain
 from diffc_jax.training.experiment import open_source
@@ -111,6 +112,8 @@ def check_baselines(config: ConfigDict) -> None:
             load_published(config.baselines.published)
     except UsageError as error:
         raise UsageError(f"baselines.{error}") from error
+    if config.baselines.codecs:
+        require("imagecodecs")  # for lossless.json, which comes last
 
 
 def _references(

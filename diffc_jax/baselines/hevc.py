@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-import av
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from diffc_jax.errors import InputError
+from diffc_jax.optional import require
 
 _PIXEL_FORMAT, _PEAK, _MIDDLE = "yuv444p10le", 1023, 512
 _KR, _KB = 0.2126, 0.0722  # BT.709 weights of red and blue in luma
@@ -36,8 +36,12 @@ _SETTINGS = ":".join(
 
 
 def available() -> bool:
-    """Whether the installed PyAV has the encoder."""
-    return "libx265" in av.codecs_available
+    """Whether the installed PyAV has the encoder.
+
+    Raises:
+        InputError: there is no PyAV.
+    """
+    return "libx265" in require("av").codecs_available
 
 
 def encode(image: UInt8[np.ndarray, "h w 3"], qp: int | float) -> bytes:
@@ -51,6 +55,7 @@ def encode(image: UInt8[np.ndarray, "h w 3"], qp: int | float) -> bytes:
         raise InputError(
             f"hevc: x265 takes no image of {width}x{height}; its sides are {_LEAST_SIDE} or more"
         )
+    av = require("av")
     encoder = av.VideoCodecContext.create("libx265", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, _PIXEL_FORMAT
     encoder.time_base, encoder.framerate = Fraction(1), Fraction(1)
@@ -65,9 +70,10 @@ def encode(image: UInt8[np.ndarray, "h w 3"], qp: int | float) -> bytes:
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """The picture of a file that `encode` wrote."""
+    av = require("av")
     decoder = av.VideoCodecContext.create("hevc", "r")
     decoder.thread_count = 1
-    (frame,) = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
+    (frame,) = decoder.decode(av.Packet(data)) + decoder.decode(None)
     planes = [
         np.frombuffer(bytes(plane), np.uint16).reshape(plane.height, -1)[:, : plane.width]
         for plane in frame.planes

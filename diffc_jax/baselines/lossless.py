@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from diffc_jax.errors import InputError
 from diffc_jax.moments import Averages
+from diffc_jax.optional import require
 from diffc_jax.progress import Progress
 
 
@@ -29,12 +29,14 @@ def _decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return bytes(
-        imagecodecs.jpegxl_encode(image, lossless=True, effort=9, usecontainer=False, numthreads=1)
+        require("imagecodecs").jpegxl_encode(
+            image, lossless=True, effort=9, usecontainer=False, numthreads=1
+        )
     )
 
 
 def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1))
+    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
 
 
 # Encoder and decoder of each, at the encoder's greatest effort.

@@ -13,6 +13,7 @@ from diffc_jax.codec.decoder import LatentDecoder, Latents
 from diffc_jax.codec.residual import decode_residual
 from diffc_jax.codec.tiles import assemble
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.optional import require
 
 DEFAULT_STEPS = 16
 
@@ -65,7 +66,8 @@ def decode_stream(
         n_steps: denoiser evaluations of flow and ancestral.
 
     Raises:
-        InputError: the stream was made with another denoiser, or by none.
+        InputError: the stream was made with another denoiser, or by none; or it has exact pixels and their
+            coder is not installed.
         UsageError: unknown decoder.
     """
     header = stream.header
@@ -82,6 +84,9 @@ def decode_stream(
     n_values = 3 * codec.side**2
     if path_bits > n_values:
         raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
+    if any(isinstance(packets[-1], Residual) for packets in stream.packets):
+        # Asked before the work, and not taken for damage below.
+        require("constriction")
     reconstruct = codec.reconstructor(decoder, n_steps)
     latents = _decode_latents(codec, stream)
     warnings = [stream.problem] if stream.problem else []

@@ -23,14 +23,15 @@ four times as many at 2^-8; at an error of 0.17, where chains end, it is 0.032 a
 
 import functools
 import math
+from typing import Any
 
-import constriction
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.special import ndtr
 
 from diffc_jax.codec import varint
 from diffc_jax.errors import InputError
+from diffc_jax.optional import require
 
 # Drift of an estimate, in pixel units, that cannot change a picture unless the encoder asks for another. One
 # network at two batch sizes differed by up to 2.3e-3 at the end of a chain.
@@ -80,7 +81,7 @@ def encode_residual(
     tables = np.stack([_table(i, len(literals), pixels.size) for i in range(N_SCALES)])
     counts = np.bincount(symbols, minlength=_N_SYMBOLS)
     scale_index = int(np.argmax(np.log2(tables) @ counts))
-    coder = constriction.stream.queue.RangeEncoder()
+    coder = require("constriction").stream.queue.RangeEncoder()
     coder.encode(symbols, _entropy_model(tables[scale_index]))
     words = coder.get_compressed().astype(">u4").tobytes()
 
@@ -115,7 +116,7 @@ def decode_residual(
     ):
         raise damaged
     words = np.frombuffer(payload[end:], ">u4")
-    coder = constriction.stream.queue.RangeDecoder(words.astype(np.uint32))
+    coder = require("constriction").stream.queue.RangeDecoder(words.astype(np.uint32))
     model = _entropy_model(_table(scale_index, n_literals, estimate.size))
     try:
         symbols = coder.decode(model, estimate.size).reshape(estimate.shape)
@@ -164,6 +165,7 @@ def _table(scale_index: int, n_literals: int, n_values: int) -> Int[np.ndarray, 
     return table
 
 
-def _entropy_model(table: Int[np.ndarray, " 512"]) -> constriction.stream.model.Categorical:
+def _entropy_model(table: Int[np.ndarray, " 512"]) -> Any:
     """With exactly these frequencies: constriction adds 1 to each and scales the rest, here by 1."""
-    return constriction.stream.model.Categorical((table - 1).astype(np.float64), perfect=False)
+    model = require("constriction").stream.model
+    return model.Categorical((table - 1).astype(np.float64), perfect=False)

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Float, UInt32
 
 
@@ -110,6 +109,9 @@ def sample_law(
     coordinates of all messages, so that their standard errors are about 4.9 and 1 over the root of their
     number.
     """
+    # Takes as long to load as all the codec, which needs the rest of this module.
+    from scipy.stats import kstest
+
     mu, sample = np.asarray(mu, np.float64), np.asarray(sample, np.float64)
     length = np.linalg.norm(mu, axis=1, keepdims=True)
     first_axis = np.eye(1, mu.shape[1])
@@ -123,9 +125,9 @@ def sample_law(
         shift=float(projection.mean() / length.mean()) if length.any() else float("nan"),
         bias=float(along.mean()),
         spread=float(along.std()),
-        projection_ks=float(scipy.stats.kstest(along.ravel(), "norm").statistic),
+        projection_ks=float(kstest(along.ravel(), "norm").statistic),
         variance=float(np.mean(np.sum(orthogonal**2, axis=1)) / (mu.shape[1] - 1)),
         kurtosis=float(np.mean(noise**4) / power**2),
         correlation=float(np.mean(noise[:, 1:] * noise[:, :-1]) / power),
-        orthogonal_ks=float(scipy.stats.kstest(orthogonal.ravel(), "norm").statistic),
+        orthogonal_ks=float(kstest(orthogonal.ravel(), "norm").statistic),
     )

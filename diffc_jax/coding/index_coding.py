@@ -11,14 +11,14 @@ information, once for all messages in it.
 
 import dataclasses
 import functools
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import constriction
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.optional import require
 
 Indices = Int[np.ndarray, " n"]
 
@@ -97,7 +97,7 @@ class DigitsCode:
             ValueError: an index is not positive or has more digits than the table.
         """
         below, coded, head, rest = self._split(indices)
-        encoder = constriction.stream.queue.RangeEncoder()
+        encoder = _stream().queue.RangeEncoder()
         encoder.encode(below.astype(np.int32), _model(self.digits))
         for bits, table in enumerate(self.leading[1:], start=1):
             encoder.encode(head[coded == bits].astype(np.int32), _model(table))
@@ -202,7 +202,7 @@ class PlacesCode:
             raise ValueError(
                 f"symbols from {symbols.min()} to {symbols.max()} are not in 0 to {number - 1}"
             )
-        encoder = constriction.stream.queue.RangeEncoder()
+        encoder = _stream().queue.RangeEncoder()
         for message in symbols.astype(np.int32):
             encoder.encode(message, *self._family)
         return _to_bytes(encoder)
@@ -223,8 +223,8 @@ class PlacesCode:
         return symbols
 
     @functools.cached_property
-    def _family(self) -> tuple[constriction.stream.model.Categorical, Float[np.ndarray, "m n"]]:
-        family = constriction.stream.model.Categorical(perfect=False)
+    def _family(self) -> tuple[Any, Float[np.ndarray, "m n"]]:
+        family = _stream().model.Categorical(perfect=False)
         return family, self.frequencies / float(1 << _FREQUENCY_BITS)
 
 
@@ -264,34 +264,37 @@ def digits_code(probabilities: Float[np.ndarray, " n"]) -> DigitsCode:
     return DigitsCode(integer_frequencies(probabilities))
 
 
-def _model(frequencies: Int[np.ndarray, " n"]) -> constriction.stream.model.Categorical:
+def _stream() -> Any:
+    """The part of constriction that is used."""
+    return require("constriction").stream
+
+
+def _model(frequencies: Int[np.ndarray, " n"]) -> Any:
     probabilities = frequencies / float(1 << _FREQUENCY_BITS)
-    return constriction.stream.model.Categorical(probabilities, perfect=False)
+    return _stream().model.Categorical(probabilities, perfect=False)
 
 
-def _to_bytes(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
+def _to_bytes(encoder: Any) -> bytes:
     """Without the zeros at the end, which a decoder takes for granted."""
     return encoder.get_compressed().astype(_WORD).tobytes().rstrip(b"\0")
 
 
-def _from_bytes(data: bytes) -> constriction.stream.queue.RangeDecoder:
+def _from_bytes(data: bytes) -> Any:
     words = np.frombuffer(data + bytes(-len(data) % _WORD.itemsize), _WORD)
-    return constriction.stream.queue.RangeDecoder(words.astype(np.uint32))
+    return _stream().queue.RangeDecoder(words.astype(np.uint32))
 
 
-def _encode_raw(
-    encoder: constriction.stream.queue.RangeEncoder, values: Indices, widths: Indices
-) -> None:
+def _encode_raw(encoder: Any, values: Indices, widths: Indices) -> None:
     chosen = widths > 0
     sizes = (1 << widths[chosen]).astype(np.int32)
-    encoder.encode(values[chosen].astype(np.int32), constriction.stream.model.Uniform(), sizes)
+    encoder.encode(values[chosen].astype(np.int32), _stream().model.Uniform(), sizes)
 
 
-def _decode_raw(decoder: constriction.stream.queue.RangeDecoder, widths: Indices) -> Indices:
+def _decode_raw(decoder: Any, widths: Indices) -> Indices:
     values = np.zeros(len(widths), np.int64)
     chosen = widths > 0
     sizes = (1 << widths[chosen]).astype(np.int32)
-    values[chosen] = decoder.decode(constriction.stream.model.Uniform(), sizes)
+    values[chosen] = decoder.decode(_stream().model.Uniform(), sizes)
     return values
 
 

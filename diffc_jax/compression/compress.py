@@ -11,6 +11,7 @@ from diffc_jax.compression.paths import pair_files
 from diffc_jax.compression.pictures import read_picture
 from diffc_jax.errors import DiffcError, InputError
 from diffc_jax.files import replacing
+from diffc_jax.optional import require
 from diffc_jax.progress import Progress, ShareProgress
 from diffc_jax.training.codec_models import load_codec
 
@@ -40,9 +41,11 @@ def compress(
 
     Raises:
         UsageError: a value that cannot be used.
-        InputError: a file that cannot be read or written.
+        InputError: a file that cannot be read or written, or exact pixels without their coder installed.
     """
     pairs = pair_files(inputs, output, ".diffc")
+    if target.lossless:
+        require("constriction")  # which comes last in the work
     codec = load_codec(model, batch_size)
     for source, made in pairs:
         height, width, channels = read_picture(source).shape

@@ -1,11 +1,9 @@
 """Our own shards: losslessly encoded images in ArrayRecord files, described by a manifest."""
 
-from array_record.python import array_record_module
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-
 from diffc_jax.data.manifest import listed_file, open_manifests
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError
+from diffc_jax.optional import require
 
 
 class ArrayRecordStore:
@@ -17,12 +15,13 @@ class ArrayRecordStore:
 
     def __init__(self, spec: SourceSpec):
         self._shards: list[tuple[str, int]] = []
+        module = require("array_record.python.array_record_module")
         variants = []
         for path, manifest in open_manifests(spec, "array_record"):
             for shard in manifest["shards"]:
                 file = listed_file(path, shard)
                 # A damaged file counts as empty. Closing it would raise an error without a message.
-                count = array_record_module.ArrayRecordReader(str(file)).num_records()
+                count = module.ArrayRecordReader(str(file)).num_records()
                 if count != shard["images"]:
                     raise InputError(
                         f"{file}: holds {count} readable images, {path.name} says "
@@ -32,7 +31,8 @@ class ArrayRecordStore:
             variants.append(manifest["variant"])
         self.name = "+".join(variants)
         self.files = [file for file, _ in self._shards]
-        self._records = ArrayRecordDataSource(self.files)
+        data_source = require("array_record.python.array_record_data_source")
+        self._records = data_source.ArrayRecordDataSource(self.files)
 
     def __len__(self) -> int:
         return len(self._records)

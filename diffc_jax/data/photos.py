@@ -25,12 +25,11 @@ from PIL import Image
 
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.optional import PACKAGES, missing
 
-_SKIMAGE, _SKLEARN = (
-    ("skimage", "scikit-image", "data"),
-    ("sklearn", "scikit-learn", "datasets/images"),
-)
-_PHOTOGRAPHS: dict[str, tuple[tuple[tuple[str, str, str], str], ...]] = {
+# Packages, with the folders in them.
+_SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
+_PHOTOGRAPHS: dict[str, tuple[tuple[tuple[str, str], str], ...]] = {
     "train": (
         (_SKIMAGE, "astronaut.png"),
         (_SKIMAGE, "coffee.png"),
@@ -67,8 +66,8 @@ class PhotosStore:
         self._names: list[str] = []
         self._images: list[UInt8[np.ndarray, "h w 3"]] = []
         grids: list[Int[np.ndarray, "n 3"]] = []
-        for package, file in _PHOTOGRAPHS[spec.split]:
-            photograph = _load(package, file)
+        for place, file in _PHOTOGRAPHS[spec.split]:
+            photograph = _load(place, file)
             for factor, spacing in _GRIDS[spec.split].items():
                 shape = (round(photograph.width / factor), round(photograph.height / factor))
                 if min(shape) < self._size:
@@ -110,20 +109,21 @@ class PhotosStore:
         return self._cut(self._images[image], left, top)
 
 
-def _load(package: tuple[str, str, str], file: str) -> Image.Image:
-    module, distribution, folder = package
+def _load(place: tuple[str, str], file: str) -> Image.Image:
+    module, folder = place
+    package = PACKAGES[module]
     # Found without importing the package, which would take seconds.
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
-        raise InputError(
-            f"{distribution} is not installed; the built-in photographs are part of it"
-        )
+        raise missing(package)
     path = pathlib.Path(found.origin).parent / folder / file
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); reinstall {distribution}") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); reinstall {package.distribution}"
+        ) from error
 
 
 def _grid(shape: tuple[int, int], size: int, step: int) -> Int[np.ndarray, "n 2"]:

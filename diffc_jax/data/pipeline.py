@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from jaxtyping import UInt8
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.data.spec import ImageSource
 from diffc_jax.errors import UsageError
+from diffc_jax.optional import require
 
 if TYPE_CHECKING:
     import grain
@@ -48,9 +48,9 @@ def train_iterator(
 
     Raises:
         UsageError: rows or first batch out of range.
+        InputError: Grain is not installed.
     """
-    import grain  # heavy, and only needed by whoever reads batches on the host
-
+    grain = require("grain")
     rows = range(order.batch_size) if rows is None else rows
     if not rows or not set(rows) <= set(range(order.batch_size)):
         raise UsageError(f"rows: {list(rows)} are not rows of a batch of {order.batch_size}")
@@ -117,7 +117,7 @@ def _eval_batches(
     threads: int,
 ) -> Iterator[Batch]:
     own = indices[shard_index::shard_count]
-    decoded = _read_ahead(source, own, threads, 2 * batch_size)
+    decoded = _decode(source, own, threads, window=2 * batch_size)
     shape = source[0].shape
     for first in range(0, -(-len(indices) // shard_count), batch_size):
         batch = {
@@ -132,26 +132,24 @@ def _eval_batches(
         yield batch
 
 
-def _read_ahead(
-    source: ImageSource, indices: Sequence[int], threads: int, window: int
+def _decode(
+    source: ImageSource, indices: range, threads: int, window: int
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Images in order, up to `window` of them decoded ahead by threads."""
+    """The images in order, up to `window` of them decoded ahead by so many threads, or by the caller's."""
     if not threads:
-        yield from (source[index] for index in indices)
+        yield from map(source.__getitem__, indices)
         return
-    coming = iter(indices)
-    with ThreadPoolExecutor(threads) as pool:
-        pending: collections.deque[Future[np.ndarray]] = collections.deque(
-            pool.submit(source.__getitem__, index) for index in itertools.islice(coming, window)
-        )
-        try:
-            while pending:
-                yield pending.popleft().result()
-                for index in itertools.islice(coming, 1):
-                    pending.append(pool.submit(source.__getitem__, index))
-        finally:
-            for future in pending:
-                future.cancel()
+    pool = ThreadPoolExecutor(threads)
+    ahead: collections.deque[Future[np.ndarray]] = collections.deque()
+    try:
+        for index in indices:
+            ahead.append(pool.submit(source.__getitem__, index))
+            if len(ahead) == window:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:  # also where the caller stops early, or an image cannot be decoded
+        pool.shutdown(cancel_futures=True)
 
 
 def _check(batch_size: int, shard_index: int, shard_count: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.optional import require
 
 _HOW_TO_PREPARE = (
     "prepare it once where TensorFlow is installed, with "
@@ -19,9 +20,7 @@ class TfdsStore:
     files: tuple[str, ...] = ()
 
     def __init__(self, spec: SourceSpec):
-        # Imported here because it takes a second and the other sources do not need it.
-        import tensorflow_datasets as tfds
-
+        tfds = require("tensorflow_datasets")
         builder = _builder(tfds, spec)
         self.name = spec.name or builder.info.full_name
         how = _HOW_TO_PREPARE.format(name=self.name)

@@ -1,7 +1,7 @@
 """What result files say of the codec: rows of rd.csv, tables and pictures of images, part of summary.json."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from diffc_jax.evaluation.metrics.psnr import psnr_from_mse
 from diffc_jax.evaluation.parts import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
 from diffc_jax.evaluation.totals import Context, Totals, noise_level, optional, quality_columns
-from diffc_jax.plotting import grids, style
 from diffc_jax.results import RatePoint, write_table
+
+if TYPE_CHECKING:
+    from diffc_jax.plotting.grids import GridColumn
 
 METHOD = "diffc_codec"
 PER_IMAGE, PICTURES = "per_image_codec.csv", "reconstructions_codec.npz"
@@ -112,10 +114,10 @@ def remove(folder: files.AnyPath) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def grid_columns(
-    context: Context, first: Results, levels: Sequence[int]
-) -> Iterator[grids.GridColumn]:
+def grid_columns(context: Context, first: Results, levels: Sequence[int]) -> Iterator["GridColumn"]:
     """Columns of reconstructions.png, of some levels."""
+    from diffc_jax.plotting import grids, style
+
     n = len(first["pixels"])
     for decoder in context.codec_decoders:
         series = codec_samples.series(decoder)

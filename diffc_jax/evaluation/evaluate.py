@@ -36,6 +36,7 @@ from diffc_jax.evaluation.totals import Context, Totals, optional, scalar_names
 from diffc_jax.evaluation.trained import Trained, load_trained
 from diffc_jax.files import AnyPath, write_json
 from diffc_jax.models import Variables
+from diffc_jax.optional import require
 from diffc_jax.progress import Progress
 from diffc_jax.source_config import plain, spec_fields
 from diffc_jax.training.bound_eval import average_bound, evaluate_bound, make_estimate
@@ -59,9 +60,11 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     Raises:
         UsageError: the config describes another model than the folder holds, or levels or families that
             cannot be.
-        InputError: no checkpoint, or data that cannot be read.
+        InputError: no checkpoint, data that cannot be read, or a package that is missing.
         StoppedError: SIGTERM came.
     """
+    if config.eval.grid_images:
+        require("matplotlib")  # for reconstructions.png, which comes last
     experiment = build_experiment(config)
     selection = select_images(experiment.open_source("eval"), config.eval)
     trained = load_trained(experiment, workdir)

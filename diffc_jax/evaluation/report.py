@@ -12,7 +12,6 @@ from diffc_jax.evaluation.metrics import psnr as psnr_metrics
 from diffc_jax.evaluation.parts import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
 from diffc_jax.evaluation.totals import Context, Totals, noise_level, optional, quality_columns
-from diffc_jax.plotting import grids, style
 from diffc_jax.results import RatePoint, replace_rate_points, write_table
 
 _PER_IMAGE = (
@@ -132,6 +131,8 @@ def write_pictures(folder: files.AnyPath, context: Context, parts: Iterable[Resu
     shown = [part for part in parts if "pixels" in part]
     if not shown:
         return
+    from diffc_jax.plotting import grids, style
+
     plan = context.plan
     first = {name: np.concatenate([part[name] for part in shown]) for name in shown[0]}
     originals = first["pixels"]

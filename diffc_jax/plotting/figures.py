@@ -15,12 +15,13 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import replacing
 from diffc_jax.plotting import style
 from diffc_jax.plotting.measures import (
+    SCALES,
     check_same_images,
     data_name,
     drop_other_distances,
     measures_in,
 )
-from diffc_jax.plotting.rate_distortion import SCALES, plot_rates
+from diffc_jax.plotting.rate_distortion import plot_rates
 from diffc_jax.plotting.rates import (
     RATE_CURVE,
     bounds_rows,

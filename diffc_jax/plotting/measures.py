@@ -9,6 +9,8 @@ from absl import logging
 from diffc_jax.errors import UsageError
 from diffc_jax.results import RatePoint
 
+SCALES = ("log", "linear")
+
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -19,7 +21,7 @@ class Measure:
         title: the quantity in the figure's title.
         stderr: column with its standard error, if there is one.
         lower_is_better: whether small values are good ones.
-        scale: of the axis, `log` or `linear`.
+        scale: of the axis, one of `SCALES`.
     """
 
     axis: str

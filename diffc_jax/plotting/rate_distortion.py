@@ -11,6 +11,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.plotting import layout, style
 from diffc_jax.plotting.measures import (
     MEASURES,
+    SCALES,
     SET_DISTANCES,
     Measure,
     check_same_features,
@@ -24,7 +25,6 @@ from diffc_jax.plotting.measures import (
 from diffc_jax.plotting.training_costs import describe_training
 from diffc_jax.results import RatePoint
 
-SCALES = ("log", "linear")
 _DEFAULT_RANGES = {"log": (0.02, 10.0), "linear": (0.0, 5.0)}
 _LEGEND_WIDTH, _PANEL_WIDTH = 2.5, 4.9
 

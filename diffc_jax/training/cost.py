@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from diffc_jax.errors import UsageError
 from diffc_jax.training import sharding
+from diffc_jax.training.accelerators import ACCELERATORS
 from diffc_jax.training.collectives import Collective, read_collectives
 from diffc_jax.training.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
@@ -24,38 +25,6 @@ _STATE_PARTS = {
     "ema": "average of the parameters",
     "second_ema": "second average",
     "opt_state": "optimiser",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Accelerator:
-    """Datasheet numbers of one device.
-
-    Attributes:
-        flops: dense bfloat16 operations a second.
-        memory: bytes.
-        bandwidth: of the memory, bytes a second.
-        link: bytes a second that it sends to its neighbours, in one direction.
-        network: the same between nodes.
-        node: devices of a node, within which `link` counts.
-    """
-
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    network: float
-    node: int
-
-
-# H100 SXM5 80 GB and A100 SXM4 80 GB: NVIDIA's datasheets (dense rates; NVLink 900 and 600 GB/s in both
-# directions), eight to a DGX node with one adapter each of 400 and 200 Gbit/s. TPU v5e and v5p: Google
-# Cloud's "system architecture" pages (links of 400 and 1200 GB/s in both directions; pods of 256, 8960).
-ACCELERATORS = {
-    "h100": Accelerator(989e12, 80e9, 3.35e12, 450e9, 50e9, 8),
-    "a100": Accelerator(312e12, 80e9, 2.039e12, 300e9, 25e9, 8),
-    "tpu_v5e": Accelerator(197e12, 16e9, 819e9, 200e9, 200e9, 256),
-    "tpu_v5p": Accelerator(459e12, 95e9, 2765e9, 600e9, 600e9, 8960),
 }
 
 

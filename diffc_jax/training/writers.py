@@ -1,15 +1,17 @@
-"""Where metrics go: the console, metrics.jsonl and TensorBoard."""
+"""Where metrics go: the console, metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
 
 import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from tensorboardX import SummaryWriter
 
+from diffc_jax.errors import InputError
 from diffc_jax.files import AnyPath, is_remote, replacing
+from diffc_jax.optional import require
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
 
@@ -21,20 +23,20 @@ class MetricWriter:
         path = workdir / "metrics.jsonl"
         _drop_after(path, first_step)
         self._lines = _Object(path) if is_remote(path) else path.open("a")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
-        )
+        self._events = _open_events(workdir, first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes scalars to metrics.jsonl and TensorBoard."""
         self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
         self._lines.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
         """Writes a picture to TensorBoard."""
-        self._events.add_image(name, image, step, dataformats="HWC")
+        if self._events is not None:
+            self._events.add_image(name, image, step, dataformats="HWC")
 
     def sync(self) -> None:
         """Writes all scalars; to be called before a checkpoint, after which their steps are not run again."""
@@ -44,7 +46,8 @@ class MetricWriter:
     def close(self) -> None:
         """Writes what is buffered."""
         self._lines.close()
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 class _Object:
@@ -81,6 +84,18 @@ class SilentWriter:
 
     def close(self) -> None:
         """Has nothing to write."""
+
+
+def _open_events(workdir: AnyPath, first_step: int) -> Any:
+    """The writer for TensorBoard; where its package is missing None, which the log says."""
+    try:
+        tensorboard = require("tensorboardX")
+    except InputError as error:
+        logging.warning("training goes on without a log for TensorBoard: %s", error)
+        return None
+    return tensorboard.SummaryWriter(
+        str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
+    )
 
 
 def _drop_after(path: AnyPath, last_step: int) -> None:

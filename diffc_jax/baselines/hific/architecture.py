@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from diffc_jax.baselines.hific.entropy_models import LARGEST_SCALE_BITS
 from diffc_jax.errors import UsageError
 
 # Channels of the paper: images after the first layer, latents, hyper-latents, discriminator.
@@ -100,5 +99,8 @@ class HificArchitecture:
         Arguments and errors as in `latent_shape`. A good model needs far fewer bits for each value: at 0.14
         bits per pixel the paper's spends 0.16.
         """
+        # Beside the networks, which checking another model's config should not load.
+        from diffc_jax.baselines.hific.entropy_models import LARGEST_SCALE_BITS
+
         height, width, channels = self.latent_shape(size)
         return height * width * channels * LARGEST_SCALE_BITS / (size[0] * size[1])

@@ -18,8 +18,8 @@ checksum is there to notice, and `Hific.scale_indices` to make it unlikely.
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
-import constriction
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.special import ndtr
@@ -28,6 +28,7 @@ from diffc_jax.baselines.hific.entropy_models import table_scales
 from diffc_jax.codec import varint
 from diffc_jax.codec.checksum import crc8
 from diffc_jax.errors import InputError
+from diffc_jax.optional import require
 
 Symbols = Int[np.ndarray, "h w c"]
 
@@ -39,13 +40,11 @@ _TOTAL_BITS = 24
 _TAIL_DEVIATIONS = 6.0
 _LARGEST_SIDE = 1 << 14
 _LARGEST_SYMBOL = (1 << 24) - 1
+_ESCAPE_LENGTHS = (2 * _LARGEST_SYMBOL).bit_length()
 _WORD, _WORD_BITS = np.dtype(">u4"), 32
 _DAMAGED = (
     "is damaged, was written by another model, or on a machine whose networks round differently"
 )
-
-_BIT = constriction.stream.model.Uniform(2)
-_ESCAPE_LENGTH = constriction.stream.model.Uniform((2 * _LARGEST_SYMBOL).bit_length())
 
 
 class _Table:
@@ -62,11 +61,18 @@ class _Table:
         rest = np.floor(probabilities / probabilities.sum() * free).astype(np.int64)
         rest[np.argmax(rest)] += free - rest.sum()
         # With these numbers constriction adds 1 to each and scales by exactly 1.
-        self.model = constriction.stream.model.Categorical(rest.astype(np.float64), perfect=False)
+        categorical = require("constriction").stream.model.Categorical
+        self.model = categorical(rest.astype(np.float64), perfect=False)
 
 
 # A table, and where the symbols are that it codes.
 _Run = tuple[_Table, Int[np.ndarray, " n"]]
+
+
+@functools.cache
+def _uniform(size: int) -> Any:
+    """The entropy model of numbers below `size`, all alike."""
+    return require("constriction").stream.model.Uniform(size)
 
 
 @functools.cache
@@ -125,7 +131,7 @@ class LatentCoder:
         largest = max(int(np.abs(part).max(initial=0)) for part in (hyper, latent))
         if largest > _LARGEST_SYMBOL:
             raise ValueError(f"a symbol of size {largest}; they go up to {_LARGEST_SYMBOL}")
-        encoder = constriction.stream.queue.RangeEncoder()
+        encoder = require("constriction").stream.queue.RangeEncoder()
         _encode(encoder, self._hyper_runs(hyper.shape), hyper.ravel())
         _encode(encoder, _latent_runs(scale_indices), latent.ravel())
         head = _head(size)
@@ -167,7 +173,7 @@ class LatentReader:
         self._data = data
         payload = data[start + 1 :]
         words = np.frombuffer(payload + bytes(-len(payload) % _WORD.itemsize), _WORD)
-        self._decoder = constriction.stream.queue.RangeDecoder(words.astype(np.uint32))
+        self._decoder = require("constriction").stream.queue.RangeDecoder(words.astype(np.uint32))
         self._hyper: Symbols | None = None
 
     def hyper(self, shape: tuple[int, int, int]) -> Symbols:
@@ -210,11 +216,7 @@ def _latent_runs(scale_indices: UInt8[np.ndarray, "h w c"]) -> Iterator[_Run]:
         yield _gaussian_table(int(index)), np.flatnonzero(flat == index)
 
 
-def _encode(
-    encoder: constriction.stream.queue.RangeEncoder,
-    runs: Iterator[_Run],
-    symbols: Int[np.ndarray, " n"],
-) -> None:
+def _encode(encoder: Any, runs: Iterator[_Run], symbols: Int[np.ndarray, " n"]) -> None:
     escaped = []
     for table, places in runs:
         values = symbols[places]
@@ -225,14 +227,12 @@ def _encode(
         escaped += (2 * beyond - (values[outside] > 0)).tolist()
     for number in escaped:
         # Elias gamma: how many digits follow the first one, and these.
-        encoder.encode(number.bit_length() - 1, _ESCAPE_LENGTH)
+        encoder.encode(number.bit_length() - 1, _uniform(_ESCAPE_LENGTHS))
         digits = [number >> shift & 1 for shift in range(number.bit_length() - 1)]
-        encoder.encode(np.array(digits, np.int32), _BIT)
+        encoder.encode(np.array(digits, np.int32), _uniform(2))
 
 
-def _decode(
-    decoder: constriction.stream.queue.RangeDecoder, runs: Iterator[_Run], count: int
-) -> Int[np.ndarray, " n"]:
+def _decode(decoder: Any, runs: Iterator[_Run], count: int) -> Int[np.ndarray, " n"]:
     symbols = np.zeros(count, np.int64)
     escaped = []
     for table, places in runs:
@@ -240,8 +240,8 @@ def _decode(
         symbols[places] = values
         escaped += places[values > table.largest].tolist()
     for place in escaped:
-        length = int(decoder.decode(_ESCAPE_LENGTH))
-        digits = decoder.decode(_BIT, length).tolist()
+        length = int(decoder.decode(_uniform(_ESCAPE_LENGTHS)))
+        digits = decoder.decode(_uniform(2), length).tolist()
         number = sum(digit << shift for shift, digit in enumerate([*digits, 1]))
         # An escaped symbol stands as the first one above its table.
         beyond = symbols[place] + (number - 1) // 2
@@ -249,7 +249,7 @@ def _decode(
     return symbols
 
 
-def _seal(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
+def _seal(encoder: Any) -> bytes:
     """The shortest bytes that decode to what was encoded, if zeros follow them.
 
     The encoder's state is an interval of numbers that all decode alike, and constriction writes the least one

