@@ -38,6 +38,7 @@ class Accelerator:
         link: bytes a second that it sends to its neighbours, in one direction.
         network: the same between nodes.
         node: devices of a node, within which `link` counts.
+        kinds: what JAX calls the device.
     """
 
     flops: float
@@ -46,16 +47,17 @@ class Accelerator:
     link: float
     network: float
     node: int
+    kinds: tuple[str, ...]
 
 
 # H100 SXM5 80 GB and A100 SXM4 80 GB: NVIDIA's datasheets (dense rates; NVLink 900 and 600 GB/s in both
 # directions), eight to a DGX node with one adapter each of 400 and 200 Gbit/s. TPU v5e and v5p: Google
 # Cloud's "system architecture" pages (links of 400 and 1200 GB/s in both directions; pods of 256, 8960).
 ACCELERATORS = {
-    "h100": Accelerator(989e12, 80e9, 3.35e12, 450e9, 50e9, 8),
-    "a100": Accelerator(312e12, 80e9, 2.039e12, 300e9, 25e9, 8),
-    "tpu_v5e": Accelerator(197e12, 16e9, 819e9, 200e9, 200e9, 256),
-    "tpu_v5p": Accelerator(459e12, 95e9, 2765e9, 600e9, 600e9, 8960),
+    "h100": Accelerator(989e12, 80e9, 3.35e12, 450e9, 50e9, 8, ("NVIDIA H100 80GB HBM3",)),
+    "a100": Accelerator(312e12, 80e9, 2.039e12, 300e9, 25e9, 8, ("NVIDIA A100-SXM4-80GB",)),
+    "tpu_v5e": Accelerator(*(197e12, 16e9, 819e9, 200e9, 200e9, 256), ("TPU v5 lite", "TPU v5e")),
+    "tpu_v5p": Accelerator(459e12, 95e9, 2765e9, 600e9, 600e9, 8960, ("TPU v5", "TPU v5p")),
 }
 
 
@@ -92,6 +94,11 @@ class StepCost:
         return math.prod(self.mesh.values())
 
 
+def accelerator_of(device_kind: str) -> str | None:
+    """Which of ACCELERATORS `jax.Device.device_kind` is; None for another device."""
+    return next((name for name, one in ACCELERATORS.items() if device_kind in one.kinds), None)
+
+
 def simulate_devices(count: int) -> None:
     """Makes JAX see `count` CPU devices; to be called before anything asks for devices."""
     jax.config.update("jax_platforms", "cpu")
@@ -122,18 +129,14 @@ def measure_step(trainee: Trainee) -> StepCost:
         mesh=dict(mesh.shape),
         batch_size=train.batch_size,
         parameters=count_parameters(state.params),
-        flops=_flops(traced.jaxpr.jaxpr),
+        flops=count_flops(traced.jaxpr.jaxpr),
         state={
             name: _bytes(getattr(state, field))
             for field, name in _STATE_PARTS.items()
             if hasattr(state, field)
         },
         temporary=memory.temp_size_in_bytes,
-        # Results lie where donated arguments lay.
-        peak=memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes,
+        peak=planned_bytes(memory),
         collectives=read_collectives(compiled.as_text(), mesh.size),
         compile_seconds=seconds,
     )
@@ -201,7 +204,14 @@ def _bytes(tree: PyTree) -> int:
     )
 
 
-def _flops(jaxpr: Any) -> float:
+def planned_bytes(memory: Any) -> int:
+    """All bytes that a compiler reserves for a program, from `memory_analysis()` of the compiled one."""
+    # Results lie where donated arguments lay.
+    arguments = memory.argument_size_in_bytes - memory.alias_size_in_bytes
+    return int(arguments + memory.output_size_in_bytes + memory.temp_size_in_bytes)
+
+
+def count_flops(jaxpr: Any) -> float:
     """Multiplications and additions of matrix products and convolutions; loops count with their length."""
     total = 0.0
     for equation in jaxpr.eqns:
@@ -215,7 +225,9 @@ def _flops(jaxpr: Any) -> float:
             outputs = kernel.shape[parameters["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * kernel.size / outputs
         else:
-            inner = sum(_flops(part) for value in parameters.values() for part in _jaxprs(value))
+            inner = sum(
+                count_flops(part) for value in parameters.values() for part in _jaxprs(value)
+            )
             total += inner * parameters.get("length", 1) if name == "scan" else inner
     return total
 
