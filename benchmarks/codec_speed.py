@@ -26,15 +26,13 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from shared import BASE_UNET, photographs, random_codec
 
-from diffc_jax import cli, data
+from diffc_jax import cli
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
-from diffc_jax.data.spec import SourceSpec
-from diffc_jax.models import build_model
-from diffc_jax.models.gaussian import fit_statistics
 from diffc_jax.pictures import tile
 from diffc_jax.training.codec_models import load_codec
 
@@ -45,9 +43,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each kind.", lower_bo
 
 _SIDE = 64
 _BATCH = 16
-# Of configs/imagenet64_small.py.
-_UNET = {"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)}
-_GAMMA_RANGE = (-13.3, 5.0)
 
 
 class Clock:
@@ -93,16 +88,6 @@ def add_clock(codec: Codec, clock: Clock) -> None:
     codec.reconstructor = lambda decoder, n_steps: reconstruct
 
 
-def random_codec() -> Codec:
-    shape = (_SIDE, _SIDE, 3)
-    model = build_model(_UNET, shape)
-    source = data.open_source(SourceSpec(image_size=_SIDE))
-    batches = data.eval_batches(source, batch_size=256, stop=1024)
-    statistics_ = fit_statistics(batch["image"] for batch in batches)
-    variables = jax.jit(model.init)(jax.random.key(0), statistics_)
-    return Codec(model.eps_hat, variables, shape, _GAMMA_RANGE, bytes(4), _BATCH)
-
-
 def report(codec: Codec, clock: Clock, image: np.ndarray, n_images: int) -> None:
     target = Target(bpp=_BPP.value)
     jobs: dict[str, Callable[[], Any]] = {
@@ -137,11 +122,13 @@ def report(codec: Codec, clock: Clock, image: np.ndarray, n_images: int) -> None
 
 
 def main() -> None:
-    codec = load_codec(pathlib.Path(_MODEL.value), _BATCH) if _MODEL.value else random_codec()
+    if _MODEL.value:
+        codec = load_codec(pathlib.Path(_MODEL.value), _BATCH)
+    else:
+        codec = random_codec(BASE_UNET, _SIDE, _BATCH)
     clock = Clock()
     add_clock(codec, clock)
-    source = data.open_source(SourceSpec(split="eval", image_size=codec.side))
-    images = np.stack([source[i] for i in range(_BATCH)])
+    images = photographs("eval", codec.side, _BATCH)
     print(f"{_MODEL.value or 'random weights'}, memory {_MEMORY.value}, {jax.devices()[0]}")
     report(codec, clock, images[0], 1)
     report(codec, clock, tile(images, columns=4), _BATCH)

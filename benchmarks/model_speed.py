@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import optax
 from absl import app, flags, logging
 from jaxtyping import Array, Float, Key
+from shared import BASE_UNET
 
+from diffc_jax.models import build_model
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.layers import GAMMA_RANGE, GammaEmbedding, normalised_gamma, run_network
 from diffc_jax.models.unet import unet_model
@@ -82,7 +84,7 @@ REFERENCE = "plain U-Net"
 MODELS: dict[str, Callable[[tuple[int, int, int]], Model]] = {
     REFERENCE: plain_model,
     "unet small": unet_model,
-    "unet base": lambda shape: unet_model(shape, widths=(48, 128, 256), blocks=(1, 1, 2)),
+    "unet base": lambda shape: build_model(BASE_UNET, shape),
     "vdm tiny": lambda shape: vdm_model(shape, blocks=1, width=32, dropout=0.0),
 }
 

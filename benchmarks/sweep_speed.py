@@ -8,13 +8,12 @@ the part over that of the bare denoiser: 1.0 means that the sweep costs nothing 
 """
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from absl import flags
+from shared import first_and_median_seconds
 
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
@@ -55,10 +54,14 @@ def measure(config, workdir):
     evaluations = {"rate": len(plan.strata) - 1} | {
         name: sum(plan.n_steps(name, level) for level in levels) for name in plan.decoders
     }
-    per_evaluation = _median_seconds(bare) / _BARE_CALLS / len(x)
-    chain = _median_seconds(swept(())) / len(x)
+
+    def median_seconds(function: Callable[[], None]) -> float:
+        return first_and_median_seconds(function, _ROUNDS.value)[1]
+
+    per_evaluation = median_seconds(bare) / _BARE_CALLS / len(x)
+    chain = median_seconds(swept(())) / len(x)
     seconds = {"rate": chain} | {
-        name: _median_seconds(swept((name,))) / len(x) - chain for name in plan.decoders
+        name: median_seconds(swept((name,))) / len(x) - chain for name in plan.decoders
     }
     print(
         f"{experiment.model.name}, batch {len(x)}, T = {len(plan.gammas) - 1}, {len(levels)} levels"
@@ -74,16 +77,6 @@ def measure(config, workdir):
         print(f"{row} {seconds[name]:>15.3f} {ratio:>20.2f}")
     total = sum(seconds.values())
     print(f"{'all':<15} {sum(evaluations.values()):>17} {'':>16} {total:>15.3f}")
-
-
-def _median_seconds(function: Callable[[], None]) -> float:
-    function()
-    times = []
-    for _ in range(_ROUNDS.value):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 if __name__ == "__main__":

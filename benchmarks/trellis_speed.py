@@ -9,16 +9,13 @@ longest mu that is sent without bias (`TrellisChannel.reach`). "law" is what tru
 """
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import Array, Float, UInt32
+from shared import first_and_median_seconds
 
 from diffc_jax import cli
 from diffc_jax.coding.bits import random_words
@@ -43,25 +40,20 @@ def messages(
     return keys, mu * (share * channel.reach / jnp.linalg.norm(mu, axis=1, keepdims=True))
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of the first call, which compiles, and median milliseconds of others."""
-    times = []
-    for _ in range(1 + _ROUNDS.value):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
-    return times[0], 1e3 * statistics.median(times[1:])
-
-
 def print_speed(channel: TrellisChannel) -> None:
     for batch in (1, _BATCH.value):
         keys, mu = messages(channel, batch)
-        first_encode, encode = timed(lambda k=keys, m=mu: channel.encode(k, m)[0])
+        first_encode, encode = first_and_median_seconds(
+            lambda k=keys, m=mu: channel.encode(k, m)[0], _ROUNDS.value
+        )
         indices, _ = channel.encode(keys, mu)
         jax.clear_caches()
-        first_decode, decode = timed(lambda k=keys, i=indices: channel.decode(k, i))
+        first_decode, decode = first_and_median_seconds(
+            lambda k=keys, i=indices: channel.decode(k, i), _ROUNDS.value
+        )
         print(
-            f"  batch {batch:3}: encode {encode / batch:7.2f} ms, decode {decode / batch:6.2f} ms a message;"
+            f"  batch {batch:3}: encode {1e3 * encode / batch:7.2f} ms,"
+            f" decode {1e3 * decode / batch:6.2f} ms a message;"
             f" first calls {first_encode:.2f} s and {first_decode:.2f} s",
             flush=True,
         )

@@ -61,6 +61,11 @@ class StepCost:
         return math.prod(self.mesh.values())
 
 
+def accelerator_of(device_kind: str) -> str | None:
+    """Which of ACCELERATORS `jax.Device.device_kind` is; None for another device."""
+    return next((name for name, one in ACCELERATORS.items() if device_kind in one.kinds), None)
+
+
 def simulate_devices(count: int) -> None:
     """Makes JAX see `count` CPU devices; to be called before anything asks for devices."""
     jax.config.update("jax_platforms", "cpu")
@@ -92,18 +97,14 @@ def measure_step(trainee: Trainee) -> StepCost:
         mesh=dict(mesh.shape),
         batch_size=train.batch_size,
         parameters=count_parameters(state.params),
-        flops=_flops(traced.jaxpr.jaxpr),
+        flops=count_flops(traced.jaxpr.jaxpr),
         state={
             name: sharding.bytes_of_each_device(getattr(state, field))
             for field, name in _STATE_PARTS.items()
             if hasattr(state, field)
         },
         temporary=memory.temp_size_in_bytes,
-        # Results lie where donated arguments lay.
-        peak=memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes,
+        peak=planned_bytes(memory),
         collectives=read_collectives(compiled.as_text(), mesh.size),
         compile_seconds=seconds,
     )
@@ -163,7 +164,14 @@ def _estimate(cost: StepCost, num_steps: int, name: str) -> Iterator[str]:
         yield f"  {num_steps:,} steps: {days[0]:.1f} to {days[1]:.1f} days"
 
 
-def _flops(jaxpr: Any) -> float:
+def planned_bytes(memory: Any) -> int:
+    """All bytes that a compiler reserves for a program, from `memory_analysis()` of the compiled one."""
+    # Results lie where donated arguments lay.
+    arguments = memory.argument_size_in_bytes - memory.alias_size_in_bytes
+    return int(arguments + memory.output_size_in_bytes + memory.temp_size_in_bytes)
+
+
+def count_flops(jaxpr: Any) -> float:
     """Multiplications and additions of matrix products and convolutions; loops count with their length."""
     total = 0.0
     for equation in jaxpr.eqns:
@@ -177,7 +185,9 @@ def _flops(jaxpr: Any) -> float:
             outputs = kernel.shape[parameters["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * kernel.size / outputs
         else:
-            inner = sum(_flops(part) for value in parameters.values() for part in _jaxprs(value))
+            inner = sum(
+                count_flops(part) for value in parameters.values() for part in _jaxprs(value)
+            )
             total += inner * parameters.get("length", 1) if name == "scan" else inner
     return total
 

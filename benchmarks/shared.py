@@ -1,0 +1,56 @@
+"""What several benchmarks need: the base network, photographs, a codec without training, medians of times."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from diffc_jax import data
+from diffc_jax.codec.codec import Codec
+from diffc_jax.codec.fingerprint import fingerprint
+from diffc_jax.data.spec import SourceSpec
+from diffc_jax.models import build_model
+from diffc_jax.models.gaussian import Statistics, fit_statistics
+from diffc_jax.models.layers import GAMMA_RANGE
+
+# Of configs/imagenet64_small.py.
+BASE_UNET: Mapping[str, Any] = {"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)}
+_STATISTICS_IMAGES = 1024
+
+
+@functools.cache
+def photographs(split: str, side: int, count: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """The first crops of the built-in photographs, "train" or "eval", as often as it takes."""
+    source = data.open_source(SourceSpec(split=split, image_size=side))
+    return np.stack([source[i % len(source)] for i in range(count)])
+
+
+@functools.cache
+def photograph_statistics(side: int) -> Statistics:
+    """The Gaussian that a network on photographs starts from."""
+    return fit_statistics([photographs("train", side, _STATISTICS_IMAGES)])
+
+
+def random_codec(model_config: Mapping[str, Any], side: int, batch_size: int) -> Codec:
+    """A codec whose network has random weights: it is as fast as a trained one."""
+    shape = (side, side, 3)
+    model = build_model(model_config, shape)
+    variables = jax.jit(model.init)(jax.random.key(0), photograph_statistics(side))
+    name = fingerprint({"model": dict(model_config)}, variables)
+    return Codec(model.eps_hat, variables, shape, GAMMA_RANGE, name, batch_size)
+
+
+def first_and_median_seconds(function: Callable[[], Any], rounds: int) -> tuple[float, float]:
+    """Seconds of the first call, which compiles, and the median of so many later ones."""
+    seconds = []
+    for _ in range(rounds + 1):
+        begin = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - begin)
+    first, *rest = seconds
+    return first, statistics.median(rest)
