@@ -21,11 +21,10 @@ from diffc_jax.models.layers import GAMMA_RANGE
 from diffc_jax.training import cost, sharding
 from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
 from diffc_jax.training.experiment import Experiment, build_experiment
+from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from diffc_jax.training.state import (
     count_parameters,
     init_state,
-    learning_rate_schedule,
-    make_optimizer,
     model_variables,
 )
 
