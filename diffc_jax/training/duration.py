@@ -102,6 +102,8 @@ class TimeLimit:
                 )
             return None
         seconds, steps = now - self._first[0], step - self._first[1]
+        if not steps:
+            return None  # the first call is asked about twice
         per_second = steps / seconds
         # Of all steps, those that are left at this speed included, the last share decays.
         possible = per_second * left
