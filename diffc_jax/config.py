@@ -263,6 +263,11 @@ def validate(config: ConfigDict) -> None:
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     if not low < high:
         raise UsageError(f"schedule.gamma_min: {low} is not below schedule.gamma_max = {high}")
+    split = config.model.get("split_gamma")
+    if split is not None and not low < split < high:
+        raise UsageError(
+            f"model.split_gamma: {split} is not inside ({low}, {high}), the range of the schedule"
+        )
     first, last = evaluation.first_gamma, evaluation.last_gamma
     if not low < last <= first <= high:
         raise UsageError(

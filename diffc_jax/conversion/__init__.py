@@ -1,1 +1,1 @@
-"""Published weights of other projects, converted to exported parameters of ours."""
+"""Weights made of others: published ones of other projects, and two networks of ours joined to one model."""

@@ -1,13 +1,14 @@
 """Denoisers: all are `eps_hat(variables, z, gamma)`; see `base`."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Denoiser, Model, Variables
+from diffc_jax.models.experts import experts_model
 from diffc_jax.models.gaussian import gaussian_model
 from diffc_jax.models.improved_diffusion import improved_diffusion_model
+from diffc_jax.models.layers import check_fields
 from diffc_jax.models.unet import unet_model
 from diffc_jax.models.vdm import vdm_model
 
@@ -17,6 +18,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "gaussian": gaussian_model,
     "improved_diffusion": improved_diffusion_model,
     "unet": unet_model,
+    "unet_experts": experts_model,
     "vdm": vdm_model,
 }
 
@@ -25,16 +27,11 @@ def build_model(config: Mapping[str, Any], image_shape: tuple[int, int, int]) ->
     """Makes the model called config["name"] with the other entries as its arguments.
 
     Raises:
-        UsageError: unknown model, or a field that it does not have.
+        UsageError: unknown model, or fields that it does not have or cannot do without.
     """
     fields = dict(config)
     name = fields.pop("name")
     if name not in MODELS:
         raise UsageError(f"model.name: unknown {name!r}; choose one of {', '.join(MODELS)}")
-    known = set(inspect.signature(MODELS[name]).parameters) - {"image_shape"}
-    for field in fields:
-        if field not in known:
-            raise UsageError(
-                f"model.{field}: {name} has no such field; it has {', '.join(sorted(known)) or 'none'}"
-            )
+    check_fields("model", name, MODELS[name], fields)
     return MODELS[name](image_shape=image_shape, **fields)

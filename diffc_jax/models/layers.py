@@ -1,6 +1,8 @@
 """Parts that the networks share. Images are channel-last; positions are normalised to [0, 1]."""
 
+import inspect
 import math
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import flax.linen as nn
@@ -123,6 +125,29 @@ def activation_dtype(name: str) -> Any:
     if name not in _DTYPES:
         raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def check_fields(
+    prefix: str, name: str, builder: Callable[..., Any], fields: Collection[str]
+) -> None:
+    """Raises UsageError for the first field that a model does not have, or that it needs and lacks.
+
+    Args:
+        prefix: what the fields belong to in a config ("model").
+        name: of the model.
+        builder: its arguments, but for `image_shape`, are the fields.
+        fields: those that are given.
+    """
+    known = dict(inspect.signature(builder).parameters)
+    del known["image_shape"]
+    for field in fields:
+        if field not in known:
+            raise UsageError(
+                f"{prefix}.{field}: {name} has no such field; it has {', '.join(sorted(known)) or 'none'}"
+            )
+    for field, parameter in known.items():
+        if parameter.default is parameter.empty and field not in fields:
+            raise UsageError(f"{prefix}.{field}: is missing; {name} needs it")
 
 
 def check_positive(**fields: int) -> None:

@@ -15,7 +15,8 @@ from diffc_jax.source_config import plain
 # and model.remat leave the updates as they are, up to rounding (and the draw of dropout's masks, for
 # accumulation), so that a run can move to other devices.
 _FREE_TO_CHANGE = (
-    *("mesh", "train.accumulation_steps", "model.remat"),
+    *("mesh", "train.accumulation_steps"),
+    *("model.remat", "model.fine.remat", "model.noisy.remat"),
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
     *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
     *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),
