@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import functools
 import math
 import multiprocessing
 import statistics
@@ -14,24 +13,20 @@ import jax
 import numpy as np
 from accelerator_jobs import Job, Row
 from ml_collections import ConfigDict
-from shared import BASE_UNET, photograph_statistics, photographs
+from shared import BASE_UNET, photographs
 
 from diffc_jax.config import base_config
 from diffc_jax.models.layers import GAMMA_RANGE
 from diffc_jax.training import cost, sharding
 from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
 from diffc_jax.training.experiment import Experiment, build_experiment
-from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from diffc_jax.training.state import (
-    count_parameters,
-    init_state,
-    model_variables,
-)
+from diffc_jax.training.state import count_parameters, model_variables
 
 _ROUNDS = 5
 _LEAST_SECONDS = 0.5  # of a round
 _MOST_CALLS = 50  # in a round
 _NUM_STEPS = 1000  # of the run whose step it is; the program does not depend on it
+_FITTED_IMAGES = 1024  # to which a network's Gaussian is fitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +142,7 @@ class Networks:
         network = self.networks[name]
         config = base_config()
         config.data.image_size = network.side
+        config.data.train.max_images = _FITTED_IMAGES
         config.model = ConfigDict({**network.fields, "dtype": dtype})
         config.train.batch_size = network.batch * devices
         return config
@@ -161,16 +157,7 @@ class Networks:
         experiment = self.experiment(name, dtype)
         config, mesh = experiment.config, experiment.mesh
         batch, side = config.train.batch_size, config.data.image_size
-        init = functools.partial(
-            init_state,
-            experiment.model,
-            experiment.schedule,
-            make_optimizer(config.train, learning_rate_schedule(config.train, _NUM_STEPS)),
-            config.seed,
-        )
-        needed = photograph_statistics(side) if experiment.model.needs_statistics else None
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, experiment.state_template())
-        state = jax.jit(init, out_shardings=shardings)(needed)
+        state = experiment.fresh_state(experiment.open_source("train"))
         images = photographs("train", side, batch)
         pixels = sharding.put_batch(mesh, {"image": images})["image"]
         step = compile_program(experiment.train_step(_NUM_STEPS), state, pixels)
