@@ -17,10 +17,14 @@ from absl import flags
 
 from diffc_jax import cli, files
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.models.layers import DTYPES
 from diffc_jax.training.export import export_params
 
 _INPUT = flags.DEFINE_string("input", None, "params.safetensors of a run, with its card beside it.")
 _OUTPUT = flags.DEFINE_string("output", None, "The smaller file; its card is written beside it.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "", ["", *DTYPES], "Activations that the card asks for, if other than in training."
+)
 
 _PACKED = "params/model/"
 
@@ -44,6 +48,8 @@ def main() -> None:
     for name, array in packed.items():
         if not np.isfinite(array).all():
             raise InputError(f"{source}: {name!r} holds values that float16 does not have")
+    if _DTYPE.value:
+        card["model"]["dtype"] = _DTYPE.value
     digest = hashlib.sha256(content).hexdigest()
     export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})
     print(f"{output}: {output.stat().st_size} bytes, from {len(content)}")

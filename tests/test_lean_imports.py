@@ -38,7 +38,6 @@ from tests.processes import ROOT, environment
 NEEDY = (
     "diffc_jax.analysis.channel_simulation",
     "diffc_jax.analysis.run",
-    "diffc_jax.data.prepare",
     "diffc_jax.plotting",
     "diffc_jax.reproduction",
 )

@@ -4,7 +4,6 @@ import pathlib
 from typing import Any
 
 from absl import logging
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from diffc_jax.data.decoding import encode
 from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file
@@ -12,6 +11,7 @@ from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import UsageError
 from diffc_jax.files import replacing, write_json
+from diffc_jax.optional import require
 from diffc_jax.progress import Progress
 
 ENCODINGS = ("webp", "png")
@@ -62,7 +62,10 @@ class ShardWriter:
     def _write_shard(
         self, source: StoredImages, indices: range, path: pathlib.Path, progress: Progress
     ) -> None:
-        writer = ArrayRecordWriter(str(path), "group_size:1")  # one record a chunk: random access
+        module = require("array_record.python.array_record_module")
+        writer = module.ArrayRecordWriter(
+            str(path), "group_size:1"
+        )  # one record a chunk: random access
         for records in map_in_windows(lambda index: encode(source[index], self._encoding), indices):
             for record in records:
                 writer.write(record)

@@ -16,7 +16,7 @@ from diffc_jax.models.base import Variables
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
 GAMMA_RANGE = (-13.3, 5.0)
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def normalised_gamma(
@@ -122,9 +122,9 @@ def activation_dtype(name: str) -> Any:
     Raises:
         UsageError: neither float32 nor bfloat16.
     """
-    if name not in _DTYPES:
-        raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
 
 
 def check_fields(
