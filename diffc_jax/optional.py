@@ -30,7 +30,7 @@ PACKAGES: Mapping[str, Package] = {
     "constriction": Package(
         "constriction", "exact pixels, files of HiFiC and channel_simulation.py"
     ),
-    "grain": Package("grain", "data.placement=host in training (device needs it not)"),
+    "grain": Package("grain", "training on batches from the host"),
     "imagecodecs": Package("imagecodecs", "the codec jpegxl and lossless.json"),
     "matplotlib": Package("matplotlib", "figures and the pictures of eval.grid_images"),
     "tensorboardX": Package("tensorboardX", "TensorBoard"),

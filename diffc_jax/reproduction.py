@@ -17,6 +17,7 @@ from diffc_jax.files import as_path
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
+from diffc_jax.source_config import clean_source
 from diffc_jax.trainees import train, validate
 from diffc_jax.training.experiment import open_source
 
@@ -102,7 +103,10 @@ def baseline_configs(config: ConfigDict) -> dict[str, ConfigDict]:
     for target in config.baselines.targets:
         for method, words in ((HYPERPRIOR, f",{HYPERPRIOR}"), (HIFIC, "")):
             own = small_config(f"{target}bpp{words}")
-            own.seed, own.data, own.mesh = config.seed, config.data, config.mesh
+            own.seed, own.mesh = config.seed, config.mesh
+            own.data = config.data.copy_and_resolve_references()
+            with own.data.ignore_type():  # a mixture is for denoisers, which know noise levels
+                own.data.train = clean_source(config)
             validate(own)
             configs[f"{method}_{target:g}bpp"] = own
     return configs
@@ -113,7 +117,7 @@ def theory_config(config: ConfigDict) -> ConfigDict:
     theory = analysis_config()
     theory.seed = config.seed
     theory.monte_carlo = "never"
-    theory.source.images = config.data.train
+    theory.source.images = clean_source(config)
     theory.source.image_size = config.data.image_size
     theory.source.patch_size = min(theory.source.patch_size, config.data.image_size)
     return theory

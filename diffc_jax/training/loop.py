@@ -12,6 +12,7 @@ from diffc_jax import distributed, pictures
 from diffc_jax.environment import write_environment
 from diffc_jax.errors import PreemptedError
 from diffc_jax.files import AnyPath
+from diffc_jax.optional import require
 from diffc_jax.training import preemption, run_config, sharding
 from diffc_jax.training.checkpoints import Checkpoints
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
@@ -52,6 +53,8 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
     training_set = open_training_set(config)
     template = trainee.state_template()
     trainable = trainee.count_trained()
+    if trainable and config.data.placement == "host":
+        require("grain")  # said now, not when the first batch is due
     num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
     evaluate = trainee.held_out_evaluation()
     run_config.claim_workdir(config, workdir, write=distributed.is_primary())
