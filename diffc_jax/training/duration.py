@@ -44,23 +44,22 @@ def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
 class TimeLimit:
     """Decides in a run with a limit of time when the learning rate begins to decay, and how long it does.
 
-    The clock starts with the process; time that earlier processes of the run spent counts too, as far as
-    their checkpoints know it.
+    Time that earlier processes of the run spent counts too, as far as their checkpoints know it.
     """
 
-    def __init__(self, train: ConfigDict, spent: float, end: int | None):
-        """Starts the clock.
+    def __init__(self, train: ConfigDict, start: float, end: int | None):
+        """Makes a limit.
 
         Args:
             train: config.train.
-            spent: seconds of earlier processes of the run.
+            start: `time.monotonic` when the run started, or would have, had it not been interrupted.
             end: last step of the run, if its decay has begun.
         """
         self._limit = train.max_seconds
         self._share = train.decay_fraction if train.lr_decay == "wsd" else 0.0
         self._per_call = train.steps_per_call
         self._averages = 2 if train.second_ema_decay else 1
-        self._start = time.monotonic() - spent
+        self._start = start
         self._reserve = _SECONDS_TO_SAVE
         self._first: tuple[float, int] | None = None
         self.end = end
@@ -122,8 +121,8 @@ class TimeLimit:
         return length
 
 
-def make_time_limit(train: ConfigDict, progress: Mapping[str, Any]) -> TimeLimit:
-    """The limit of a run that starts, or goes on with what its checkpoint knows.
+def make_time_limit(train: ConfigDict, progress: Mapping[str, Any], begin: float) -> TimeLimit:
+    """The limit of a run that started at `begin` (`time.monotonic`), or goes on from a checkpoint's progress.
 
     Raises:
         UsageError: several processes, whose clocks would have to agree.
@@ -132,4 +131,4 @@ def make_time_limit(train: ConfigDict, progress: Mapping[str, Any]) -> TimeLimit
         raise UsageError(
             "train.max_seconds: works in one process, not in several; use train.num_steps"
         )
-    return TimeLimit(train, progress.get("limit_seconds", 0.0), progress.get("end"))
+    return TimeLimit(train, begin - progress.get("limit_seconds", 0.0), progress.get("end"))

@@ -46,6 +46,7 @@ def train(trainee: Trainee, workdir: AnyPath) -> None:
 
 
 def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) -> None:
+    begin = time.monotonic()
     config, mesh = trainee.config, trainee.mesh
     sharding.check_batch_size(
         "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
@@ -72,7 +73,7 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
     first_step = int(state.step)
     limit = None
     if trainable and not num_steps:
-        limit = make_time_limit(config.train, progress)
+        limit = make_time_limit(config.train, progress, begin)
         num_steps = limit.end or 0
     logging.info(
         "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %s",
@@ -101,7 +102,7 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
             # How long this takes, once it is compiled, has to be known before the time is nearly over.
             evaluate(state)
             run.report_held_out(first_step, state)
-        if trainable and (num_steps > first_step or limit is not None):
+        if first_step < num_steps or (limit is not None and not num_steps):
             state = run.steps(state, first_step, num_steps, preempted)
         if checkpoints.latest_step() is None:
             run.report_held_out(first_step, state)
