@@ -1,8 +1,8 @@
 """The configuration of an experiment: every field with its default, and one function that checks them all.
 
 A file in `configs/` starts from `base_config()` and changes fields; `--config.x.y=v` overrides any of them.
-Durations of training may be given as `train.num_steps`, `train.num_epochs` or `train.num_examples`:
-exactly one of them is positive.
+Durations of training may be given as `train.num_steps`, `train.num_epochs`, `train.num_examples` or
+`train.max_seconds`: exactly one of them is positive.
 """
 
 import math
