@@ -42,7 +42,8 @@ def load_codec(path: pathlib.Path, batch_size: int) -> Codec:
         raise InputError(
             f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
         ) from error
-    tree = load_params(weights, _template(model, schedule, shape))
+    # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
+    tree = jax.device_put(load_params(weights, _template(model, schedule, shape)))
     return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
 
 
