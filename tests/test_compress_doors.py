@@ -5,6 +5,7 @@ import pathlib
 import re
 import types
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -14,6 +15,7 @@ from diffc_jax.codec.image_encoder import Target
 from diffc_jax.compression.compress import compress
 from diffc_jax.compression.decompress import decompress
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.training.codec_models import load_codec
 from tests.gaussian_run import SIDE, export_model
 from tests.processes import run_program
 
@@ -91,6 +93,12 @@ def fails(kind, job, *arguments, **options):
 
 def run(door, *arguments):
     return run_program(f"experiments/{door}.py", *arguments)
+
+
+def test_variables_are_sent_to_the_device_once(model):
+    leaves = jax.tree.leaves(load_codec(model, batch_size=1).variables)
+    assert leaves
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
 
 
 def test_there_and_back(model, images, tmp_path):
