@@ -115,8 +115,9 @@ class Trained:
         experiment: with the network.
         variables: of the network after some steps.
         planned_bytes: of a step, see `Program`.
-        peak_bytes: largest number of bytes in use on a device while the steps ran; None where the device does
-            not count them, or where more were in use earlier.
+        peak_bytes: largest number of bytes in use on a device until the steps had run; None where the device
+            does not count them.
+        peak_from: what needed them.
     """
 
     row: Row
@@ -124,6 +125,7 @@ class Trained:
     variables: Any
     planned_bytes: int | None
     peak_bytes: int | None
+    peak_from: str
 
 
 class Networks:
@@ -180,8 +182,9 @@ class Networks:
             "share_of_bfloat16_peak": peak and step.flops / seconds / (peak * mesh.size),
         }
         variables = model_variables(state.params, state.fixed)
-        risen = None if before is None or after is None or after <= before else after
-        return Trained(row, experiment, variables, step.planned_bytes, risen)
+        return Trained(
+            row, experiment, variables, step.planned_bytes, after, peak_from(before, after)
+        )
 
     def forward_rows(self, name: str, dtype: str) -> list[Row]:
         """Times eps_hat at one noise level for each image."""
@@ -216,6 +219,7 @@ class Networks:
                 "predicted_peak_bytes": predicted,
                 "planned_here_bytes": planned,
                 "measured_peak_bytes": measured,
+                "measured_peak_from": trained.peak_from,
                 "planned_over_predicted": planned and planned / predicted,
                 "measured_over_predicted": measured and measured / predicted,
             }
@@ -223,15 +227,15 @@ class Networks:
 
     def training_job(self, name: str, dtype: str) -> Job:
         """Training of a network."""
-        return Job("training", f"{name}, {dtype}", 50, lambda: [self.trained(name, dtype).row])
+        return Job("training", f"{name}, {dtype}", 35, lambda: [self.trained(name, dtype).row])
 
     def forward_job(self, name: str, dtype: str) -> Job:
         """Forward passes of a network."""
-        return Job("forward", f"{name}, {dtype}", 25, lambda: self.forward_rows(name, dtype))
+        return Job("forward", f"{name}, {dtype}", 20, lambda: self.forward_rows(name, dtype))
 
     def memory_job(self, name: str, dtype: str) -> Job:
-        """Memory of the training step of a network."""
-        return Job("memory", f"{name}, {dtype}", 25, lambda: self.memory_rows(name, dtype))
+        """Memory of the training step of a network, which is trained for it if it was not before."""
+        return Job("memory", f"{name}, {dtype}", 35, lambda: self.memory_rows(name, dtype))
 
 
 def predicted_bytes(config: dict[str, Any], devices: int) -> int:
@@ -249,6 +253,17 @@ def peak_flops() -> float | None:
 def _peak_bytes() -> int | None:
     stats = jax.devices()[0].memory_stats() or {}
     return stats.get("peak_bytes_in_use")
+
+
+def peak_from(before: int | None, after: int | None) -> str:
+    """What the peak after some steps is due to; a device counts on from the start of the process.
+
+    Compilers for GPUs try kernels on the device, with as much scratch memory as they like, so that a step may
+    need less than its compilation did: the peak is then an upper bound of what the step needs.
+    """
+    if before is None or after is None:
+        return "device reports no peak"
+    return "steps" if after > before else "compiling or earlier jobs"
 
 
 def _speed_row(

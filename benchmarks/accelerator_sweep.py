@@ -51,8 +51,8 @@ FULL, SMALL = Size(sources=16384, steps=600, levels=5), Size(sources=128, steps=
 def closed_form_jobs(size: Size) -> list[Job]:
     """Rate and distortions with the exact Gaussian denoiser, and the products of matrices behind them."""
     return [
-        Job("closed_forms", "exact Gaussian denoiser", 20, lambda: closed_form_rows(size)),
-        Job("products", "float32 products of matrices", 5, product_rows),
+        Job("closed_forms", "exact Gaussian denoiser", 10, lambda: closed_form_rows(size)),
+        Job("products", "float32 products of matrices", 8, product_rows),
     ]
 
 

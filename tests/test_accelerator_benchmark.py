@@ -125,7 +125,20 @@ def test_speeds_fit_each_other(measured):
 def test_memory_is_what_cost_predicts(measured):
     (row,) = rows(measured, "memory")
     assert row["planned_over_predicted"] == pytest.approx(1.0, abs=0.1)
-    assert row["measured_peak_bytes"] is None  # CPUs do not count
+    assert row["measured_peak_bytes"] is None
+    assert row["measured_peak_from"] == "device reports no peak"  # CPUs do not count
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "source"),
+    [
+        (None, None, "device reports no peak"),
+        (10, 20, "steps"),
+        (20, 20, "compiling or earlier jobs"),
+    ],
+)
+def test_peak_that_a_step_did_not_raise_is_kept_and_named(before, after, source, monkeypatch):
+    assert sibling("accelerator_networks", monkeypatch).peak_from(before, after) == source
 
 
 def test_one_section_fails_and_the_rest_goes_on(tmp_path):
