@@ -39,7 +39,7 @@ def reference(tmp_path_factory):
 
 
 @pytest.fixture
-def scanning(monkeypatch):
+def _scanning(monkeypatch):
     """As on accelerators: a call is one program."""
 
     class ScanningRunner(feed.Runner):
@@ -75,8 +75,9 @@ def test_the_same_bits_from_anywhere_in_any_number(placement, steps, reference, 
     assert [row["step"] for row in logged(tmp_path) if "train/loss" in row] == [4, 8, 10]
 
 
+@pytest.mark.usefixtures("_scanning")
 @pytest.mark.parametrize(("placement", "steps"), [("host", 4), ("device", 3)])
-def test_updates_in_one_program_agree_to_rounding(placement, steps, reference, tmp_path, scanning):
+def test_updates_in_one_program_agree_to_rounding(placement, steps, reference, tmp_path):
     assert_close(run(tmp_path, placement, steps), reference[1])
     rows = [row for row in logged(tmp_path) if "train/loss" in row]
     assert rows[-1]["step"] == STEPS
@@ -87,7 +88,8 @@ def test_eight_devices_agree_to_rounding(placement, steps, reference, tmp_path):
     assert_close(run(tmp_path, placement, steps, devices=8), reference[1])
 
 
-def test_eight_devices_with_updates_in_one_program(reference, tmp_path, scanning):
+@pytest.mark.usefixtures("_scanning")
+def test_eight_devices_with_updates_in_one_program(reference, tmp_path):
     assert_close(run(tmp_path, "device", 4, devices=8), reference[1])
 
 
