@@ -136,8 +136,8 @@ def test_everything_ends_within_the_limit(
         max_seconds=seconds, steps_per_call=per_call, decay_fraction=fraction, **fields
     )
     start = clock.now
-    clock.now += 20.0  # of the start of the process, which the limit has to learn
-    limit = TimeLimit(config, 20.0, None)
+    clock.now += 20.0  # to open the data and make the state
+    limit = TimeLimit(config, start, None)
     steps, decay, over = simulate(clock, limit, speed, compile_seconds, evaluation, averages)
     needed = evaluation * (averages + (averages > 1))
     used = seconds - 20.0 - compile_seconds - 2 * evaluation
@@ -152,7 +152,7 @@ def test_everything_ends_within_the_limit(
 
 def test_without_decay_the_run_just_ends(clock):
     config = train_config(lr_decay="constant", max_seconds=100.0, steps_per_call=4)
-    limit = TimeLimit(config, 0.0, None)
+    limit = TimeLimit(config, clock.now, None)
     steps, decay, over = simulate(clock, limit, 10.0, 5.0, 2.0)
     assert decay == 0
     assert 1090.0 < over <= 1100.0
@@ -161,7 +161,7 @@ def test_without_decay_the_run_just_ends(clock):
 
 def test_one_call_says_nothing_about_the_speed(clock):
     """The first has compiled: taken for the speed it would end the run at once."""
-    limit = TimeLimit(train_config(max_seconds=100.0, steps_per_call=8), 0.0, None)
+    limit = TimeLimit(train_config(max_seconds=100.0, steps_per_call=8), clock.now, None)
     clock.now += 60.0
     assert limit.finished(8, 8) is None
     assert limit.finished(8, 16) is None
@@ -172,7 +172,7 @@ def test_one_call_says_nothing_about_the_speed(clock):
 
 
 def test_too_short_a_limit_is_refused_at_the_start(clock):
-    limit = TimeLimit(train_config(max_seconds=30.0), 0.0, None)
+    limit = TimeLimit(train_config(max_seconds=30.0), clock.now, None)
     limit.evaluated(10.0)
     clock.now += 20.0
     with pytest.raises(UsageError) as caught:
@@ -185,11 +185,11 @@ def test_too_short_a_limit_is_refused_at_the_start(clock):
 
 def test_time_of_earlier_processes_counts(clock):
     config = train_config(max_seconds=200.0, steps_per_call=4)
-    fresh = make_time_limit(config, {})
+    fresh = make_time_limit(config, {}, clock.now)
     steps, _, _ = simulate(clock, fresh, 10.0, 5.0, 2.0)
     clock.now += 10_000.0  # nobody runs
     begin = clock.now
-    later = make_time_limit(config, {"limit_seconds": 120.0, "end": None})
+    later = make_time_limit(config, {"limit_seconds": 120.0, "end": None}, clock.now)
     assert later.spent == 120.0
     more, _, over = simulate(clock, later, 10.0, 5.0, 2.0, first=1000)
     assert over - begin <= 80.0
@@ -198,7 +198,7 @@ def test_time_of_earlier_processes_counts(clock):
 
 def test_end_that_is_known_stays(clock):
     config = train_config(max_seconds=200.0, steps_per_call=4)
-    limit = make_time_limit(config, {"limit_seconds": 190.0, "end": 1200})
+    limit = make_time_limit(config, {"limit_seconds": 190.0, "end": 1200}, clock.now)
     assert limit.end == 1200
     clock.now += 500.0
     assert limit.finished(1100, 1104) is None
