@@ -21,7 +21,6 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.files import read_json, write_json
 from diffc_jax.models import build_model
 from diffc_jax.source_config import spec_fields
-from diffc_jax.training.duration import num_train_steps
 from diffc_jax.training.run_config import check_same_model, claim_workdir, flatten
 
 
@@ -53,7 +52,11 @@ def changed(field, value):
         ("train.learning_rate", 0.0, "0.0 is not above 0.0"),
         ("train.learning_rate", math.nan, "nan is not above 0.0"),
         ("train.clip_norm", -1.0, "-1.0 is not above 0.0"),
-        ("train.lr_decay", "exp", "unknown 'exp'; choose one of constant, cosine, linear, drop"),
+        (
+            "train.lr_decay",
+            "exp",
+            "unknown 'exp'; choose one of constant, cosine, linear, drop, wsd",
+        ),
         ("train.low_rate_emphasis", -0.5, "-0.5 is not at least 0.0"),
         ("train.ema_decay", 1.0, "1.0 is not in [0.0, 1.0)"),
         ("train.checkpoint_every_steps", 0, "0 is not at least 1"),
@@ -155,17 +158,6 @@ def test_argument_behind_the_colon():
     assert message(lambda: check_config_argument("big")) == (
         "--config: unknown argument 'big' behind the colon; it may be smoke"
     )
-
-
-@pytest.mark.parametrize(
-    ("fields", "steps"),
-    [({"num_steps": 7}, 7), ({"num_epochs": 2.5}, 8), ({"num_examples": 65}, 3)],
-)
-def test_durations(fields, steps):
-    config = base_config().train
-    config.batch_size = 32
-    config.update(fields)
-    assert num_train_steps(config, num_images=100) == steps
 
 
 # config.json

@@ -23,6 +23,7 @@ from diffc_jax.coding.index_coding import zipf_code
 from diffc_jax.compression.compress import compress
 from diffc_jax.config import base_config
 from diffc_jax.data import SourceSpec, open_source, train_iterator
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.features.registry import load_feature_network
@@ -110,20 +111,52 @@ def pictures(tmp_path):
     return folder
 
 
-def test_training_on_batches_from_the_host_asks_for_grain_and_nothing_else(pictures, tmp_path):
-    sources = [
-        f"--config.data.{split}.{field}={value}"
-        for split in ("train", "eval")
-        for field, value in (("source", "folder"), ("path", pictures))
-    ]
-    flags = ("--config=configs/imagenet64_small.py:smoke", f"--workdir={tmp_path / 'w'}")
-    done = run_program_without(PACKAGES, "train", *flags, *sources)
+TINY = """
+from ml_collections import ConfigDict
+from diffc_jax.config import base_config
+
+def get_config():
+    config = base_config()
+    config.data.image_size = 16
+    for source in (config.data.train, config.data.eval):
+        source.source, source.path = "folder", {pictures!r}
+    config.model = ConfigDict(
+        {{"name": "unet", "patch": 4, "widths": (8,), "blocks": (1,), "heads": 2}}
+    )
+    config.train.batch_size, config.train.num_steps = 8, 4
+    return config
+"""
+
+
+def train_without(packages, pictures, workdir, *flags):
+    """A tiny run on pictures of a folder."""
+    config = workdir.with_suffix(".py")
+    config.write_text(TINY.format(pictures=str(pictures)))
+    return run_program_without(
+        packages, "train", f"--config={config}", f"--workdir={workdir}", *flags
+    )
+
+
+def test_training_on_batches_from_the_host_asks_for_grain_at_once(pictures, tmp_path):
+    done = train_without(PACKAGES, pictures, tmp_path / "run")
     *_, last = done.stderr.splitlines()
     assert last == f"train.py: error: {message_of('grain', 'training on batches from the host')}"
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    # All that comes before has been done.
-    assert f"24 images ({pictures.name})" in done.stderr
-    assert read_json(tmp_path / "w" / "environment.json")["packages"]["jax"]
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_training_on_images_in_device_memory_needs_none_of_them(pictures, tmp_path):
+    workdir = tmp_path / "run"
+    flags = ("--config.data.placement=device", "--config.train.steps_per_call=2")
+    done = train_without(PACKAGES, pictures, workdir, *flags)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert read_json(workdir / "params.json")["steps"] == 4
+    assert (workdir / "params.safetensors").exists()
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4
+    # The log for TensorBoard is all that is missing.
+    assert not (workdir / "tensorboard").exists()
+    assert "training goes on without a log for TensorBoard" in done.stderr
 
 
 @pytest.fixture
@@ -199,7 +232,7 @@ USES = {
         lambda _: encode_residual(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3))),
         lambda _: zipf_code(4.0).encode(np.array([1, 2])),
     ],
-    "grain": [lambda _: train_iterator([0], batch_size=1, seed=0, flip=False)],
+    "grain": [lambda _: train_iterator([[0]], TrainingOrder([1], [1], 0, flip=False))],
     "imagecodecs": [lambda _: check_codec("jpeg")],
     "matplotlib": [lambda folder: evaluate(base_config(), folder)],
     "tensorboardX": [lambda _: require("tensorboardX")],
