@@ -52,7 +52,8 @@ def make_optimizer(
         train: config.train.
         learning_rate: of AdamW, which has all parameters, or those that Muon has not.
         muon_rate: of Muon, for matrices and the kernels of convolutions, seen as matrices from all their
-            inputs to their outputs; needed if the optimiser is muon.
+            inputs to their outputs; needed if the optimiser is muon, whose AdamW (that of optax.contrib)
+            has Nesterov's momentum.
     """
     clip = optax.clip_by_global_norm(train.clip_norm)
     if train.optimizer == "adamw":
