@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
@@ -27,6 +27,7 @@ from diffc_jax.errors import UsageError
 INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Writes the images of one layout."""
 

@@ -7,7 +7,7 @@ to 0.11) makes gradients of convolutions inside loops more than ten times slower
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from diffc_jax.training.training_set import TrainingSet
 Pixels = UInt8[Array, "b h w c"]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Training batches, by number."""
 
