@@ -13,9 +13,9 @@ from diffc_jax import files
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.compression.compress import compress
 from diffc_jax.compression.decompress import decompress
-from diffc_jax.config import source_fields
 from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.evaluation.evaluate import evaluate
+from diffc_jax.source_config import spec_fields
 
 ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights" / "imagenet64_small.safetensors"
@@ -61,7 +61,8 @@ def test_held_out_photographs_take_few_bits(tmp_path):
 
 
 def test_a_photograph_there_and_back(tmp_path):
-    spec = source_fields(quickstart.get_config(), "eval")
+    config = quickstart.get_config()
+    spec = spec_fields(config, config.data.eval)
     image = open_source(SourceSpec(**spec))[0]
     PIL.Image.fromarray(image).save(tmp_path / "a.png")
     paths = [str(tmp_path / name) for name in ("a.png", "a.diffc", "b.png")]
