@@ -3,6 +3,7 @@
 import json
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -71,9 +72,12 @@ def test_peak_can_be_that_of_another_optimizer():
 
 
 def test_factor_of_the_decay():
-    assert [float(decay_factor(step, fresh_decay())) for step in (0, 10**6)] == [1.0, 1.0]
-    decay = {"start": np.int32(10), "length": np.int32(4)}
-    factors = [float(decay_factor(step, decay)) for step in (0, 10, 11, 12, 13, 14, 20)]
+    def factors_at(decay, *steps):
+        return [float(decay_factor(jnp.int32(step), decay)) for step in steps]
+
+    assert factors_at(fresh_decay(), 0, 10**6) == [1.0, 1.0]
+    decay = {"start": jnp.int32(10), "length": jnp.int32(4)}
+    factors = factors_at(decay, 0, 10, 11, 12, 13, 14, 20)
     assert factors == [1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
 
 
