@@ -270,6 +270,21 @@ def test_training_starts_from_exported_weights(exported):
     assert int(trainee.train_step(3)(state, images)[0].step) == 1
 
 
+class _NoImages:
+    """A source that cannot be asked for an image."""
+
+    name = split = "none"
+
+    def __len__(self):
+        raise AssertionError
+
+    def __getitem__(self, index):
+        raise AssertionError
+
+    def label(self, index):
+        raise AssertionError(index)
+
+
 def test_statistics_of_the_data_come_from_the_weights(tmp_path):
     config = quick_config(num_steps=3)
     config.model = ConfigDict(UNET)
@@ -278,7 +293,7 @@ def test_statistics_of_the_data_come_from_the_weights(tmp_path):
     template = experiment.state_template()
     tree = random_like({"params": template.params, "fixed": template.fixed}, seed=0)
     export_params(tmp_path / "params.safetensors", tree, {})
-    state = experiment.fresh_state(None)  # no image is asked for
+    state = experiment.fresh_state(_NoImages())
     for name in ("params", "fixed"):
         found, wanted = by_name(getattr(state, name)), by_name(tree[name])
         assert found.keys() == wanted.keys()

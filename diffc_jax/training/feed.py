@@ -117,13 +117,13 @@ def make_batches(
     """
     placement = config.data.placement
     needed = len(training_set) * config.data.image_size**2 * 3
-    device = mesh.local_devices[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
+    limit = sharding.memory_of_each_device(mesh)
     free = None if limit is None else limit - sharding.bytes_of_each_device(template)
     if placement == "device" and free is not None and needed > free:
         raise UsageError(
             f"data.placement: device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
-            f" {device.device_kind}, which has {free / 1e9:.1f} GB beside the state; use host or auto"
+            f" {mesh.local_devices[0].device_kind}, which has {free / 1e9:.1f} GB beside the state; use"
+            " host or auto"
         )
     if placement == "auto":
         # Activations need room too: half of what is free is left to them.

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -134,7 +135,7 @@ class Meter:
         return format_seconds(self._limit - self.spent()["seconds"])
 
 
-def _split(rows: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def _split(rows: dict[str, Any]) -> list[dict[str, Any]]:
     """Metrics of several steps as those of each."""
     lengths = {value.shape[0] for value in rows.values() if value.ndim}
     if not lengths:

@@ -96,6 +96,11 @@ def bytes_of_each_device(tree: PyTree) -> int:
     )
 
 
+def memory_of_each_device(mesh: Mesh) -> int | None:
+    """Bytes that a device lets programs have; None where it does not say, as CPUs do not."""
+    return (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
+
+
 def compile_step(
     step: Callable[[PyTree, Array], tuple[PyTree, dict[str, Array]]], template: PyTree, mesh: Mesh
 ) -> jax.stages.Wrapped:
