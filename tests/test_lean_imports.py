@@ -232,7 +232,7 @@ USES = {
         lambda _: encode_residual(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3))),
         lambda _: zipf_code(4.0).encode(np.array([1, 2])),
     ],
-    "grain": [lambda _: train_iterator([[0]], TrainingOrder([1], [1], 0, flip=False))],
+    "grain": [lambda _: train_iterator([], TrainingOrder([1], [1], 0, flip=False))],
     "imagecodecs": [lambda _: check_codec("jpeg")],
     "matplotlib": [lambda folder: evaluate(base_config(), folder)],
     "tensorboardX": [lambda _: require("tensorboardX")],
