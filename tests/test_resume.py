@@ -313,6 +313,14 @@ def test_nan_stops_the_run_and_leaves_a_finite_checkpoint(images, tmp_path, monk
 def test_meter_names_the_step_of_any_bad_value():
     meter = Meter(step=10, num_steps=20, batch_size=4, seconds=0.0, cpu_seconds=0.0, summarise=str)
     for value in (1.0, 2.0, np.inf, 3.0):
-        meter.add({"loss": jnp.asarray(1.0), "grad_norm": jnp.asarray(value)})
+        meter.add([{"loss": jnp.asarray(1.0), "grad_norm": jnp.asarray(value)}])
     with pytest.raises(DivergedError, match=r"^step 13: grad_norm is inf; "):
+        meter.report()
+
+
+def test_meter_names_the_step_within_a_call():
+    meter = Meter(step=10, num_steps=20, batch_size=4, seconds=0.0, cpu_seconds=0.0, summarise=str)
+    meter.add([{"loss": jnp.asarray([1.0, 2.0, 3.0])}])
+    meter.add([{"loss": jnp.asarray([4.0, np.nan, 6.0])}])
+    with pytest.raises(DivergedError, match=r"^step 15: loss is nan; "):
         meter.report()
