@@ -22,7 +22,7 @@ from tests.processes import ROOT, environment
 
 PREEMPTED = 85
 STEPS = 24
-TIMES = ("train/images_per_second", "train/seconds", "train/cpu_seconds")
+TIMES = tuple(f"train/{n}" for n in ("images_per_second", "host_share", "seconds", "cpu_seconds"))
 
 CONFIG_FILE = """
 from ml_collections import ConfigDict
