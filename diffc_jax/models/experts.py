@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.layers import GAMMA_RANGE, check_fields
@@ -25,8 +24,8 @@ from diffc_jax.models.unet import unet_model
 def experts_model(
     image_shape: tuple[int, int, int],
     split_gamma: float,
-    fine: Mapping[str, Any],
-    noisy: Mapping[str, Any],
+    fine: Any,
+    noisy: Any,
 ) -> Model:
     """Two experts; variables["params"] and variables["fixed"] are {"fine": ..., "noisy": ...}.
 
@@ -77,7 +76,7 @@ def experts_model(
 
         is_noisy = gamma > split_gamma
         noisy_eps, fine_eps = ask("noisy", is_noisy), ask("fine", ~is_noisy)
-        return jnp.where(process.per_image(is_noisy, z), noisy_eps, fine_eps)
+        return jnp.where(is_noisy[:, None, None, None], noisy_eps, fine_eps)
 
     return Model("unet_experts", init, denoise, denoise, needs_statistics=True)
 

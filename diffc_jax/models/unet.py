@@ -147,7 +147,7 @@ def unet_model(
     widths: Sequence[int] = (32, 64, 192),
     blocks: Sequence[int] = (1, 1, 1),
     heads: int = 4,
-    gamma_range: tuple[float, float] = GAMMA_RANGE,
+    gamma_range: Sequence[float] = GAMMA_RANGE,
     dropout: float = 0.0,
     dtype: str = "float32",
     remat: bool = False,
