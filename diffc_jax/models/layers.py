@@ -163,7 +163,7 @@ def check_multiple(field: str, value: int, divisor: int, reason: str) -> None:
         raise UsageError(f"model.{field}: {value} is not a multiple of {divisor}, {reason}")
 
 
-def check_common(dropout: float, gamma_range: Sequence[float]) -> None:
+def check_common(dropout: float, gamma_range: Sequence[float | int]) -> None:
     """Raises UsageError for values that no network can use."""
     if not 0.0 <= dropout < 1.0:
         raise UsageError(f"model.dropout: {dropout} is not in [0, 1)")
