@@ -40,7 +40,7 @@ Images = UInt8[np.ndarray, "n h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of the measurements.
+    """Settings of the measurements.
 
     Attributes:
         tiny: config of a network of random weights and the side of its images; None for the shipped network.

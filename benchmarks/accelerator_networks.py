@@ -140,7 +140,7 @@ class Networks:
         return build_experiment(self.config(name, dtype, jax.device_count()))
 
     def config(self, name: str, dtype: str, devices: int) -> ConfigDict:
-        """Of its training."""
+        """The config of its training."""
         network = self.networks[name]
         config = base_config()
         config.data.image_size = network.side
@@ -245,7 +245,7 @@ def predicted_bytes(config: dict[str, Any], devices: int) -> int:
 
 
 def peak_flops() -> float | None:
-    """Of one device in bfloat16, by its datasheet; None for a device that we have none of."""
+    """Datasheet rate of one device in bfloat16; None for a device that is not in the table."""
     name = cost.accelerator_of(jax.devices()[0].device_kind)
     return name and cost.ACCELERATORS[name].flops
 

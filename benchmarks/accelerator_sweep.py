@@ -32,7 +32,7 @@ _SWEEP_ROUNDS = 1
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of the measurements.
+    """Settings of the measurements.
 
     Attributes:
         sources: sampled vectors.

@@ -142,7 +142,7 @@ def test_peak_that_a_step_did_not_raise_is_kept_and_named(before, after, source,
 
 
 def test_one_section_fails_and_the_rest_goes_on(tmp_path):
-    """Of the package of photographs only the name is there."""
+    """Only the name of the package of photographs is there."""
     (tmp_path / "skimage").mkdir()
     (tmp_path / "skimage" / "__init__.py").touch()
     output = tmp_path / "output"
