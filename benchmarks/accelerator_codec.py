@@ -19,16 +19,16 @@ from accelerator_jobs import Job, Row
 from jaxtyping import UInt8
 from shared import first_and_median_seconds, photographs, random_codec
 
-from diffc_jax import files
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.metrics.psnr import mse, psnr_from_mse
+from diffc_jax.metrics.psnr import mse, psnr_from_mse
 from diffc_jax.models import Denoiser, Variables, build_model
-from diffc_jax.pictures import tile
-from diffc_jax.training.codec_models import load_codec
+from diffc_jax.runtime import files
+from diffc_jax.runtime.png import tile
 
 ARCHIVE = "codec_files.zip"
 _ARRAYS, _CARD = "images.npz", "made_by.json"

@@ -16,11 +16,13 @@ from ml_collections import ConfigDict
 from shared import BASE_UNET, photographs
 
 from diffc_jax.config import base_config
+from diffc_jax.models import model_variables
 from diffc_jax.models.layers import GAMMA_RANGE
-from diffc_jax.training import cost, sharding
-from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
+from diffc_jax.runtime import sharding
+from diffc_jax.training import cost
+from diffc_jax.training.diffusion_task import build_diffusion_trainee
 from diffc_jax.training.experiment import Experiment, build_experiment
-from diffc_jax.training.state import count_parameters, model_variables
+from diffc_jax.training.state import count_parameters
 
 _ROUNDS = 5
 _LEAST_SECONDS = 0.5  # of a round

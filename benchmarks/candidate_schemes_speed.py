@@ -19,10 +19,10 @@ import numpy as np
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.coding.channel import Channel
-from diffc_jax.coding.dithered import DitheredChannel
-from diffc_jax.coding.poisson import poisson_channel
-from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.channel_simulation.channel import Channel
+from diffc_jax.channel_simulation.dithered import DitheredChannel
+from diffc_jax.channel_simulation.pfr import poisson_channel
+from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _BITS = flags.DEFINE_float("bits", 4096.0, "KL of an image.", lower_bound=1.0)
 _SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of an image.", lower_bound=1)

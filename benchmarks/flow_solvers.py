@@ -16,12 +16,12 @@ import numpy as np
 from absl import flags
 
 from diffc_jax import cli, data, rng
-from diffc_jax.diffusion import decoders, process
+from diffc_jax.diffusion import process, samplers
 from diffc_jax.evaluation.evaluate import make_plan
-from diffc_jax.evaluation.metrics import psnr
 from diffc_jax.evaluation.trained import load_trained
+from diffc_jax.metrics import psnr
+from diffc_jax.models import model_variables
 from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.state import model_variables
 
 _IMAGES = flags.DEFINE_integer("images", 16, "Number of held-out images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
@@ -46,12 +46,12 @@ def compare(config, workdir):
     denoise = functools.partial(experiment.model.eps_hat, variables)
 
     solve = {
-        order: jax.jit(functools.partial(decoders.flow, denoise, order=order)) for order in (1, 2)
+        order: jax.jit(functools.partial(samplers.flow, denoise, order=order)) for order in (1, 2)
     }
 
     def decoded_psnr(decode: Callable, gamma: float, steps: int) -> float:
         grid = np.full(_REFERENCE_STEPS + 1, plan.gammas[-1], np.float32)
-        grid[: steps + 1] = decoders.even_grid(gamma, plan.gammas[-1], steps)
+        grid[: steps + 1] = samplers.even_grid(gamma, plan.gammas[-1], steps)
         z = process.diffuse(x, noise, jnp.asarray(gamma, jnp.float32))
         decoded = process.unit_to_pixels(decode(z, grid, steps))
         return psnr.psnr(psnr.mse(pixels, np.asarray(decoded)))

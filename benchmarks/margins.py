@@ -21,11 +21,11 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.results import RatePoint
+from diffc_jax.plotting.bd_rate import Line, compare, line_over_rate
 from diffc_jax.plotting.figures import collect_rate_points
-from diffc_jax.plotting.margins import Line, compare, line_over_rate
 from diffc_jax.plotting.measures import check_same_images, data_name
 from diffc_jax.plotting.style import series_of
-from diffc_jax.results import RatePoint
 
 _INPUTS = flags.DEFINE_list("inputs", None, "Workdirs or rd.csv files, separated by commas.")
 _FIRST = flags.DEFINE_string("first", None, "The method whose gain is printed: hevc.")

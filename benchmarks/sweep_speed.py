@@ -20,8 +20,8 @@ from diffc_jax.diffusion import process
 from diffc_jax.evaluation.evaluate import make_plan
 from diffc_jax.evaluation.sweep import Sweep
 from diffc_jax.evaluation.trained import load_trained
+from diffc_jax.models import model_variables
 from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.state import model_variables
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed runs of each part.", lower_bound=1)
 _BARE_CALLS = 20

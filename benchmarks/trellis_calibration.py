@@ -1,4 +1,4 @@
-"""Measures how far the paths of the trellis reach: the tables of `diffc_jax/coding/trellis_reach.py`.
+"""How far the paths of the trellis reach: the tables of diffc_jax/channel_simulation/trellis_reach.py.
 
     python benchmarks/trellis_calibration.py --table=gains
     python benchmarks/trellis_calibration.py --table=shares --memory=3 --memory=6 --memory=9 ..
@@ -19,8 +19,8 @@ from absl import flags
 from jaxtyping import Float
 
 from diffc_jax import cli
-from diffc_jax.coding.bits import random_words
-from diffc_jax.coding.trellis import SEAM_STAGES, TrellisChannel
+from diffc_jax.channel_simulation.bits import random_words
+from diffc_jax.channel_simulation.trellis import SEAM_STAGES, TrellisChannel
 
 _TABLE = flags.DEFINE_enum("table", "ratios", ["gains", "shares", "stages", "ratios"], "Which.")
 _MEMORY = flags.DEFINE_multi_integer("memory", list(range(3, 16)), "Bits of the register.")

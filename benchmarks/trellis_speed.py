@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, UInt32
 from shared import first_and_median_seconds
 
 from diffc_jax import cli
-from diffc_jax.coding.bits import random_words
-from diffc_jax.coding.channel import SampleLaw, kl_bits, sample_law
-from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.channel_simulation.bits import random_words
+from diffc_jax.channel_simulation.channel import SampleLaw, kl_bits, sample_law
+from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of a message.", lower_bound=32)
 _PATH_BITS = flags.DEFINE_multi_integer("path_bits", [64, 256], "Bits of a message; repeatable.")

@@ -15,9 +15,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
-from diffc_jax import distributed, files
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
-from diffc_jax.source_config import plain
+from diffc_jax.runtime import files, multihost
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 # Flags defined here belong to the program that asks for them, whose --help lists them.
@@ -68,8 +68,8 @@ def run_experiment(
             print(dry_run(config))
             return
         if multi_host:
-            distributed.start(flags.FLAGS.distributed)
-            if not distributed.is_primary():
+            multihost.start(flags.FLAGS.distributed)
+            if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)
         experiment(config, prepare_workdir(flags.FLAGS.workdir))
 
@@ -100,7 +100,7 @@ def run(main: Callable[[], None]) -> None:
             # One of several processes must end at once. Python's own way out waits at the runtime's barrier
             # for the others, which wait for this one in a collective.
             traceback.print_exc()
-            distributed.leave(1)
+            multihost.leave(1)
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -170,7 +170,7 @@ def _exit_with(error: DiffcError) -> Any:
     print(f"{pathlib.Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
     if isinstance(error, PreemptedError):  # as all processes are, which end together
         sys.exit(error.exit_code)
-    distributed.leave(error.exit_code)
+    multihost.leave(error.exit_code)
 
 
 def _is_ours(record: Any) -> bool:

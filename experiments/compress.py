@@ -8,9 +8,9 @@ import pathlib
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.codec.compress import compress
 from diffc_jax.codec.container import LARGEST_SEED, MEMORIES
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target
-from diffc_jax.compression.compress import compress
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a finished run, or its params.safetensors.")
 _INPUT = flags.DEFINE_list("input", None, "Images or quoted patterns, separated by commas.")

@@ -8,8 +8,8 @@ import pathlib
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.codec.decompress import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
-from diffc_jax.compression.decompress import decompress
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Folder of the finished run that encoded, or its params.safetensors."

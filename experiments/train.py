@@ -6,9 +6,9 @@ python experiments/train.py --config=configs/X.py --workdir=W
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.commands import build_trainee, train, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.trainees import build_trainee, train, validate
-from diffc_jax.training.accelerators import ACCELERATORS
+from diffc_jax.runtime.accelerators import ACCELERATORS
 
 _COST = flags.DEFINE_bool(
     "cost", False, "With --dry_run: compile a step for simulated devices and print what it costs."

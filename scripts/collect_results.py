@@ -12,7 +12,7 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing
+from diffc_jax.runtime.files import replacing
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of experiments/reproduce.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lints, checks types and runs the tests, from a fresh clone or any later state.
-# Arguments go to pytest:  scripts/test.sh tests/test_sweep.py -k flow
+# Arguments go to pytest:  scripts/test.sh tests/evaluation/test_sweep.py -k flow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/_environment.sh

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from diffc_jax import cli
 from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.commands import train
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.reproduction import reproduce
-from diffc_jax.trainees import train
-from tests.processes import ROOT, environment
+from diffc_jax.studies.reproduction import reproduce
+from tests.support.processes import ROOT, environment
 
 FLOOR = "--config=configs/gaussian_floor.py:smoke"
 

@@ -9,13 +9,13 @@ import pytest
 import safetensors.numpy
 
 from configs import imagenet64_small, quickstart
-from diffc_jax import files
+from diffc_jax.codec.compress import compress
+from diffc_jax.codec.decompress import decompress
 from diffc_jax.codec.image_encoder import Target
-from diffc_jax.compression.compress import compress
-from diffc_jax.compression.decompress import decompress
+from diffc_jax.config.sources import spec_fields
 from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.source_config import spec_fields
+from diffc_jax.runtime import files
 
 ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights" / "imagenet64_small.safetensors"

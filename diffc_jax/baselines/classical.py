@@ -10,8 +10,8 @@ from jaxtyping import Shaped, UInt8
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.progress import Progress
+from diffc_jax.metrics import psnr
+from diffc_jax.runtime.progress import Progress
 
 
 def evaluate_codecs(

@@ -20,7 +20,7 @@ from PIL import Image, features
 
 from diffc_jax.baselines import containers, dithered_pcm, hevc
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 Quality = int | float
 

@@ -18,17 +18,17 @@ from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
-from diffc_jax.environment import write_environment
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.families import ResultSet, select_images
 from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
-from diffc_jax.files import AnyPath, replacing, write_json
-from diffc_jax.moments import Averages
-from diffc_jax.optional import require
-from diffc_jax.results import RatePoint, replace_rate_points, write_table
-from diffc_jax.source_config import plain
+from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.metrics.statistics import Averages
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import AnyPath, replacing, write_json
+from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.training.experiment import open_source
-from diffc_jax.training.sharding import make_mesh
 
 _BATCH = 256
 

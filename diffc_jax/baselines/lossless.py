@@ -11,9 +11,9 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from diffc_jax.errors import InputError
-from diffc_jax.moments import Averages
-from diffc_jax.optional import require
-from diffc_jax.progress import Progress
+from diffc_jax.metrics.statistics import Averages
+from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.progress import Progress
 
 
 def _encode_pillow(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:

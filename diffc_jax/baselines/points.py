@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from diffc_jax.evaluation.families import ResultSet
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.results import RatePoint, standard_error
+from diffc_jax.evaluation.results import RatePoint, standard_error
+from diffc_jax.evaluation.subsets import ResultSet
+from diffc_jax.metrics import psnr
 
 PER_IMAGE_FIELDS = (
     *("method", "model", "level", "index", "bpp", "bpp_headerless", "mse", "psnr"),

@@ -18,9 +18,9 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
+from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
+from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.batching import Place
-from diffc_jax.coding.bits import Stream, random_signs, random_words
-from diffc_jax.coding.trellis import TrellisChannel
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables

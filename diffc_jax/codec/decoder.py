@@ -14,7 +14,7 @@ from diffc_jax.codec.batching import Place, batches, least_batch_size
 from diffc_jax.codec.chain import Chain, Streams, check_distance
 from diffc_jax.codec.container import Packet
 from diffc_jax.config import parse_decoder
-from diffc_jax.diffusion import decoders, process
+from diffc_jax.diffusion import process, samplers
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
 
@@ -148,7 +148,7 @@ class LatentDecoder:
 
 
 class Reconstructor:
-    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`."""
+    """From latents, each with its own noise level, to pixels, by one of `diffusion.samplers`."""
 
     def __init__(
         self,
@@ -236,17 +236,17 @@ def _decode_mean(
     eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
 ) -> Images:
     del keys
-    return decoders.posterior_mean(functools.partial(eps_hat, variables), z, grid[0])
+    return samplers.posterior_mean(functools.partial(eps_hat, variables), z, grid[0])
 
 
 def _decode_ancestral(
     eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
 ) -> Images:
-    return decoders.ancestral(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, keys)
+    return samplers.ancestral(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, keys)
 
 
 def _decode_flow(
     kappa: float, eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
 ) -> Images:
     del keys
-    return decoders.flow(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, kappa)
+    return samplers.flow(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, kappa)

@@ -13,7 +13,7 @@ from diffc_jax.codec.decoder import LatentDecoder, Latents
 from diffc_jax.codec.residual import decode_residual
 from diffc_jax.codec.tiles import assemble
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 DEFAULT_STEPS = 16
 

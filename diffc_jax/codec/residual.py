@@ -10,7 +10,7 @@ away from boundaries, and pixels that are still too near to one are sent as they
 
 The average over that place costs something where the error is below a pixel. Bits for each value, whole
 payloads of 64x64 tiles with Gaussian errors and a tolerance of 2^-10, beside the discretised likelihood that
-knows the place (`tests/test_residual.py` measures both):
+knows the place (`tests/codec/test_residual.py` measures both):
 
     error (pixels)   0.25   0.35   0.5    0.7    1      1.4    2      2.8    4
     ideal            0.173  0.545  1.041  1.534  2.048  2.533  3.047  3.533  4.046
@@ -31,7 +31,7 @@ from scipy.special import ndtr
 
 from diffc_jax.codec import varint
 from diffc_jax.errors import InputError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 # Drift of an estimate, in pixel units, that cannot change a picture unless the encoder asks for another. One
 # network at two batch sizes differed by up to 2.3e-3 at the end of a chain.

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
-from diffc_jax.tensors import Shape, check_names_and_shapes, refuse
-from diffc_jax.training.export import export_params
+from diffc_jax.runtime.export import export_params
+from diffc_jax.runtime.tensor_checks import Shape, check_names_and_shapes, refuse
 from diffc_jax.training.state import count_parameters
 
 

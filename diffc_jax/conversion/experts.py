@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from diffc_jax import files
+from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
-from diffc_jax.training.codec_models import load_codec
-from diffc_jax.training.export import export_params
+from diffc_jax.runtime import files
+from diffc_jax.runtime.export import export_params
 
 # How names begin of arrays that each expert has for itself; those of the schedule are common to both.
 _OF_EACH = re.compile("^(params/model|fixed)/")

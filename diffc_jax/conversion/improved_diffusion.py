@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.features.torch_files import read_torch_state_dict
-from diffc_jax.tensors import Shape
+from diffc_jax.metrics.features.torch_files import read_torch_state_dict
+from diffc_jax.runtime.tensor_checks import Shape
 
 _ORIGIN = {"project": "https://github.com/openai/improved-diffusion"}
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}

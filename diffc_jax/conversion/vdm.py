@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import InputError
-from diffc_jax.tensors import Shape
+from diffc_jax.runtime.tensor_checks import Shape
 
 _PROJECT = "https://github.com/google-research/vdm"
 _NETWORK = "score_model/"

@@ -3,7 +3,7 @@
 from diffc_jax.data.manifest import listed_file, open_manifests
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 
 class ArrayRecordStore:

@@ -10,9 +10,9 @@ from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file
 from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import UsageError
-from diffc_jax.files import replacing, write_json
-from diffc_jax.optional import require
-from diffc_jax.progress import Progress
+from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.progress import Progress
 
 ENCODINGS = ("webp", "png")
 

@@ -16,8 +16,8 @@ from absl import logging
 from diffc_jax.data import paths
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import read_json
-from diffc_jax.progress import ShareProgress
+from diffc_jax.runtime.files import read_json
+from diffc_jax.runtime.progress import ShareProgress
 
 Manifest: TypeAlias = dict[str, Any]
 

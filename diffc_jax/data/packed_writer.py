@@ -17,8 +17,8 @@ from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file
 from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing, write_json
-from diffc_jax.progress import Progress
+from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.runtime.progress import Progress
 
 _SAVE_BYTES = 1 << 26  # what an interruption can cost
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import PACKAGES, missing
+from diffc_jax.runtime.optional import PACKAGES, missing
 
 # Packages, with the folders in them.
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")

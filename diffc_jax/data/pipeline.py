@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.data.spec import ImageSource
 from diffc_jax.errors import UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 if TYPE_CHECKING:
     import grain

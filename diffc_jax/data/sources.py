@@ -18,7 +18,7 @@ from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES, PixelStore, SourceS
 from diffc_jax.data.tfds_store import TfdsStore
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.progress import Progress
+from diffc_jax.runtime.progress import Progress
 
 _STORES: dict[str, Callable[[SourceSpec], Store]] = {
     "photos": PhotosStore,

@@ -5,7 +5,7 @@ from typing import Any
 
 from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 _HOW_TO_PREPARE = (
     "prepare it once where TensorFlow is installed, with "

@@ -1,20 +1,17 @@
 """What result files say of the codec: rows of rd.csv, tables and pictures of images, part of summary.json."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from diffc_jax import files
 from diffc_jax.evaluation import codec_samples
-from diffc_jax.evaluation.metrics.psnr import psnr_from_mse
-from diffc_jax.evaluation.parts import Results
+from diffc_jax.evaluation.averages import Context, Totals, noise_level, optional, quality_columns
+from diffc_jax.evaluation.progress_files import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
-from diffc_jax.evaluation.totals import Context, Totals, noise_level, optional, quality_columns
-from diffc_jax.results import RatePoint, write_table
-
-if TYPE_CHECKING:
-    from diffc_jax.plotting.grids import GridColumn
+from diffc_jax.evaluation.results import RatePoint, write_table
+from diffc_jax.metrics.psnr import psnr_from_mse
+from diffc_jax.runtime import files
 
 METHOD = "diffc_codec"
 PER_IMAGE, PICTURES = "per_image_codec.csv", "reconstructions_codec.npz"
@@ -112,22 +109,6 @@ def remove(folder: files.AnyPath) -> None:
     """Deletes the files of an earlier evaluation that had the codec, where this one does not."""
     for name in (PER_IMAGE, PICTURES):
         (folder / name).unlink(missing_ok=True)
-
-
-def grid_columns(context: Context, first: Results, levels: Sequence[int]) -> Iterator["GridColumn"]:
-    """Columns of reconstructions.png, of some levels."""
-    from diffc_jax.plotting import grids, style
-
-    n = len(first["pixels"])
-    for decoder in context.codec_decoders:
-        series = codec_samples.series(decoder)
-        for level in levels:
-            yield grids.GridColumn(
-                group=style.files_label(decoder),
-                images=first[f"pixels/{series}"][:, level],
-                bpp=8 * first[codec_samples.BYTES][:n, level] / context.n_pixels,
-                psnr=psnr_from_mse(first[f"mse/{series}"][:n, level]),
-            )
 
 
 def _per_image_rows(context: Context, part: Results) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,9 @@ from scipy.interpolate import PchipInterpolator
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE
 from diffc_jax.evaluation.file_sweep import FileSweepResult
-from diffc_jax.evaluation.metrics.psnr import psnr_from_mse
-from diffc_jax.evaluation.parts import Results
+from diffc_jax.evaluation.progress_files import Results
 from diffc_jax.evaluation.sweep import SweepPlan
+from diffc_jax.metrics.psnr import psnr_from_mse
 
 BYTES, PATH_BITS = "codec/bytes", "codec/path_bits"
 GAMMA, DRIFT = "codec/gamma", "codec/drift"

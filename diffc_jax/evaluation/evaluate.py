@@ -2,8 +2,8 @@
 
 Finished batches are kept under W/eval/progress, in a folder named after everything the numbers depend on;
 running the same command again continues there. Result files are rewritten as images come in; those of
-families (`evaluation.families`) are made of the same batches in the end. Several processes share the images
-(`evaluation.shares`); process 0 writes the results of all.
+families (`evaluation.subsets`) are made of the same batches in the end. Several processes share the images
+(`evaluation.process_shares`); process 0 writes the results of all.
 """
 
 import dataclasses
@@ -20,35 +20,35 @@ from absl import logging
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
-from diffc_jax import data, distributed
+from diffc_jax import data
 from diffc_jax.codec.chain import CHECK_TOLERANCE
+from diffc_jax.codec.loading import make_codec
+from diffc_jax.config.sources import plain, spec_fields
 from diffc_jax.diffusion import process
-from diffc_jax.environment import write_environment
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import codec_report, codec_samples, report, shares, stopping
-from diffc_jax.evaluation.families import ResultSet, Selection, select_images
+from diffc_jax.evaluation import codec_report, codec_samples, process_shares, report, stopping
+from diffc_jax.evaluation.averages import Context, Totals, optional, scalar_names
 from diffc_jax.evaluation.file_sweep import FileSweep
-from diffc_jax.evaluation.metrics import psnr as psnr_metrics
-from diffc_jax.evaluation.parts import Parts, Results
+from diffc_jax.evaluation.progress_files import Parts, Results
 from diffc_jax.evaluation.quality import Images, Quality, SetDistance
+from diffc_jax.evaluation.subsets import ResultSet, Selection, select_images
 from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
-from diffc_jax.evaluation.totals import Context, Totals, optional, scalar_names
 from diffc_jax.evaluation.trained import Trained, load_trained
-from diffc_jax.files import AnyPath, write_json
-from diffc_jax.models import Variables
-from diffc_jax.optional import require
-from diffc_jax.progress import Progress
-from diffc_jax.source_config import plain, spec_fields
-from diffc_jax.training.bound_eval import average_bound, evaluate_bound, make_estimate
-from diffc_jax.training.codec_models import make_codec
+from diffc_jax.metrics import psnr as psnr_metrics
+from diffc_jax.models import Variables, model_variables
+from diffc_jax.runtime import multihost
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import AnyPath, write_json
+from diffc_jax.runtime.progress import Progress
+from diffc_jax.runtime.sharding import put_batch
+from diffc_jax.training.elbo_evaluation import average_bound, evaluate_bound, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment
-from diffc_jax.training.sharding import put_batch
-from diffc_jax.training.state import TrainState, model_variables
+from diffc_jax.training.state import TrainState
 
 _SECONDS_BETWEEN_WRITES = 60.0
 
 
-def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
+def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
     """Sweeps the noise levels and writes W/eval/{rd,per_image,rate_curve}.csv, summary.json and pictures.
 
     The same files of each family of config.eval.families are in W/FAMILY/eval.
@@ -57,26 +57,27 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
         config: a validated config.
         workdir: folder of the run; its newest checkpoint is evaluated unless config.eval.params names a file.
 
+    Returns:
+        The folders with results: W/eval and those of the families.
+
     Raises:
         UsageError: the config describes another model than the folder holds, or levels or families that
             cannot be.
         InputError: no checkpoint, data that cannot be read, or a package that is missing.
         StoppedError: SIGTERM came.
     """
-    if config.eval.grid_images:
-        require("matplotlib")  # for reconstructions.png, which comes last
     experiment = build_experiment(config)
     selection = select_images(experiment.open_source("eval"), config.eval)
     trained = load_trained(experiment, workdir)
     with stopping.leaving_at_sigterm(workdir):
-        _evaluate(experiment, selection, trained, workdir)
+        return _evaluate(experiment, selection, trained, workdir)
 
 
 def _evaluate(
     experiment: Experiment, selection: Selection, trained: Trained, workdir: AnyPath
-) -> None:
+) -> list[AnyPath]:
     config, state = experiment.config, trained.state
-    own, own_state = shares.own_share(experiment, state)
+    own, own_state = process_shares.own_share(experiment, state)
     plan = make_plan(own, own_state)
     quality = Quality(own.config, own.mesh)
     folder = workdir / "eval"
@@ -98,13 +99,13 @@ def _evaluate(
         codec_header_bytes=file_sweep.header_bytes,
     )
     results = selection.result_sets(workdir)
-    if distributed.is_primary():
+    if multihost.is_primary():
         for result in results:
             write_json(result.folder / "config.json", plain(config))
             write_environment(result.folder)
 
     seconds = _sweep(own, own_state, selection, quality, context, file_sweep, parts, folder)
-    shares.wait_for_all(parts, len(selection))
+    process_shares.wait_for_all(parts, len(selection))
     bound_batches = data.eval_batches(
         selection,
         batch_size=experiment.eval_batch_size() // jax.process_count(),
@@ -118,6 +119,7 @@ def _evaluate(
         _write_results(
             own.config, quality, context, parts, result, bound, seconds, reference_folder
         )
+    return [result.folder for result in results]
 
 
 def _write_results(
@@ -137,7 +139,7 @@ def _write_results(
     totals = Totals(context)
     for part in parts.read(images, names):
         totals.add(part)
-    if distributed.is_primary():
+    if multihost.is_primary():
         report.write_tables(folder, context, totals)
         report.write_per_image(folder, context, parts.read(images, names))
         if context.codec_decoders:
@@ -150,7 +152,7 @@ def _write_results(
     distances = _set_distances(config, quality, context, parts, images, reference_folder)
     seconds = {**seconds, "distances": (time.monotonic() - begin) / len(images)}
     averages = average_bound({name: result.of(values) for name, values in bound.items()})
-    if distributed.is_primary():
+    if multihost.is_primary():
         report.write_tables(folder, context, totals, distances)
         report.write_summary(folder, context, totals, averages, seconds)
     logging.info(
@@ -181,7 +183,7 @@ def _sweep(
     if done.any():
         logging.info("%d of %d images were swept before", done.sum(), len(done))
     # No batch has images of two families, so that those to show are the first of a batch.
-    runs = shares.own_images(done, [images.start for images in selection.families.values()])
+    runs = process_shares.own_images(done, [images.start for images in selection.families.values()])
     shown = selection.are_first(config.eval.grid_images)
     batch_size = experiment.eval_batch_size()
     sweep = Sweep(experiment.model.eps_hat, plan, config.seed)
@@ -192,7 +194,7 @@ def _sweep(
     totals = Totals(context)
     begin = last_write = time.monotonic()
     codec_seconds = 0.0
-    for batch in shares.batches(selection, runs, batch_size):
+    for batch in process_shares.batches(selection, runs, batch_size):
         part = _sweep_batch(experiment, sweep, variables, batch, shown, quality, progress.advance)
         if file_sweep.decoders:
             codec_begin = time.monotonic()
@@ -200,7 +202,7 @@ def _sweep(
             codec_seconds += time.monotonic() - codec_begin
         parts.save(part)
         totals.add(part)
-        if distributed.is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
+        if multihost.is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             report.write_tables(folder, context, totals)
             last_write = time.monotonic()
     seconds: dict[str, float | None] = {"sweep": time.monotonic() - begin - codec_seconds}
@@ -221,7 +223,7 @@ def _set_distances(
     """Distances of every point to the reference, shared by the processes; each reads part by part."""
     if not quality.has_features or len(images) < 2:
         return {}
-    reference = shares.primary_first(
+    reference = process_shares.primary_first(
         lambda: quality.reference(
             config,
             lambda: (part["features"] for part in parts.read(images, ["features"])),
@@ -240,7 +242,7 @@ def _set_distances(
         progress.advance()
         return [found.fid, *(math.nan if v is None else v for v in (found.kid, found.kid_stderr))]
 
-    rows = shares.share_rows(len(points), 3, measure)
+    rows = process_shares.share_rows(len(points), 3, measure)
     return {
         point: SetDistance(
             fid, reference.network, reference.description, optional(kid), optional(kid_stderr)

@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.features.extract import Extractor, reference_moments
-from diffc_jax.evaluation.features.registry import load_feature_network
-from diffc_jax.evaluation.metrics.frechet import FrechetReference
-from diffc_jax.evaluation.metrics.kid import MIN_SUBSETS, kernel_distance
-from diffc_jax.evaluation.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
-from diffc_jax.evaluation.metrics.ms_ssim import ms_ssim
-from diffc_jax.files import AnyPath
-from diffc_jax.moments import Moments
+from diffc_jax.metrics.features.extract import Extractor, reference_moments
+from diffc_jax.metrics.features.registry import load_feature_network
+from diffc_jax.metrics.frechet import FrechetReference
+from diffc_jax.metrics.kid import MIN_SUBSETS, kernel_distance
+from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
+from diffc_jax.metrics.ms_ssim import ms_ssim
+from diffc_jax.metrics.statistics import Moments
+from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import open_source
 
 Images = UInt8[np.ndarray, "b h w 3"]

@@ -1,23 +1,22 @@
-"""Result files of a sweep: rd.csv, per_image.csv, rate_curve.csv, summary.json and the pictures."""
+"""Result files of a sweep: rd.csv, per_image.csv, rate_curve.csv, summary.json and reconstructions.npz."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from diffc_jax import files
-from diffc_jax.coding.bounds import poisson_functional_bound
+from diffc_jax.channel_simulation.rate_bound import poisson_functional_bound
 from diffc_jax.evaluation import codec_report
-from diffc_jax.evaluation.metrics import psnr as psnr_metrics
-from diffc_jax.evaluation.parts import Results
+from diffc_jax.evaluation.averages import Context, Totals, noise_level, optional, quality_columns
+from diffc_jax.evaluation.progress_files import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
-from diffc_jax.evaluation.totals import Context, Totals, noise_level, optional, quality_columns
-from diffc_jax.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.metrics import psnr as psnr_metrics
+from diffc_jax.runtime import files
 
 _PER_IMAGE = (
     *("index", "model", "decoder", "level", "gamma", "bits_kl", "bits_bound", "mse", "psnr"),
 )
-_SHOWN_LEVELS = 4
 _METHODS = ("diffc", codec_report.METHOD)
 _RATE_CURVE = ("step", "gamma", "bpp_kl", "bpp_kl_stderr", "bpp", "step_bits")
 
@@ -94,7 +93,7 @@ def write_summary(
         folder: W/eval.
         context: of the sweep.
         totals: over its images.
-        bound: of `training.bound_eval`: bits/dim in continuous time and its parts.
+        bound: of `training.elbo_evaluation`: bits/dim in continuous time and its parts.
         seconds: for each image, of the parts of the evaluation; None where nothing was computed.
     """
     bits, plan = totals["kl_bits"], context.plan
@@ -127,12 +126,10 @@ def write_summary(
 
 
 def write_pictures(folder: files.AnyPath, context: Context, parts: Iterable[Results]) -> None:
-    """Writes the first images of the data set: reconstructions*.npz with all levels, .png with some."""
+    """Writes the first images of the data set at all levels: reconstructions.npz, and that of the codec."""
     shown = [part for part in parts if "pixels" in part]
     if not shown:
         return
-    from diffc_jax.plotting import grids, style
-
     plan = context.plan
     first = {name: np.concatenate([part[name] for part in shown]) for name in shown[0]}
     originals = first["pixels"]
@@ -149,24 +146,8 @@ def write_pictures(folder: files.AnyPath, context: Context, parts: Iterable[Resu
             gammas=plan.level_gammas,
             **arrays,
         )
-    levels = np.unique(np.linspace(0, len(plan.levels) - 1, _SHOWN_LEVELS).round().astype(int))
-    columns = [
-        grids.GridColumn(
-            group=style.decoder_label(decoder),
-            images=arrays[decoder][:, level],
-            bpp=poisson_functional_bound(first["kl_bits"][: len(originals), plan.levels[level]])
-            / context.n_pixels,
-            psnr=psnr_metrics.psnr_from_mse(first[f"mse/{decoder}"][: len(originals), level]),
-        )
-        for decoder in plan.decoders
-        for level in levels
-    ]
     if context.codec_decoders:
         codec_report.write_pictures(folder, context, first)
-        columns += codec_report.grid_columns(context, first, levels.tolist())
-    figure = grids.reconstruction_grid(originals, columns)
-    with files.replacing(folder / "reconstructions.png") as temporary:
-        figure.savefig(temporary)
 
 
 def _per_image_rows(context: Context, part: Results) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from diffc_jax.errors import DiffcError, PreemptedError
-from diffc_jax.files import AnyPath
+from diffc_jax.runtime.files import AnyPath
 
 
 class StoppedError(DiffcError):

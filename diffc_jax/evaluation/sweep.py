@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffc_jax import rng
 from diffc_jax.config import parse_decoder
-from diffc_jax.diffusion import bound, decoders, process
+from diffc_jax.diffusion import elbo, process, samplers
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
 
@@ -76,7 +76,7 @@ class SweepPlan:
         """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
         steps = self.n_steps(decoder, level)
         longest = self.ancestral_steps if decoder == "ancestral" else self.flow_steps
-        grid = decoders.even_grid(self.level_gammas[level], self.gammas[-1], steps)
+        grid = samplers.even_grid(self.level_gammas[level], self.gammas[-1], steps)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32)
 
 
@@ -139,7 +139,7 @@ class Sweep:
         plan = self._plan
         gammas, strata = jnp.asarray(plan.gammas, jnp.float32), jnp.asarray(plan.strata)
         kl = self._rate(variables, x, gammas, strata, rng.per_index(self._rate_key, indices))
-        kl_bits = np.asarray(kl, np.float64).T * bound.BITS_PER_NAT
+        kl_bits = np.asarray(kl, np.float64).T * elbo.BITS_PER_NAT
         on_evaluations(len(plan.strata) - 1)
 
         keys = rng.per_index(self._level_key, indices)
@@ -219,19 +219,19 @@ def _family(decoder: str) -> str:
 
 
 def _decode_mean(eps_hat: Denoiser, variables: Variables, z: Images, gamma: Array) -> Images:
-    return decoders.posterior_mean(functools.partial(eps_hat, variables), z, gamma)
+    return samplers.posterior_mean(functools.partial(eps_hat, variables), z, gamma)
 
 
 def _decode_ancestral(
     eps_hat: Denoiser, variables: Variables, z: Images, gammas: Array, steps: Array, keys: Array
 ) -> Images:
-    return decoders.ancestral(functools.partial(eps_hat, variables), z, gammas, steps, keys)
+    return samplers.ancestral(functools.partial(eps_hat, variables), z, gammas, steps, keys)
 
 
 def _decode_flow(
     eps_hat: Denoiser, variables: Variables, z: Images, gammas: Array, steps: Array, kappa: Array
 ) -> Images:
-    return decoders.flow(functools.partial(eps_hat, variables), z, gammas, steps, kappa)
+    return samplers.flow(functools.partial(eps_hat, variables), z, gammas, steps, kappa)
 
 
 _DECODE: dict[str, Callable[..., Images]] = {

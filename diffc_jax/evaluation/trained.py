@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from diffc_jax import files
-from diffc_jax.files import AnyPath
-from diffc_jax.training import run_config
-from diffc_jax.training.checkpoints import Checkpoints
+from diffc_jax.runtime import files, run_config
+from diffc_jax.runtime.checkpoints import Checkpoints
+from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import Experiment
-from diffc_jax.training.export import load_params
 from diffc_jax.training.state import TrainState, count_parameters
 
 _SECONDS_PER_HOUR = 3600.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffc_jax.errors import UsageError
-from diffc_jax.models.base import Denoiser, Model, Variables
+from diffc_jax.models.base import Denoiser, Model, Variables, model_variables
 from diffc_jax.models.experts import experts_model
 from diffc_jax.models.gaussian import gaussian_model
 from diffc_jax.models.improved_diffusion import improved_diffusion_model
@@ -12,7 +12,7 @@ from diffc_jax.models.layers import check_fields
 from diffc_jax.models.unet import unet_model
 from diffc_jax.models.vdm import vdm_model
 
-__all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model"]
+__all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model", "model_variables"]
 
 MODELS: dict[str, Callable[..., Model]] = {
     "gaussian": gaussian_model,

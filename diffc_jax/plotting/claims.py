@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing
 from diffc_jax.plotting import style
+from diffc_jax.plotting.bd_rate import Line, Margin, compare, line_over_rate
 from diffc_jax.plotting.figures import collect_rate_points
-from diffc_jax.plotting.margins import Line, Margin, compare, line_over_rate
 from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
@@ -26,6 +25,7 @@ from diffc_jax.plotting.measures import (
     value_of,
 )
 from diffc_jax.plotting.tables import read_table
+from diffc_jax.runtime.files import replacing
 
 COMPARED_BPP = (0.1, 2.0)
 _NONE = "-"
@@ -44,7 +44,7 @@ def write_claims(
 
     Args:
         inputs: workdirs with `eval/rd.csv`, all of the same images.
-        theory: folder of `analysis.run.analyse_theory`.
+        theory: folder of `studies.gaussian_analysis.run.analyse_theory`.
         output: a Markdown file; an older one is replaced.
 
     Raises:

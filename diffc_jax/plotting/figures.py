@@ -10,9 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import replacing
+from diffc_jax.evaluation import results
 from diffc_jax.plotting import style
 from diffc_jax.plotting.measures import (
     SCALES,
@@ -32,6 +31,7 @@ from diffc_jax.plotting.rates import (
 )
 from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
 from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
+from diffc_jax.runtime.files import replacing
 
 # Without dates and program versions the same results give the same bytes.
 _METADATA: Mapping[str, dict[str, Any]] = {

@@ -26,7 +26,7 @@ from matplotlib.path import Path as Outline
 from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import replacing
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import report_points, style, tags
 from diffc_jax.plotting import report_sections as sections
 from diffc_jax.plotting.figures import collect_rate_points
@@ -46,7 +46,7 @@ from diffc_jax.plotting.reconstructions import (
     Reconstructions,
     collect_reconstructions,
 )
-from diffc_jax.results import RatePoint
+from diffc_jax.runtime.files import replacing
 
 _TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from absl import logging
 
 from diffc_jax.errors import UsageError
-from diffc_jax.results import RatePoint
+from diffc_jax.evaluation.results import RatePoint
 
 SCALES = ("log", "linear")
 

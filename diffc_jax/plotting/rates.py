@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffc_jax.coding.bounds import chunked_bound, stepwise_bound
+from diffc_jax.channel_simulation.rate_bound import chunked_bound, stepwise_bound
 from diffc_jax.errors import InputError
 from diffc_jax.plotting import layout, style
 from diffc_jax.plotting.tables import read_table

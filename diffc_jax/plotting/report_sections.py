@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from diffc_jax.errors import InputError
-from diffc_jax.files import read_json
+from diffc_jax.evaluation.results import RatePoint, read_rate_points
 from diffc_jax.plotting import style, tags
 from diffc_jax.plotting.measures import (
     SET_DISTANCES,
@@ -19,7 +19,7 @@ from diffc_jax.plotting.measures import (
     has_measure,
 )
 from diffc_jax.plotting.training_costs import describe_training
-from diffc_jax.results import RatePoint, read_rate_points
+from diffc_jax.runtime.files import read_json
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
 _LOSSLESS = {"png": "PNG", "webp": "WebP", "jpegxl": "JPEG XL"}

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
-from diffc_jax.results import RatePoint
 
 
 def describe_training(points: Iterable[RatePoint]) -> str:

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from diffc_jax.errors import UsageError
-from diffc_jax.training import sharding
-from diffc_jax.training.accelerators import ACCELERATORS
-from diffc_jax.training.collectives import Collective, read_collectives
-from diffc_jax.training.compilation import QUICKLY
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.accelerators import ACCELERATORS
+from diffc_jax.runtime.collectives import Collective, read_collectives
+from diffc_jax.runtime.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
-from diffc_jax.training.trainee import Trainee
+from diffc_jax.training.task import Trainee
 
 _SECONDS_PER_DAY = 86400.0
 # Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.

@@ -10,7 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
-from diffc_jax.progress import format_seconds
+from diffc_jax.runtime.progress import format_seconds
 
 # Kept for the last checkpoint and the export, beside the evaluations of held-out images.
 _SECONDS_TO_SAVE = 5.0

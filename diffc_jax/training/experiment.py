@@ -9,24 +9,19 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax import data, files
+from diffc_jax import data
+from diffc_jax.config.sources import batch_composition, clean_source, spec_fields, training_sources
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
-from diffc_jax.source_config import (
-    batch_composition,
-    clean_source,
-    spec_fields,
-    training_sources,
-)
-from diffc_jax.training import sharding
-from diffc_jax.training.compilation import run_once
-from diffc_jax.training.export import load_params
+from diffc_jax.runtime import files, sharding
+from diffc_jax.runtime.compilation import run_once
+from diffc_jax.runtime.export import load_params
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from diffc_jax.training.state import TrainState, init_state
 from diffc_jax.training.step import TimeRanges, make_train_step
-from diffc_jax.training.trainee import Update
+from diffc_jax.training.task import Update
 
 _STATISTICS_BATCH = 256
 

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.errors import UsageError
-from diffc_jax.training import sharding
-from diffc_jax.training.trainee import State, Update
+from diffc_jax.runtime import sharding
+from diffc_jax.training.task import State, Update
 from diffc_jax.training.training_set import TrainingSet
 
 Pixels = UInt8[Array, "b h w c"]

@@ -8,20 +8,19 @@ from typing import Any
 import jax
 from absl import logging
 
-from diffc_jax import distributed, pictures
-from diffc_jax.environment import write_environment
 from diffc_jax.errors import PreemptedError
-from diffc_jax.files import AnyPath
-from diffc_jax.optional import require
-from diffc_jax.training import preemption, run_config, sharding
-from diffc_jax.training.checkpoints import Checkpoints
+from diffc_jax.runtime import multihost, png, preemption, run_config, sharding
+from diffc_jax.runtime.checkpoints import Checkpoints
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.export import export_params
+from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.writers import MetricWriter, SilentWriter
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
-from diffc_jax.training.export import export_params
 from diffc_jax.training.feed import Runner, make_batches
 from diffc_jax.training.meter import Meter
-from diffc_jax.training.trainee import HeldOut, State, Trainee, Update
+from diffc_jax.training.task import HeldOut, State, Trainee, Update
 from diffc_jax.training.training_set import TrainingSet, open_training_set
-from diffc_jax.training.writers import MetricWriter, SilentWriter
 
 
 def train(trainee: Trainee, workdir: AnyPath) -> None:
@@ -58,8 +57,8 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
         require("grain")  # said now, not when the first batch is due
     num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
     evaluate = trainee.held_out_evaluation()
-    run_config.claim_workdir(config, workdir, write=distributed.is_primary())
-    if distributed.is_primary():
+    run_config.claim_workdir(config, workdir, write=multihost.is_primary())
+    if multihost.is_primary():
         write_environment(workdir)
 
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
@@ -86,7 +85,7 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
         first_step,
         num_steps if limit is None else f"the end of {config.train.max_seconds:g} s",
     )
-    writer = MetricWriter(workdir, first_step) if distributed.is_primary() else SilentWriter()
+    writer = MetricWriter(workdir, first_step) if multihost.is_primary() else SilentWriter()
     meter = Meter(
         first_step,
         num_steps,
@@ -146,9 +145,9 @@ class _Run:
             values = {f"eval/{name}": v for name, v in held_out.values.items()}
             self._writer.scalars(step, values)
             self._writer.image(step, "samples", held_out.picture)
-            if distributed.is_primary():
+            if multihost.is_primary():
                 path = self._workdir / "samples" / f"{step:08d}.png"
-                pictures.save_png(held_out.picture, path)
+                png.save_png(held_out.picture, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on held-out images", step, held_out.summary)
@@ -246,7 +245,7 @@ def _export(
     workdir: AnyPath,
 ) -> None:
     tree, fields = trainee.export(state, evaluate)
-    if not distributed.is_primary():
+    if not multihost.is_primary():
         return
     config = trainee.config
     card = fields | {

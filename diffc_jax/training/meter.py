@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Array
 
 from diffc_jax.errors import DiffcError
-from diffc_jax.progress import format_seconds
+from diffc_jax.runtime.progress import format_seconds
 
 
 class DivergedError(DiffcError):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from diffc_jax import rng
 from diffc_jax.diffusion.schedules import Schedule
-from diffc_jax.models import Model, Variables
+from diffc_jax.models import Model
 from diffc_jax.models.gaussian import Statistics
 from diffc_jax.training.optimizer import fresh_decay
 
@@ -38,11 +38,6 @@ class TrainState:
     fixed: PyTree
     second_ema: PyTree = None
     decay: PyTree = None
-
-
-def model_variables(params: PyTree, fixed: PyTree) -> Variables:
-    """The variables that a model's eps_hat takes."""
-    return {"params": params["model"], "fixed": fixed}
 
 
 def init_state(

@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from diffc_jax import rng
-from diffc_jax.diffusion import bound, process
+from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
 from diffc_jax.diffusion.weighting import loss_weight
-from diffc_jax.models import Model
-from diffc_jax.training import sharding
+from diffc_jax.models import Model, model_variables
+from diffc_jax.runtime import sharding
 from diffc_jax.training.optimizer import decay_factor
-from diffc_jax.training.state import TrainState, model_variables, update_ema
+from diffc_jax.training.state import TrainState, update_ema
 
 Pixels = UInt8[Array, "b h w c"]
 Metrics = dict[str, Float[Array, ""]]
@@ -30,7 +30,7 @@ _END_STRIDE = 8
 
 @dataclasses.dataclass(frozen=True)
 class TimeRanges:
-    """At which times the images of a batch are used; see `diffusion.bound.mixture_times`.
+    """At which times the images of a batch are used; see `diffusion.elbo.mixture_times`.
 
     Attributes:
         counts: images of each source in a batch.
@@ -178,9 +178,9 @@ def loss_and_gradients(
     dimensions = x[0].size
     weight = None
     if ranges is None:
-        times = bound.stratified_times(time_key, len(x))
+        times = elbo.stratified_times(time_key, len(x))
     else:
-        times, weight = bound.mixture_times(time_key, *dataclasses.astuple(ranges))
+        times, weight = elbo.mixture_times(time_key, *dataclasses.astuple(ranges))
     eps = jax.random.normal(noise_key, x.shape)
     # The terms at the ends hardly vary, and a softmax over 256 values is dear: every eighth image will do.
     end_pixels = pixels[::_END_STRIDE] if ranges is None else pixels[jnp.asarray(ranges.end_rows())]
@@ -191,7 +191,7 @@ def loss_and_gradients(
             variables = model_variables({"model": network}, fixed)
             z = process.diffuse(part.x, part.eps, gamma)
             eps_hat = model.train_eps_hat(variables, z, gamma, part.key)
-            term = bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
+            term = elbo.diffusion_term(part.eps, eps_hat, slope) / dimensions
             return term if part.weight is None else part.weight * term
 
         diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
@@ -200,7 +200,7 @@ def loss_and_gradients(
 
     def end_terms(schedule_params: PyTree) -> tuple[Float[Array, ""], tuple[Array, Array]]:
         ends = (schedule.gamma(schedule_params, jnp.asarray(t)) for t in (0.0, 1.0))
-        prior, reconstruction = bound.end_terms(end_pixels, eps_0, *ends)
+        prior, reconstruction = elbo.end_terms(end_pixels, eps_0, *ends)
         terms = prior.mean() / dimensions, reconstruction.mean() / dimensions
         if ranges is not None:
             terms = terms[0] * ranges.reaches_prior, terms[1] * ranges.reaches_pixels

@@ -5,9 +5,9 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from diffc_jax import data
+from diffc_jax.config.sources import batch_composition, training_sources
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
-from diffc_jax.source_config import batch_composition, training_sources
 from diffc_jax.training.experiment import open_spec
 
 

@@ -28,7 +28,7 @@ from diffc_jax.baselines.hific.entropy_models import table_scales
 from diffc_jax.codec import varint
 from diffc_jax.codec.checksum import crc8
 from diffc_jax.errors import InputError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 Symbols = Int[np.ndarray, "h w c"]
 

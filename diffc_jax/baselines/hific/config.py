@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from diffc_jax.baselines.hific.architecture import HificArchitecture
 from diffc_jax.baselines.hific.losses import RateTarget
 from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
-from diffc_jax.config_checks import above, within
+from diffc_jax.config.checks import above, within
 from diffc_jax.errors import UsageError
 
 # Values of config.model.name, which are also methods of results.

@@ -11,17 +11,18 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from diffc_jax import files, rng
+from diffc_jax import rng
 from diffc_jax.baselines.hific.byte_coding import header_bytes
 from diffc_jax.baselines.hific.codec import HificCodec
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, build_architecture
 from diffc_jax.baselines.hific.model import Hific
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.files import AnyPath
-from diffc_jax.progress import Progress
-from diffc_jax.training.export import load_params
+from diffc_jax.metrics import psnr
+from diffc_jax.runtime import files
+from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.progress import Progress
 
 _BATCH = 32
 _SECONDS_PER_HOUR = 3600.0

@@ -20,7 +20,7 @@ from diffc_jax.baselines.hific.losses import (
     discriminator_loss,
 )
 from diffc_jax.baselines.hific.model import Hific, Params
-from diffc_jax.training import sharding
+from diffc_jax.runtime import sharding
 from diffc_jax.training.state import update_ema
 
 Pixels = UInt8[Array, "b h w 3"]

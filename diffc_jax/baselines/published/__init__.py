@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from diffc_jax.errors import UsageError
-from diffc_jax.results import RatePoint, read_rate_points
+from diffc_jax.evaluation.results import RatePoint, read_rate_points
 
 _PREFIX = "published:"
 

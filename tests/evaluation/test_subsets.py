@@ -1,0 +1,524 @@
+"""Results by family of images: one evaluation, and files for each family as if it were all there is."""
+
+import csv
+import json
+import pathlib
+import tarfile
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from diffc_jax import data
+from diffc_jax.baselines import classical, lossless
+from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.baselines.points import CodecPoint
+from diffc_jax.commands import train
+from diffc_jax.config import base_config, validate
+from diffc_jax.errors import UsageError
+from diffc_jax.evaluation import quality
+from diffc_jax.evaluation.evaluate import evaluate
+from diffc_jax.evaluation.progress_files import Parts
+from diffc_jax.evaluation.results import read_rate_points
+from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.evaluation.sweep import Sweep
+from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
+from diffc_jax.metrics.frechet import frechet_distance
+from diffc_jax.metrics.statistics import Moments
+from diffc_jax.plotting.figures import make_figures
+from diffc_jax.plotting.html_report import make_report
+from diffc_jax.studies import reproduction
+from diffc_jax.training.experiment import open_source
+
+SIDE, LEVELS = 16, 2
+# Families in the order of the config, which is not that of the files; the first 9 of each are evaluated.
+FILES = {"big": 11, "small": 9, "unnamed": 3}
+FAMILIES, LIMIT = ("small", "big"), 9
+RANGES = {"small": range(9), "big": range(9, 18)}
+GRID = 3
+
+
+def configured(folder, **evaluation):
+    config = base_config()
+    config.data.image_size = SIDE
+    for source in (config.data.train, config.data.eval):
+        source.source, source.path, source.name = "folder", str(folder), "pictures"
+    config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": LEVELS})
+    config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": 4})
+    config.eval.update({"decoders": ("flow", "mean"), "batch_size": 8, "bound_times": 2})
+    config.eval.update({"image_metrics": ("ms_ssim",), "grid_images": GRID, "codec_memory": 4})
+    config.eval.update({"max_images": LIMIT, "families": FAMILIES})
+    config.eval.update(evaluation)
+    config.baselines.codecs = ("jpeg_420",)
+    validate(config)
+    return config
+
+
+def small_network():
+    """Stands in for the real feature network, which has tests of its own and takes its time."""
+    weights = np.random.default_rng(1).normal(size=(4 * 4 * 3, 6)).astype(np.float32)
+
+    def apply(variables, images):
+        pooled = images.astype(jnp.float32).reshape(len(images), 4, 4, 4, 4, 3).mean((2, 4)) / 255
+        return jnp.tanh(pooled.reshape(len(images), -1) @ variables["weights"] / 4)
+
+    return FeatureNetwork("efficientnet_lite0", 6, apply, {"weights": weights})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "load_feature_network", lambda name, weights: small_network())
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Smooth random pictures, coarser in one family."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, count in FILES.items():
+        (folder / name).mkdir()
+        for i in range(count):
+            size = (3 if name == "big" else 6,) * 2
+            coarse = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+            picture = PIL.Image.fromarray(coarse).resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC)
+            picture.save(folder / name / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network_calls():
+    """Batches that the sweep of the first evaluation saw."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def workdir(images, network_calls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    config = configured(images)
+    train(config, folder)
+    run = Sweep.run
+
+    def counted(self, variables, x, indices, on_evaluations):
+        network_calls.append(np.asarray(indices).tolist())
+        return run(self, variables, x, indices, on_evaluations)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sweep, "run", counted)
+        evaluate(config, folder)
+    evaluate_baselines(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixels(images):
+    """The images that are evaluated, in their order."""
+    paths = [images / name / f"{i:02}.png" for name in FAMILIES for i in range(LIMIT)]
+    return np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
+
+
+def table(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def arrays(path):
+    with np.load(path) as content:
+        return {name: content[name] for name in content.files}
+
+
+def parts_of_all(workdir):
+    """Everything that the evaluation kept, by image."""
+    (folder,) = (workdir / "eval" / "progress").iterdir()
+    parts = list(Parts(folder).read(range(len(FAMILIES) * LIMIT)))
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if not name.startswith("pixels")
+    }
+
+
+def frechet(features, reference):
+    return frechet_distance(Moments.of(reference), Moments.of(features))
+
+
+# Which images.
+
+
+def test_first_images_of_each_family_one_family_after_the_other(images, pixels):
+    config = configured(images)
+    selection = select_images(open_source(config, "eval"), config.eval)
+    assert isinstance(selection, data.ImageSource)
+    assert (selection.name, selection.split) == ("pictures", "eval")
+    assert dict(selection.families) == RANGES
+    np.testing.assert_array_equal(np.stack([selection[i] for i in range(len(selection))]), pixels)
+    assert selection.label(11) == str(images / "big" / "02.png")
+    assert np.flatnonzero(selection.are_first(2)).tolist() == [0, 1, 9, 10]
+    config.eval.max_images = 0
+    everything = select_images(open_source(config, "eval"), config.eval)
+    assert dict(everything.families) == {"small": range(9), "big": range(9, 20)}
+
+
+def test_without_families_the_first_images_of_all(images):
+    config = configured(images, families=(), max_images=12)
+    selection = select_images(open_source(config, "eval"), config.eval)
+    assert dict(selection.families) == {}
+    assert [pathlib.Path(selection.label(i)).parts[-2] for i in range(len(selection))] == [
+        *(["big"] * 11),
+        "small",
+    ]
+    assert np.flatnonzero(selection.are_first(3)).tolist() == [0, 1, 2]
+    config.eval.max_images = 0
+    assert len(select_images(open_source(config, "eval"), config.eval)) == 23
+
+
+def test_families_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
+    (tmp_path / "notaref").mkdir()
+    content = tmp_path / "0.png"
+    PIL.Image.new("RGB", (4, 4)).save(content)
+    names = ("hq64.tar", "hq64_01.tar", "hq640.tar", "ref.tar")
+    for number, name in enumerate(names):
+        with tarfile.open(tmp_path / "notaref" / name, "w") as archive:
+            archive.add(content, f"n{number}/reflex.png")
+            content.write_bytes(b"broken")
+    spec = data.SourceSpec(source="tar", path=str(tmp_path / "notaref"), image_size=4)
+    config = base_config()
+    config.eval.families = ("ref", "hq64")
+    selection = select_images(data.open_source(spec), config.eval)
+    assert dict(selection.families) == {"ref": range(1), "hq64": range(1, 3)}
+    found = [pathlib.Path(selection.label(i).split(", member")[0]).name for i in range(3)]
+    assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
+
+
+def test_families_that_cannot_be(images):
+    def message(families):
+        config = configured(images)
+        config.eval.families = families
+        source = open_source(config, "eval")
+        with pytest.raises(UsageError) as error:
+            validate(config) or select_images(source, config.eval)
+        return str(error.value)
+
+    assert message(("small", "small")) == ("eval.families: ('small', 'small') must name each once")
+    assert message(("a/b",)) == (
+        "eval.families: 'a/b' cannot name a folder; use letters, digits, '_', '-' and '.'"
+    )
+    for name in ("", ".."):
+        assert message((name,)).startswith(f"eval.families: {name!r} cannot name a folder; ")
+    first = images / "big" / "00.png"
+    assert message(("small", "smal")) == (
+        "eval.families: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
+        f" {first}"
+    )
+    assert message(("big", "00")) == (
+        f"eval.families: {first} is of 'big' and of '00'; choose names of which only one is a word of each"
+        " image's path"
+    )
+
+
+# The sweep.
+
+
+def test_every_image_goes_through_the_network_once(network_calls, workdir):
+    # Padding has index 0; no batch has images of two families.
+    assert network_calls == [
+        *([0, 1, 2, 3, 4, 5, 6, 7], [8, *[0] * 7]),
+        *([9, 10, 11, 12, 13, 14, 15, 16], [17, *[0] * 7]),
+    ]
+    assert sorted(path.name for path in workdir.iterdir() if (path / "eval").exists()) == [
+        "big",
+        "small",
+    ]
+
+
+def test_tables_of_a_family_are_the_rows_of_all(workdir):
+    for name in ("per_image.csv", "per_image_codec.csv"):
+        whole = table(workdir / "eval" / name)
+        assert {int(row["index"]) for row in whole} == set(range(18))
+        for family, indices in RANGES.items():
+            own = [row for row in whole if int(row["index"]) in indices]
+            assert table(workdir / family / "eval" / name) == own
+
+
+def test_rate_points_of_a_family_are_averages_over_its_rows(workdir):
+    for family in FAMILIES:
+        folder = workdir / family / "eval"
+        points = [p for p in read_rate_points(folder / "rd.csv") if p.method == "diffc"]
+        assert len(points) == 2 * LEVELS
+        rows = table(folder / "per_image.csv")
+        for point in points:
+            chosen = [
+                row
+                for row in rows
+                if (row["decoder"], float(row["gamma"])) == (point.decoder, point.gamma)
+            ]
+            columns = {
+                name: np.array([float(row[name]) for row in chosen])
+                for name in ("bits_kl", "mse", "psnr", "ms_ssim")
+            }
+            assert (point.n_images, point.split) == (LIMIT, f"eval {family}")
+            bits = columns["bits_kl"]
+            assert point.bpp_kl == pytest.approx(bits.mean() / SIDE**2, rel=1e-9)
+            assert point.bpp_stderr == pytest.approx(bits.std(ddof=1) / LIMIT**0.5 / SIDE**2)
+            assert point.mse == pytest.approx(columns["mse"].mean(), rel=1e-9)
+            assert point.psnr_mean == pytest.approx(columns["psnr"].mean(), rel=1e-9)
+            assert point.ms_ssim == pytest.approx(columns["ms_ssim"].mean(), rel=1e-9)
+        curve = table(folder / "rate_curve.csv")
+        last = [float(row["bits_kl"]) for row in rows if float(row["gamma"]) == points[1].gamma]
+        rates = [float(row["bpp_kl"]) for row in curve]
+        assert min(abs(np.mean(last) / SIDE**2 - rate) for rate in rates) < 1e-9
+
+
+def test_distances_of_a_family_are_among_its_own_images(workdir):
+    kept = parts_of_all(workdir)
+    sets = {workdir: range(18)} | {workdir / name: images for name, images in RANGES.items()}
+    for folder, images in sets.items():
+        points = {
+            (p.method, p.decoder, level): p
+            for level in range(LEVELS)
+            for p in [p for p in read_rate_points(folder / "eval" / "rd.csv") if p.gamma][
+                level::LEVELS
+            ]
+        }
+        for (method, decoder, level), point in points.items():
+            series = f"codec/{decoder}" if method == "diffc_codec" else decoder
+            features = kept[f"features/{series}/{level}"][images]
+            expected = frechet(features, kept["features"][images])
+            assert point.fid == pytest.approx(expected, rel=1e-6)
+            assert point.fid_reference == "originals"
+        assert len(points) == 3 * LEVELS
+
+
+def test_bounds_of_families_average_to_that_of_all(workdir):
+    whole, small, big = (
+        json.loads((folder / "eval" / "summary.json").read_text())
+        for folder in (workdir, workdir / "small", workdir / "big")
+    )
+    assert small["bits_per_dim"] != pytest.approx(big["bits_per_dim"], rel=1e-2)
+    for name in ("bits_per_dim", "chain_bits_per_dim"):
+        assert (small[name] + big[name]) / 2 == pytest.approx(whole[name], rel=1e-9)
+    assert (small["n_images"], big["n_images"], big["split"]) == (9, 9, "eval big")
+    files = {path.name for path in (workdir / "eval").iterdir()} - {"progress"}
+    for family in FAMILIES:
+        assert {path.name for path in (workdir / family / "eval").iterdir()} == files
+
+
+def test_the_first_family_is_what_it_is_alone(images, workdir, tmp_path):
+    """Its indices, and so its noise, are those of an evaluation of only its images."""
+    alone = configured(images / "small", families=())
+    alone.data.train.path = str(images)
+    alone.eval.params = str(workdir / "params.safetensors")
+    evaluate(alone, tmp_path)
+    folder, expected = workdir / "small" / "eval", tmp_path / "eval"
+    for name in ("rd.csv", "per_image.csv", "per_image_codec.csv", "rate_curve.csv"):
+        found = [row for row in table(folder / name) if row.get("method") != "jpeg"]
+        assert_same_cells(found, table(expected / name), {"split", "checkpoint", "images_seen"})
+    own, wanted = (json.loads((f / "summary.json").read_text()) for f in (folder, expected))
+    assert own["bits_per_dim"] == pytest.approx(wanted["bits_per_dim"], rel=1e-6)
+    assert own["bits_per_dim_stderr"] == pytest.approx(wanted["bits_per_dim_stderr"], rel=1e-4)
+    assert own["codec"]["images_drifted"] == wanted["codec"]["images_drifted"] == 0
+
+
+def assert_same_cells(found, expected, left_out):
+    assert len(found) == len(expected)
+    for row, want in zip(found, expected, strict=True):
+        for name in want.keys() - left_out:
+            if row[name] != want[name]:
+                np.testing.assert_allclose(float(row[name]), float(want[name]), rtol=1e-6)
+
+
+def test_pictures_are_the_first_of_each_family(pixels, workdir):
+    kept = parts_of_all(workdir)
+    shown = {
+        workdir: range(GRID),
+        workdir / "small": range(GRID),
+        workdir / "big": range(9, 9 + GRID),
+    }
+    for folder, indices in shown.items():
+        pictures = arrays(folder / "eval" / "reconstructions.npz")
+        assert pictures["index"].tolist() == list(indices)
+        np.testing.assert_array_equal(pictures["original"], pixels[indices])
+        errors = np.square(pictures["flow"] - pixels[indices, None].astype(float))
+        np.testing.assert_allclose(errors.mean((2, 3, 4)), kept["mse/flow"][indices])
+        files = arrays(folder / "eval" / "reconstructions_codec.npz")
+        assert files["index"].tolist() == list(indices)
+        np.testing.assert_array_equal(
+            8 * kept["codec/bytes"][indices] / SIDE**2, files["codec/flow/bpp"]
+        )
+
+
+def test_other_sizes_of_families_and_a_stopped_evaluation(images, pixels, workdir, tmp_path):
+    config = configured(images, max_images=5, grid_images=7, codec_decoders=(), features="")
+    config.eval.params = str(workdir / "params.safetensors")
+    evaluate(config, tmp_path)
+    # The first pictures of all are of two families, one of which has fewer than there may be.
+    originals = np.concatenate([pixels[RANGES[family]][:5] for family in FAMILIES])
+    for folder, indices in (("", range(7)), ("small", range(5)), ("big", range(5, 10))):
+        pictures = arrays(tmp_path / folder / "eval" / "reconstructions.npz")
+        assert pictures["index"].tolist() == list(indices)
+        np.testing.assert_array_equal(pictures["original"], originals[indices])
+
+    # An index now means another image.
+    config.eval.max_images = LIMIT
+    evaluate(config, tmp_path)
+    names = ("eval", "small/eval", "big/eval")
+    tables = [(tmp_path / name / "per_image.csv").read_bytes() for name in names]
+    for name in names:
+        found, expected = (table(folder / name / "per_image.csv") for folder in (tmp_path, workdir))
+        assert_same_cells(found, expected, set())
+    (progress,) = (
+        folder
+        for folder in (tmp_path / "eval" / "progress").iterdir()
+        if len(list(folder.iterdir())) == 4
+    )
+    kept = {path: path.stat().st_mtime_ns for path in progress.iterdir()}
+    for gone in ("00000008-00000009.npz", "00000009-00000017.npz"):
+        kept.pop(progress / gone)
+        (progress / gone).unlink()
+    evaluate(config, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert sorted(path.name for path in progress.iterdir() if path not in kept) == [
+        "00000008-00000009.npz",
+        "00000009-00000017.npz",
+    ]
+    assert [(tmp_path / name / "per_image.csv").read_bytes() for name in names] == tables
+
+
+# The baselines.
+
+
+def test_baselines_of_a_family_are_those_of_its_images_alone(images, workdir, tmp_path):
+    for family in FAMILIES:
+        config = configured(images / family, families=())
+        evaluate_baselines(config, tmp_path / family)
+        found, expected = workdir / family / "eval", tmp_path / family / "eval"
+        points = [p for p in read_rate_points(found / "rd.csv") if p.method == "jpeg"]
+        alone = read_rate_points(expected / "rd.csv")
+        assert len(points) == len(alone) > 5
+        for point, want in zip(points, alone, strict=True):
+            assert point.split == f"eval {family}"
+            for name, value in vars(want).items():
+                if name != "split":
+                    assert getattr(point, name) == (
+                        pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+                    ), name
+        rows, wanted = (table(f / "per_image_baselines.csv") for f in (found, expected))
+        assert len(rows) == LIMIT * len(points)
+        for row, want in zip(rows, wanted, strict=True):
+            assert int(row.pop("index")) == RANGES[family][int(want.pop("index"))]
+            assert (row.pop("split"), want.pop("split")) == (f"eval {family}", "eval")
+            assert row == want
+        pictures, wanted = (arrays(f / "reconstructions_baselines.npz") for f in (found, expected))
+        assert pictures.keys() == wanted.keys()
+        assert pictures.pop("index").tolist() == list(RANGES[family])[:GRID]
+        assert wanted.pop("index").tolist() == list(range(GRID))
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(pictures[name], array)
+        marks, wanted = (json.loads((f / "lossless.json").read_text()) for f in (found, expected))
+        assert marks == wanted | {"split": f"eval {family}"}
+
+
+def test_estimates_of_trained_networks_are_those_of_the_family():
+    identity = {
+        "method": "hific",
+        "model": "width 1",
+        "level": 0.5,
+        "dataset": "x",
+        "split": "eval",
+    }
+    sizes = np.arange(12.0).reshape(6, 2)
+    decoded = np.zeros((6, 4, 2, 3), np.uint8)
+    point = CodecPoint("hific", identity, range(6), sizes, np.ones(6), decoded, np.arange(6.0))
+    own = point.subset(ResultSet(pathlib.Path("w"), "eval a", range(2, 5)), n_decoded=2)
+    assert (own.point.bpp_estimate, own.point.bpp) == (3.0 / 8, 8 * 6.0 / 8)
+    assert (own.point.n_images, own.point.split, len(own.decoded)) == (3, "eval a", 2)
+    assert [row["index"] for row in own.rows] == [2, 3, 4]
+
+
+def test_every_file_is_made_and_measured_once(images, tmp_path, monkeypatch):
+    calls = {"files": 0, "lossless": 0, "features": 0}
+
+    def counted(owner, name, key, size=lambda *args: 1):
+        function = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            calls[key] += size(*args)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(classical, "_measure", "files")
+    counted(lossless, "_file_bytes", "lossless")
+    counted(Extractor, "__call__", "features", lambda self, batch: len(batch))
+    evaluate_baselines(configured(images), tmp_path)
+    points = len(read_rate_points(tmp_path / "eval" / "rd.csv"))
+    assert calls == {"files": 18 * points, "lossless": 54, "features": 18 * (points + 1)}
+
+
+def test_features_of_originals_are_not_needed_for_another_reference(images, tmp_path, monkeypatch):
+    config = configured(images)
+    config.data.reference.update(
+        source="folder", path=str(images / "unnamed"), name="three", split="all"
+    )
+    seen = []
+    function = Extractor.__call__
+    monkeypatch.setattr(
+        Extractor, "__call__", lambda self, x: seen.append(len(x)) or function(self, x)
+    )
+    evaluate_baselines(config, tmp_path)
+    points = read_rate_points(tmp_path / "small" / "eval" / "rd.csv")
+    assert seen == [FILES["unnamed"]] + [18] * len(points)
+    assert {point.fid_reference for point in points} == {"three all, 3 images"}
+    assert not (tmp_path / "small" / "eval" / "reference").exists()
+
+
+# Figures.
+
+
+def test_figures_and_report_of_a_family(workdir, tmp_path):
+    written = make_figures([workdir / "big"], tmp_path, measures=["psnr"])
+    assert {"rate_psnr_log.png", "strips_gaussian.png", "rate_bounds_gaussian.png"} <= {
+        path.name for path in written
+    }
+    page = make_report([workdir / "big"], tmp_path / "report.html").read_text()
+    assert "pictures eval big" in page
+    run = f"{workdir.name}/big"
+    assert f"{run} (gaussian, step 0)" in page
+    assert f"{run}/config.json" in page
+    assert f"{run}/eval/environment.json" in page
+    assert f"experiments/evaluate.py --config=CONFIG --workdir={workdir}\n" in page
+    assert f"experiments/plot.py --inputs={workdir / 'big'} " in page
+    assert f"{run}: no " not in page
+
+
+def test_reproduction_draws_every_family(images, workdir, tmp_path, monkeypatch):
+    """All parts but figures and reports have been made."""
+    for name in ("train", "evaluate", "evaluate_baselines", "analyse_theory"):
+        monkeypatch.setattr(reproduction, name, lambda *args: None)
+    for name in ("gaussian", "baselines"):
+        (tmp_path / name).symlink_to(workdir)
+    drawn = []
+    monkeypatch.setattr(
+        reproduction, "make_figures", lambda inputs, output: drawn.append((inputs, output)) or []
+    )
+    monkeypatch.setattr(
+        reproduction, "make_report", lambda inputs, output: drawn.append((inputs, output))
+    )
+    monkeypatch.setattr(
+        reproduction, "write_claims", lambda inputs, theory, output: drawn.append((inputs, output))
+    )
+    reproduction.reproduce(configured(images), tmp_path)
+    folders = [tmp_path / "gaussian", tmp_path / "baselines"]
+    expected = []
+    for output, family in (
+        (tmp_path, "."),
+        (tmp_path / "small", "small"),
+        (tmp_path / "big", "big"),
+    ):
+        inputs = [folder / family for folder in folders]
+        expected += [(inputs, output / name) for name in ("figures", "report.html", "claims.md")]
+    assert drawn == expected
+    with pytest.raises(UsageError, match=r"^eval\.families: no image of pictures eval is of 'x'"):
+        reproduction.reproduce(configured(images, families=("x",)), tmp_path)
