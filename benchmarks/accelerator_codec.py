@@ -85,7 +85,7 @@ class Files:
         named = {_decoded_name(rate): images for rate, images in self.decoded.items()}
         np.savez(arrays, originals=self.originals, **named)
         with (
-            files.replacing(folder / ARCHIVE) as temporary,
+            files.atomic_write(folder / ARCHIVE) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
             archive.writestr(_CARD, json.dumps(self.made_by, indent=2) + "\n")

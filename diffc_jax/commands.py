@@ -16,7 +16,7 @@ from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.optional import require
 
 if TYPE_CHECKING:
-    from diffc_jax.training.task import Trainee
+    from diffc_jax.training.task import Task
 
 
 def validate(config: ConfigDict) -> None:
@@ -30,26 +30,26 @@ def validate(config: ConfigDict) -> None:
         hific_config.validate(config)
 
 
-def build_trainee(config: ConfigDict) -> "Trainee":
+def build_task(config: ConfigDict) -> "Task":
     """Builds what config.model describes, on a mesh of all devices.
 
     Raises:
         UsageError: a field that cannot be used.
     """
     if hific_config.is_hific(config):
-        from diffc_jax.baselines.hific.task import build_hific_trainee
+        from diffc_jax.baselines.hific.task import build_hific_task
 
-        return build_hific_trainee(config)
-    from diffc_jax.training.diffusion_task import build_diffusion_trainee
+        return build_hific_task(config)
+    from diffc_jax.training.diffusion_task import build_diffusion_task
 
-    return build_diffusion_trainee(config)
+    return build_diffusion_task(config)
 
 
 def train(config: ConfigDict, workdir: AnyPath) -> None:
     """Trains what a validated config describes, or resumes; `training.loop.train` says more."""
     from diffc_jax.training import loop
 
-    loop.train(build_trainee(config), workdir)
+    loop.train(build_task(config), workdir)
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> None:

@@ -6,7 +6,7 @@ python experiments/train.py --config=configs/X.py --workdir=W
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.commands import build_trainee, train, validate
+from diffc_jax.commands import build_task, train, validate
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.accelerators import ACCELERATORS
 
@@ -27,7 +27,7 @@ def _dry_run(config):
     from diffc_jax.training import cost
 
     cost.simulate_devices(_COST_DEVICES.value)
-    step = cost.measure_step(build_trainee(config))
+    step = cost.measure_step(build_task(config))
     num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 

@@ -12,7 +12,7 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import replacing
+from diffc_jax.runtime.files import atomic_write
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of experiments/reproduce.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
@@ -40,7 +40,7 @@ def main() -> None:
     patterns = (*_KEPT, *_KEPT_OF_ALL, *(f"*/{pattern}" for pattern in _KEPT))
     kept = sorted({path for pattern in patterns for path in workdir.glob(pattern)})
     for path in kept:
-        with replacing(output / path.relative_to(workdir)) as temporary:
+        with atomic_write(output / path.relative_to(workdir)) as temporary:
             shutil.copyfile(path, temporary)
     size = sum(path.stat().st_size for path in kept)
     print(f"{output}: {len(kept)} files, {size / 1e6:.1f} MB")

@@ -48,7 +48,7 @@ def test_small_enough_to_ship():
     assert {array.dtype for array in network} == {np.dtype(np.float16)}
 
 
-def test_held_out_photographs_take_few_bits(tmp_path):
+def test_validation_photographs_take_few_bits(tmp_path):
     config = quickstart.get_config()
     config.eval.params = str(WEIGHTS)
     config.eval.max_images = config.eval.batch_size = 16

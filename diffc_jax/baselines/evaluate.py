@@ -23,9 +23,9 @@ from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
 from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.evaluation.subsets import ResultSet, select_images
-from diffc_jax.metrics.statistics import Averages
+from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.environment import write_environment
-from diffc_jax.runtime.files import AnyPath, replacing, write_json
+from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.training.experiment import open_source
@@ -158,7 +158,7 @@ class _Results:
         own = codec_point.subset(self._set, self._n_pictures)
         columns: dict[str, Any] = {}
         for metric, values in pairs.items():
-            average = Averages.of(np.asarray(self._set.of(values), np.float64))
+            average = RunningMean.of(np.asarray(self._set.of(values), np.float64))
             columns[COLUMNS[metric]] = float(average.mean)
             stderr = float(average.stderr) if average.count > 1 else None
             columns[f"{COLUMNS[metric]}_stderr"] = stderr
@@ -200,5 +200,5 @@ class _Results:
                 values = [p.columns()[column][:n] for p in codec_points]
                 arrays[f"{name}/{column}"] = np.stack(values, axis=1)
         path = self._set.folder / "reconstructions_baselines.npz"
-        with replacing(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)

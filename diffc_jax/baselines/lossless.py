@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Averages
+from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
 
@@ -80,7 +80,7 @@ def lossless_marks(
 
     Of a single image there is no standard error, but None.
     """
-    averages = {name: Averages.of(values) for name, values in bits.items()}
+    averages = {name: RunningMean.of(values) for name, values in bits.items()}
     return {
         name: {
             "bits_per_dim": float(average.mean),

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def poisson_functional_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
+def rate_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
     """Bits that suffice to communicate a sample with `bits` of information: C + log2(C + 1) + 5.
 
     The Poisson functional representation with a Zipf code for its index (Li & El Gamal 2018; Theis et al.
@@ -14,7 +14,7 @@ def poisson_functional_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.
     return np.asarray(bits + np.log2(bits + 1.0) + 5.0)
 
 
-def chunked_bound(
+def chunked_rate_bound(
     bits: Float[np.ndarray, "*s"] | float, chunk_bits: int | float
 ) -> Float[np.ndarray, "*s"]:
     """Bits that suffice if the information is sent in chunks, each as a message of its own.
@@ -34,11 +34,11 @@ def chunked_bound(
     bits = np.asarray(bits, np.float64)
     full = np.floor(bits / chunk_bits)
     rest = np.maximum(bits - full * chunk_bits, 0.0)
-    last = np.where(rest > 0, poisson_functional_bound(rest), 0.0)
-    return np.asarray(full * poisson_functional_bound(float(chunk_bits)) + last)
+    last = np.where(rest > 0, rate_bound(rest), 0.0)
+    return np.asarray(full * rate_bound(float(chunk_bits)) + last)
 
 
-def stepwise_bound(
+def stepwise_rate_bound(
     bits: Float[np.ndarray, " t"], n_steps: Int[np.ndarray, " t"]
 ) -> Float[np.ndarray, " t"]:
     """Bits that suffice up to the end of each group of steps if every step is a message of its own.
@@ -50,4 +50,4 @@ def stepwise_bound(
     Returns:
         Running sums of KL_i + log2(KL_i + 1) + 5 over the steps.
     """
-    return np.cumsum(n_steps * poisson_functional_bound(bits / n_steps))
+    return np.cumsum(n_steps * rate_bound(bits / n_steps))

@@ -11,7 +11,7 @@ from diffc_jax.codec.image_encoder import Target, encode_image
 from diffc_jax.codec.image_files import read_picture
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import DiffcError, InputError
-from diffc_jax.runtime.files import replacing
+from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
 
@@ -60,7 +60,7 @@ def compress(
         image = read_picture(source)
         try:
             # Opened first, so that a place that cannot be written is found before the work.
-            with replacing(made) as temporary:
+            with atomic_write(made) as temporary:
                 try:
                     data = encode_image(
                         codec,

@@ -10,7 +10,7 @@ from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file
 from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import UsageError
-from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.runtime.files import atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
 
@@ -49,7 +49,7 @@ class ShardWriter:
             if name in finished:
                 continue
             indices = range(number * size, min((number + 1) * size, count))
-            with replacing(output / name) as temporary:
+            with atomic_write(output / name) as temporary:
                 self._write_shard(source, indices, temporary, progress)
                 finished[name] = {
                     "file": name,

@@ -17,7 +17,7 @@ from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file
 from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.runtime.files import atomic_write, write_json
 from diffc_jax.runtime.progress import Progress
 
 _SAVE_BYTES = 1 << 26  # what an interruption can cost
@@ -44,7 +44,7 @@ class PackedWriter:
         """Writes what is missing of the files, and lists them in the manifest."""
         names = output / manifest["names"]["file"]
         if not names.is_file() or names.stat().st_size != manifest["names"]["bytes"]:
-            with _writing(names), replacing(names) as temporary, temporary.open("wb") as stream:
+            with _writing(names), atomic_write(names) as temporary, temporary.open("wb") as stream:
                 stream.writelines(_names(source))
         if manifest["shards"]:
             logging.info("keeping %s", manifest["shards"][0]["file"])

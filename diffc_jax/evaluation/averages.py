@@ -14,7 +14,7 @@ from diffc_jax.evaluation.progress_files import Results
 from diffc_jax.evaluation.quality import COLUMNS, SetDistance
 from diffc_jax.evaluation.sweep import SweepPlan
 from diffc_jax.metrics import psnr as psnr_metrics
-from diffc_jax.metrics.statistics import Averages
+from diffc_jax.metrics.statistics import RunningMean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Context:
 
 
 class Totals:
-    """Averages over the images of all parts seen so far: of bits, errors, PSNRs and metrics."""
+    """RunningMean over the images of all parts seen so far: of bits, errors, PSNRs and metrics."""
 
     def __init__(self, context: Context):
         self._context = context
-        self._averages: dict[str, Averages] = {}
+        self._averages: dict[str, RunningMean] = {}
 
-    def __getitem__(self, name: str) -> Averages:
+    def __getitem__(self, name: str) -> RunningMean:
         """Of "kl_bits"; of "mse", "psnr" or an image metric as "NAME/SERIES"; of `codec_samples`."""
         return self._averages[name]
 
@@ -78,7 +78,7 @@ class Totals:
             decoders = self._context.codec_decoders
             samples |= codec_samples.samples(part, self._context.plan, decoders)
         for name, values in samples.items():
-            new = Averages.of(values)
+            new = RunningMean.of(values)
             self._averages[name] = self._averages[name] + new if name in self._averages else new
 
 

@@ -101,7 +101,7 @@ def write_pictures(folder: files.AnyPath, context: Context, first: Results) -> N
             f"{series}/model": np.array(context.model),
             f"{series}/decoder": np.array(decoder),
         }
-    with files.replacing(folder / PICTURES) as temporary, temporary.open("wb") as stream:
+    with files.atomic_write(folder / PICTURES) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 

@@ -41,7 +41,7 @@ from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, write_json
 from diffc_jax.runtime.progress import Progress
 from diffc_jax.runtime.sharding import put_batch
-from diffc_jax.training.elbo_evaluation import average_bound, evaluate_bound, make_estimate
+from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment
 from diffc_jax.training.state import TrainState
 
@@ -113,7 +113,7 @@ def _evaluate(
         shard_count=jax.process_count(),
     )
     estimate = make_estimate(experiment.model, experiment.schedule, config.seed, experiment.mesh)
-    bound = evaluate_bound(estimate, state, bound_batches, experiment.mesh, config.eval.bound_times)
+    bound = evaluate_elbo(estimate, state, bound_batches, experiment.mesh, config.eval.bound_times)
     reference_folder = folder / "reference"
     for result in results:
         _write_results(
@@ -151,7 +151,7 @@ def _write_results(
     begin = time.monotonic()
     distances = _set_distances(config, quality, context, parts, images, reference_folder)
     seconds = {**seconds, "distances": (time.monotonic() - begin) / len(images)}
-    averages = average_bound({name: result.of(values) for name, values in bound.items()})
+    averages = average_elbo({name: result.of(values) for name, values in bound.items()})
     if multihost.is_primary():
         report.write_tables(folder, context, totals, distances)
         report.write_summary(folder, context, totals, averages, seconds)

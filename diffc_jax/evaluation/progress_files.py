@@ -27,7 +27,7 @@ class Parts:
         """Writes a batch of neighbouring images, whole or not at all."""
         index = part["index"]
         path = self._folder / f"{index[0]:08d}-{index[-1] + 1:08d}.npz"
-        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **part)
 
     def done(self, count: int) -> Bool[np.ndarray, " count"]:

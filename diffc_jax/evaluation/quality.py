@@ -16,7 +16,7 @@ from diffc_jax.metrics.frechet import FrechetReference
 from diffc_jax.metrics.kid import MIN_SUBSETS, kernel_distance
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import open_source
 
@@ -129,7 +129,7 @@ class Reference:
 
     def __init__(
         self,
-        moments: Moments,
+        moments: RunningCovariance,
         features: Float32[np.ndarray, "n d"] | None,
         network: str,
         description: str,
@@ -161,13 +161,13 @@ class Reference:
 
 def _summed(
     batches: Iterable[Float32[np.ndarray, "_ d"]],
-) -> tuple[Moments, Float32[np.ndarray, "n d"]]:
-    """Moments of all, and the first features themselves."""
-    total: Moments | None = None
+) -> tuple[RunningCovariance, Float32[np.ndarray, "n d"]]:
+    """RunningCovariance of all, and the first features themselves."""
+    total: RunningCovariance | None = None
     kept: list[np.ndarray] = []
     n_kept = 0
     for block in _blocks(batches):
-        part = Moments.of(block)
+        part = RunningCovariance.of(block)
         total = part if total is None else total + part
         kept.append(block[: _MAX_KERNEL_IMAGES - n_kept])
         n_kept += len(kept[-1])

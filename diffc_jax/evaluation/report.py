@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc_jax.channel_simulation.rate_bound import poisson_functional_bound
+from diffc_jax.channel_simulation.rate_bound import rate_bound
 from diffc_jax.evaluation import codec_report
 from diffc_jax.evaluation.averages import Context, Totals, noise_level, optional, quality_columns
 from diffc_jax.evaluation.progress_files import Results
@@ -69,7 +69,7 @@ def rate_points(
                     rate_kind="bound",
                     level=noise_level(gamma),
                     gamma=float(gamma),
-                    bpp=float(poisson_functional_bound(mean_bits)) / context.n_pixels,
+                    bpp=float(rate_bound(mean_bits)) / context.n_pixels,
                     bpp_kl=mean_bits / context.n_pixels,
                     n_steps=context.plan.n_steps(decoder, level),
                     seed=context.seed,
@@ -135,7 +135,7 @@ def write_pictures(folder: files.AnyPath, context: Context, parts: Iterable[Resu
     originals = first["pixels"]
     arrays = {decoder: first[f"pixels/{decoder}"] for decoder in plan.decoders}
     with (
-        files.replacing(folder / "reconstructions.npz") as temporary,
+        files.atomic_write(folder / "reconstructions.npz") as temporary,
         temporary.open("wb") as stream,
     ):
         np.savez_compressed(
@@ -155,7 +155,7 @@ def _per_image_rows(context: Context, part: Results) -> Iterator[dict[str, Any]]
     plan = context.plan
     gammas = [(float(gamma), noise_level(gamma)) for gamma in plan.level_gammas]
     bits = part["kl_bits"][:, plan.levels]
-    bounds = poisson_functional_bound(bits)
+    bounds = rate_bound(bits)
     psnrs = {name: psnr_metrics.psnr_from_mse(part[f"mse/{name}"]) for name in plan.decoders}
     for i, index in enumerate(part["index"].tolist()):
         for decoder in plan.decoders:
@@ -185,7 +185,7 @@ def _rate_curve_rows(context: Context, totals: Totals) -> Iterator[dict[str, Any
             float(context.plan.gammas[step]),
             float(bits.mean[i]) / context.n_pixels,
             optional(bits.stderr[i] / context.n_pixels),
-            float(poisson_functional_bound(float(bits.mean[i]))) / context.n_pixels,
+            float(rate_bound(float(bits.mean[i]))) / context.n_pixels,
             float(spent[i]),
         )
         yield dict(zip(_RATE_CURVE, values, strict=True))

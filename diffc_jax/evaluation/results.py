@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import AnyPath, as_path, replacing
+from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
 RATE_KINDS = ("bound", "file")
 
@@ -115,7 +115,7 @@ def write_table(
     path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[dict[str, Any]]
 ) -> None:
     """Writes a CSV file, whole or not at all; floats keep their full precision, None is empty."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, tuple(fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Float64
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FrechetDistance:
 class FrechetReference:
     """Reference set of images; its eigen-decomposition, the slow part, is computed once."""
 
-    def __init__(self, moments: Moments, features: str):
+    def __init__(self, moments: RunningCovariance, features: str):
         """Takes the moments of the reference set.
 
         Args:
@@ -50,7 +50,7 @@ class FrechetReference:
         self._root = _root(moments.covariance())
         self._warned = False
 
-    def distance(self, moments: Moments) -> FrechetDistance:
+    def distance(self, moments: RunningCovariance) -> FrechetDistance:
         """Distance of a set of images to the reference set.
 
         The first time that either set is no larger than the feature dimension, a warning is logged:
@@ -81,7 +81,7 @@ class FrechetReference:
         return FrechetDistance(value, self._features, moments.count, reference.count)
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: RunningCovariance, b: RunningCovariance) -> float:
     """`|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^(1/2) S_b S_a^(1/2))^(1/2))`, symmetric in its arguments.
 
     Raises:
@@ -90,7 +90,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return _distance(a, _root(a.covariance()), b)
 
 
-def _distance(a: Moments, root_a: Float64[np.ndarray, "d r"], b: Moments) -> float:
+def _distance(
+    a: RunningCovariance, root_a: Float64[np.ndarray, "d r"], b: RunningCovariance
+) -> float:
     # With S = R R^T the trace of the mixed root is the sum of the singular values of R_a^T R_b. Roots of
     # the eigenvalues of S_a^(1/2) S_b S_a^(1/2) are the same in theory, but the rounding of small
     # eigenvalues, once its root is taken, adds up over the thousands of weak directions of features.
@@ -107,7 +109,7 @@ def _root(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d r"]:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def _check_count(moments: Moments, kind: str) -> None:
+def _check_count(moments: RunningCovariance, kind: str) -> None:
     if moments.count < 2:
         raise InputError(
             f"Fréchet distance: the {kind} set has {moments.count} images and needs at least 2"

@@ -9,7 +9,7 @@ from diffc_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Moments:
+class RunningCovariance:
     """Of `count` vectors; sums of parts made anywhere agree with those of the whole to rounding.
 
     Attributes:
@@ -23,19 +23,19 @@ class Moments:
     scatter: Float[np.ndarray, "d d"]
 
     @classmethod
-    def of(cls, vectors: Float[np.ndarray, "n d"]) -> "Moments":
+    def of(cls, vectors: Float[np.ndarray, "n d"]) -> "RunningCovariance":
         """Of one batch, at least one vector."""
         vectors = np.asarray(vectors, np.float64)
         mean = vectors.mean(0)
         centred = vectors - mean
         return cls(len(vectors), mean, centred.T @ centred)
 
-    def __add__(self, other: "Moments") -> "Moments":
+    def __add__(self, other: "RunningCovariance") -> "RunningCovariance":
         """Of both sets together (Chan, Golub, LeVeque 1979)."""
         count = self.count + other.count
         shift = other.mean - self.mean
         weight = self.count * other.count / count
-        return Moments(
+        return RunningCovariance(
             count,
             self.mean + shift * (other.count / count),
             self.scatter + other.scatter + weight * np.outer(shift, shift),
@@ -53,8 +53,8 @@ class Moments:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Averages:
-    """Means of values that come in batches, with their standard errors; sums as for `Moments`.
+class RunningMean:
+    """Means of values that come in batches, with their standard errors; sums as for `RunningCovariance`.
 
     Attributes:
         count: number of samples.
@@ -67,20 +67,20 @@ class Averages:
     scatter: Float[np.ndarray, "*s"]
 
     @classmethod
-    def of(cls, samples: Float[np.ndarray, "n *s"] | Int[np.ndarray, "n *s"]) -> "Averages":
+    def of(cls, samples: Float[np.ndarray, "n *s"] | Int[np.ndarray, "n *s"]) -> "RunningMean":
         """Of one batch, at least one sample; infinite values have no scatter."""
         samples = np.asarray(samples, np.float64)
         with np.errstate(invalid="ignore"):
             scatter = np.square(samples - samples.mean(0)).sum(0)
         return cls(len(samples), np.asarray(samples.sum(0)), np.asarray(scatter))
 
-    def __add__(self, other: "Averages") -> "Averages":
+    def __add__(self, other: "RunningMean") -> "RunningMean":
         """Of both sets together."""
         count = self.count + other.count
         with np.errstate(invalid="ignore"):
             between = np.square(self.mean - other.mean) * (self.count * other.count / count)
             scatter = self.scatter + other.scatter + between
-        return Averages(count, np.asarray(self.total + other.total), np.asarray(scatter))
+        return RunningMean(count, np.asarray(self.total + other.total), np.asarray(scatter))
 
     @property
     def mean(self) -> Float[np.ndarray, "*s"]:

@@ -25,7 +25,7 @@ from diffc_jax.plotting.measures import (
     value_of,
 )
 from diffc_jax.plotting.tables import read_table
-from diffc_jax.runtime.files import replacing
+from diffc_jax.runtime.files import atomic_write
 
 COMPARED_BPP = (0.1, 2.0)
 _NONE = "-"
@@ -63,7 +63,7 @@ def write_claims(
             *_theory(theory / "gaussian" / "curves.csv"),
         )
     )
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import GridColumn, reconstruction_grid
 from diffc_jax.plotting.reconstructions import CODEC, SWEEP, load_files, load_sweep
-from diffc_jax.runtime.files import AnyPath, replacing
+from diffc_jax.runtime.files import AnyPath, atomic_write
 
 _SHOWN_LEVELS = 4
 
@@ -33,5 +33,5 @@ def draw_evaluation_grid(folder: AnyPath) -> None:
         for group, one in series
         for level in shown
     ]
-    with replacing(folder / "reconstructions.png") as temporary:
+    with atomic_write(folder / "reconstructions.png") as temporary:
         reconstruction_grid(sweep.originals, columns).savefig(temporary)

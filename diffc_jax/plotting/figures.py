@@ -31,7 +31,7 @@ from diffc_jax.plotting.rates import (
 )
 from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
 from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
-from diffc_jax.runtime.files import replacing
+from diffc_jax.runtime.files import atomic_write
 
 # Without dates and program versions the same results give the same bytes.
 _METADATA: Mapping[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def save_figure(
         figure.set_layout_engine("none")
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("png", "pdf", "csv")}
     for kind, metadata in _METADATA.items():
-        with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(style.RC)):
+        with atomic_write(paths[kind]) as temporary, matplotlib.rc_context(dict(style.RC)):
             figure.savefig(temporary, format=kind, dpi="figure", metadata=metadata)
     results.write_table(paths["csv"], rows[0].keys(), map(dict, rows))
     return list(paths.values())

@@ -46,7 +46,7 @@ from diffc_jax.plotting.reconstructions import (
     Reconstructions,
     collect_reconstructions,
 )
-from diffc_jax.runtime.files import replacing
+from diffc_jax.runtime.files import atomic_write
 
 _TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
@@ -120,7 +120,7 @@ def make_report(
         }
     )
     path = pathlib.Path(output)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 

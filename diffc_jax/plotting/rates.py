@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffc_jax.channel_simulation.rate_bound import chunked_bound, stepwise_bound
+from diffc_jax.channel_simulation.rate_bound import chunked_rate_bound, stepwise_rate_bound
 from diffc_jax.errors import InputError
 from diffc_jax.plotting import layout, style
 from diffc_jax.plotting.tables import read_table
@@ -56,13 +56,13 @@ class RateCurve:
 
     def chunked_bpp(self, chunk_bits: int | float) -> Float[np.ndarray, " t"]:
         """Bits per pixel if chunks of `chunk_bits` were messages of their own."""
-        return chunked_bound(self.bpp_kl * self.n_pixels, chunk_bits) / self.n_pixels
+        return chunked_rate_bound(self.bpp_kl * self.n_pixels, chunk_bits) / self.n_pixels
 
     def stepwise_bpp(self) -> Float[np.ndarray, " t"]:
         """Bits per pixel if the steps were messages of their own."""
         # The prior is one more message.
         n_steps = np.diff(self.steps, prepend=self.steps[0] - 1)
-        return stepwise_bound(self.step_bits, n_steps) / self.n_pixels
+        return stepwise_rate_bound(self.step_bits, n_steps) / self.n_pixels
 
     def density(self) -> Float[np.ndarray, " _"]:
         """Bits per pixel and unit of gamma, between neighbouring noise levels."""

@@ -26,7 +26,7 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
     """
     flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
     arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         safetensors.numpy.save_file(arrays, temporary)
     files.write_json(path.with_suffix(".json"), dict(card))
 

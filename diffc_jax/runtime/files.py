@@ -27,7 +27,7 @@ def is_remote(path: AnyPath) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a temporary name, on the same disk as `path`; it replaces `path` only if the block succeeds.
 
     Raises:
@@ -78,7 +78,7 @@ def on_disk(path: AnyPath) -> Iterator[pathlib.Path]:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 

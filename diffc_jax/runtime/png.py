@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from diffc_jax.runtime.files import AnyPath, replacing
+from diffc_jax.runtime.files import AnyPath, atomic_write
 
 
 def tile(images: UInt8[np.ndarray, "n h w c"], columns: int) -> UInt8[np.ndarray, "H W c"]:
@@ -18,5 +18,5 @@ def tile(images: UInt8[np.ndarray, "n h w c"], columns: int) -> UInt8[np.ndarray
 
 def save_png(image: UInt8[np.ndarray, "h w *c"], path: AnyPath) -> None:
     """Writes a PNG file, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         PIL.Image.fromarray(image).save(temporary, format="PNG")

@@ -10,7 +10,7 @@ from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import AnyPath, is_remote, replacing
+from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote
 from diffc_jax.runtime.optional import require
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
@@ -109,5 +109,5 @@ def _drop_after(path: AnyPath, last_step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             logging.warning("%s: dropped a damaged line", path)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("".join(kept))

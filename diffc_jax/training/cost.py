@@ -15,7 +15,7 @@ from diffc_jax.runtime.accelerators import ACCELERATORS
 from diffc_jax.runtime.collectives import Collective, read_collectives
 from diffc_jax.runtime.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
-from diffc_jax.training.task import Trainee
+from diffc_jax.training.task import Task
 
 _SECONDS_PER_DAY = 86400.0
 # Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
@@ -72,22 +72,22 @@ def simulate_devices(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def measure_step(trainee: Trainee) -> StepCost:
+def measure_step(task: Task) -> StepCost:
     """Compiles the last step of a run for all devices without data or memory for it.
 
     Raises:
         UsageError: a batch that cannot be divided, or a model without trained parameters.
     """
-    config, mesh, train = trainee.config, trainee.mesh, trainee.config.train
+    config, mesh, train = task.config, task.mesh, task.config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, mesh, train.accumulation_steps)
-    state = trainee.state_template()
-    if not trainee.count_trained():
+    state = task.state_template()
+    if not task.count_trained():
         raise UsageError(
             f"model.name: {config.model.name} has no steps of training, so --cost has none"
         )
     pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
     num_steps = 1000  # the program depends on the stage of the training, not on its length
-    compiled_step = sharding.compile_step(trainee.train_steps(num_steps)(num_steps), state, mesh)
+    compiled_step = sharding.compile_step(task.train_steps(num_steps)(num_steps), state, mesh)
     traced = compiled_step.trace(state, pixels)
     begin = time.monotonic()
     compiled = traced.lower().compile(QUICKLY)

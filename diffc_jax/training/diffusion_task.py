@@ -16,12 +16,12 @@ from diffc_jax.config.sources import plain
 from diffc_jax.diffusion import process, samplers
 from diffc_jax.models import model_variables
 from diffc_jax.runtime import png, sharding
-from diffc_jax.training.elbo_evaluation import average_bound, evaluate_bound, make_estimate
+from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment, time_ranges
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
-from diffc_jax.training.task import HeldOut, Update
-from diffc_jax.training.validation import held_out_batches
+from diffc_jax.training.task import Update, Validation
+from diffc_jax.training.validation import validation_batches
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8
@@ -33,8 +33,8 @@ _PIXEL_BITS = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionTrainee(Experiment):
-    """A denoiser and its schedule; see `training.task.Trainee` for the methods.
+class DiffusionTask(Experiment):
+    """A denoiser and its schedule; see `training.task.Task` for the methods.
 
     A model without trained parameters (a fitted Gaussian) is fitted in `fresh_state`, and that is all.
     """
@@ -74,7 +74,7 @@ class DiffusionTrainee(Experiment):
         self._lowest_loss["lowest"] = min(loss, lowest)
         return f"loss {loss:.4f} bits/dim"
 
-    def held_out_evaluation(self) -> Callable[[TrainState], HeldOut]:
+    def make_validation(self) -> Callable[[TrainState], Validation]:
         """Bits/dim of the held-out images, and a grid of unconditional samples."""
         source = self.open_source("eval")
         ranges = time_ranges(self.config)
@@ -82,10 +82,10 @@ class DiffusionTrainee(Experiment):
         estimate = make_estimate(self.model, self.schedule, self.config.seed, self.mesh, times)
         sample = jax.jit(self._samples, out_shardings=sharding.replicated(self.mesh))
 
-        def evaluate(state: TrainState) -> HeldOut:
-            batches = held_out_batches(source, self.config, self.mesh)
-            values = average_bound(evaluate_bound(estimate, state, batches, self.mesh))
-            return HeldOut(
+        def evaluate(state: TrainState) -> Validation:
+            batches = validation_batches(source, self.config, self.mesh)
+            values = average_elbo(evaluate_elbo(estimate, state, batches, self.mesh))
+            return Validation(
                 values,
                 f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",
                 png.tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
@@ -94,7 +94,7 @@ class DiffusionTrainee(Experiment):
         return evaluate
 
     def export(
-        self, state: TrainState, evaluate: Callable[[TrainState], HeldOut]
+        self, state: TrainState, evaluate: Callable[[TrainState], Validation]
     ) -> tuple[PyTree, dict[str, Any]]:
         """Averaged parameters and fitted constants; of two averages the one with the lower held-out loss."""
         card: dict[str, Any] = {
@@ -132,6 +132,6 @@ class DiffusionTrainee(Experiment):
         return process.unit_to_pixels(images)
 
 
-def build_diffusion_trainee(config: ConfigDict) -> DiffusionTrainee:
+def build_diffusion_task(config: ConfigDict) -> DiffusionTask:
     """Builds it on a mesh of all devices; errors as of `build_experiment`."""
-    return DiffusionTrainee(**vars(build_experiment(config)))
+    return DiffusionTask(**vars(build_experiment(config)))

@@ -75,7 +75,7 @@ def make_estimate(
     return jax.jit(estimate, in_shardings=(None, split, split, whole), out_shardings=whole)
 
 
-def evaluate_bound(
+def evaluate_elbo(
     estimate: Estimate,
     state: TrainState,
     batches: Iterable[dict[str, np.ndarray]],
@@ -108,7 +108,7 @@ def evaluate_bound(
     return per_image(measure, batches, mesh)
 
 
-def average_bound(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
+def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
     """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
     total = values["bits_per_dim"]
     stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")

@@ -1,4 +1,4 @@
-"""The training loop: `train(trainee, workdir)` starts or resumes a run; both are the same call."""
+"""The training loop: `train(task, workdir)` starts or resumes a run; both are the same call."""
 
 import contextlib
 import time
@@ -19,11 +19,11 @@ from diffc_jax.runtime.writers import MetricWriter, SilentWriter
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.feed import Runner, make_batches
 from diffc_jax.training.meter import Meter
-from diffc_jax.training.task import HeldOut, State, Trainee, Update
+from diffc_jax.training.task import State, Task, Update, Validation
 from diffc_jax.training.training_set import TrainingSet, open_training_set
 
 
-def train(trainee: Trainee, workdir: AnyPath) -> None:
+def train(task: Task, workdir: AnyPath) -> None:
     """Trains a model, from its newest checkpoint if there is one.
 
     Writes config.json, metrics.jsonl, tensorboard/, samples/, checkpoints/ and, at the end,
@@ -31,7 +31,7 @@ def train(trainee: Trainee, workdir: AnyPath) -> None:
     written in the same way, as step 0.
 
     Args:
-        trainee: the model.
+        task: the model.
         workdir: folder of the run.
 
     Raises:
@@ -40,23 +40,23 @@ def train(trainee: Trainee, workdir: AnyPath) -> None:
         DivergedError: a metric of a step is not finite, or shows failure; earlier checkpoints are kept.
         PreemptedError: SIGTERM came; the run is saved.
     """
-    with preemption.watching(trainee.mesh) as preempted:
-        _train(trainee, workdir, preempted)
+    with preemption.watching(task.mesh) as preempted:
+        _train(task, workdir, preempted)
 
 
-def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) -> None:
+def _train(task: Task, workdir: AnyPath, preempted: Callable[[], bool]) -> None:
     begin = time.monotonic()
-    config, mesh = trainee.config, trainee.mesh
+    config, mesh = task.config, task.mesh
     sharding.check_batch_size(
         "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
     )
     training_set = open_training_set(config)
-    template = trainee.state_template()
-    trainable = trainee.count_trained()
+    template = task.state_template()
+    trainable = task.count_trained()
     if trainable and config.data.placement == "host":
         require("grain")  # said now, not when the first batch is due
     num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
-    evaluate = trainee.held_out_evaluation()
+    evaluate = task.make_validation()
     run_config.claim_workdir(config, workdir, write=multihost.is_primary())
     if multihost.is_primary():
         write_environment(workdir)
@@ -68,7 +68,7 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
         state, progress = checkpoints.restore(template)
         training_set.check_unchanged(progress["num_images"])
     else:
-        state = trainee.fresh_state(training_set.clean)
+        state = task.fresh_state(training_set.clean)
     first_step = int(state.step)
     limit = None
     if trainable and not num_steps:
@@ -92,22 +92,22 @@ def _train(trainee: Trainee, workdir: AnyPath, preempted: Callable[[], bool]) ->
         config.train.batch_size,
         seconds=progress.get("seconds", 0.0),
         cpu_seconds=progress.get("cpu_seconds", 0.0),
-        summarise=trainee.summarise,
+        summarise=task.summarise,
         limit=config.train.max_seconds,
     )
     with checkpoints, contextlib.closing(writer):
-        run = _Run(trainee, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
+        run = _Run(task, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
         if limit is not None and not num_steps:
             # How long this takes, once it is compiled, has to be known before the time is nearly over.
             evaluate(state)
-            run.report_held_out(first_step, state)
+            run.report_validation(first_step, state)
         if first_step < num_steps or (limit is not None and not num_steps):
             state = run.steps(state, first_step, num_steps, preempted)
         if checkpoints.latest_step() is None:
-            run.report_held_out(first_step, state)
+            run.report_validation(first_step, state)
             run.save(state)
         checkpoints.wait()
-    _export(trainee, state, training_set, evaluate, meter.spent(), workdir)
+    _export(task, state, training_set, evaluate, meter.spent(), workdir)
 
 
 class _Run:
@@ -115,19 +115,19 @@ class _Run:
 
     def __init__(
         self,
-        trainee: Trainee,
+        task: Task,
         workdir: AnyPath,
         training_set: TrainingSet,
         checkpoints: Checkpoints,
         writer: MetricWriter | SilentWriter,
         meter: Meter,
-        evaluate: Callable[[State], HeldOut],
+        evaluate: Callable[[State], Validation],
         limit: TimeLimit | None,
     ):
-        self._trainee, self._workdir, self._training_set = trainee, workdir, training_set
+        self._task, self._workdir, self._training_set = task, workdir, training_set
         self._checkpoints, self._writer, self._meter = checkpoints, writer, meter
         self._evaluate, self._limit = evaluate, limit
-        self._train = trainee.config.train
+        self._train = task.config.train
 
     def save(self, state: State) -> None:
         """Begins a checkpoint."""
@@ -137,33 +137,31 @@ class _Run:
             progress |= {"limit_seconds": self._limit.spent, "end": self._limit.end}
         self._checkpoints.save(state, progress)
 
-    def report_held_out(self, step: int, state: State) -> None:
+    def report_validation(self, step: int, state: State) -> None:
         """Evaluates held-out images and writes what they give."""
         begin = time.monotonic()
         with self._meter.paused():
-            held_out = self._evaluate(state)
-            values = {f"eval/{name}": v for name, v in held_out.values.items()}
+            validation = self._evaluate(state)
+            values = {f"eval/{name}": v for name, v in validation.values.items()}
             self._writer.scalars(step, values)
-            self._writer.image(step, "samples", held_out.picture)
+            self._writer.image(step, "samples", validation.picture)
             if multihost.is_primary():
                 path = self._workdir / "samples" / f"{step:08d}.png"
-                png.save_png(held_out.picture, path)
+                png.save_png(validation.picture, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
-        logging.info("step %d: %s on held-out images", step, held_out.summary)
+        logging.info("step %d: %s on held-out images", step, validation.summary)
 
     def steps(
         self, state: State, first_step: int, num_steps: int, preempted: Callable[[], bool]
     ) -> State:
         """Runs the steps after `first_step` up to `num_steps`, or up to the limit of time if that is 0."""
-        trainee, meter = self._trainee, self._meter
-        template = trainee.state_template()
-        batches = make_batches(
-            self._training_set, trainee.config, template, trainee.mesh, first_step
-        )
-        runner = Runner(batches, template, trainee.mesh)
+        task, meter = self._task, self._meter
+        template = task.state_template()
+        batches = make_batches(self._training_set, task.config, template, task.mesh, first_step)
+        runner = Runner(batches, template, task.mesh)
         # In a run with a limit of time the updates do not know its end; the state does.
-        update_at = trainee.train_steps(0 if self._limit is not None else num_steps)
+        update_at = task.train_steps(0 if self._limit is not None else num_steps)
 
         step = first_step
         count, update = self._next_call(update_at, step, num_steps)
@@ -191,7 +189,7 @@ class _Run:
             if any(due.values()) or leaving:
                 self._writer.scalars(step, {f"train/{k}": v for k, v in meter.report().items()})
             if due["eval_every_steps"]:
-                self.report_held_out(step, state)
+                self.report_validation(step, state)
             if due["checkpoint_every_steps"] or leaving:
                 self.save(state)
             if leaving:
@@ -233,21 +231,21 @@ class _Run:
         if length is None:
             return 0, state
         self._meter.set_end(ordered + length)
-        return ordered + length, self._trainee.begin_decay(state, length) if length else state
+        return ordered + length, self._task.begin_decay(state, length) if length else state
 
 
 def _export(
-    trainee: Trainee,
+    task: Task,
     state: State,
     training_set: TrainingSet,
-    evaluate: Callable[[State], HeldOut],
+    evaluate: Callable[[State], Validation],
     spent: dict[str, float],
     workdir: AnyPath,
 ) -> None:
-    tree, fields = trainee.export(state, evaluate)
+    tree, fields = task.export(state, evaluate)
     if not multihost.is_primary():
         return
-    config = trainee.config
+    config = task.config
     card = fields | {
         "image_size": config.data.image_size,
         "dataset": training_set.name,

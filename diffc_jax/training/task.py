@@ -1,4 +1,4 @@
-"""What the training loop asks of a model: `Trainee`, which DiffC's denoisers and HiFiC both are."""
+"""What the training loop asks of a model: `Task`, which DiffC's denoisers and HiFiC both are."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Update = Callable[[State, Array], tuple[State, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldOut:
+class Validation:
     """What a pass over held-out images gives.
 
     Attributes:
@@ -35,7 +35,7 @@ class HeldOut:
 
 
 @runtime_checkable
-class Trainee(Protocol):
+class Task(Protocol):
     """A model, its losses and its state, for `training.loop.train`."""
 
     @property
@@ -70,16 +70,16 @@ class Trainee(Protocol):
             DivergedError: they show that training has failed, though they are finite.
         """
 
-    def held_out_evaluation(self) -> Callable[[State], HeldOut]:
+    def make_validation(self) -> Callable[[State], Validation]:
         """Compiles one full pass over config.data.eval, or its first train.eval_images."""
 
     def begin_decay(self, state: State, num_steps: int) -> State:
         """Lets the learning rate fall to zero over the next `num_steps`, in a run with a limit of time."""
 
     def export(
-        self, state: State, evaluate: Callable[[State], HeldOut], /
+        self, state: State, evaluate: Callable[[State], Validation], /
     ) -> tuple[PyTree, dict[str, Any]]:
         """What is kept of a finished run: parameters, whole on every device, and fields of their card.
 
-        `evaluate` is `held_out_evaluation()`, for whoever has to choose.
+        `evaluate` is `make_validation()`, for whoever has to choose.
         """

@@ -14,7 +14,7 @@ from diffc_jax.runtime import sharding
 Batch = dict[str, np.ndarray]
 
 
-def held_out_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh) -> Iterator[Batch]:
+def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh) -> Iterator[Batch]:
     """The first config.train.eval_images of a source (all if that is 0), as `per_image` wants them."""
     return data.eval_batches(
         source,

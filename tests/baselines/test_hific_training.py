@@ -15,7 +15,7 @@ from diffc_jax import config as config_lib
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.baselines.hific import config as hific_config
 from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
-from diffc_jax.baselines.hific.task import build_hific_trainee, learning_rates
+from diffc_jax.baselines.hific.task import build_hific_task, learning_rates
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.runtime import sharding
@@ -165,14 +165,14 @@ def test_stages_follow_each_other(hific):
     with_discriminator = {"train/discriminator_loss", "train/gan", "train/mse_over_plain"}
     assert not rows[2].keys() & with_discriminator
     assert rows[4].keys() >= with_discriminator
-    held_out = [row for row in metrics(hific) if "eval/bpp" in row]
-    assert [row["step"] for row in held_out] == [2, 4]
-    assert held_out[0].keys() >= {"eval/psnr", "eval/lpips"}
+    validation = [row for row in metrics(hific) if "eval/bpp" in row]
+    assert [row["step"] for row in validation] == [2, 4]
+    assert validation[0].keys() >= {"eval/psnr", "eval/lpips"}
     card = json.loads((hific / "params.json").read_text())
     assert card["steps"] == 4
     assert card["images_seen"] == 32
     assert card["train_cpu_seconds"] > 0
-    template = build_hific_trainee(smoke()).state_template()
+    template = build_hific_task(smoke()).state_template()
     counts = {
         name: sum(leaf.size for leaf in jax.tree.leaves(tree))
         for name, tree in template.params.items()
@@ -196,7 +196,7 @@ def test_learning_rates_start_again_with_the_discriminator():
 def test_checkpoints_hold_both_networks(hific):
     """The loop that goes on from them is tested with the other models."""
     checkpoints = Checkpoints(hific)
-    state, progress = checkpoints.restore(build_hific_trainee(smoke()).state_template())
+    state, progress = checkpoints.restore(build_hific_task(smoke()).state_template())
     checkpoints.close()
     assert progress.keys() == {"num_images", "seconds", "cpu_seconds"}
     counts = {
@@ -218,11 +218,11 @@ def test_devices_change_nothing():
         mesh = jax.sharding.Mesh(
             np.array(jax.devices()[:count]).reshape(-1, fsdp), ("data", "fsdp")
         )
-        trainee = dataclasses.replace(build_hific_trainee(config), mesh=mesh)
+        task = dataclasses.replace(build_hific_task(config), mesh=mesh)
         source = open_source(config, "train")
-        state = trainee.fresh_state(source)
+        state = task.fresh_state(source)
         pixels = np.stack([source[i] for i in range(8)])
-        step = sharding.compile_step(trainee.train_steps(2)(1), trainee.state_template(), mesh)
+        step = sharding.compile_step(task.train_steps(2)(1), task.state_template(), mesh)
         for _ in range(2):
             batch = sharding.put_batch(mesh, {"image": pixels})["image"]
             state, values = step(state, batch)
@@ -252,11 +252,11 @@ def test_devices_change_nothing():
     ],
 )
 def test_divergence_is_reported(changed, message):
-    trainee = build_hific_trainee(smoke())
+    task = build_hific_task(smoke())
     means = {"bpp": 0.5, "mse": 100.0, "discriminator_loss": 1.2, "mse_over_plain": 1.1}
-    assert trainee.summarise(means) == "0.500 bpp, 28.13 dB, discriminator 1.200"
+    assert task.summarise(means) == "0.500 bpp, 28.13 dB, discriminator 1.200"
     with pytest.raises(DivergedError) as error:
-        trainee.summarise(means | changed)
+        task.summarise(means | changed)
     assert str(error.value) == (
         f"{message}run again in another --workdir with a lower hific.adversarial_learning_rate or"
         " hific.adversarial_share"

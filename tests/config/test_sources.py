@@ -19,7 +19,7 @@ from diffc_jax.runtime.files import read_json
 from diffc_jax.runtime.run_config import claim_workdir
 from diffc_jax.training import loop
 from tests.support.processes import run_program
-from tests.support.quick_training import quick_config, quick_trainee
+from tests.support.quick_training import quick_config, quick_task
 
 
 def mixed(*sources, **train):
@@ -265,19 +265,19 @@ def test_mixture_is_recorded_and_resumed_from_another_place_but_not_otherwise(tm
 def test_run_names_the_source_and_counts_the_images(tmp_path):
     config = quick_mixture()
     config.data.train[1].source = "folder"
-    assert message(lambda: loop.train(quick_trainee(config), tmp_path)) == (
+    assert message(lambda: loop.train(quick_task(config), tmp_path)) == (
         "data.train[1].path: is empty; source=folder needs a file, a folder or a glob"
     )
     assert not list(tmp_path.iterdir())
 
-    loop.train(quick_trainee(quick_mixture()), tmp_path)
+    loop.train(quick_task(quick_mixture()), tmp_path)
     card = read_json(tmp_path / "params.json")
     assert (card["steps"], card["images_seen"]) == (2, 16)
     fewer = quick_mixture(num_steps=3)
     claimed = read_json(tmp_path / "config.json")
     claimed["data"]["train"][1]["max_images"] = fewer.data.train[1].max_images = 4
     (tmp_path / "config.json").write_text(json.dumps(claimed))
-    assert message(lambda: loop.train(quick_trainee(fewer), tmp_path)) == (
+    assert message(lambda: loop.train(quick_task(fewer), tmp_path)) == (
         "data.train: has 13 images now and had 14 when the run was saved; its order cannot be"
         " continued. Use the old data or another --workdir"
     )

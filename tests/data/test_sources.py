@@ -92,14 +92,14 @@ def test_missing_path_is_named(source, tmp_path):
 
 
 def test_photos_are_many_deterministic_and_split_by_photograph():
-    train, held_out = (open_source(SourceSpec(split=split)) for split in ("train", "eval"))
-    assert (train.name, train.split, held_out.split) == ("photos", "train", "eval")
-    assert (len(train), len(held_out)) == (7563, 136)
+    train, validation = (open_source(SourceSpec(split=split)) for split in ("train", "eval"))
+    assert (train.name, train.split, validation.split) == ("photos", "train", "eval")
+    assert (len(train), len(validation)) == (7563, 136)
     assert train[5].shape == (64, 64, 3)
     assert train[5].dtype == np.uint8
-    np.testing.assert_array_equal(held_out[7], open_source(SourceSpec(split="eval"))[7])
+    np.testing.assert_array_equal(validation[7], open_source(SourceSpec(split="eval"))[7])
 
-    images = np.stack([held_out[i] for i in range(len(held_out))]).astype(np.float32)
+    images = np.stack([validation[i] for i in range(len(validation))]).astype(np.float32)
     flat = images.reshape(len(images), -1)[:, ::8]
     distances = np.square(flat[:, None] - flat[None]).mean(-1)
     assert distances[~np.eye(len(flat), dtype=bool)].min() > 100, "near-duplicates"
@@ -360,8 +360,8 @@ def test_official_folder(source, tmp_path):
     assert (train.name, len(train)) == ("imagenet8-chrabaszcz", 3)
     for index, number in enumerate((3, 4, 5)):
         np.testing.assert_array_equal(train[index], pixels(number))
-    held_out = opened(source=source, path=str(tmp_path), split="validation")
-    np.testing.assert_array_equal(held_out[1], pixels(7))
+    validation = opened(source=source, path=str(tmp_path), split="validation")
+    np.testing.assert_array_equal(validation[1], pixels(7))
     fails(
         UsageError,
         "split: unknown 'test' for a folder of official files; choose train or validation",

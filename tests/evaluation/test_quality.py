@@ -23,7 +23,7 @@ from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh
 
 N_IMAGES = 20
@@ -106,13 +106,13 @@ def everything(images, workdir):
 
 def test_distances_are_those_of_the_pictures(workdir, everything):
     extractor = Extractor(small_network(), make_mesh(), batch_size=N_IMAGES)
-    reference = Moments.of(extractor(everything["original"]))
+    reference = RunningCovariance.of(extractor(everything["original"]))
     points = [p for p in read_rate_points(workdir / "eval" / "rd.csv") if p.method == "diffc"]
     assert len(points) == 4
     for decoder in ("flow", "mean"):
         of_decoder = [p for p in points if p.decoder == decoder]
         for level, point in enumerate(of_decoder):
-            found = Moments.of(extractor(everything[decoder][:, level]))
+            found = RunningCovariance.of(extractor(everything[decoder][:, level]))
             assert point.fid_features == "efficientnet_lite0"
             assert point.fid == pytest.approx(frechet_distance(reference, found), rel=1e-3)
             assert point.kid is not None
@@ -147,13 +147,13 @@ def test_other_images_may_be_the_reference(images, workdir, tmp_path_factory):
     everything = pictures(workdir, "reconstructions_baselines.npz")
     extractor = Extractor(small_network(), make_mesh(), batch_size=N_IMAGES)
     source = data.open_source(data.SourceSpec(source="folder", path=str(images), image_size=32))
-    reference = Moments.of(extractor(np.stack([source[i] for i in range(N_IMAGES)])))
+    reference = RunningCovariance.of(extractor(np.stack([source[i] for i in range(N_IMAGES)])))
     for point in read_rate_points(folder / "eval" / "rd.csv"):
         assert point.fid_reference == f"mine all, {N_IMAGES} images"
         assert point.kid is None
         if point.method == "jpeg":
             level = list(everything["jpeg_420/level"]).index(point.level)
-            found = Moments.of(extractor(everything["jpeg_420/images"][:, level]))
+            found = RunningCovariance.of(extractor(everything["jpeg_420/images"][:, level]))
             assert point.fid == pytest.approx(frechet_distance(reference, found), rel=1e-3)
 
 

@@ -25,7 +25,7 @@ from diffc_jax.evaluation.subsets import ResultSet, select_images
 from diffc_jax.evaluation.sweep import Sweep
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.frechet import frechet_distance
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.studies import reproduction
@@ -141,7 +141,7 @@ def parts_of_all(workdir):
 
 
 def frechet(features, reference):
-    return frechet_distance(Moments.of(reference), Moments.of(features))
+    return frechet_distance(RunningCovariance.of(reference), RunningCovariance.of(features))
 
 
 # Which images.

@@ -19,7 +19,7 @@ from diffc_jax.metrics.features.extract import (
     reference_moments,
 )
 from diffc_jax.metrics.frechet import frechet_distance
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh
 
 
@@ -63,8 +63,8 @@ def test_one_compilation_for_any_number_of_images():
 
 def test_moments_do_not_depend_on_batches_or_order():
     extractor, images = Extractor(small_network(), make_mesh(), 8), pictures()
-    other = Moments.of(extractor(pictures(seed=1)))
-    expected = frechet_distance(Moments.of(extractor(images)), other)
+    other = RunningCovariance.of(extractor(pictures(seed=1)))
+    expected = frechet_distance(RunningCovariance.of(extractor(images)), other)
     for batches in ([images], np.split(images, [5, 30]), [images[20:], images[:20]]):
         moments = extractor.moments(iter(batches))
         assert moments.count == 37

@@ -9,11 +9,13 @@ import scipy.linalg
 from diffc_jax.errors import InputError
 from diffc_jax.metrics import kid
 from diffc_jax.metrics.frechet import FrechetDistance, FrechetReference, frechet_distance
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 
 
 def gaussian(mean, covariance, count=1001):
-    return Moments(count, np.asarray(mean, float), np.asarray(covariance, float) * (count - 1))
+    return RunningCovariance(
+        count, np.asarray(mean, float), np.asarray(covariance, float) * (count - 1)
+    )
 
 
 def rotation(d, seed):
@@ -39,7 +41,9 @@ def test_commuting_gaussians():
 def test_scalar_samples():
     a, b = np.array([[1.0], [3.0]]), np.array([[0.0], [5.0], [10.0]])
     expected = (2 - 5) ** 2 + (np.sqrt(2) - 5) ** 2
-    assert frechet_distance(Moments.of(a), Moments.of(b)) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(RunningCovariance.of(a), RunningCovariance.of(b)) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_general_covariances_against_a_matrix_square_root():
@@ -82,9 +86,9 @@ def test_distance_to_itself(rank, scale):
 
 
 def test_identical_vectors():
-    still = Moments.of(np.ones((5, 3)))
+    still = RunningCovariance.of(np.ones((5, 3)))
     assert frechet_distance(still, still) == 0
-    moving = Moments.of(np.random.default_rng(0).normal(size=(5, 3)))
+    moving = RunningCovariance.of(np.random.default_rng(0).normal(size=(5, 3)))
     expected = np.square(moving.mean - 1).sum() + np.trace(moving.covariance())
     assert frechet_distance(still, moving) == pytest.approx(expected, rel=1e-12)
     assert frechet_distance(moving, still) == pytest.approx(expected, rel=1e-12)
@@ -94,14 +98,14 @@ def test_any_order_and_any_batches():
     generator = np.random.default_rng(0)
     # Far from zero, where sums of squares in one pass would lose everything in single precision.
     features = (1e3 + generator.normal(size=(300, 8))).astype(np.float32)
-    reference = Moments.of(1e3 + generator.normal(size=(400, 8)))
+    reference = RunningCovariance.of(1e3 + generator.normal(size=(400, 8)))
     exact = features.astype(np.float64)
     expected = frechet_distance(
-        Moments(300, exact.mean(0), np.cov(exact.T, ddof=0) * 300), reference
+        RunningCovariance(300, exact.mean(0), np.cov(exact.T, ddof=0) * 300), reference
     )
     for order in (np.arange(300), generator.permutation(300)):
         for cuts in ([], [1], [100, 200], list(range(7, 300, 7))):
-            parts = [Moments.of(part) for part in np.split(features[order], cuts)]
+            parts = [RunningCovariance.of(part) for part in np.split(features[order], cuts)]
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
@@ -113,9 +117,12 @@ def test_count_and_network_stand_beside_the_value(caplog):
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(30, 4)), generator.normal(size=(20, 4)) + 1
     with caplog.at_level(logging.WARNING, logger="absl"):
-        found = FrechetReference(Moments.of(a), "net").distance(Moments.of(b))
+        found = FrechetReference(RunningCovariance.of(a), "net").distance(RunningCovariance.of(b))
     assert found == FrechetDistance(
-        frechet_distance(Moments.of(a), Moments.of(b)), features="net", n_images=20, n_reference=30
+        frechet_distance(RunningCovariance.of(a), RunningCovariance.of(b)),
+        features="net",
+        n_images=20,
+        n_reference=30,
     )
     assert not caplog.records
 
@@ -124,9 +131,11 @@ def test_count_and_network_stand_beside_the_value(caplog):
 def test_one_warning_about_few_images(caplog, n_reference, n_images):
     generator = np.random.default_rng(0)
     with caplog.at_level(logging.WARNING, logger="absl"):
-        reference = FrechetReference(Moments.of(generator.normal(size=(n_reference, 4))), "net")
+        reference = FrechetReference(
+            RunningCovariance.of(generator.normal(size=(n_reference, 4))), "net"
+        )
         for _ in range(3):
-            reference.distance(Moments.of(generator.normal(size=(n_images, 4))))
+            reference.distance(RunningCovariance.of(generator.normal(size=(n_images, 4))))
     assert [record.getMessage() for record in caplog.records] == [
         "net: 4 IMAGES ARE TOO FEW for 4 features: the Fréchet distance is biased upwards; compare it "
         "at the same number of images only, and publish it from 10,000 or more"
@@ -134,7 +143,7 @@ def test_one_warning_about_few_images(caplog, n_reference, n_images):
 
 
 def test_refusals():
-    two, one = Moments.of(np.eye(2)), Moments.of(np.eye(2)[:1])
+    two, one = RunningCovariance.of(np.eye(2)), RunningCovariance.of(np.eye(2)[:1])
     with pytest.raises(InputError) as error:
         FrechetReference(one, "net")
     assert str(error.value) == (
@@ -144,7 +153,7 @@ def test_refusals():
         FrechetReference(two, "net").distance(one)
     assert str(error.value) == "Fréchet distance: the image set has 1 images and needs at least 2"
     with pytest.raises(InputError) as error:
-        FrechetReference(two, "net").distance(Moments.of(np.eye(3)))
+        FrechetReference(two, "net").distance(RunningCovariance.of(np.eye(3)))
     assert str(error.value) == (
         "Fréchet distance: the images have 3 features, the reference 2; use the same feature network "
         "for both"

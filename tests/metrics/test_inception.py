@@ -14,7 +14,7 @@ from diffc_jax.metrics.features import inception, registry
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.features.torch_files import read_torch_state_dict
 from diffc_jax.metrics.frechet import frechet_distance
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.sharding import make_mesh
 from tests.support.torch_peers import import_torch
@@ -107,12 +107,15 @@ def test_fid_is_that_of_pytorch_fid(pytorch_fid, state_dict):
     images, others = pictures(1, 24, 64), pictures(2, 24, 64)
     ours = [extractor(images), extractor(others // 2)]
     theirs = [pytorch_fid.features(images), pytorch_fid.features(others // 2)]
-    many = [frechet_distance(*(Moments.of(x[:, ::8]) for x in pair)) for pair in (ours, theirs)]
+    many = [
+        frechet_distance(*(RunningCovariance.of(x[:, ::8]) for x in pair))
+        for pair in (ours, theirs)
+    ]
     assert many[0] == pytest.approx(many[1], rel=1e-3)
     # Their matrix square root needs covariances of full rank: fewer features than images.
     few = [np.float64(features[:, :8]) for features in theirs]
     statistics = [f(x) for x in few for f in (lambda x: x.mean(0), lambda x: np.cov(x.T))]
-    found = frechet_distance(*(Moments.of(features[:, :8]) for features in ours))
+    found = frechet_distance(*(RunningCovariance.of(features[:, :8]) for features in ours))
     assert found == pytest.approx(pytorch_fid.frechet(*statistics), rel=1e-3)
 
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Averages, Moments
+from diffc_jax.metrics.statistics import RunningCovariance, RunningMean
 
 VECTORS = 100.0 + np.random.default_rng(0).normal(size=(50, 4)) @ np.diag([1.0, 2.0, 0.1, 5.0])
 
 
 def test_parts_agree_with_the_whole():
-    parts = [Moments.of(VECTORS[a:b]) for a, b in ((0, 1), (1, 20), (20, 50))]
+    parts = [RunningCovariance.of(VECTORS[a:b]) for a, b in ((0, 1), (1, 20), (20, 50))]
     for order in ((0, 1, 2), (2, 0, 1)):
         total = sum((parts[i] for i in order[1:]), start=parts[order[0]])
         assert total.count == 50
@@ -17,7 +17,7 @@ def test_parts_agree_with_the_whole():
 
 
 def test_vectors_of_another_type_are_summed_in_float64():
-    moments = Moments.of(VECTORS.astype(np.float32))
+    moments = RunningCovariance.of(VECTORS.astype(np.float32))
     np.testing.assert_allclose(moments.covariance(), np.cov(VECTORS.T), rtol=1e-5, atol=1e-5)
     assert moments.scatter.dtype == np.float64
 
@@ -26,11 +26,11 @@ def test_one_vector_has_no_covariance():
     with pytest.raises(
         InputError, match=r"^a covariance needs at least 2 vectors, and there are 1$"
     ):
-        Moments.of(VECTORS[:1]).covariance()
+        RunningCovariance.of(VECTORS[:1]).covariance()
 
 
 def test_averages_of_parts_agree_with_the_whole():
-    parts = [Averages.of(VECTORS[a:b]) for a, b in ((0, 1), (1, 20), (20, 50))]
+    parts = [RunningMean.of(VECTORS[a:b]) for a, b in ((0, 1), (1, 20), (20, 50))]
     total = parts[2] + parts[0] + parts[1]
     assert total.count == 50
     np.testing.assert_allclose(total.mean, VECTORS.mean(0), rtol=1e-14)
@@ -40,11 +40,11 @@ def test_averages_of_parts_agree_with_the_whole():
 
 def test_infinite_samples_have_an_infinite_mean_and_no_error():
     values = np.array([[1.0, 2.0], [np.inf, 3.0]])
-    total = Averages.of(values) + Averages.of(values)
+    total = RunningMean.of(values) + RunningMean.of(values)
     assert total.mean.tolist() == [np.inf, 2.5]
     assert np.isnan(total.stderr[0])
     assert total.stderr[1] == pytest.approx(np.std([2, 3, 2, 3], ddof=1) / 2)
 
 
 def test_one_sample_has_no_error():
-    assert np.isnan(Averages.of(np.ones((1, 2))).stderr).all()
+    assert np.isnan(RunningMean.of(np.ones((1, 2))).stderr).all()

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from diffc_jax.channel_simulation.rate_bound import poisson_functional_bound
+from diffc_jax.channel_simulation.rate_bound import rate_bound
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import figures, rates
@@ -21,7 +21,7 @@ def _rows(gammas=GAMMAS, step_bits=STEP_BITS) -> list[dict]:
     bits = np.cumsum(step_bits)
     columns = (
         *(range(len(gammas)), gammas, bits / PIXELS, [""] * len(gammas)),
-        *(poisson_functional_bound(bits) / PIXELS, step_bits),
+        *(rate_bound(bits) / PIXELS, step_bits),
     )
     return [dict(zip(FIELDS, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -53,7 +53,7 @@ def test_addresses_are_kept(folder):
 def test_files_are_whole_or_absent(folder):
     files.write_json(folder / "a.json", {"x": 1})
     assert files.read_json(folder / "a.json") == {"x": 1}
-    with contextlib.suppress(RuntimeError), files.replacing(folder / "a.json") as temporary:
+    with contextlib.suppress(RuntimeError), files.atomic_write(folder / "a.json") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert files.read_json(folder / "a.json") == {"x": 1}

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from diffc_jax.config import base_config, validate
 from diffc_jax.models import Model
-from diffc_jax.training.diffusion_task import DiffusionTrainee, build_diffusion_trainee
-from diffc_jax.training.task import HeldOut
+from diffc_jax.training.diffusion_task import DiffusionTask, build_diffusion_task
+from diffc_jax.training.task import Validation
 
 SIDE, IMAGES = 8, 24
 
@@ -53,32 +53,32 @@ def one_layer() -> Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuickTrainee(DiffusionTrainee):
+class QuickTask(DiffusionTask):
     """Trains `one_layer`; its held-out loss is the distance of the averaged bias from `best_bias`."""
 
     best_bias: float = 0.0
 
-    def held_out_evaluation(self):
+    def validation(self):
         """Nothing to compile."""
 
         def evaluate(state):
             bias = np.asarray(state.ema["model"]["layer"]["bias"])
             loss = float(np.abs(bias - self.best_bias).mean())
-            return HeldOut({"bits_per_dim": loss}, f"{loss}", np.zeros((8, 8, 3), np.uint8))
+            return Validation({"bits_per_dim": loss}, f"{loss}", np.zeros((8, 8, 3), np.uint8))
 
         return evaluate
 
 
-def quick_trainee(config: ConfigDict, devices: int = 1, **fields) -> QuickTrainee:
+def quick_task(config: ConfigDict, devices: int = 1, **fields) -> QuickTask:
     """On the first `devices` of the simulated ones."""
     count = jax.device_count
     try:
         jax.device_count = lambda: devices
-        built = vars(build_diffusion_trainee(config))
+        built = vars(build_diffusion_task(config))
     finally:
         jax.device_count = count
     kept = {name: built[name] for name in ("config", "mesh", "schedule")}
-    return QuickTrainee(**kept, model=one_layer(), **fields)
+    return QuickTask(**kept, model=one_layer(), **fields)
 
 
 def logged(workdir: pathlib.Path) -> list[dict[str, float]]:

@@ -257,7 +257,7 @@ def test_posterior_moments_are_derivatives_of_the_density(source, noise):
 @every_source
 @pytest.mark.parametrize("noise", [0.01, 0.5, 30.0])
 def test_flow_has_the_distribution_of_the_source(source, noise):
-    """Moments of T(Y) under the coupling, and T against the pairs of the coupling."""
+    """RunningCovariance of T(Y) under the coupling, and T against the pairs of the coupling."""
     y, x, probabilities = source.coupling(noise)
     assert probabilities.sum() == pytest.approx(1.0, rel=1e-12)
     assert probabilities @ x == pytest.approx(source.mean, abs=1e-12)

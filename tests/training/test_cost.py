@@ -10,7 +10,7 @@ from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.collectives import Collective, read_collectives
 from diffc_jax.training import cost
-from diffc_jax.training.diffusion_task import build_diffusion_trainee
+from diffc_jax.training.diffusion_task import build_diffusion_task
 from diffc_jax.training.experiment import build_experiment
 from tests.support.processes import run_program
 
@@ -41,7 +41,7 @@ def vdm_config(fsdp=4, parts=1, **model):
 
 @pytest.fixture(scope="module")
 def whole():
-    return cost.measure_step(build_diffusion_trainee(vdm_config()))
+    return cost.measure_step(build_diffusion_task(vdm_config()))
 
 
 def test_state_of_each_device(whole):
@@ -86,7 +86,7 @@ def test_parameters_are_gathered_once_and_activations_stay_where_they_are(whole)
 
 
 def test_accumulation_saves_memory_and_gathers_no_more(whole):
-    parts = cost.measure_step(build_diffusion_trainee(vdm_config(parts=4)))
+    parts = cost.measure_step(build_diffusion_task(vdm_config(parts=4)))
     assert parts.flops == pytest.approx(whole.flops, rel=0.01)
     assert parts.temporary < 0.7 * whole.temporary
     gathered = [[c for c in step.collectives if c.kind == "all-gather"] for step in (parts, whole)]
@@ -94,7 +94,7 @@ def test_accumulation_saves_memory_and_gathers_no_more(whole):
 
 
 def test_rematerialisation_saves_memory_for_arithmetic(whole):
-    again = cost.measure_step(build_diffusion_trainee(vdm_config(remat=True)))
+    again = cost.measure_step(build_diffusion_task(vdm_config(remat=True)))
     assert again.temporary < 0.8 * whole.temporary
     assert 1.05 * whole.flops < again.flops < 1.4 * whole.flops
 
@@ -169,7 +169,7 @@ def test_collectives_of_loops_count_as_often_as_they_run():
 
 def test_model_without_steps_is_refused():
     with pytest.raises(UsageError) as caught:
-        cost.measure_step(build_diffusion_trainee(base_config()))
+        cost.measure_step(build_diffusion_task(base_config()))
     assert str(caught.value) == "model.name: gaussian has no steps of training, so --cost has none"
 
 

@@ -12,7 +12,7 @@ from diffc_jax.errors import UsageError
 from diffc_jax.training import duration, loop
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.optimizer import decay_factor, fresh_decay, learning_rate_schedule
-from tests.support.quick_training import logged, quick_config, quick_trainee
+from tests.support.quick_training import logged, quick_config, quick_task
 
 FIELDS = "train.num_steps, train.num_epochs, train.num_examples, train.max_seconds"
 
@@ -224,7 +224,7 @@ def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch):
         return finished(self, step, ordered)
 
     monkeypatch.setattr(TimeLimit, "finished", half_a_second_a_step)
-    loop.train(quick_trainee(config), tmp_path)
+    loop.train(quick_task(config), tmp_path)
     # 15 s for 30 steps, of which one in five decays.
     card = json.loads((tmp_path / "params.json").read_text())
     assert 28 <= card["steps"] <= 31
@@ -234,6 +234,6 @@ def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch):
     exported = (tmp_path / "params.safetensors").read_bytes()
 
     monkeypatch.setattr(TimeLimit, "finished", None)  # not asked again
-    loop.train(quick_trainee(config), tmp_path)
+    loop.train(quick_task(config), tmp_path)
     assert (tmp_path / "params.safetensors").read_bytes() == exported
     assert json.loads((tmp_path / "params.json").read_text())["steps"] == card["steps"]

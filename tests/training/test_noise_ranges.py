@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.training.test_step import scalar_model, setup
 
 from configs import imagenet64_h100
 from diffc_jax.config import base_config, set_training_sources, training_source
@@ -18,6 +17,7 @@ from diffc_jax.training.elbo_evaluation import make_estimate
 from diffc_jax.training.experiment import build_experiment, time_ranges
 from diffc_jax.training.state import init_state
 from diffc_jax.training.step import TimeRanges, loss_and_gradients, make_train_step
+from tests.training.test_step import scalar_model, setup
 
 # Counts, lowest times and the highest one.
 MIXTURES = [
@@ -170,7 +170,7 @@ def test_one_range_over_everything_is_the_plain_update(pixels):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ranged, plain)
 
 
-def test_held_out_bounds_of_ranges_add_up_to_the_bound():
+def test_validation_bounds_of_ranges_add_up_to_the_bound():
     model, schedule = scalar_model(), build_schedule("linear", -8.0, 4.0)
     mesh = build_experiment(base_config()).mesh
     state = init_state(model, schedule, optax.sgd(0.0), 0, None)

@@ -21,7 +21,7 @@ from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from diffc_jax.training.state import update_ema
-from tests.support.quick_training import quick_config, quick_trainee
+from tests.support.quick_training import quick_config, quick_task
 
 UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
 MUON_RATE = 0.05
@@ -147,7 +147,7 @@ def test_both_rates_follow_the_schedule(params):
         np.testing.assert_allclose(rising[name], 0.25 * full[name], rtol=1e-4, err_msg=name)
 
 
-# Averages
+# RunningMean
 
 
 def test_each_average_has_its_decay():
@@ -158,9 +158,9 @@ def test_each_average_has_its_decay():
 
 
 def test_two_averages_are_trained():
-    trainee = quick_trainee(quick_config(num_steps=5, second_ema_decay=0.5, ema_decay=0.05))
-    state = trainee.fresh_state(trainee.open_source("train"))
-    step = trainee.train_step(5)
+    task = quick_task(quick_config(num_steps=5, second_ema_decay=0.5, ema_decay=0.05))
+    state = task.fresh_state(task.open_source("train"))
+    step = task.train_step(5)
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     averages = {0.05: jax.device_get(state.ema), 0.5: jax.device_get(state.second_ema)}
     for number in range(5):
@@ -178,8 +178,8 @@ def test_two_averages_are_trained():
 @pytest.mark.parametrize("best", [0.9, 0.1])
 def test_the_better_average_is_exported_and_the_card_says_so(best):
     config = quick_config(num_steps=5, ema_decay=0.9, second_ema_decay=0.1)
-    trainee = quick_trainee(config, best_bias=0.3)
-    state = trainee.fresh_state(trainee.open_source("train"))
+    task = quick_task(config, best_bias=0.3)
+    state = task.fresh_state(task.open_source("train"))
 
     def with_bias(tree, bias):
         layer = tree["model"]["layer"] | {"bias": jnp.full(3, bias)}
@@ -191,7 +191,7 @@ def test_the_better_average_is_exported_and_the_card_says_so(best):
         ema=with_bias(state.ema, biases[0.9]),
         second_ema=with_bias(state.second_ema, biases[0.1]),
     )
-    tree, card = trainee.export(state, trainee.held_out_evaluation())
+    tree, card = task.export(state, task.make_validation())
     np.testing.assert_array_equal(tree["params"]["model"]["layer"]["bias"], np.full(3, 0.25))
     assert card["ema_decay"] == best
     losses = {decay: abs(bias - 0.3) for decay, bias in biases.items()}
@@ -199,10 +199,10 @@ def test_the_better_average_is_exported_and_the_card_says_so(best):
 
 
 def test_card_of_one_average_names_none():
-    trainee = quick_trainee(quick_config(num_steps=5))
-    state = trainee.fresh_state(trainee.open_source("train"))
+    task = quick_task(quick_config(num_steps=5))
+    state = task.fresh_state(task.open_source("train"))
     assert state.second_ema is None
-    _, card = trainee.export(state, lambda _: pytest.fail("nothing to choose"))
+    _, card = task.export(state, lambda _: pytest.fail("nothing to choose"))
     assert not {"ema_decay", "bits_per_dim_by_ema_decay"} & set(card)
 
 
@@ -210,18 +210,18 @@ def test_card_of_one_average_names_none():
 
 
 def test_rising_loss_is_divergence():
-    trainee = quick_trainee(quick_config(num_steps=5))
+    task = quick_task(quick_config(num_steps=5))
     # High losses at the start are none, nor is a rise to what plain pixels cost.
     for loss in (30.0, 40.0, 5.0, 7.9, 4.0, 8.0):
-        assert trainee.summarise({"loss": loss}) == f"loss {loss:.4f} bits/dim"
+        assert task.summarise({"loss": loss}) == f"loss {loss:.4f} bits/dim"
     with pytest.raises(DivergedError) as caught:
-        trainee.summarise({"loss": 8.1})
+        task.summarise({"loss": 8.1})
     assert str(caught.value) == (
         "the loss is 8.1 bits/dim, 2.0 times the lowest so far; run again with a lower"
         " train.learning_rate (or train.muon_learning_rate) in another --workdir, or with"
         " model.dtype = float32"
     )
-    fresh = quick_trainee(quick_config(num_steps=5))
+    fresh = quick_task(quick_config(num_steps=5))
     fresh.summarise({"loss": 6.0})
     fresh.summarise({"loss": 11.9})
     with pytest.raises(DivergedError, match=r"^the loss is 12\.1 bits/dim, 2\.0 times"):
@@ -231,9 +231,9 @@ def test_rising_loss_is_divergence():
 def test_diverging_run_leaves_no_checkpoint_of_it(tmp_path):
     config = quick_config(num_steps=40, learning_rate=3.0, clip_norm=1e9, log_every_steps=1)
     config.train.checkpoint_every_steps = 1
-    trainee = quick_trainee(config)
+    task = quick_task(config)
     with pytest.raises(DivergedError, match="times the lowest so far"):
-        loop.train(trainee, tmp_path)
+        loop.train(task, tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
     assert not (tmp_path / "params.safetensors").exists()
     kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
@@ -246,15 +246,15 @@ def test_diverging_run_leaves_no_checkpoint_of_it(tmp_path):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("exported")
-    loop.train(quick_trainee(quick_config(num_steps=3)), workdir)
+    loop.train(quick_task(quick_config(num_steps=3)), workdir)
     return workdir / "params.safetensors"
 
 
 def test_training_starts_from_exported_weights(exported):
     config = quick_config(num_steps=3, second_ema_decay=0.5, init_params=str(exported))
-    trainee = quick_trainee(config)
-    source = trainee.open_source("train")
-    state = trainee.fresh_state(source)
+    task = quick_task(config)
+    source = task.open_source("train")
+    state = task.fresh_state(source)
     weights = safetensors.numpy.load_file(exported)
     assert int(state.step) == 0
     for tree in (state.params, state.ema, state.second_ema):
@@ -263,11 +263,11 @@ def test_training_starts_from_exported_weights(exported):
         for name in weights:
             np.testing.assert_array_equal(found[name], weights[name], err_msg=name)
     config.train.init_params = ""
-    fresh = by_name(trainee.fresh_state(source).params)
+    fresh = by_name(task.fresh_state(source).params)
     assert not np.array_equal(fresh["model/layer/kernel"], weights["params/model/layer/kernel"])
     # Buffers that a step gives up must not be shared.
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
-    assert int(trainee.train_step(3)(state, images)[0].step) == 1
+    assert int(task.train_step(3)(state, images)[0].step) == 1
 
 
 class _NoImages:
@@ -306,10 +306,10 @@ def test_weights_of_another_model_are_refused_before_training(exported, tmp_path
     config = quick_config(num_steps=3, init_params=str(exported))
     config.schedule.name = "learned_linear"
     with pytest.raises(InputError) as caught:
-        loop.train(quick_trainee(config), tmp_path)
+        loop.train(quick_task(config), tmp_path)
     assert str(caught.value) == (
         f"{exported}: 'params/schedule/range' has shape None, the model needs ()"
     )
     config.train.init_params = str(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match=r"/none\.safetensors: is not a readable safetensors"):
-        loop.train(quick_trainee(config), tmp_path / "other")
+        loop.train(quick_task(config), tmp_path / "other")

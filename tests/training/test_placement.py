@@ -11,7 +11,7 @@ from diffc_jax.errors import UsageError
 from diffc_jax.training import feed, loop
 from diffc_jax.training.feed import DeviceBatches, HostBatches, make_batches
 from diffc_jax.training.training_set import open_training_set
-from tests.support.quick_training import logged, quick_config, quick_trainee
+from tests.support.quick_training import logged, quick_config, quick_task
 
 STEPS = 10
 
@@ -27,7 +27,7 @@ def placed(placement="host", steps_per_call=1, mixture=True, **train):
 
 def run(workdir, *arguments, devices=1, **train):
     """Exported parameters of a run."""
-    loop.train(quick_trainee(placed(*arguments, **train), devices), workdir)
+    loop.train(quick_task(placed(*arguments, **train), devices), workdir)
     return safetensors.numpy.load_file(workdir / "params.safetensors")
 
 
@@ -96,7 +96,7 @@ def test_trained_images_matter(reference, tmp_path):
     """The comparisons above would notice another order: here the flips are off."""
     config = placed()
     config.data.random_flip = False
-    loop.train(quick_trainee(config), tmp_path)
+    loop.train(quick_task(config), tmp_path)
     other = safetensors.numpy.load_file(tmp_path / "params.safetensors")
     name = "params/model/layer/kernel"
     assert np.abs(other[name] - reference[1][name]).max() > 1e-4
@@ -110,7 +110,7 @@ def test_resumed_in_the_middle(before, after, reference, tmp_path):
     placement, steps = before
     config = placed(placement, steps, checkpoint_every_steps=4)
     config.train.num_steps = 5
-    loop.train(quick_trainee(config), tmp_path)
+    loop.train(quick_task(config), tmp_path)
     assert_equal(run(tmp_path, *after), reference[1])
 
 
@@ -126,11 +126,11 @@ def test_report_says_what_part_of_the_time_the_host_took(reference):
 
 def batches_of(config, memory=None):
     """The batches of a run on devices that say that they have so much memory, or nothing."""
-    trainee = quick_trainee(config)
-    template = trainee.state_template()
+    task = quick_task(config)
+    template = task.state_template()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed.sharding, "memory_of_each_device", lambda _: memory)
-        return make_batches(open_training_set(config), config, template, trainee.mesh, 0)
+        return make_batches(open_training_set(config), config, template, task.mesh, 0)
 
 
 @pytest.mark.parametrize("mixture", [False, True])
@@ -161,7 +161,7 @@ def test_auto_keeps_images_on_the_host_on_cpus_and_where_they_do_not_fit():
     config = placed("auto", 1, mixture=False)
     assert isinstance(batches_of(config), HostBatches)
     needed = 24 * 8 * 8 * 3
-    state = feed.sharding.bytes_of_each_device(quick_trainee(config).state_template())
+    state = feed.sharding.bytes_of_each_device(quick_task(config).state_template())
     assert state > 0
     assert isinstance(batches_of(config, memory=state + 2 * needed - 1), HostBatches)
 

@@ -26,8 +26,8 @@ from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from diffc_jax.training.state import count_parameters
-from diffc_jax.training.task import HeldOut, Update
-from diffc_jax.training.validation import held_out_batches, per_image
+from diffc_jax.training.task import Update, Validation
+from diffc_jax.training.validation import per_image, validation_batches
 
 _PICTURES = 8
 # Signs of divergence: squared error over that of the stage before; cross entropy, in nats a patch, of a
@@ -37,8 +37,8 @@ _WON_BY_DISCRIMINATOR = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class HificTrainee:
-    """An autoencoder and, for HiFiC, its discriminator; see `training.task.Trainee` for the methods.
+class HificTask:
+    """An autoencoder and, for HiFiC, its discriminator; see `training.task.Task` for the methods.
 
     Attributes:
         config: of the run.
@@ -112,7 +112,7 @@ class HificTrainee:
             )
         return f"{summary}, discriminator {means['discriminator_loss']:.3f}"
 
-    def held_out_evaluation(self) -> Callable[[HificState], HeldOut]:
+    def make_validation(self) -> Callable[[HificState], Validation]:
         """Estimated rate, PSNR and, for HiFiC, LPIPS; the picture has originals above reconstructions."""
         source = open_source(self.config, "eval")
         split, whole = sharding.split_batch(self.mesh), sharding.replicated(self.mesh)
@@ -121,15 +121,15 @@ class HificTrainee:
         first = np.stack([source[i] for i in range(min(_PICTURES, len(source)))])
         target = self.config.hific.target_bpp
 
-        def evaluate(state: HificState) -> HeldOut:
+        def evaluate(state: HificState) -> Validation:
             params = sharding.gather(self.mesh, state.params["autoencoder"])
-            batches = held_out_batches(source, self.config, self.mesh)
+            batches = validation_batches(source, self.config, self.mesh)
             images = per_image(
                 lambda batch: jax.device_get(measure(params, batch["image"])), batches, self.mesh
             )
             values = {name: float(value.mean()) for name, value in images.items()}
             decoded = jax.device_get(reconstruct(params, first)[0])
-            return HeldOut(
+            return Validation(
                 values,
                 f"{values['bpp']:.3f} bpp by estimate ({values['bpp'] / target - 1:+.1%} of the target),"
                 f" {values['psnr']:.2f} dB",
@@ -144,7 +144,7 @@ class HificTrainee:
         raise UsageError(f"train.max_seconds: must be 0 for {self.config.model.name}")
 
     def export(
-        self, state: HificState, _: Callable[[HificState], HeldOut]
+        self, state: HificState, _: Callable[[HificState], Validation]
     ) -> tuple[PyTree, dict[str, Any]]:
         """The autoencoder."""
         tree = {"autoencoder": state.params["autoencoder"]}
@@ -186,14 +186,14 @@ class HificTrainee:
         return values
 
 
-def build_hific_trainee(config: ConfigDict) -> HificTrainee:
+def build_hific_task(config: ConfigDict) -> HificTask:
     """Builds the networks that config.model describes, on a mesh of all devices.
 
     Raises:
         UsageError: a field of config.mesh or config.model that cannot be used.
         InputError: HiFiC without the weights of LPIPS.
     """
-    return HificTrainee(
+    return HificTask(
         config=config,
         mesh=sharding.make_mesh(**config.mesh),
         model=Hific(build_architecture(config.model)),

@@ -47,7 +47,7 @@ def _downloaded(url: str) -> pathlib.Path:
     if path.exists():
         return path
     logging.info("downloading %s to %s", url, path)
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         try:
             with (
                 urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Shaped, UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
 from diffc_jax.runtime.sharding import put_batch, replicated, split_batch
@@ -93,15 +93,15 @@ class Extractor:
             features[start : start + len(part)] = result
         return features
 
-    def moments(self, batches: Iterable[UInt8[np.ndarray, "_ h w 3"]]) -> Moments:
-        """Moments of the features of all images of all batches; one batch is in memory at a time.
+    def moments(self, batches: Iterable[UInt8[np.ndarray, "_ h w 3"]]) -> RunningCovariance:
+        """RunningCovariance of the features of all images of all batches; one batch is in memory at a time.
 
         Raises:
             InputError: no images, or features that are not finite.
         """
         total = None
         for images in batches:
-            part = Moments.of(self(images))
+            part = RunningCovariance.of(self(images))
             total = part if total is None else total + part
         if total is None:
             raise InputError(f"{self.network.name}: there are no images to compute features of")
@@ -112,8 +112,8 @@ def reference_moments(
     extractor: Extractor,
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
     folder: files.AnyPath,
-) -> Moments:
-    """Moments of a reference set, read from `folder` if they were computed before.
+) -> RunningCovariance:
+    """RunningCovariance of a reference set, read from `folder` if they were computed before.
 
     The file's name is a hash of the images' bytes, the network's name and its weights, so it can
     neither be stale nor be mistaken for another's.
@@ -141,13 +141,13 @@ def reference_moments(
     return moments
 
 
-def save_moments(path: files.AnyPath, moments: Moments) -> None:
+def save_moments(path: files.AnyPath, moments: RunningCovariance) -> None:
     """Writes moments as `.npz`, whole or not at all."""
-    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+    with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **dataclasses.asdict(moments))
 
 
-def load_moments(path: files.AnyPath) -> Moments:
+def load_moments(path: files.AnyPath) -> RunningCovariance:
     """Reads what `save_moments` wrote.
 
     Raises:
@@ -155,6 +155,6 @@ def load_moments(path: files.AnyPath) -> Moments:
     """
     try:
         with path.open("rb") as stream, np.load(stream) as content:
-            return Moments(int(content["count"]), content["mean"], content["scatter"])
+            return RunningCovariance(int(content["count"]), content["mean"], content["scatter"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: is missing or damaged; delete it and run again") from error

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.metrics.statistics import Moments
+from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.progress import Progress
 from diffc_jax.theory.gaussian import Eigenvalues
 
@@ -43,7 +43,7 @@ def fit_config_patches(config: ConfigDict) -> tuple[Eigenvalues, str]:
     return eigenvalues, f"{moments.count} patches of {size}x{size} from {images.name}"
 
 
-def fit_patches(source: data.ImageSource, patch_size: int) -> Moments:
+def fit_patches(source: data.ImageSource, patch_size: int) -> RunningCovariance:
     """Mean and covariance of all patches on the grid of every image, in one pass.
 
     Args:
@@ -57,17 +57,17 @@ def fit_patches(source: data.ImageSource, patch_size: int) -> Moments:
         InputError: an image that cannot be read.
     """
     progress = Progress("covariance", len(source), "images")
-    total: Moments | None = None
+    total: RunningCovariance | None = None
     for batch in data.eval_batches(source, batch_size=_BATCH):
         images = batch["image"][batch["mask"]]
-        part = Moments.of(cut_patches(images, patch_size))
+        part = RunningCovariance.of(cut_patches(images, patch_size))
         total = part if total is None else total + part
         progress.advance(len(images))
     assert total is not None  # sources are not empty
     return total
 
 
-def fitted_spectrum(moments: Moments) -> Eigenvalues:
+def fitted_spectrum(moments: RunningCovariance) -> Eigenvalues:
     """Eigenvalues of the covariance in decreasing order; those that are only rounding errors are zero.
 
     Raises:

@@ -12,7 +12,7 @@ from diffc_jax.evaluation.results import write_table
 from diffc_jax.plotting import analysis as figures
 from diffc_jax.plotting.figures import save_figure
 from diffc_jax.runtime.environment import write_environment
-from diffc_jax.runtime.files import replacing, write_json
+from diffc_jax.runtime.files import atomic_write, write_json
 from diffc_jax.studies.gaussian_analysis import gaussian, scalar
 from diffc_jax.studies.gaussian_analysis.config import vector_mixture
 from diffc_jax.studies.gaussian_analysis.spectrum import read_spectrum
@@ -60,7 +60,7 @@ def _open_source(config: ConfigDict, workdir: pathlib.Path) -> tuple[Eigenvalues
     from diffc_jax.studies.gaussian_analysis.patches import fit_config_patches
 
     eigenvalues, description = fit_config_patches(config.source)
-    with replacing(workdir / "gaussian" / "eigenvalues.npy") as temporary:
+    with atomic_write(workdir / "gaussian" / "eigenvalues.npy") as temporary:
         np.save(temporary, eigenvalues)
     return eigenvalues, description
 
