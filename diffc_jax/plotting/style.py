@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
 
+from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
 from diffc_jax.evaluation.results import RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -34,11 +35,7 @@ RC: Mapping[Any, Any] = {
     "pdf.fonttype": 42,
 }
 
-DECODERS: Mapping[str, tuple[str, str, str]] = {
-    "flow": ("DiffC-F (flow)", VERMILION, "o"),
-    "ancestral": ("DiffC-A (ancestral)", BLUE, "s"),
-    "mean": ("DiffC-D (posterior mean)", GREEN, "^"),
-}
+# Members of families of decoders, and decoders that are not registered here, take these in turn.
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
 DIFFC_CODEC = "diffc_codec"
@@ -215,7 +212,7 @@ class _Scene:
     @classmethod
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
-        known_codecs, known_decoders = list(CODECS), list(DECODERS)
+        known_codecs, known_decoders = list(CODECS), [one.name for one in _single_decoders()]
         codecs = {i.codec for i in present if not (i.is_diffc or i.is_neural or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
@@ -254,7 +251,7 @@ class _Scene:
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
         position = self.decoders.index(identity.decoder)
-        looks = [*((color, marker) for _, color, marker in DECODERS.values()), *_OTHER_DECODERS]
+        looks = [*((one.color, one.marker) for one in _single_decoders()), *_OTHER_DECODERS]
         color, marker = looks[min(position, len(looks) - 1)]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
         if identity.is_files:
@@ -299,6 +296,11 @@ class _Scene:
             "alpha": 0.6,
             "zorder": 1.9,
         }
+
+
+def _single_decoders() -> list[Decoder]:
+    """Decoders that have a colour of their own, in the order of legends."""
+    return [decoder for decoder in DECODERS.values() if not decoder.symbol]
 
 
 def _darker(color: str) -> str:
@@ -346,7 +348,8 @@ def codec_label(method: str, model: str | None) -> str:
 
 def decoder_label(decoder: str) -> str:
     """What figures call a decoder of the results."""
-    return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+    known = find_decoder(decoder)
+    return known.label if known else decoder
 
 
 def files_label(decoder: str) -> str:
