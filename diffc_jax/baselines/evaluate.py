@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
-from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
