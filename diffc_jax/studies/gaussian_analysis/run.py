@@ -17,8 +17,7 @@ from diffc_jax.studies.gaussian_analysis import gaussian, scalar
 from diffc_jax.studies.gaussian_analysis.config import vector_mixture
 from diffc_jax.studies.gaussian_analysis.spectrum import read_spectrum
 from diffc_jax.theory.gaussian import Eigenvalues
-from diffc_jax.theory.mixture import Mixture
-from diffc_jax.theory.scalar_sources import GaussianMixture
+from diffc_jax.theory.mixture import GaussianMixture, Mixture
 
 # Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
 # loading them would take as long as its analysis.

@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.gaussian import Row
+from diffc_jax.theory.mixture import GaussianMixture
 from diffc_jax.theory.scalar import analyse
-from diffc_jax.theory.scalar_sources import GaussianMixture, Laplace, ScalarSource, Uniform
+from diffc_jax.theory.scalar_sources import Laplace, ScalarSource, Uniform
 
 
 def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
