@@ -89,21 +89,21 @@ def test_identical_components_are_one():
 def brute_force(source, noise):
     """Rate, D_D and D_F as sums over a grid of (x, y), with the quantiles of scipy.stats."""
     if isinstance(source, Laplace):
-        density = scipy.stats.laplace(scale=source.scale)
+        prior = scipy.stats.laplace(scale=source.scale)
         edges = source.scale * np.array([-40, -12, -6, -3, -1, 0, 1, 3, 6, 12, 40.0])
     else:
-        density = scipy.stats.uniform(-source.half_width, 2 * source.half_width)
+        prior = scipy.stats.uniform(-source.half_width, 2 * source.half_width)
         edges = np.linspace(-source.half_width, source.half_width, 9)
     x, x_weights = panels(edges)
     y, y_weights = panels(np.linspace(edges[0] - 10 * noise, edges[-1] + 10 * noise, 41))
     joint = (
-        scipy.stats.norm.pdf(y[:, None], x, noise) * density.pdf(x) * x_weights * y_weights[:, None]
+        scipy.stats.norm.pdf(y[:, None], x, noise) * prior.pdf(x) * x_weights * y_weights[:, None]
     )
     density = joint.sum(1) / y_weights
     information = scipy.stats.norm.logpdf(y[:, None], x, noise) - np.log(density)[:, None]
     mean = (joint @ x) / joint.sum(1)
-    above = scipy.stats.norm.sf(np.abs(y)[:, None], x, noise) @ (density.pdf(x) * x_weights)
-    flow = np.sign(y) * density.isf(above)
+    above = scipy.stats.norm.sf(np.abs(y)[:, None], x, noise) @ (prior.pdf(x) * x_weights)
+    flow = np.sign(y) * prior.isf(above)
     return {
         "bits": np.sum(joint * information) / np.log(2),
         "d_d": np.sum(joint * (x - mean[:, None]) ** 2),
