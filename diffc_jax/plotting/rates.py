@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from diffc_jax.channel_simulation.rate_bound import chunked_rate_bound, stepwise_rate_bound
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import layout, style
-from diffc_jax.plotting.tables import read_table
 
 RATE_CURVE = "rate_curve.csv"
 CHUNKS = (4, 16, 64)
