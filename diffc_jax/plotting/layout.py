@@ -29,7 +29,7 @@ def legend_height(series: Sequence[style.Series]) -> float:
 
 
 def add_legend(figure: Figure, series: Sequence[style.Series]) -> None:
-    """Adds a legend right of the panels, with a heading for each family."""
+    """Adds a legend right of the panels, with a heading for each group."""
     handles: list[Line2D | _Heading] = []
     for group, members in itertools.groupby(series, key=lambda line: line.group):
         handles += [_Heading(text=line) for line in group.splitlines()]

@@ -1,4 +1,4 @@
-"""How likely quantised values are, and the bytes that code them.
+"""Entropy models of quantised latents, and the range coder that writes them as bytes.
 
 The hyper-latent has a learned density for each channel, the latent Gaussians whose means and scales follow
 from it. Either gives the mass of the unit interval around a value, so that one formula serves values with
@@ -141,7 +141,7 @@ _Run = tuple[_Table, Int[np.ndarray, " n"]]
 
 @functools.cache
 def _uniform(size: int) -> Any:
-    """The entropy model of numbers below `size`, all alike."""
+    """The entropy model of numbers below `size` with equal probabilities."""
     return require("constriction").stream.model.Uniform(size)
 
 
@@ -225,7 +225,7 @@ class LatentCoder:
 
 
 class LatentReader:
-    """One file; its parts are read in order, `hyper` then `latent`.
+    """One file, read in order: `hyper`, then `latent`.
 
     Attributes:
         size: of the image, (h, w) in pixels.

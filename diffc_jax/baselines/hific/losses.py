@@ -1,6 +1,6 @@
-"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term (section 4).
+"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term.
 
-The weights are those of the paper and of its code in tensorflow/compression, multiplied out:
+The weights are those of Mentzer et al. 2020 and of its code in tensorflow/compression, multiplied out:
 lambda' R + k_M MSE + k_P LPIPS + beta GAN with R in bits per pixel and the MSE of values 0 to 255.
 """
 

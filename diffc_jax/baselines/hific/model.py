@@ -84,7 +84,7 @@ class Hific:
         return variables["params"], variables["batch_stats"]
 
     def forward(self, params: Params, images: Images, key: Key[Array, ""]) -> Forward:
-        """Bits and reconstructions for training; not compiled, so that a training step can be as a whole.
+        """Bits and reconstructions for training; not compiled, as the whole training step is.
 
         Args:
             params: of the autoencoder.

@@ -49,7 +49,7 @@ _PLAIN_MSE_DECAY = 0.99
 
 @flax.struct.dataclass
 class HificState:
-    """Everything that training changes, or the shapes of all that.
+    """The state of training, or its shapes.
 
     Attributes:
         step: number of finished updates.
@@ -104,7 +104,7 @@ class HificTask:
         return count_parameters(self.state_template().params["autoencoder"])
 
     def train_steps(self, num_steps: int) -> Callable[[int], Update]:
-        """Updates without discriminator, then with it for config.hific.adversarial_share of the run."""
+        """Updates without discriminator, then with it for the last part (adversarial_share) of the run."""
         adversarial_steps = round(self.config.hific.adversarial_share * num_steps)
         stages = num_steps - adversarial_steps, adversarial_steps
         target = rate_target(self.config, num_steps)

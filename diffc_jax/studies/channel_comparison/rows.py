@@ -1,4 +1,4 @@
-"""Rows of channel_simulation/schemes.csv: one scheme at one setting, simulated or run for real.
+"""Rows of channel_simulation/schemes.csv: one scheme at one setting, simulated or measured.
 
 A unit is what a scheme sends on its own: a chunk, or a whole message. Columns:
 
@@ -147,7 +147,9 @@ def trellis_rows(*, path_bits: int, memory: int, size: int, **messages: int) -> 
 def near_exact_race(
     kl_bits: int | float, tail: int | float, count: int, generator: np.random.Generator
 ) -> Winners:
-    """The Poisson functional representation that stops when a later winner has at most probability `tail`.
+    """The Poisson functional representation, up to a probability of at most `tail` of a later winner.
+
+    Li & El Gamal 2018, cut off where stopping hardly ever changes the winner.
 
     With score s and time t of the leader, candidates that beat it later come as a Poisson process whose mean
     number after t is `later_winners`; the time of the next one is found by inverting it, its projection is
@@ -302,7 +304,7 @@ class _Sent:
         self.sample = jnp.concatenate(samples)
 
     def columns(self) -> Row:
-        """What is measured on whole messages."""
+        """The columns that are measured on whole messages."""
         found = sample_law(self._mu, self.sample)
         encode, decode = np.median(self._seconds, axis=0)
         return {
@@ -323,7 +325,7 @@ def _row(
     bits: Float[np.ndarray, " n"],
     along: Float[np.ndarray, " n"],
 ) -> Row:
-    """The columns that all have, None for the others."""
+    """The columns of every scheme, and None for the others."""
     root, length, sent = len(along) ** 0.5, _length(kl_bits), float(bits.mean())
     shift = float(1 + along.mean() / length)
     return dict.fromkeys(FIELDS) | {
