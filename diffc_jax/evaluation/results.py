@@ -237,8 +237,8 @@ class RatePoint:
     train_cpu_hours: Annotated[
         float | None,
         Column(
-            "CPU hours of training, all cores together",
-            unit="h",
+            "time of training, all cores together",
+            unit="CPU hours",
             heading="CPU hours",
             details="Process 0, with compilation and evaluation",
         ),

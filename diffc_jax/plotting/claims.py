@@ -77,14 +77,14 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
         if basis := next((p for p in own.points if has_measure(p, "fid")), None):
             yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
         yield (
-            "Shares are of the compared rates on a logarithmic axis. Ratio: the other's Fréchet distance over"
-            " this one's."
+            "Percentages are of the compared range of rates on a logarithmic axis. Ratio: the other's Fréchet"
+            " distance over this one's."
         )
         others = [other for other in series if other is not own]
         yield "\nWhole files:\n"
         yield from _table(_HEAD, [_row_against(own, other, headerless=False) for other in others])
         if bare := [o for o in others if any(p.bpp_headerless is not None for p in o.points)]:
-            yield "\nFiles without what their containers say about any image:\n"
+            yield "\nFiles without the constant bytes of their containers:\n"
             yield from _table(_HEAD, [_row_against(own, other, headerless=True) for other in bare])
 
 
