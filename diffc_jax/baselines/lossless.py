@@ -1,52 +1,33 @@
-"""Lossless codecs in bits per dimension: marks beside the bound of a model on the same images."""
+"""Lossless codecs in bits per dimension, to compare with the variational bound on the same images."""
 
 import functools
-import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image
 
+from diffc_jax.baselines import codecs
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningMean
-from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
-
-
-def _encode_pillow(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, **settings)
-    return stream.getvalue()
-
-
-def _decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    return bytes(
-        require("imagecodecs").jpegxl_encode(
-            image, lossless=True, effort=9, usecontainer=False, numthreads=1
-        )
-    )
-
-
-def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
-
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
-    "png": (functools.partial(_encode_pillow, format="PNG", optimize=True), _decode_pillow),
-    "webp": (
-        functools.partial(_encode_pillow, format="WEBP", lossless=True, quality=100, method=6),
-        _decode_pillow,
+    "png": (
+        functools.partial(codecs.encode_pillow, container="PNG", optimize=True),
+        codecs.decode_pillow,
     ),
-    "jpegxl": (_encode_jpegxl, _decode_jpegxl),
+    "webp": (
+        functools.partial(
+            codecs.encode_pillow, container="WEBP", lossless=True, quality=100, method=6
+        ),
+        codecs.decode_pillow,
+    ),
+    "jpegxl": (
+        functools.partial(codecs.encode_jpegxl, lossless=True, effort=9),
+        codecs.decode_jpegxl,
+    ),
 }
 
 
@@ -78,7 +59,7 @@ def lossless_marks(
 ) -> dict[str, dict[str, float | None]]:
     """For each codec the mean over images, `bits_per_dim`, and its standard error, `bits_per_dim_stderr`.
 
-    Of a single image there is no standard error, but None.
+    The standard error of a single image is None.
     """
     averages = {name: RunningMean.of(values) for name, values in bits.items()}
     return {

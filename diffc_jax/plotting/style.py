@@ -1,9 +1,9 @@
-"""Which line every method gets: one style per family, safe for colour-blind readers and for print.
+"""Which line every method gets: one style per group, safe for colour-blind readers and for print.
 
 Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, a dark shade with long dashes and
 hollow markers is real files of the same decoder, purple is trained codecs, grey and dashes are classical
-ones, thin pale lines are numbers that others published, and markers differ within each family, so that no
-two lines rely on colour alone.
+ones, thin pale lines are numbers that others published, and markers differ within each group, so that no two
+lines rely on colour alone.
 """
 
 import dataclasses
@@ -40,7 +40,8 @@ _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
 DIFFC_CODEC = "diffc_codec"
 DIFFC_METHODS = ("diffc", DIFFC_CODEC)
-FLOOR_MODELS = ("gaussian", "mixture")
+# Models whose exact denoiser is known: fitted distributions that every network should beat.
+GAUSSIAN_BASELINES = ("gaussian", "mixture")
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
@@ -107,7 +108,7 @@ class Series:
 
 
 def series_of(points: Sequence[RatePoint]) -> list[Series]:
-    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs, others.
+    """Sorts points into lines, and lines into groups: networks, Gaussian baselines, codecs, others.
 
     Points of one method, model, decoder and kind of rate share a line unless they differ in
     checkpoint, T, seed or images; then each gets its own, and the label says what differs.
@@ -158,7 +159,7 @@ class _Identity(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        return self.is_diffc and self.model not in FLOOR_MODELS
+        return self.is_diffc and self.model not in GAUSSIAN_BASELINES
 
     @property
     def codec(self) -> tuple[str, str | None]:
@@ -230,12 +231,12 @@ class _Scene:
         if identity.is_neural:
             return 2, 0, list(NEURAL).index(identity.method), str(identity)
         if not identity.is_diffc:
-            family = 3 if identity.is_known_codec else 4
+            group = 3 if identity.is_known_codec else 4
             is_bound = int(identity.rate_kind == "bound")
-            return family, is_bound, self.codecs.index(identity.codec), str(identity)
+            return group, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
-            group = 2 * FLOOR_MODELS.index(identity.model or "") + identity.is_files
+            group = 2 * GAUSSIAN_BASELINES.index(identity.model or "") + identity.is_files
             return 1, group, decoder, str(identity)
         group = 2 * self.networks.index(identity.model) + identity.is_files
         return 0, group, decoder, str(identity)

@@ -1,21 +1,124 @@
-"""Configs of HiFiC and of the plain hyper-prior: the fields that only they have, and their check."""
+"""Configs of HiFiC and of the plain hyper-prior: fields, checks, and the widths of their networks."""
 
+import dataclasses
 import math
 
 from ml_collections import ConfigDict
 
-from diffc_jax.baselines.hific.architecture import HificArchitecture
 from diffc_jax.baselines.hific.losses import RateTarget
 from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
 from diffc_jax.config.checks import above, within
 from diffc_jax.errors import UsageError
 
+# Standard deviation of the widest Gaussian that a latent is coded with, and its differential entropy.
+LARGEST_SCALE = 256.0
+_LARGEST_SCALE_BITS = 0.5 * math.log2(2 * math.pi * math.e * LARGEST_SCALE**2)
+
+# Channels of the paper: images after the first layer, latents, hyper-latents, discriminator.
+_BASE, _LATENT, _HYPER, _DISCRIMINATOR = 60, 220, 320, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class HificArchitecture:
+    """Widths and depths; the defaults are the paper's.
+
+    Attributes:
+        downsamplings: halvings of the sides between image and latent, 3 or 4.
+        base_channels: after the encoder's first layer; doubled by every halving.
+        latent_channels: of the latent.
+        hyper_channels: of the hyper-latent and inside the hyper-prior.
+        residual_blocks: of the generator.
+        discriminator_channels: after the discriminator's first layer.
+    """
+
+    downsamplings: int = 4
+    base_channels: int = _BASE
+    latent_channels: int = _LATENT
+    hyper_channels: int = _HYPER
+    residual_blocks: int = 9
+    discriminator_channels: int = _DISCRIMINATOR
+
+    def __post_init__(self) -> None:
+        if self.downsamplings not in (3, 4):
+            raise UsageError(f"downsamplings: {self.downsamplings}; choose 3 or 4")
+        for field in dataclasses.fields(self)[1:]:
+            if getattr(self, field.name) < 1:
+                raise UsageError(f"{field.name}: {getattr(self, field.name)} must be at least 1")
+        if self.base_channels < 2:
+            # ChannelNorm divides by one less than the number of channels.
+            raise UsageError(f"base_channels: {self.base_channels} must be at least 2")
+
+    @classmethod
+    def scaled(
+        cls,
+        width: float,
+        downsamplings: int = 4,
+        latent_channels: int = 0,
+        residual_blocks: int = 9,
+    ) -> "HificArchitecture":
+        """The paper's networks with `width` times as many channels everywhere.
+
+        Args:
+            width: of the networks.
+            downsamplings: see the attributes.
+            latent_channels: of the latent; 0 for the paper's times `width`.
+            residual_blocks: see the attributes.
+
+        Raises:
+            UsageError: `width` is not positive, or another argument is out of range.
+        """
+        if not width > 0:
+            raise UsageError(f"width: {width} must be positive")
+
+        def channels(number: int) -> int:
+            return max(2, round(width * number))
+
+        return cls(
+            downsamplings=downsamplings,
+            base_channels=channels(_BASE),
+            latent_channels=latent_channels or channels(_LATENT),
+            hyper_channels=channels(_HYPER),
+            residual_blocks=residual_blocks,
+            discriminator_channels=channels(_DISCRIMINATOR),
+        )
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape of the latent of an image.
+
+        Args:
+            size: of the image, (h, w) in pixels.
+
+        Raises:
+            UsageError: the sides cannot be halved `downsamplings` times.
+        """
+        factor = 1 << self.downsamplings
+        if min(size) < 1 or any(side % factor for side in size):
+            raise UsageError(
+                f"image size: {size[0]}x{size[1]}; sides must be multiples of {factor}"
+            )
+        return (size[0] // factor, size[1] // factor, self.latent_channels)
+
+    def hyper_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape of the hyper-latent of an image; arguments and errors as in `latent_shape`."""
+        height, width, _ = self.latent_shape(size)
+        return (-(-height // 4), -(-width // 4), self.hyper_channels)
+
+    def highest_bpp(self, size: tuple[int, int]) -> float:
+        """Bits per pixel of a latent whose values all have the largest scale, which no target may exceed.
+
+        Arguments and errors as in `latent_shape`. A good model needs far fewer bits for each value: at 0.14
+        bits per pixel the paper's spends 0.16.
+        """
+        height, width, channels = self.latent_shape(size)
+        return height * width * channels * _LARGEST_SCALE_BITS / (size[0] * size[1])
+
+
 # Values of config.model.name, which are also methods of results.
 HIFIC, HYPERPRIOR = "hific", "hyperprior"
 
 _SMALLEST_LPIPS_IMAGE = 31
-# Fields of config.train that these networks have no use for, with the values that say so.
-_WITHOUT = {
+# Fields of config.train that do not apply to these networks, and the values that they must have.
+_UNUSED = {
     "ema_decay": 0.0,
     "second_ema_decay": 0.0,
     "accumulation_steps": 1,
@@ -125,7 +228,7 @@ def build_architecture(model: ConfigDict) -> HificArchitecture:
 
 
 def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
-    """The rate that a run of `num_steps` holds.
+    """The rate that a run of `num_steps` updates is trained for.
 
     Raises:
         UsageError: a field of config.hific that cannot be used.
@@ -139,8 +242,7 @@ def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
             early_steps=round(fields.early_share * num_steps),
         )
     except UsageError as error:
-        field = str(error).replace("bpp:", "target_bpp:", 1)
-        raise UsageError(f"hific.{field}") from error
+        raise UsageError(f"hific.{error}") from error
 
 
 def validate(config: ConfigDict) -> None:
@@ -164,10 +266,10 @@ def validate(config: ConfigDict) -> None:
         within(f"hific.{field}", config.hific[field], 0.0, 1.0)
     above("hific.adversarial_learning_rate", config.hific.adversarial_learning_rate, 0.0)
     target = rate_target(config, num_steps=1)
-    if target.bpp > highest:
+    if target.target_bpp > highest:
         raise UsageError(
-            f"hific.target_bpp: {target.bpp} is not in (0, {highest:.3g}], what the latent can carry; use"
-            " fewer model.downsamplings or more model.latent_channels"
+            f"hific.target_bpp: {target.target_bpp} is not in (0, {highest:.3g}], what the latent can carry;"
+            " use fewer model.downsamplings or more model.latent_channels"
         )
     if model.name == HYPERPRIOR and config.hific.adversarial_share:
         raise UsageError(
@@ -179,7 +281,7 @@ def validate(config: ConfigDict) -> None:
             f"data.image_size: {size} is too small for LPIPS, which HiFiC is trained with; use"
             f" {_SMALLEST_LPIPS_IMAGE} or more"
         )
-    for field, value in _WITHOUT.items():
+    for field, value in _UNUSED.items():
         if config.train[field] != value:
             raise UsageError(
                 f"train.{field}: {config.train[field]!r} must be {value!r} for {model.name}, which has no"
