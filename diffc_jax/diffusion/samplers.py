@@ -81,7 +81,7 @@ def flow(
     kappa: Float[Array, ""] | float = 1.0,
     order: int = 2,
 ) -> Images:
-    """DiffC-F (kappa = 1) and the score-scaled flows around it, by a second-order exponential multistep solver.
+    """DiffC-F (kappa = 1) and score-scaled flows, by a second-order exponential multistep solver.
 
     DiffC-F gains up to 3 dB on DiffC-A (arXiv 2206.08889, section 4). Over each step the solver takes x_hat
     for a polynomial in lambda, and the rest is exact. Order 1 holds x_hat constant, which for kappa = 1 is
