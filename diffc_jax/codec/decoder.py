@@ -194,8 +194,8 @@ class Reconstructor:
         """
         low, high = self._gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)
-        share = np.linspace(0.0, 1.0, self._n_steps + 1)
-        grids = (first[:, None] + share * (low - first[:, None])).astype(np.float32)
+        fractions = np.linspace(0.0, 1.0, self._n_steps + 1)
+        grids = (first[:, None] + fractions * (low - first[:, None])).astype(np.float32)
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self._place)
         for rows in batches(range(len(z)), batch_size):

@@ -84,10 +84,6 @@ class Decoder:
         )
 
 
-# In the order of legends; `register` adds to it.
-DECODERS: dict[str, Decoder] = {}
-
-
 def register(decoder: Decoder) -> None:
     """Makes a decoder known everywhere.
 
@@ -172,8 +168,7 @@ def _ancestral_steps(budget: StepBudget, fraction: float) -> int:
     return max(1, round(budget.ancestral * fraction))
 
 
-# Colours are those of Okabe and Ito.
-for _decoder in (
+_SHIPPED = (
     Decoder(
         name="flow",
         label="DiffC-F (flow)",
@@ -209,5 +204,6 @@ for _decoder in (
         n_steps=lambda budget, fraction: budget.flow,
         symbol="K",
     ),
-):
-    register(_decoder)
+)
+# In the order of legends, with colours of Okabe and Ito; `register` adds to it.
+DECODERS: dict[str, Decoder] = {decoder.name: decoder for decoder in _SHIPPED}

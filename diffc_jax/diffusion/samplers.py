@@ -81,15 +81,14 @@ def flow(
     kappa: Float[Array, ""] | float = 1.0,
     order: int = 2,
 ) -> Images:
-    """DiffC-F (kappa = 1) and the score-scaled flows around it; deterministic.
+    """DiffC-F (kappa = 1) and score-scaled flows, by a second-order exponential multistep solver.
 
-    Its gain over DiffC-A, up to 3 dB, is in section 4 of arXiv 2206.08889. The solver is an exponential
-    multistep method: x_hat is a polynomial in lambda over each step, and the rest is exact. Order 1 holds
-    x_hat constant, which for kappa = 1 is DDIM (J. Song et al. 2021, arXiv 2010.02502). Order 2, the
-    default, extrapolates linearly from the step before (exponential Adams-Bashforth), at no extra
-    evaluation. DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095) is its next of kin: for kappa = 1 and
-    a step h in lambda, the slope of x_hat counts h - (1 - e^-h) times here and h (1 - e^-h) / 2 times there,
-    which is h^2 / 2 to leading order in both.
+    DiffC-F gains up to 3 dB on DiffC-A (arXiv 2206.08889, section 4). Over each step the solver takes x_hat
+    for a polynomial in lambda, and the rest is exact. Order 1 holds x_hat constant, which for kappa = 1 is
+    DDIM (J. Song et al. 2021, arXiv 2010.02502). Order 2 extrapolates linearly from the step before
+    (exponential Adams-Bashforth), at no extra evaluation. It is kin of DPM-Solver++(2M) (Lu et al. 2022,
+    arXiv 2211.01095): for kappa = 1 and a step h in lambda, the slope of x_hat is multiplied by
+    h - (1 - e^-h) here and by h (1 - e^-h) / 2 there, both h^2 / 2 to leading order.
 
     Args:
         denoise: eps_hat as a function of (z, gamma).
