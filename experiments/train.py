@@ -34,7 +34,7 @@ def _dry_run(config):
 
 def _train(config, workdir):
     if _COST.value:
-        raise UsageError("--cost: needs --dry_run; it compiles and does not train")
+        raise UsageError("needs --dry_run; it compiles and does not train", field="--cost")
     train(config, workdir)
 
 

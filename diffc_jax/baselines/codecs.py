@@ -234,7 +234,7 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
     selected: dict[str, Codec] = {}
     for name in names:
         if name not in known:
-            raise UsageError(f"codecs: unknown {name!r}, not one of {', '.join(known)}")
+            raise UsageError(f"unknown {name!r}, not one of {', '.join(known)}", field="codecs")
         selected |= {k: v for k, v in CODECS.items() if name in (k, v.method)}
     for name, codec in selected.items():
         without = f"or leave {name!r} out of codecs"

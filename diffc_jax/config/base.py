@@ -139,7 +139,8 @@ def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) ->
     """
     if argument and argument not in known:
         raise UsageError(
-            f"--config: unknown argument {argument!r} behind the colon; it may be {', '.join(known)}"
+            f"unknown argument {argument!r} behind the colon; it may be {', '.join(known)}",
+            field="--config",
         )
 
 
@@ -186,7 +187,7 @@ def validate(config: ConfigDict) -> None:
         if size != -1:
             at_least(f"mesh.{field}", size, 1)
     if config.mesh.data == config.mesh.fsdp == -1:
-        raise UsageError("mesh.data, mesh.fsdp: only one of them may be -1, the rest")
+        raise UsageError("only one of them may be -1, the rest", field="mesh.data, mesh.fsdp")
     one_of("data.placement", data.placement, PLACEMENTS)
     at_least("train.batch_size", train.batch_size, 1)
     at_least("train.accumulation_steps", train.accumulation_steps, 1)
@@ -198,8 +199,9 @@ def validate(config: ConfigDict) -> None:
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"train.low_rate_emphasis: {train.low_rate_emphasis} needs schedule.name = linear; learned"
-            " schedules minimise the bound"
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned"
+            " schedules minimise the bound",
+            field="train.low_rate_emphasis",
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
@@ -222,10 +224,11 @@ def validate(config: ConfigDict) -> None:
     for name in evaluation.families:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
-                f"eval.families: {name!r} cannot name a folder; use letters, digits, '_', '-' and '.'"
+                f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
+                field="eval.families",
             )
     if len(evaluation.families) != len(set(evaluation.families)):
-        raise UsageError(f"eval.families: {tuple(evaluation.families)} must name each once")
+        raise UsageError(f"{tuple(evaluation.families)} must name each once", field="eval.families")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
@@ -235,31 +238,37 @@ def validate(config: ConfigDict) -> None:
             parse_decoder(decoder, f"eval.{field}")
     if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
         raise UsageError(
-            f"eval.decoders: {tuple(evaluation.decoders)} must name at least one, and each once"
+            f"{tuple(evaluation.decoders)} must name at least one, and each once",
+            field="eval.decoders",
         )
     if len(evaluation.codec_decoders) != len(set(evaluation.codec_decoders)):
         raise UsageError(
-            f"eval.codec_decoders: {tuple(evaluation.codec_decoders)} must name each once"
+            f"{tuple(evaluation.codec_decoders)} must name each once", field="eval.codec_decoders"
         )
     within("eval.codec_memory", evaluation.codec_memory, 3, 16)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
-            f"eval.codec_decoders: the codec needs images of {_SMALLEST_CODED_IMAGE}x"
-            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()"
+            f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"
+            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()",
+            field="eval.codec_decoders",
         )
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     if not low < high:
-        raise UsageError(f"schedule.gamma_min: {low} is not below schedule.gamma_max = {high}")
+        raise UsageError(
+            f"{low} is not below schedule.gamma_max = {high}", field="schedule.gamma_min"
+        )
     split = config.model.get("split_gamma")
     if split is not None and not low < split < high:
         raise UsageError(
-            f"model.split_gamma: {split} is not inside ({low}, {high}), the range of the schedule"
+            f"{split} is not inside ({low}, {high}), the range of the schedule",
+            field="model.split_gamma",
         )
     first, last = evaluation.first_gamma, evaluation.last_gamma
     if not low < last <= first <= high:
         raise UsageError(
-            f"eval.first_gamma, eval.last_gamma: {first}, {last} are not in decreasing order within "
-            f"({low}, {high}], the range of the schedule"
+            f"{first}, {last} are not in decreasing order within "
+            f"({low}, {high}], the range of the schedule",
+            field="eval.first_gamma, eval.last_gamma",
         )
 
 
@@ -273,8 +282,9 @@ def _check_optimizer(train: ConfigDict) -> None:
     within("train.decay_fraction", train.decay_fraction, 0.0, 1.0)
     if train.max_seconds and train.lr_decay not in ("constant", "wsd"):
         raise UsageError(
-            f"train.lr_decay: {train.lr_decay} needs to know the number of steps, which train.max_seconds ="
-            f" {train.max_seconds:g} leaves open; use wsd or constant"
+            f"{train.lr_decay} needs to know the number of steps, which train.max_seconds ="
+            f" {train.max_seconds:g} leaves open; use wsd or constant",
+            field="train.lr_decay",
         )
 
 
@@ -296,6 +306,6 @@ def parse_decoder(decoder: Any, field: str = "eval.decoders") -> float | None:
         kappa = math.nan
     if (decoder != "flow" and not str(decoder).startswith("kappa=")) or not 0 < kappa < math.inf:
         raise UsageError(
-            f"{field}: {decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0"
+            f"{decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0", field=field
         )
     return kappa

@@ -1,8 +1,9 @@
 """Images for training and evaluation: interchangeable sources, one pipeline."""
 
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.pipeline import eval_batches, train_iterator
 from diffc_jax.data.sources import StoredImages, open_source
-from diffc_jax.data.spec import ImageSource, SourceSpec
+from diffc_jax.data.spec import ImageSource
 
 __all__ = [
     "ImageSource",

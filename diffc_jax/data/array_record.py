@@ -1,7 +1,7 @@
 """Our own shards: losslessly encoded images in ArrayRecord files, described by a manifest."""
 
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.manifest import listed_file, open_manifests
-from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.optional import require
 

@@ -24,10 +24,10 @@ class ShardWriter:
         """Checks `encoding`, one of `ENCODINGS`, and `shard_size`, images in all shards but the last."""
         if encoding not in ENCODINGS:
             raise UsageError(
-                f"encoding: unknown {encoding!r}; choose one of {', '.join(ENCODINGS)}"
+                f"unknown {encoding!r}; choose one of {', '.join(ENCODINGS)}", field="encoding"
             )
         if shard_size < 1:
-            raise UsageError(f"shard_size: must be positive, not {shard_size}")
+            raise UsageError(f"must be positive, not {shard_size}", field="shard_size")
         self._encoding, self._shard_size = encoding, shard_size
 
     def describe(self, source: StoredImages) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError
 
 _DECODER_ERRORS = (
@@ -18,7 +18,15 @@ _DECODER_ERRORS = (
 
 
 class UnreadableImageError(InputError):
-    """An image that cannot be decoded; `SourceSpec.skip_corrupt` leaves it out."""
+    """An image that cannot be decoded; `SourceSpec.skip_corrupt` leaves it out.
+
+    Attributes:
+        flaw: which image, and why it cannot be decoded.
+    """
+
+    def __init__(self, label: str, reason: object):
+        self.flaw = f"{label}: cannot be decoded ({reason})"
+        super().__init__(f"{self.flaw}; set skip_corrupt=True to leave it out")
 
 
 def to_rgb(
@@ -50,9 +58,7 @@ def to_rgb(
         reason = (
             "unknown image format" if isinstance(error, Image.UnidentifiedImageError) else error
         )
-        raise UnreadableImageError(
-            f"{label}: cannot be decoded ({reason}); set skip_corrupt=True to leave it out"
-        ) from None
+        raise UnreadableImageError(label, reason) from None
     if kind:
         if spec.non_rgb == "refuse":
             raise InputError(

@@ -7,8 +7,8 @@ import tarfile
 import weakref
 from array import array
 
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data import paths
-from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError
 
 _SUFFIXES = frozenset(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.manifest import Manifest, listed_file, open_manifests
-from diffc_jax.data.spec import SourceSpec
 from diffc_jax.errors import InputError
 
 _CHUNK = 1 << 24

@@ -21,7 +21,9 @@ def entries(path: str, source: str) -> list[str]:
     """
     parts = [part.strip() for part in path.split(",") if part.strip()]
     if not parts:
-        raise UsageError(f"path: is empty; source={source} needs a file, a folder or a glob")
+        raise UsageError(
+            f"is empty; source={source} needs a file, a folder or a glob", field="path"
+        )
     return parts
 
 

@@ -8,13 +8,14 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_MODES, SourceSpec
 from diffc_jax.data.array_record import ArrayRecordStore
 from diffc_jax.data.decoding import UnreadableImageError, to_rgb
 from diffc_jax.data.files import FolderStore, TarStore
 from diffc_jax.data.official import OfficialStore
 from diffc_jax.data.packed import PackedStore
 from diffc_jax.data.photos import PhotosStore
-from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES, PixelStore, SourceSpec, Store
+from diffc_jax.data.spec import PixelStore, Store
 from diffc_jax.data.tfds_store import TfdsStore
 from diffc_jax.data.threads import map_in_windows
 from diffc_jax.errors import InputError, UsageError
@@ -68,7 +69,7 @@ class StoredImages:
         try:
             self._load(index)
         except UnreadableImageError as error:
-            logging.warning("left out: %s", str(error).split("; set skip_corrupt")[0])
+            logging.warning("left out: %s", error.flaw)
             return False
         return True
 
@@ -121,9 +122,9 @@ def open_source(spec: SourceSpec) -> StoredImages:
     _choose("resize", spec.resize, RESIZE_MODES)
     _choose("non_rgb", spec.non_rgb, NON_RGB_MODES)
     if spec.image_size < 1:
-        raise UsageError(f"image_size: must be positive, not {spec.image_size}")
+        raise UsageError(f"must be positive, not {spec.image_size}", field="image_size")
     if spec.max_images < 0:
-        raise UsageError(f"max_images: must be 0 (all) or positive, not {spec.max_images}")
+        raise UsageError(f"must be 0 (all) or positive, not {spec.max_images}", field="max_images")
     source = StoredImages(_STORES[spec.source](spec), spec)
     if not len(source):
         raise InputError(f"{source.name}: has no readable image in split {source.split!r}")
@@ -133,4 +134,4 @@ def open_source(spec: SourceSpec) -> StoredImages:
 
 def _choose(field: str, value: str, choices: Iterable[str]) -> None:
     if value not in (known := tuple(choices)):
-        raise UsageError(f"{field}: unknown {value!r}; choose one of {', '.join(known)}")
+        raise UsageError(f"unknown {value!r}; choose one of {', '.join(known)}", field=field)

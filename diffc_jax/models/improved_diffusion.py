@@ -204,12 +204,16 @@ def improved_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads)
-    check_multiple("width", width, GROUPS, "the number of groups of the norms")
-    check_multiple("width", width, heads, "the number of heads (model.heads)")
+    check_positive(
+        "model", width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads
+    )
+    check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
+    check_multiple("model.width", width, heads, "the number of heads (model.heads)")
     halvings = len(multipliers) - 1
     for side in image_shape[:2]:
-        check_multiple("image_shape", side, 2**halvings, f"halved {halvings} times by the levels")
+        check_multiple(
+            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
+        )
     network = ImprovedDiffusionUNet(
         outputs=2 * image_shape[-1],
         width=width,

@@ -41,8 +41,9 @@ def start(mode: str) -> None:
             jax.distributed.initialize()
     except ValueError as error:
         raise UsageError(
-            f"--distributed={mode}: {error} No cluster was found (Slurm, Open MPI, TPU pod, Kubernetes);"
-            f" set {', '.join(_VARIABLES)} in every process, or --distributed=off"
+            f"{error} No cluster was found (Slurm, Open MPI, TPU pod, Kubernetes);"
+            f" set {', '.join(_VARIABLES)} in every process, or --distributed=off",
+            field=f"--distributed={mode}",
         ) from error
 
 

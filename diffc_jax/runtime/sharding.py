@@ -33,15 +33,17 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         if size != -1 and count % size:
             divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
             raise UsageError(
-                f"{field}: {size} does not divide the {count} devices; choose one of {divisors}, or -1"
-                " for the rest"
+                f"{size} does not divide the {count} devices; choose one of {divisors}, or -1"
+                " for the rest",
+                field=field,
             )
     data = count // fsdp if data == -1 else data
     fsdp = count // data if fsdp == -1 else fsdp
     if data * fsdp != count:
         raise UsageError(
-            f"mesh.data: {data}, times mesh.fsdp = {fsdp}, is not the number of devices, {count}; set one"
-            " of them to -1 for the rest"
+            f"{data}, times mesh.fsdp = {fsdp}, is not the number of devices, {count}; set one"
+            " of them to -1 for the rest",
+            field="mesh.data",
         )
     return jax.make_mesh((data, fsdp), (_DATA, _FSDP), axis_types=(AxisType.Auto,) * 2)
 
@@ -190,5 +192,6 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulation_steps
             else ""
         )
         raise UsageError(
-            f"{field}: {batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}"
+            f"{batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}",
+            field=field,
         )

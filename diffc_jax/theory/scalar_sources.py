@@ -84,7 +84,7 @@ class ScalarSource(abc.ABC):
 def _positive(name: str, value: int | float) -> float:
     """The value as a float, or a UsageError unless it is positive and finite."""
     if not 0.0 < value < np.inf:
-        raise UsageError(f"{name}: {value!r} is not a positive, finite number; give one")
+        raise UsageError(f"{value!r} is not a positive, finite number; give one", field=name)
     return float(value)
 
 
@@ -96,7 +96,8 @@ def _finite_tuple(name: str, values: Sequence[Any]) -> tuple[float, ...]:
         array = np.array(np.nan)
     if array.ndim != 1 or array.size == 0 or not np.all(np.isfinite(array)):
         raise UsageError(
-            f"{name}: {values!r} is not a sequence of finite numbers; give one for each component"
+            f"{values!r} is not a sequence of finite numbers; give one for each component",
+            field=name,
         )
     return tuple(array.tolist())
 
@@ -125,19 +126,22 @@ class GaussianMixture(ScalarSource):
         for name in ("means", "stds"):
             if len(getattr(self, name)) != len(self.weights):
                 raise UsageError(
-                    f"{name}: {len(getattr(self, name))} values for {len(self.weights)} weights; "
-                    "give one for each component"
+                    f"{len(getattr(self, name))} values for {len(self.weights)} weights; "
+                    "give one for each component",
+                    field=name,
                 )
         for name in ("weights", "stds"):
             if min(getattr(self, name)) <= 0.0:
                 raise UsageError(
-                    f"{name}: {getattr(self, name)} are not all positive; "
-                    "leave out components without weight or width"
+                    f"{getattr(self, name)} are not all positive; "
+                    "leave out components without weight or width",
+                    field=name,
                 )
         if abs(sum(self.weights) - 1.0) > 1e-9:
             raise UsageError(
-                f"weights: {self.weights} sum to {sum(self.weights):.10g}, not to 1; "
-                "divide them by their sum"
+                f"{self.weights} sum to {sum(self.weights):.10g}, not to 1; "
+                "divide them by their sum",
+                field="weights",
             )
 
     @functools.cached_property

@@ -83,7 +83,7 @@ def measure_step(task: Task) -> StepCost:
     state = task.state_template()
     if not task.count_trained():
         raise UsageError(
-            f"model.name: {config.model.name} has no steps of training, so --cost has none"
+            f"{config.model.name} has no steps of training, so --cost has none", field="model.name"
         )
     pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
     num_steps = 1000  # the program depends on the stage of the training, not on its length

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffc_jax import rng
 from diffc_jax.config.sources import plain
 from diffc_jax.diffusion import process, samplers
-from diffc_jax.models import model_variables
+from diffc_jax.models.parameters import model_variables, parameter_tree
 from diffc_jax.runtime import png, sharding
 from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment, time_ranges
@@ -114,7 +114,7 @@ class DiffusionTask(Experiment):
             ema = averages[best]
             logging.info("held-out bits/dim by decay of the average: %s; keeping %s", losses, best)
             card |= {"ema_decay": best, "bits_per_dim_by_ema_decay": losses}
-        tree = {"params": ema, "fixed": state.fixed}
+        tree = parameter_tree(ema, state.fixed)
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), card
 
     def _samples(self, state: TrainState) -> UInt8[Array, "b h w c"]:

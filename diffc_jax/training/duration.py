@@ -33,8 +33,8 @@ def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
     given = [field for field, count in examples.items() if count > 0]
     if len(given) != 1:
         raise UsageError(
-            f"{' and '.join(given) or 'train.num_steps'}: set exactly one of {', '.join(examples)}"
-            " to a positive number"
+            f"set exactly one of {', '.join(examples)} to a positive number",
+            field=" and ".join(given) or "train.num_steps",
         )
     if given == ["train.max_seconds"]:
         return 0
@@ -95,9 +95,10 @@ class TimeLimit:
             self._first = (now, step)
             if left <= 0.0:
                 raise UsageError(
-                    f"train.max_seconds: {self._limit:g} s are too short: it took {now:.0f} s to start and"
+                    f"{self._limit:g} s are too short: it took {now:.0f} s to start and"
                     f" compile, and {self._reserve:.0f} s are needed to evaluate and save; use at least"
-                    f" {2 * (now + self._reserve):.0f}"
+                    f" {2 * (now + self._reserve):.0f}",
+                    field="train.max_seconds",
                 )
             return None
         seconds, steps = now - self._first[0], step - self._first[1]
@@ -129,6 +130,6 @@ def make_time_limit(train: ConfigDict, progress: Mapping[str, Any], begin: float
     """
     if jax.process_count() > 1:
         raise UsageError(
-            "train.max_seconds: works in one process, not in several; use train.num_steps"
+            "works in one process, not in several; use train.num_steps", field="train.max_seconds"
         )
     return TimeLimit(train, begin - progress.get("limit_seconds", 0.0), progress.get("end"))

@@ -15,6 +15,7 @@ from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
+from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, sharding
 from diffc_jax.runtime.compilation import run_once
 from diffc_jax.runtime.export import load_params
@@ -90,9 +91,7 @@ class Experiment:
         if not path:
             return None
         logging.info("starting from %s", path)
-        return load_params(
-            files.as_path(path), {"params": template.params, "fixed": template.fixed}
-        )
+        return load_params(files.as_path(path), parameter_tree(template.params, template.fixed))
 
     def update(self, num_steps: int) -> Update:
         """`make_train_step` for a run of `num_steps`, or of one with an open end, if that is 0."""
@@ -172,8 +171,7 @@ def open_spec(config: ConfigDict, source: ConfigDict, field: str) -> data.Stored
         return data.open_source(data.SourceSpec(**spec_fields(config, source)))
     except UsageError as error:
         # The size is common to all sources.
-        prefix = "data." if str(error).startswith("image_size:") else f"{field}."
-        raise UsageError(f"{prefix}{error}") from error
+        raise error.in_group("data" if error.field == "image_size" else field) from error
 
 
 def build_experiment(config: ConfigDict) -> Experiment:

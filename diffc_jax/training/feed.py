@@ -121,9 +121,10 @@ def make_batches(
     free = None if limit is None else limit - sharding.bytes_of_each_device(template)
     if placement == "device" and free is not None and needed > free:
         raise UsageError(
-            f"data.placement: device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
+            f"device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
             f" {mesh.local_devices[0].device_kind}, which has {free / 1e9:.1f} GB beside the state; use"
-            " host or auto"
+            " host or auto",
+            field="data.placement",
         )
     if placement == "auto":
         # Activations need room too: half of what is free is left to them.

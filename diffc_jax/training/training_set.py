@@ -47,8 +47,9 @@ class TrainingSet:
         """
         if recorded != len(self):
             raise UsageError(
-                f"data.train: has {len(self)} images now and had {recorded} when the run was saved; its"
-                " order cannot be continued. Use the old data or another --workdir"
+                f"has {len(self)} images now and had {recorded} when the run was saved; its"
+                " order cannot be continued. Use the old data or another --workdir",
+                field="data.train",
             )
 
 

@@ -11,11 +11,11 @@ import pytest
 import diffc_jax.data.packed_writer as writing
 from diffc_jax.data import open_source
 from diffc_jax.data.decoding import encode
-from diffc_jax.data.manifest import file_sha256, verify_hashes
+from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.data.sources import StoredImages
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.files import write_json
+from diffc_jax.runtime.files import file_sha256, write_json
 from tests.support.packed_images import (
     ARCHIVES,
     COUNT,

@@ -7,9 +7,10 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 import diffc_jax.data.array_record_writer as writing
 from diffc_jax.data import SourceSpec, open_source
-from diffc_jax.data.manifest import file_sha256, verify_hashes
+from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.files import file_sha256
 from tests.support.processes import run_program
 
 SIDE, COUNT = 8, 11

@@ -30,13 +30,15 @@ class HificArchitecture:
 
     def __post_init__(self) -> None:
         if self.downsamplings not in (3, 4):
-            raise UsageError(f"downsamplings: {self.downsamplings}; choose 3 or 4")
+            raise UsageError(f"{self.downsamplings}; choose 3 or 4", field="downsamplings")
         for field in dataclasses.fields(self)[1:]:
             if getattr(self, field.name) < 1:
-                raise UsageError(f"{field.name}: {getattr(self, field.name)} must be at least 1")
+                raise UsageError(
+                    f"{getattr(self, field.name)} must be at least 1", field=field.name
+                )
         if self.base_channels < 2:
             # ChannelNorm divides by one less than the number of channels.
-            raise UsageError(f"base_channels: {self.base_channels} must be at least 2")
+            raise UsageError(f"{self.base_channels} must be at least 2", field="base_channels")
 
     @classmethod
     def scaled(
@@ -58,7 +60,7 @@ class HificArchitecture:
             UsageError: `width` is not positive, or another argument is out of range.
         """
         if not width > 0:
-            raise UsageError(f"width: {width} must be positive")
+            raise UsageError(f"{width} must be positive", field="width")
 
         def channels(number: int) -> int:
             return max(2, round(width * number))
@@ -84,7 +86,7 @@ class HificArchitecture:
         factor = 1 << self.downsamplings
         if min(size) < 1 or any(side % factor for side in size):
             raise UsageError(
-                f"image size: {size[0]}x{size[1]}; sides must be multiples of {factor}"
+                f"{size[0]}x{size[1]}; sides must be multiples of {factor}", field="image size"
             )
         return (size[0] // factor, size[1] // factor, self.latent_channels)
 

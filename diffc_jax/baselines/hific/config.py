@@ -121,7 +121,7 @@ def build_architecture(model: ConfigDict) -> HificArchitecture:
     try:
         return HificArchitecture.scaled(**fields)
     except UsageError as error:
-        raise UsageError(f"model.{error}") from error
+        raise error.in_group("model") from error
 
 
 def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
@@ -139,8 +139,8 @@ def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
             early_steps=round(fields.early_share * num_steps),
         )
     except UsageError as error:
-        field = str(error).replace("bpp:", "target_bpp:", 1)
-        raise UsageError(f"hific.{field}") from error
+        field = "target_bpp" if error.field == "bpp" else error.field
+        raise UsageError(error.message, field=f"hific.{field}") from error
 
 
 def validate(config: ConfigDict) -> None:
