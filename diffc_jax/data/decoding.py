@@ -1,8 +1,12 @@
-"""From an encoded file or an array to RGB pixels of the size asked for."""
+"""From encoded files or arrays to RGB pixels of the size asked for, one by one or many in threads."""
 
 import io
+import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +14,9 @@ from PIL import Image, ImageFile
 
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError),
@@ -75,6 +82,18 @@ def encode(image: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
     options = {"lossless": True, "method": 1} if encoding == "webp" else {}
     Image.fromarray(image).save(buffer, encoding, **options)
     return buffer.getvalue()
+
+
+def map_in_windows(function: Callable[[T], R], items: Sequence[T]) -> Iterator[list[R]]:
+    """Yields `function` of all items in order, some dozens a core at a time.
+
+    Memory does not grow with the number of items. Pillow and the encoders run in parallel.
+    """
+    threads = os.cpu_count() or 1
+    window = 64 * threads
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(items), window):
+            yield list(pool.map(function, items[first : first + window]))
 
 
 def _non_rgb_kind(image: ImageFile.ImageFile) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from absl import logging
 
 from diffc_jax.config.sources import SourceSpec
-from diffc_jax.data import paths
+from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.files import file_sha256, read_json
 
@@ -65,7 +65,7 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
         UsageError: a field of `spec` that does not go with a manifest.
         InputError: a manifest that cannot be used, or images that are not all written.
     """
-    for part in paths.entries(spec.path, layout):
+    for part in entries(spec.path, layout):
         path = pathlib.Path(part).expanduser()
         if path.is_dir():
             path = path / MANIFEST
@@ -102,14 +102,14 @@ def verify_hashes(folder: pathlib.Path) -> None:
     path = folder / MANIFEST
     manifest = read_manifest(path)
     _check_complete(path, manifest)
-    entries = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
-    for entry in entries:
+    listed = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
+    for entry in listed:
         file = listed_file(path, entry)
         if file_sha256(file) != entry["sha256"]:
             raise InputError(
                 f"{file}: differs from the SHA-256 in {MANIFEST}; remove it and prepare it again"
             )
-    logging.info("%s: %d files are intact", folder, len(entries))
+    logging.info("%s: %d files are intact", folder, len(listed))
 
 
 def _check_size(path: pathlib.Path, side: int, spec: SourceSpec) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.config.sources import SourceSpec
-from diffc_jax.data import paths
+from diffc_jax.data.files import expand
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.unpickling import (
     PickledArray,
@@ -74,7 +74,7 @@ class OfficialStore:
             return file.name.startswith(_STEMS[spec.split]) and file.suffix == suffix
 
         kind = f"files named {_STEMS.get(spec.split, '')}*{suffix}"
-        files = paths.expand(spec.path, spec.source, in_folder, kind)
+        files = expand(spec.path, spec.source, in_folder, kind)
         self.files = [str(file) for file in files]
         self._rows = [(_open_pickle if pickled else _open_npz)(file) for file in files]
         self._ends = list(accumulate(rows.count for rows in self._rows))

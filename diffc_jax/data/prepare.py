@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from absl import logging
 
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.array_record import ShardWriter
 from diffc_jax.data.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -19,8 +20,9 @@ from diffc_jax.data.manifest import (
     open_manifests,
     read_manifest,
 )
-from diffc_jax.data.packed_writer import PackedWriter
-from diffc_jax.data.sources import StoredImages, open_source
+from diffc_jax.data.packed import PackedWriter
+from diffc_jax.data.sources import open_source
+from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.files import file_sha256
 
@@ -106,9 +108,6 @@ def _writer(layout: str, **options: Any) -> Writer:
             raise UsageError("format=packed has none; leave it out", field=field)
         return PackedWriter()
     if layout == "array_record":
-        # Imported here because packed images need no ArrayRecord.
-        from diffc_jax.data.array_record_writer import ShardWriter
-
         return ShardWriter(**given)
     raise UsageError(f"unknown {layout!r}; choose one of {', '.join(LAYOUTS)}", field="format")
 

@@ -6,6 +6,7 @@ The batch is split over all devices. Parameters, their averages and the optimise
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -16,6 +17,12 @@ from diffc_jax.errors import UsageError
 _DATA, _FSDP = "data", "fsdp"
 # Arrays of fewer elements are repeated, not split: to gather them would cost more than it saves.
 SMALLEST_SPLIT = 4096
+# For programs that run once or never: their machine code need not be good, and the compiler takes a half to a
+# fifth of its time without optimising it.
+QUICKLY: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
@@ -138,6 +145,11 @@ def compile_updates(
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
+
+
+def run_once(function: Callable[..., PyTree], shardings: PyTree, *arguments: Any) -> PyTree:
+    """Results of a function, laid out as `shardings` says; compiled `QUICKLY`."""
+    return jax.jit(function, out_shardings=shardings).lower(*arguments).compile(QUICKLY)(*arguments)
 
 
 def gather(mesh: Mesh, tree: PyTree) -> PyTree:

@@ -13,7 +13,6 @@ from diffc_jax.errors import UsageError
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.accelerators import ACCELERATORS
 from diffc_jax.runtime.collectives import Collective, read_collectives
-from diffc_jax.runtime.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
 from diffc_jax.training.task import Task
 
@@ -90,7 +89,7 @@ def measure_step(task: Task) -> StepCost:
     compiled_step = sharding.compile_step(task.train_steps(num_steps)(num_steps), state, mesh)
     traced = compiled_step.trace(state, pixels)
     begin = time.monotonic()
-    compiled = traced.lower().compile(QUICKLY)
+    compiled = traced.lower().compile(sharding.QUICKLY)
     seconds = time.monotonic() - begin
     memory = compiled.memory_analysis()
     return StepCost(

@@ -16,12 +16,16 @@ from diffc_jax.config.sources import plain
 from diffc_jax.diffusion import process, samplers
 from diffc_jax.models.parameters import model_variables, parameter_tree
 from diffc_jax.runtime import png, sharding
-from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment, time_ranges
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.task import Update, Validation
-from diffc_jax.training.validation import validation_batches
+from diffc_jax.training.validation import (
+    average_elbo,
+    evaluate_elbo,
+    make_estimate,
+    validation_batches,
+)
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8

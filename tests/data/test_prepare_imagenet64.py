@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-import diffc_jax.data.array_record_writer as writing
+import diffc_jax.data.array_record as writing
 from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare

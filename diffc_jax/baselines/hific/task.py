@@ -21,7 +21,6 @@ from diffc_jax.baselines.hific.step import HificState, Optimizers, init_state, m
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
 from diffc_jax.runtime import png, sharding
-from diffc_jax.runtime.compilation import run_once
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -60,7 +59,7 @@ class HificTask:
     def fresh_state(self, _: data.ImageSource) -> HificState:
         """The state before the first step, which does not depend on the images."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
-        return run_once(self._init_state, shardings)
+        return sharding.run_once(self._init_state, shardings)
 
     def count_trained(self) -> int:
         """Number of trained scalars of the autoencoder, which is what a decoder needs."""
@@ -218,4 +217,5 @@ def learning_rates(
 
 
 def _make_optimizers(config: ConfigDict, stages: tuple[int, int]) -> Optimizers:
-    return Optimizers(*(make_optimizer(config.train, r) for r in learning_rates(config, stages)))
+    rates = learning_rates(config, stages)
+    return Optimizers(*(make_optimizer(config.train, sum(stages), rate) for rate in rates))
