@@ -10,16 +10,16 @@ photographs, none of which is in the evaluation split.
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, features
+from PIL import features
 
 from diffc_jax.baselines import containers, dithered_pcm, hevc
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
 from diffc_jax.runtime.optional import require
 
 Quality = int | float
@@ -66,14 +66,7 @@ def _encode(
     container: str,
     settings: Callable[[Quality], dict[str, Any]],
 ) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, container, **settings(quality))
-    return stream.getvalue()
-
-
-def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    return encode_image(image, container, **settings(quality))
 
 
 def _jpeg(subsampling: str) -> Codec:
@@ -89,7 +82,7 @@ def _jpeg(subsampling: str) -> Codec:
                 "optimize": True,
             },
         ),
-        decode=_decode,
+        decode=decode_image,
         payload=containers.jpeg_payload,
         qualities=(1, 8, 20, 40, 62, 80, 92, 98),
         quality_range=(1, 100),
@@ -117,15 +110,7 @@ def _avif_settings(quality: Quality) -> dict[str, Any]:
 
 
 def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> bytes:
-    return bytes(
-        require("imagecodecs").jpegxl_encode(
-            image, distance=distance, effort=7, usecontainer=False, numthreads=1
-        )
-    )
-
-
-def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
+    return encode_jpegxl(image, distance=distance, effort=7)
 
 
 def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
@@ -150,7 +135,7 @@ CODECS: Mapping[str, Codec] = {
     "webp": Codec(
         method="webp",
         encode=functools.partial(_encode, container="WEBP", settings=_webp_settings),
-        decode=_decode,
+        decode=decode_image,
         payload=containers.webp_payload,
         qualities=(0, 3, 10, 20, 35, 50, 70, 82, 92, 100),
         quality_range=(0, 100),
@@ -162,7 +147,7 @@ CODECS: Mapping[str, Codec] = {
     "jpeg2000": Codec(
         method="jpeg2000",
         encode=_encode_jpeg2000,
-        decode=_decode,
+        decode=decode_image,
         payload=containers.jpeg2000_payload,
         qualities=(12, 20, 24, 28, 32, 36, 40, 43, 47),
         quality_range=(1, 100),
@@ -174,7 +159,7 @@ CODECS: Mapping[str, Codec] = {
     "avif": Codec(
         method="avif",
         encode=functools.partial(_encode, container="AVIF", settings=_avif_settings),
-        decode=_decode,
+        decode=decode_image,
         payload=containers.avif_payload,
         qualities=(0, 8, 20, 35, 50, 62, 72, 80, 88, 93),
         quality_range=(0, 100),
@@ -186,7 +171,7 @@ CODECS: Mapping[str, Codec] = {
     "jpegxl": Codec(
         method="jpegxl",
         encode=_encode_jpegxl,
-        decode=_decode_jpegxl,
+        decode=decode_jpegxl,
         payload=containers.jpegxl_payload,
         qualities=(25, 12, 7, 4.5, 3, 2, 1.3, 0.8, 0.45, 0.25),
         quality_range=(0.01, 25),

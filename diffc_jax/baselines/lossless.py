@@ -1,52 +1,25 @@
 """Lossless codecs in bits per dimension: marks beside the bound of a model on the same images."""
 
 import functools
-import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image
 
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningMean
-from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
 from diffc_jax.runtime.progress import Progress
-
-
-def _encode_pillow(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, **settings)
-    return stream.getvalue()
-
-
-def _decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    return bytes(
-        require("imagecodecs").jpegxl_encode(
-            image, lossless=True, effort=9, usecontainer=False, numthreads=1
-        )
-    )
-
-
-def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
-
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
-    "png": (functools.partial(_encode_pillow, format="PNG", optimize=True), _decode_pillow),
+    "png": (functools.partial(encode_image, container="PNG", optimize=True), decode_image),
     "webp": (
-        functools.partial(_encode_pillow, format="WEBP", lossless=True, quality=100, method=6),
-        _decode_pillow,
+        functools.partial(encode_image, container="WEBP", lossless=True, quality=100, method=6),
+        decode_image,
     ),
-    "jpegxl": (_encode_jpegxl, _decode_jpegxl),
+    "jpegxl": (functools.partial(encode_jpegxl, lossless=True, effort=9), decode_jpegxl),
 }
 
 

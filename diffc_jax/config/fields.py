@@ -76,7 +76,7 @@ def describe_fields() -> Iterator[Field]:
             is_group = isinstance(default, ConfigDict) and "source" not in default
             described = _COMMENT.fullmatch(comment.strip())
             if described is not None:
-                yield Field(match[1], *described.groups(), default)
+                yield Field(match[1], described[1], described[2], default)
             elif not is_group:
                 raise ValueError(f"{match[1]}: needs a comment '# [unit] Meaning.' above it")
         comment = ""

@@ -15,7 +15,8 @@ from diffc_jax import rng
 from diffc_jax.config.sources import plain
 from diffc_jax.diffusion import process, samplers
 from diffc_jax.models.parameters import model_variables, parameter_tree
-from diffc_jax.runtime import png, sharding
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import Experiment, build_experiment, time_ranges
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
@@ -92,7 +93,7 @@ class DiffusionTask(Experiment):
             return Validation(
                 values,
                 f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",
-                png.tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
+                tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
             )
 
         return evaluate

@@ -9,7 +9,7 @@ import jax
 from absl import logging
 
 from diffc_jax.errors import PreemptedError
-from diffc_jax.runtime import multihost, png, run_config, sharding
+from diffc_jax.runtime import images, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.export import export_params
@@ -150,7 +150,7 @@ class _Run:
             self._writer.image(step, "samples", validation.picture)
             if multihost.is_primary():
                 path = self._workdir / "samples" / f"{step:08d}.png"
-                png.save_png(validation.picture, path)
+                images.save_png(validation.picture, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on held-out images", step, validation.summary)

@@ -17,11 +17,11 @@ from tests.support.packed_images import (
     COUNT,
     IMAGES,
     SIDE,
-    fails,
     npy,
     spec,
     write_broken_folder,
 )
+from tests.support.refusals import fails
 
 
 def read(path, **fields) -> StoredImages:

@@ -22,12 +22,12 @@ from tests.support.packed_images import (
     IMAGES,
     NAMES,
     SIDE,
-    fails,
     npy,
     spec,
     write_broken_folder,
 )
 from tests.support.processes import run_program
+from tests.support.refusals import fails
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:

@@ -112,11 +112,6 @@ def test_ranges_are_the_levels_of_the_config_as_times():
 # What is minimised
 
 
-@pytest.fixture
-def pixels():
-    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 2, 2, 3)), jnp.uint8)
-
-
 @pytest.mark.parametrize("accumulation_steps", [1, 4])
 @pytest.mark.parametrize(
     ("counts", "lowest", "highest", "end_rows"),

@@ -20,7 +20,8 @@ from diffc_jax.baselines.hific.model import Hific, Params
 from diffc_jax.baselines.hific.step import HificState, Optimizers, init_state, make_train_step
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
-from diffc_jax.runtime import png, sharding
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -132,7 +133,7 @@ class HificTask:
                 values,
                 f"{values['bpp']:.3f} bpp by estimate ({values['bpp'] / target - 1:+.1%} of the target),"
                 f" {values['psnr']:.2f} dB",
-                png.tile(np.concatenate([first, decoded]), len(first)),
+                tile(np.concatenate([first, decoded]), len(first)),
             )
 
         return evaluate
