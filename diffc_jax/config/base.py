@@ -153,7 +153,7 @@ def base_config() -> ConfigDict:
     config.eval.last_gamma = -8.0
     # [names] Decoders of the sweep: ancestral, flow, mean or kappa=K.
     config.eval.decoders = ("ancestral", "flow", "mean")
-    # [steps] Steps of the ancestral decoder over the whole range of gamma; a level takes its share of them.
+    # [steps] Steps of the ancestral decoder over the whole range of gamma; each level takes its part.
     config.eval.ancestral_steps = 40
     # [steps] Steps of the flow decoder from each level.
     config.eval.flow_steps = 16

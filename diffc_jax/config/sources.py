@@ -65,7 +65,7 @@ def training_source(weight: float, min_gamma: float | None = None, **fields: Any
     """One of several sources of config.data.train.
 
     Args:
-        weight: its share of every batch; the weights of all sources add up to one.
+        weight: fraction of every batch; the weights of all sources add up to one.
         min_gamma: use its images only at noise levels (-log SNR) above this, where noise hides their
             artefacts; None for all levels.
         **fields: as of `source_config`.

@@ -62,7 +62,7 @@ class Store(Protocol):
 
 @runtime_checkable
 class PixelStore(Store, Protocol):
-    """A store whose images lie as arrays, all of one size, so that many can be had at once.
+    """A store whose images lie as arrays, all of one size, so that many can be read at once.
 
     Attributes:
         image_size: height and width of its images, pixels.

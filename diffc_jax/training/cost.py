@@ -17,7 +17,7 @@ from diffc_jax.training.state import count_parameters
 from diffc_jax.training.task import Task
 
 _SECONDS_PER_DAY = 86400.0
-# Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
+# Fraction of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
 _USUAL_UTILISATION = 0.4
 _STATE_PARTS = {
     "params": "parameters",

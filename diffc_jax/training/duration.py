@@ -56,7 +56,7 @@ class TimeLimit:
             end: last step of the run, if its decay has begun.
         """
         self._limit = train.max_seconds
-        self._share = train.decay_fraction if train.lr_decay == "wsd" else 0.0
+        self._decay_fraction = train.decay_fraction if train.lr_decay == "wsd" else 0.0
         self._per_call = train.steps_per_call
         self._averages = 2 if train.second_ema_decay else 1
         self._start = start
@@ -105,12 +105,12 @@ class TimeLimit:
         if not steps:
             return None  # the first call is asked about twice
         per_second = steps / seconds
-        # Of all steps, those that are left at this speed included, the last share decays.
+        # Of all steps, those that are left at this speed included, the last fraction decays.
         possible = per_second * left
-        if possible > self._share * (step + possible) + self._per_call:
+        if possible > self._decay_fraction * (step + possible) + self._per_call:
             return None
         calls = max(math.floor((possible - (ordered - step)) / self._per_call), 1)
-        length = calls * self._per_call if self._share else 0
+        length = calls * self._per_call if self._decay_fraction else 0
         self.end = ordered + length
         logging.info(
             "step %d: %d steps to the end, %s left of %s",

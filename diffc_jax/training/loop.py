@@ -147,10 +147,10 @@ class _Run:
             validation = self._evaluate(state)
             values = {f"eval/{name}": v for name, v in validation.values.items()}
             self._writer.scalars(step, values)
-            self._writer.image(step, "samples", validation.picture)
+            self._writer.image(step, "samples", validation.image)
             if multihost.is_primary():
                 path = self._workdir / "samples" / f"{step:08d}.png"
-                images.save_png(validation.picture, path)
+                images.save_png(validation.image, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on held-out images", step, validation.summary)
