@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import logging
 
+from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import encode, map_in_windows
 from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file, listed_file, open_manifests
@@ -72,10 +73,7 @@ class ShardWriter:
 
     def __init__(self, encoding: str = "webp", shard_size: int = 50_000):
         """Checks `encoding`, one of `ENCODINGS`, and `shard_size`, images in all shards but the last."""
-        if encoding not in ENCODINGS:
-            raise UsageError(
-                f"unknown {encoding!r}; choose one of {', '.join(ENCODINGS)}", field="encoding"
-            )
+        one_of("encoding", encoding, ENCODINGS)
         if shard_size < 1:
             raise UsageError(f"must be positive, not {shard_size}", field="shard_size")
         self._encoding, self._shard_size = encoding, shard_size

@@ -1,7 +1,8 @@
 """From a specification to a source of images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_MODES, SourceSpec
 from diffc_jax.data.array_record import ArrayRecordStore
 from diffc_jax.data.files import FolderStore, TarStore
@@ -33,9 +34,9 @@ def open_source(spec: SourceSpec) -> StoredImages:
         InputError: a file is missing, damaged, empty or holds images that `spec` refuses. Images
             are checked when they are read: later ones raise it from `source[index]`.
     """
-    _choose("source", spec.source, _STORES)
-    _choose("resize", spec.resize, RESIZE_MODES)
-    _choose("non_rgb", spec.non_rgb, NON_RGB_MODES)
+    one_of("source", spec.source, tuple(_STORES))
+    one_of("resize", spec.resize, RESIZE_MODES)
+    one_of("non_rgb", spec.non_rgb, NON_RGB_MODES)
     if spec.image_size < 1:
         raise UsageError(f"must be positive, not {spec.image_size}", field="image_size")
     if spec.max_images < 0:
@@ -45,8 +46,3 @@ def open_source(spec: SourceSpec) -> StoredImages:
         raise InputError(f"{source.name}: has no readable image in split {source.split!r}")
     source[0]
     return source
-
-
-def _choose(field: str, value: str, choices: Iterable[str]) -> None:
-    if value not in (known := tuple(choices)):
-        raise UsageError(f"unknown {value!r}; choose one of {', '.join(known)}", field=field)
