@@ -88,7 +88,7 @@ def _sweep(config: ConfigDict, workdir: AnyPath) -> None:
         require("matplotlib")  # for reconstructions.png, which comes last
     folders = evaluation.evaluate(config, workdir)
     if config.eval.grid_images and multihost.is_primary():
-        from diffc_jax.plotting.evaluation_grid import draw_evaluation_grid
+        from diffc_jax.plotting.grids import draw_evaluation_grid
 
         for folder in folders:
             draw_evaluation_grid(folder)

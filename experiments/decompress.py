@@ -10,13 +10,14 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.codec.decompress import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
+from diffc_jax.diffusion.decoders import describe_decoders
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Folder of the finished run that encoded, or its params.safetensors."
 )
 _INPUT = flags.DEFINE_list("input", None, ".diffc files or quoted patterns, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "A .png file, or a folder for several inputs.")
-_DECODER = flags.DEFINE_string("decoder", "flow", "flow, ancestral, mean or kappa=K.")
+_DECODER = flags.DEFINE_string("decoder", "flow", describe_decoders())
 _STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
 _BATCH_SIZE = flags.DEFINE_integer(

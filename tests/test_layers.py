@@ -17,9 +17,10 @@ LAYERS = (
     ("codec",),
     ("channel_simulation", "metrics", "data"),
     ("models",),
-    ("diffusion", "theory"),
+    ("theory",),
     ("runtime",),
     ("config",),
+    ("diffusion",),
 )
 # Arrays in, arrays out.
 PURE = ("theory", "diffusion", "models", "channel_simulation", "codec")

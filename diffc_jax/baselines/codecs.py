@@ -113,18 +113,15 @@ def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> byte
     return encode_jpegxl(image, distance=distance, effort=7)
 
 
-def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
-    data = _encode(
+def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], decibels: Quality) -> bytes:
+    data = encode_image(
         image,
-        quality,
-        container="JPEG2000",
-        settings=lambda decibels: {
-            "quality_mode": "dB",
-            "quality_layers": [decibels],
-            "irreversible": True,
-            "mct": 1,
-            "no_jp2": True,
-        },
+        "JPEG2000",
+        quality_mode="dB",
+        quality_layers=[decibels],
+        irreversible=True,
+        mct=1,
+        no_jp2=True,
     )
     return containers.without_jpeg2000_comments(data)
 

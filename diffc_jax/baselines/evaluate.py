@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
-from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
@@ -40,8 +40,8 @@ def evaluate_baselines(
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
     are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
-    lossless.json, the bits per dimension of lossless ones. The same files of each family of
-    config.eval.families are in W/FAMILY/eval; every image is encoded and measured once.
+    lossless.json, the bits per dimension of lossless ones. The same files of each subset in
+    config.eval.families are in W/SUBSET/eval; every image is encoded and measured once.
 
     Args:
         config: a validated config; the images are those of config.data.eval, eval.max_images and
@@ -50,7 +50,7 @@ def evaluate_baselines(
         trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec, neither codecs nor trained networks, or families that cannot be.
+        UsageError: an unknown codec, neither codecs nor trained networks, or invalid subsets.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
@@ -140,11 +140,11 @@ def _batches(features: Float32[np.ndarray, "n d"]) -> Iterator[Float32[np.ndarra
 
 
 class _Results:
-    """What the methods make of one set of images."""
+    """Results of all methods on one set of images."""
 
-    def __init__(self, result: ResultSet, reference: Reference | None, n_pictures: int):
-        """Measures distances to `reference` and keeps `n_pictures` decoded images, if there are any."""
-        self._set, self._reference, self._n_pictures = result, reference, n_pictures
+    def __init__(self, result: ResultSet, reference: Reference | None, n_shown: int):
+        """Measures distances to `reference` and keeps the first `n_shown` decoded images."""
+        self._set, self._reference, self._n_shown = result, reference, n_shown
         self._codec_points: list[CodecPoint] = []
         self._points: list[RatePoint] = []
 
@@ -154,8 +154,8 @@ class _Results:
         pairs: Mapping[str, Float[np.ndarray, " n"]],
         features: Float32[np.ndarray, "n d"] | None,
     ) -> None:
-        """Takes a point in; it, the metrics and the features are those of all images."""
-        own = codec_point.subset(self._set, self._n_pictures)
+        """Adds a rate point; it, the metrics and the features are those of all images."""
+        own = codec_point.subset(self._set, self._n_shown)
         columns: dict[str, Any] = {}
         for metric, values in pairs.items():
             average = RunningMean.of(np.asarray(self._set.of(values), np.float64))
@@ -169,20 +169,20 @@ class _Results:
         self._points.append(dataclasses.replace(own.point, **columns))
 
     def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes rows, tables and pictures; `originals` are all images."""
+        """Writes rows, tables and reconstructions; `originals` are all images."""
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
         methods = {point.method for point in self._points}
         replace_rate_points(folder / "rd.csv", self._points, lambda point: point.method in methods)
-        if self._n_pictures:
-            self._write_pictures(self._set.of(originals)[: self._n_pictures])
+        if self._n_shown:
+            self._write_reconstructions(self._set.of(originals)[: self._n_shown])
         logging.info(
             "%d rate points of %s in %s", len(self._points), ", ".join(sorted(methods)), folder
         )
 
-    def _write_pictures(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes the first images as every codec and quality gives them, laid out as in docs/formats.md."""
+    def _write_reconstructions(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+        """Writes what every codec and quality makes of the first images, as docs/formats.md says."""
         n = len(originals)
         arrays = {"index": np.array(self._set.images[:n]), "original": originals}
         by_name: dict[str, list[CodecPoint]] = {}

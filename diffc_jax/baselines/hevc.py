@@ -1,4 +1,4 @@
-"""HEVC intra pictures (x265): the nearest thing to BPG, which no Python package encodes.
+"""HEVC intra pictures (x265), the closest codec to BPG, which no Python package encodes.
 
 BPG is an HEVC intra picture, too, behind a shorter header: compare it with the rate without header.
 

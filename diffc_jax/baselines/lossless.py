@@ -1,4 +1,4 @@
-"""Lossless codecs in bits per dimension: marks beside the bound of a model on the same images."""
+"""Lossless codecs in bits per dimension, to compare with the variational bound on the same images."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -14,12 +14,18 @@ from diffc_jax.runtime.progress import Progress
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
-    "png": (functools.partial(encode_image, container="PNG", optimize=True), decode_image),
+    "png": (
+        functools.partial(encode_image, container="PNG", optimize=True),
+        decode_image,
+    ),
     "webp": (
         functools.partial(encode_image, container="WEBP", lossless=True, quality=100, method=6),
         decode_image,
     ),
-    "jpegxl": (functools.partial(encode_jpegxl, lossless=True, effort=9), decode_jpegxl),
+    "jpegxl": (
+        functools.partial(encode_jpegxl, lossless=True, effort=9),
+        decode_jpegxl,
+    ),
 }
 
 
@@ -51,7 +57,7 @@ def lossless_marks(
 ) -> dict[str, dict[str, float | None]]:
     """For each codec the mean over images, `bits_per_dim`, and its standard error, `bits_per_dim_stderr`.
 
-    Of a single image there is no standard error, but None.
+    The standard error of a single image is None.
     """
     averages = {name: RunningMean.of(values) for name, values in bits.items()}
     return {

@@ -1,4 +1,4 @@
-"""What measuring files gives: bytes and errors of each image, and rate points and rows made of them."""
+"""Bytes and errors of the files of each image, and the rate points and rows made of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ class CodecPoint:
 
     Attributes:
         name: of the codec, the same for all its qualities and for no other.
-        identity: columns of results that its images share: `method`, `model`, `level`, `dataset`, `split` and
-            what its training has cost.
+        identity: columns of results that are the same for all images: `method`, `model`, `level`, `dataset`,
+            `split` and the cost of training.
         indices: of the images in the selection.
-        sizes: bytes of the whole file of each image, and of what a header does not take of it.
+        sizes: bytes of the whole file of each image, and without its header.
         errors: mean squared error of each image.
         decoded: what the files decode to; may be of the first images only.
         estimates: bits that entropy models estimate for each file, if they do.
@@ -64,7 +64,7 @@ class CodecPoint:
 
     @property
     def point(self) -> RatePoint:
-        """The averages; bits of whole files in `bpp`."""
+        """The averages over the images; `bpp` counts whole files."""
         columns = self.columns()
         return RatePoint(
             **self.identity,
@@ -84,7 +84,7 @@ class CodecPoint:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """`PER_IMAGE_FIELDS` of every image."""
+        """A row with `PER_IMAGE_FIELDS` for every image."""
         columns, rows = self.columns(), []
         for i, index in enumerate(self.indices):
             row = {**self.identity, "index": index}

@@ -2,20 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec import noise_levels
 from diffc_jax.codec.batching import Place, batches, least_batch_size
 from diffc_jax.codec.chain import Chain, Streams, check_distance
 from diffc_jax.codec.container import Packet
-from diffc_jax.config import parse_decoder
-from diffc_jax.diffusion import process, samplers
-from diffc_jax.diffusion.process import Images
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.decoders import Decoder, parse_decoder
 from diffc_jax.models import Denoiser, Variables
 
 
@@ -148,7 +147,7 @@ class LatentDecoder:
 
 
 class Reconstructor:
-    """From latents, each with its own noise level, to pixels, by one of `diffusion.samplers`."""
+    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`."""
 
     def __init__(
         self,
@@ -163,25 +162,18 @@ class Reconstructor:
         Args:
             eps_hat: the denoiser.
             gamma_range: least and largest gamma that it was trained for.
-            decoder: flow, ancestral, mean or kappa=K.
-            n_steps: denoiser evaluations of flow and ancestral.
+            decoder: its name.
+            n_steps: denoiser evaluations of a decoder that takes several.
             place: puts batches of images on the devices.
 
         Raises:
             UsageError: unknown decoder.
         """
-        kappa = parse_decoder(decoder, "decoder")
         self._gamma_range = gamma_range
         self._n_steps = n_steps
         self._place = place
-        decode: Decode
-        if decoder == "mean":
-            decode = _decode_mean
-        elif kappa is None:
-            decode = _decode_ancestral
-        else:
-            decode = functools.partial(_decode_flow, kappa)
-        self._decode = jax.jit(functools.partial(_decode_each, functools.partial(decode, eps_hat)))
+        chosen = parse_decoder(decoder, "decoder")
+        self._reconstruct = jax.jit(functools.partial(_reconstruct_each, chosen, eps_hat))
 
     def __call__(
         self,
@@ -197,7 +189,7 @@ class Reconstructor:
             variables: of the denoiser.
             z: latents.
             snr: signal-to-noise ratio of each, positive.
-            seeds: of the noise of the ancestral decoder, which is the receiver's own.
+            seeds: of the noise of a random decoder, which is the receiver's own.
             batch_size: tiles that go through the denoiser at once.
         """
         low, high = self._gamma_range
@@ -208,45 +200,27 @@ class Reconstructor:
         batch_size = least_batch_size(len(z), batch_size, self._place)
         for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            pixels[rows] = self._decode(variables, self._place(z[rows]), grids[rows], keys)
+            pixels[rows] = self._reconstruct(variables, self._place(z[rows]), grids[rows], keys)
         return pixels
 
 
 # Decoders go down to the least gamma, from at least so much above it.
 _SHORTEST = 1e-3
 
-# (eps_hat, variables, z, grid, key) -> x, for a batch of one.
-Decode = Callable[[Denoiser, Variables, Images, Array, Array], Images]
 
-
-def _decode_each(
-    decode: Callable[[Variables, Images, Array, Array], Images],
+def _reconstruct_each(
+    decoder: Decoder,
+    eps_hat: Denoiser,
     variables: Variables,
-    z: Images,
+    z: Float[Array, "b h w c"],
     grids: Float[Array, "b n"],
-    keys: Array,
+    keys: Key[Array, " b"],
 ) -> UInt8[Array, "b h w c"]:
+    """Every image in a batch of its own, with its own grid."""
+    denoise = functools.partial(eps_hat, variables)
+
     def one(z: Array, grid: Array, key: Array) -> Array:
-        return decode(variables, z[None], grid, key[None])[0]
+        n_steps = len(grid) - 1
+        return decoder.reconstruct(denoise, z[None], grid, n_steps, key[None], decoder.value)[0]
 
     return process.unit_to_pixels(jax.vmap(one)(z, grids, keys))
-
-
-def _decode_mean(
-    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    del keys
-    return samplers.posterior_mean(functools.partial(eps_hat, variables), z, grid[0])
-
-
-def _decode_ancestral(
-    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    return samplers.ancestral(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, keys)
-
-
-def _decode_flow(
-    kappa: float, eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    del keys
-    return samplers.flow(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, kappa)

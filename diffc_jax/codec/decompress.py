@@ -10,7 +10,7 @@ from diffc_jax.codec import container
 from diffc_jax.codec.file_paths import pair_files
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.loading import load_codec
-from diffc_jax.config import parse_decoder
+from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.progress import Progress
@@ -35,7 +35,7 @@ def decompress(
         model: params.safetensors or the folder of a run.
         inputs: files or patterns.
         output: a .png file, or a folder for several.
-        decoder: flow, ancestral, mean or kappa=K.
+        decoder: its name, one of `diffusion.decoders`.
         n_steps: denoiser evaluations of the decoder.
         at_bpp: bits per pixel of the prefix that is decoded; None for all.
         batch_size: tiles that go through the denoiser at once.

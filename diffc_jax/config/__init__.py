@@ -3,7 +3,6 @@
 from diffc_jax.config.base import (
     base_config,
     check_config_argument,
-    parse_decoder,
     shrink_to_smoke,
     validate,
 )
@@ -12,7 +11,6 @@ from diffc_jax.config.sources import set_training_sources, source_config, traini
 __all__ = [
     "base_config",
     "check_config_argument",
-    "parse_decoder",
     "set_training_sources",
     "shrink_to_smoke",
     "source_config",

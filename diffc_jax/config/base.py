@@ -5,9 +5,7 @@ Durations of training may be given as `train.num_steps`, `train.num_epochs`, `tr
 `train.max_seconds`: exactly one of them is positive.
 """
 
-import math
 import re
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,6 +15,7 @@ from diffc_jax.config.sources import (
     source_config,
     training_sources,
 )
+from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
@@ -151,7 +150,7 @@ def base_config() -> ConfigDict:
     config.eval.first_gamma = 2.0
     # [-log SNR] Noise level with the highest rate.
     config.eval.last_gamma = -8.0
-    # [names] Decoders of the sweep: ancestral, flow, mean or kappa=K.
+    # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
     # [steps] Steps of the ancestral decoder over the whole range of gamma; each level takes its part.
     config.eval.ancestral_steps = 40
@@ -343,26 +342,3 @@ def _check_optimizer(train: ConfigDict) -> None:
             f" {train.max_seconds:g} leaves open; use wsd or constant",
             field="train.lr_decay",
         )
-
-
-def parse_decoder(decoder: Any, field: str = "eval.decoders") -> float | None:
-    """The factor kappa of a flow decoder ("flow", "kappa=1.5"), None for "ancestral" and "mean".
-
-    Args:
-        decoder: its name.
-        field: where it comes from, for error messages.
-
-    Raises:
-        UsageError: another name, or kappa not positive.
-    """
-    if decoder in ("ancestral", "mean"):
-        return None
-    try:
-        kappa = 1.0 if decoder == "flow" else float(str(decoder).removeprefix("kappa="))
-    except ValueError:
-        kappa = math.nan
-    if (decoder != "flow" and not str(decoder).startswith("kappa=")) or not 0 < kappa < math.inf:
-        raise UsageError(
-            f"{decoder!r} is not one of ancestral, flow, mean, kappa=K with K > 0", field=field
-        )
-    return kappa

@@ -1,8 +1,9 @@
-"""The variational bound on -log p(x) of a variational diffusion model (Kingma et al. 2021).
+"""The ELBO, the variational bound on log p(x), of a diffusion model (VDM, section 3.5).
 
     -log2 p(x) <= prior + diffusion + reconstruction
 
-Every term is in bits for each image; divide by the number of dimensions for bits per dimension.
+The right side is the negative ELBO. Every term is in bits for each image; divide by the number of dimensions
+for bits per dimension. VDM is Kingma et al. 2021, arXiv 2107.00630.
 """
 
 import math
@@ -14,17 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.diffusion import process
-from diffc_jax.diffusion.process import Images
+from diffc_jax.diffusion.process import Images, NoisePredictor
 
 BITS_PER_NAT = 1.0 / math.log(2.0)
 _GOLDEN_RATIO = 0.6180339887498949
 
-BoundDenoiser = Callable[[Images, Float[Array, " b"]], Images]
-
 
 @flax.struct.dataclass
-class Bound:
-    """The three terms of the bound, in bits for each image, each `(b,)`."""
+class Elbo:
+    """The three terms of the negative ELBO, in bits for each image, each `(b,)`."""
 
     prior: Float[Array, " b"]
     diffusion: Float[Array, " b"]
@@ -37,16 +36,16 @@ class Bound:
 
 
 def stratified_times(key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-    """Times in [0, 1), one uniform shift of an even grid (the antithetic times of VDM)."""
+    """Times in [0, 1), one uniform shift of an even grid (VDM, appendix I.1)."""
     return (jax.random.uniform(key) + jnp.arange(n) / n) % 1.0
 
 
 def mixture_times(
     key: Key[Array, ""], counts: Sequence[int], lowest: Sequence[float], highest: float = 1.0
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Times for a batch whose images are used at different noise levels, with the weights of their terms.
+    """Times for a batch from sources that are used at different noise levels, and the weights of their terms.
 
-    The images of a source are stratified over its own range. The mean of weighted terms is an unbiased
+    The times of a source are stratified over its own range. The mean of weighted terms is an unbiased
     estimate of the integral over time, from the lowest of all times to the highest, of the expected term of
     an image drawn from the sources that are used at that time, in proportion to their images there.
 
@@ -87,14 +86,14 @@ def indexed_times(key: Key[Array, ""], indices: Int[Array, " b"]) -> Float[Array
 
 
 def diffusion_term(eps: Images, eps_hat: Images, slope: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Continuous-time term at a uniform time, in bits: 1/2 gamma'(t) |eps - eps_hat|^2."""
+    """Diffusion loss at a uniform time, 1/2 gamma'(t) |eps - eps_hat|^2, in bits (VDM, section 5)."""
     return BITS_PER_NAT * 0.5 * slope * process.squared_norm(eps - eps_hat)
 
 
 def reconstruction_term(
     pixels: UInt8[Array, "b h w c"], z_0: Images, gamma_0: Float[Array, ""]
 ) -> Float[Array, " b"]:
-    """-log2 p(x | z_0): a softmax over the 256 pixel values.
+    """Reconstruction loss -log2 p(x | z_0), a softmax over the 256 pixel values (VDM, section 3.3).
 
     The logits are those of a Gaussian of variance exp(gamma_0) around z_0 / alpha_0.
     """
@@ -112,22 +111,22 @@ def end_terms(
     gamma_0: Float[Array, ""],
     gamma_1: Float[Array, ""],
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """Prior and reconstruction terms, the two that need no denoiser, in bits."""
+    """Prior and reconstruction losses, the two that need no denoiser, in bits (VDM, section 3.5)."""
     x = process.pixels_to_unit(pixels)
     z_0 = process.diffuse(x, eps_0, gamma_0)
     prior = BITS_PER_NAT * process.prior_kl(x, gamma_1)
     return prior, reconstruction_term(pixels, z_0, gamma_0)
 
 
-def estimate_bound(
-    denoise: BoundDenoiser,
+def estimate_elbo(
+    denoise: NoisePredictor,
     gamma: Callable[[Float[Array, "*s"]], Float[Array, "*s"]],
     pixels: UInt8[Array, "b h w c"],
     t: Float[Array, " b"],
     keys: Key[Array, " b"],
     n_steps: int = 0,
-) -> Bound:
-    """Unbiased estimate of the bound from one time for each image.
+) -> Elbo:
+    """Unbiased estimate of the ELBO from one time for each image (VDM, sections 4 and 5).
 
     Args:
         denoise: eps_hat as a function of (z, gamma).
@@ -135,10 +134,10 @@ def estimate_bound(
         pixels: 8-bit images.
         t: a time in [0, 1) for each image, uniform over the batch or the pass.
         keys: one key for each image.
-        n_steps: 0 for continuous time; T for the bound of a chain of T steps, which is larger.
+        n_steps: 0 for continuous time; T for a chain of T steps, whose terms are larger.
 
     Returns:
-        The terms of the bound, in bits for each image.
+        The terms of the negative ELBO, in bits for each image.
     """
     x = process.pixels_to_unit(pixels)
     noise_keys, end_keys = _split_keys(keys)
@@ -156,7 +155,7 @@ def estimate_bound(
         diffusion = diffusion_term(eps, eps_hat, slope)
     eps_0 = process.image_noise(end_keys, x.shape[1:])
     prior, reconstruction = end_terms(pixels, eps_0, gamma(jnp.zeros(())), gamma(jnp.ones(())))
-    return Bound(prior=prior, diffusion=diffusion, reconstruction=reconstruction)
+    return Elbo(prior=prior, diffusion=diffusion, reconstruction=reconstruction)
 
 
 def _split_keys(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"]]:

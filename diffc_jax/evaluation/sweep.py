@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from diffc_jax import rng
-from diffc_jax.config import parse_decoder
 from diffc_jax.diffusion import elbo, process, samplers
+from diffc_jax.diffusion.decoders import Reconstruct, StepBudget, parse_decoder
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
 
@@ -33,10 +33,9 @@ class SweepPlan:
         gammas: decreasing grid of the rate's chain, T + 1 values.
         strata: positions in `gammas` at which strata begin and end, increasing from 0 to T.
         levels: increasing positions in `strata` at which images are reconstructed.
-        decoders: "ancestral", "flow", "mean", "kappa=K".
-        ancestral_steps: ancestral steps over the whole range of gammas; a level takes its share of
-            the range, evenly spaced in gamma.
-        flow_steps: denoiser evaluations of the flow decoders, at every level.
+        decoders: names of `diffusion.decoders`.
+        ancestral_steps: see `StepBudget`; steps are evenly spaced in gamma.
+        flow_steps: see `StepBudget`.
     """
 
     gammas: Float[np.ndarray, " n"]
@@ -58,13 +57,8 @@ class SweepPlan:
 
     def n_steps(self, decoder: str, level: int) -> int:
         """Denoiser evaluations for each image."""
-        if decoder == "mean":
-            return 1
-        if decoder == "ancestral":
-            left = self.level_gammas[level] - self.gammas[-1]
-            share = left / (self.gammas[0] - self.gammas[-1])
-            return max(1, round(self.ancestral_steps * share))
-        return self.flow_steps
+        below = self.level_gammas[level] - self.gammas[-1]
+        return self._n_steps(decoder, below / (self.gammas[0] - self.gammas[-1]))
 
     def evaluations_per_image(self) -> int:
         """Denoiser evaluations of the whole sweep of an image."""
@@ -75,9 +69,13 @@ class SweepPlan:
     def decoder_grid(self, decoder: str, level: int) -> Float[np.ndarray, " n"]:
         """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
         steps = self.n_steps(decoder, level)
-        longest = self.ancestral_steps if decoder == "ancestral" else self.flow_steps
+        longest = self._n_steps(decoder, 1.0)
         grid = samplers.even_grid(self.level_gammas[level], self.gammas[-1], steps)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32)
+
+    def _n_steps(self, decoder: str, fraction: float) -> int:
+        budget = StepBudget(flow=self.flow_steps, ancestral=self.ancestral_steps)
+        return parse_decoder(decoder).n_steps(budget, fraction)
 
 
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
@@ -111,14 +109,15 @@ class Sweep:
 
     def __init__(self, eps_hat: Denoiser, plan: SweepPlan, seed: int):
         self._plan = plan
-        self._rate_key, self._level_key, self._ancestral_key = (
+        self._rate_key, self._level_key, self._decoder_key = (
             rng.stream(seed, f"sweep/{name}") for name in ("rate", "levels", "ancestral")
         )
         self._rate = jax.jit(functools.partial(_stratified_rate, eps_hat))
         self._next_level = jax.jit(_next_level, donate_argnums=1)
-        self._decode: dict[str, Callable[..., Images]] = {
-            name: jax.jit(functools.partial(_DECODE[_family(name)], eps_hat))
-            for name in {_family(name) for name in plan.decoders}
+        self._decoders = {name: parse_decoder(name) for name in plan.decoders}
+        self._programs = {
+            program: jax.jit(functools.partial(_reconstruct, program, eps_hat))
+            for program in {decoder.reconstruct for decoder in self._decoders.values()}
         }
 
     def run(
@@ -149,24 +148,14 @@ class Sweep:
         for level, next_gamma in enumerate(plan.level_gammas.astype(np.float32)):
             z = self._next_level(x, z, gamma, next_gamma, keys, level)
             gamma = next_gamma
-            for decoder in plan.decoders:
-                image = self._reconstruct(variables, z, indices, decoder, level)
-                reconstructions[decoder].append(jax.block_until_ready(image))
-                on_evaluations(plan.n_steps(decoder, level))
+            decoder_keys = rng.per_index(jax.random.fold_in(self._decoder_key, level), indices)
+            for name, decoder in self._decoders.items():
+                grid, n_steps = plan.decoder_grid(name, level), plan.n_steps(name, level)
+                program, value = self._programs[decoder.reconstruct], np.float32(decoder.value)
+                image = program(variables, z, grid, n_steps, decoder_keys, value)
+                reconstructions[name].append(jax.block_until_ready(image))
+                on_evaluations(n_steps)
         return SweepResult(kl_bits=kl_bits, reconstructions=reconstructions)
-
-    def _reconstruct(
-        self, variables: Variables, z: Images, indices: Int[Array, " b"], decoder: str, level: int
-    ) -> Images:
-        plan = self._plan
-        decode = self._decode[_family(decoder)]
-        if decoder == "mean":
-            return decode(variables, z, np.float32(plan.level_gammas[level]))
-        grid, steps = plan.decoder_grid(decoder, level), plan.n_steps(decoder, level)
-        if decoder == "ancestral":
-            keys = rng.per_index(jax.random.fold_in(self._ancestral_key, level), indices)
-            return decode(variables, z, grid, steps, keys)
-        return decode(variables, z, grid, steps, np.float32(parse_decoder(decoder)))
 
 
 def _stratified_rate(
@@ -213,29 +202,14 @@ def _level_noise(x: Images, keys: Key[Array, " b"], level: Int[Array, ""] | int)
     return process.image_noise(level_keys, x.shape[1:])
 
 
-def _family(decoder: str) -> str:
-    """Decoders that share a compiled program: the flow for every kappa."""
-    return decoder if decoder in ("ancestral", "mean") else "flow"
-
-
-def _decode_mean(eps_hat: Denoiser, variables: Variables, z: Images, gamma: Array) -> Images:
-    return samplers.posterior_mean(functools.partial(eps_hat, variables), z, gamma)
-
-
-def _decode_ancestral(
-    eps_hat: Denoiser, variables: Variables, z: Images, gammas: Array, steps: Array, keys: Array
+def _reconstruct(
+    program: Reconstruct,
+    eps_hat: Denoiser,
+    variables: Variables,
+    z: Images,
+    gammas: Float[Array, " n"],
+    n_steps: Int[Array, ""] | int,
+    keys: Key[Array, " b"],
+    value: Float[Array, ""],
 ) -> Images:
-    return samplers.ancestral(functools.partial(eps_hat, variables), z, gammas, steps, keys)
-
-
-def _decode_flow(
-    eps_hat: Denoiser, variables: Variables, z: Images, gammas: Array, steps: Array, kappa: Array
-) -> Images:
-    return samplers.flow(functools.partial(eps_hat, variables), z, gammas, steps, kappa)
-
-
-_DECODE: dict[str, Callable[..., Images]] = {
-    "mean": _decode_mean,
-    "ancestral": _decode_ancestral,
-    "flow": _decode_flow,
-}
+    return program(functools.partial(eps_hat, variables), z, gammas, n_steps, keys, value)

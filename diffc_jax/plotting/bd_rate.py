@@ -1,4 +1,10 @@
-"""Lines between rate points, compared where both are defined."""
+"""Bjøntegaard deltas: BD-PSNR and BD-rate of one rate-distortion curve against another.
+
+Bjøntegaard (VCEG-M33, 2001) fits a cubic through four rate points of each method and takes the mean
+difference of the two over their common range: of PSNR over the logarithm of the rate (BD-PSNR, dB), or of
+the logarithm of the rate over PSNR (BD-rate, %). Here curves are piecewise linear through all their points,
+so that they never overshoot and any number of points will do; nothing is extrapolated.
+"""
 
 import math
 from collections.abc import Iterable
@@ -12,40 +18,7 @@ from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting.measures import value_of
 
 
-class Margin(NamedTuple):
-    """Two piecewise linear functions at all points of either that lie where both are defined."""
-
-    at: Float[np.ndarray, " m"]
-    first: Float[np.ndarray, " m"]
-    second: Float[np.ndarray, " m"]
-
-    @property
-    def difference(self) -> Float[np.ndarray, " m"]:
-        """First less second."""
-        return self.first - self.second
-
-    @property
-    def swapped(self) -> "Margin":
-        """The second against the first."""
-        return self._replace(first=self.second, second=self.first)
-
-    @property
-    def mean(self) -> float:
-        """Mean of the difference over the common range."""
-        return float(np.trapezoid(self.difference, self.at) / np.ptp(self.at))
-
-    def ranges_above(self) -> list[tuple[float, float]]:
-        """Where the first lies above the second."""
-        before, after = self.difference[:-1], self.difference[1:]
-        crosses = before * after < 0
-        share = before[crosses] / (before - after)[crosses]
-        at = np.union1d(self.at, self.at[:-1][crosses] + share * np.diff(self.at)[crosses])
-        above = np.interp((at[:-1] + at[1:]) / 2, self.at, self.difference) > 0
-        ends = at[np.flatnonzero(np.diff(above, prepend=False, append=False))].tolist()
-        return list(zip(ends[::2], ends[1::2], strict=True))
-
-
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """A piecewise linear function through points with rising x; comparable from two points on."""
 
     name: str
@@ -53,18 +26,57 @@ class Line(NamedTuple):
     y: Float[np.ndarray, " n"]
 
     @property
-    def inverse(self) -> "Line":
-        """Axes exchanged, where y rises too."""
-        return Line(self.name, self.y, self.x)
+    def inverse(self) -> "Curve":
+        """Axes exchanged, where y rises too: what BD-rate compares."""
+        return Curve(self.name, self.y, self.x)
 
 
-def compare(first: Line, second: Line, within: tuple[float, float] = (-np.inf, np.inf)) -> Margin:
-    """Both lines where both are defined.
+class BjontegaardDelta(NamedTuple):
+    """Two curves at all points of either in their common range, and the difference between them.
+
+    With y a PSNR over the logarithm of the rate `mean` is the BD-PSNR; of inverse curves expm1(`mean`) is the
+    BD-rate.
+    """
+
+    at: Float[np.ndarray, " m"]
+    first: Float[np.ndarray, " m"]
+    second: Float[np.ndarray, " m"]
+
+    @property
+    def difference(self) -> Float[np.ndarray, " m"]:
+        """First less second; its extremes over the common range are among these values."""
+        return self.first - self.second
+
+    @property
+    def swapped(self) -> "BjontegaardDelta":
+        """The second against the first."""
+        return self._replace(first=self.second, second=self.first)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the difference over the common range, the Bjøntegaard delta."""
+        return float(np.trapezoid(self.difference, self.at) / np.ptp(self.at))
+
+    def ranges_above(self) -> list[tuple[float, float]]:
+        """Where the first lies above the second."""
+        before, after = self.difference[:-1], self.difference[1:]
+        crosses = before * after < 0
+        fraction = before[crosses] / (before - after)[crosses]
+        at = np.union1d(self.at, self.at[:-1][crosses] + fraction * np.diff(self.at)[crosses])
+        above = np.interp((at[:-1] + at[1:]) / 2, self.at, self.difference) > 0
+        ends = at[np.flatnonzero(np.diff(above, prepend=False, append=False))].tolist()
+        return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+def bjontegaard_delta(
+    first: Curve, second: Curve, within: tuple[float, float] = (-np.inf, np.inf)
+) -> BjontegaardDelta:
+    """Compares two curves over their common range.
 
     Args:
-        first: a line.
+        first: a curve.
         second: another.
-        within: x that are of interest.
+        within: limits of x outside of which nothing is compared.
 
     Raises:
         InputError: no x there at which both are defined.
@@ -74,19 +86,19 @@ def compare(first: Line, second: Line, within: tuple[float, float] = (-np.inf, n
     if low >= high:
         raise InputError(f"{first.name} and {second.name} have no range in common")
     at = np.unique(np.concatenate([first.x, second.x]).clip(low, high))
-    return Margin(at, np.interp(at, first.x, first.y), np.interp(at, second.x, second.y))
+    return BjontegaardDelta(at, np.interp(at, first.x, first.y), np.interp(at, second.x, second.y))
 
 
-def line_over_rate(
+def rate_curve(
     name: str, points: Iterable[RatePoint], measure: str, headerless: bool = False
-) -> Line:
+) -> Curve:
     """A measure over the logarithm of the rate in bits per pixel, in order of rate.
 
     Args:
-        name: of the line.
+        name: of the curve.
         points: those without a rate above 0 or a finite value are left out.
         measure: key of `measures.MEASURES`.
-        headerless: takes rates of files without what their containers say about any image.
+        headerless: takes the rates of files without the constant bytes of their containers.
     """
     pairs = set()
     for point in points:
@@ -96,4 +108,4 @@ def line_over_rate(
         if rate > 0 and math.isfinite(value):
             pairs.add((rate, value))
     rates, values = np.array(sorted(pairs)).reshape(-1, 2).T
-    return Line(name, np.log(rates), values)
+    return Curve(name, np.log(rates), values)

@@ -51,8 +51,8 @@ def plot_overhead(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def plot_law(rows: Sequence[Row]) -> Figure:
-    """How true samples are along mu: mean, variance and Kolmogorov-Smirnov distance of the projection."""
+def plot_distribution(rows: Sequence[Row]) -> Figure:
+    """Distribution of samples along mu: mean, variance and Kolmogorov-Smirnov distance of the projection."""
     with matplotlib.rc_context(_RC):
         figure, panels = _panels(3)
         for axes, column, title, true in zip(
@@ -74,7 +74,7 @@ def plot_law(rows: Sequence[Row]) -> Figure:
 
 
 def plot_work(rows: Sequence[Row]) -> Figure:
-    """Candidates for a unit, and seconds for each bit of KL that is sent."""
+    """Candidates for a chunk or message, and seconds for each bit of KL that is sent."""
     with matplotlib.rc_context(_RC):
         figure, (candidates, seconds) = _panels(2)
         _draw(candidates, rows, "log2_candidates")
@@ -98,9 +98,10 @@ def plot_work(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+# By the names of their files.
 FIGURES: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
     "overhead": plot_overhead,
-    "law": plot_law,
+    "law": plot_distribution,
     "work": plot_work,
 }
 
@@ -128,15 +129,15 @@ def _log_scale(axes: Axes) -> None:
 
 
 def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
-    """A line for each setting; filled markers are races in one dimension, open ones the real thing."""
+    """A line for each setting; filled markers are races in one dimension, open ones whole messages."""
     for scheme, (label, colour, marker) in _SCHEMES.items():
         own = [row for row in rows if row["scheme"] == scheme and row[column] is not None]
         settings = list(dict.fromkeys(row["setting"] for row in own))
         for source in dict.fromkeys(row["source"] for row in own):
             for i, setting in enumerate(settings):
-                part = [r for r in own if (r["source"], r["setting"]) == (source, setting)]
+                shown = [r for r in own if (r["source"], r["setting"]) == (source, setting)]
                 x, y = (
-                    np.array([row[name] for row in part], float) for name in ("kl_bits", column)
+                    np.array([row[name] for row in shown], float) for name in ("kl_bits", column)
                 )
                 joined = source == "race" or scheme in ("trellis", "dithered")
                 axes.plot(

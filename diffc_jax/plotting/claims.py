@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import style
-from diffc_jax.plotting.bd_rate import Line, Margin, compare, line_over_rate
+from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
 from diffc_jax.plotting.figures import collect_rate_points
 from diffc_jax.plotting.measures import (
     check_same_images,
@@ -24,7 +25,6 @@ from diffc_jax.plotting.measures import (
     has_measure,
     value_of,
 )
-from diffc_jax.plotting.tables import read_table
 from diffc_jax.runtime.files import atomic_write
 
 COMPARED_BPP = (0.1, 2.0)
@@ -71,26 +71,26 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
     """Tables for each DiffC-F, of a network or its files: all other methods at equal rate."""
     low, high = COMPARED_BPP
     for own in series:
-        if own.points[0].decoder != "flow" or own.points[0].model in style.FLOOR_MODELS:
+        if own.points[0].decoder != "flow" or own.points[0].model in style.GAUSSIAN_BASELINES:
             continue
         yield f"\n## {_name(own)} against others at equal rate, {low:g} to {high:g} bpp\n"
         if basis := next((p for p in own.points if has_measure(p, "fid")), None):
             yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
         yield (
-            "Shares are of the compared rates on a logarithmic axis. Ratio: the other's Fréchet distance over"
-            " this one's."
+            "Percentages are of the compared range of rates on a logarithmic axis. Ratio: the other's Fréchet"
+            " distance over this one's."
         )
         others = [other for other in series if other is not own]
         yield "\nWhole files:\n"
         yield from _table(_HEAD, [_row_against(own, other, headerless=False) for other in others])
         if bare := [o for o in others if any(p.bpp_headerless is not None for p in o.points)]:
-            yield "\nFiles without what their containers say about any image:\n"
+            yield "\nFiles without the constant bytes of their containers:\n"
             yield from _table(_HEAD, [_row_against(own, other, headerless=True) for other in bare])
 
 
 def _row_against(own: style.Series, other: style.Series, *, headerless: bool) -> Row:
-    psnr = _margin(*(_line(series, "psnr", headerless) for series in (own, other)))
-    distance = _margin(*(_log_distance(series, headerless) for series in (own, other)))
+    psnr = _delta(*(_curve(series, "psnr", headerless) for series in (own, other)))
+    distance = _delta(*(_log_distance(series, headerless) for series in (own, other)))
     found = psnr or distance
     return (
         _name(other),
@@ -102,36 +102,36 @@ def _row_against(own: style.Series, other: style.Series, *, headerless: bool) ->
     )
 
 
-def _line(series: style.Series, measure: str, headerless: bool = False) -> Line:
-    return line_over_rate(_name(series), series.points, measure, headerless)
+def _curve(series: style.Series, measure: str, headerless: bool = False) -> Curve:
+    return rate_curve(_name(series), series.points, measure, headerless)
 
 
-def _log_distance(series: style.Series, headerless: bool) -> Line:
-    distance = _line(series, "fid", headerless)
+def _log_distance(series: style.Series, headerless: bool) -> Curve:
+    distance = _curve(series, "fid", headerless)
     known = distance.y > 0
-    return Line(distance.name, distance.x[known], np.log(distance.y[known]))
+    return Curve(distance.name, distance.x[known], np.log(distance.y[known]))
 
 
-def _margin(first: Line, second: Line) -> Margin | None:
+def _delta(first: Curve, second: Curve) -> BjontegaardDelta | None:
     """Within the compared rates; None where the two have none in common."""
     if min(len(first.x), len(second.x)) < 2:
         return None
     low, high = map(math.log, COMPARED_BPP)
     with contextlib.suppress(InputError):
-        return compare(first, second, (low, high))
+        return bjontegaard_delta(first, second, (low, high))
     return None
 
 
-def _where_higher(margin: Margin) -> str:
-    """Over which share of the rates the first is higher, and where it is not."""
-    below = margin.swapped.ranges_above()
-    above = sum(high - low for low, high in margin.ranges_above())
+def _where_higher(delta: BjontegaardDelta) -> str:
+    """Over how much of the rates, on a logarithmic axis, the first is higher, and where it is not."""
+    below = delta.swapped.ranges_above()
+    above = sum(high - low for low, high in delta.ranges_above())
     spans = ", ".join(f"{np.exp(low):.2f} to {np.exp(high):.2f}" for low, high in below)
-    return f"{above / np.ptp(margin.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
+    return f"{above / np.ptp(delta.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
 
 
-def _where_lower(margin: Margin) -> str:
-    return _where_higher(margin.swapped)
+def _where_lower(delta: BjontegaardDelta) -> str:
+    return _where_higher(delta.swapped)
 
 
 def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
@@ -162,7 +162,7 @@ def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
         if files.points[0].method != style.DIFFC_CODEC:
             continue
         bound = _bound(series, files, files.points[0].decoder)
-        least = _line(bound, "psnr") if bound else None
+        least = _curve(bound, "psnr") if bound else None
         if least is None or len(least.x) < 2 or (np.diff(least.y) <= 0).any():
             continue
         for point in files.points:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import style
+from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.measures import (
     SCALES,
     check_same_images,
@@ -29,8 +30,7 @@ from diffc_jax.plotting.rates import (
     plot_bounds,
     plot_coding_cost,
 )
-from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
-from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
+from diffc_jax.plotting.reconstructions import DecodedImages, collect_reconstructions
 from diffc_jax.runtime.files import atomic_write
 
 # Without dates and program versions the same results give the same bytes.
@@ -106,7 +106,7 @@ def make_figures(
     Files of the same names in `output_dir` are replaced; others are left alone.
 
     Args:
-        inputs: workdirs, or paths of `rd.csv` files (which have no pictures and no rate curve).
+        inputs: workdirs, or paths of `rd.csv` files (which have no images and no rate curve).
         output_dir: where PNG, PDF and CSV go.
         measures: keys of `MEASURES`; None draws PSNR, Fréchet distance and LPIPS where the inputs have
             them, and then leaves out those distances of `more_points` that do not compare.
@@ -186,7 +186,7 @@ def _strip_figures(
     chosen = []
     for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):
         jpeg = [s for s in reconstructions.series if s.method == "jpeg"][:1]
-        by_model: dict[str | None, list[Pictures]] = {}
+        by_model: dict[str | None, list[DecodedImages]] = {}
         for series in reconstructions.series:
             if series.method == "diffc":
                 by_model.setdefault(series.model, []).append(series)

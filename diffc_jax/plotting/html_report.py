@@ -1,6 +1,6 @@
 """`report.html`: the results of an evaluation as one file to read, drawn from result files only.
 
-The file needs no network: style, script, numbers and pictures are inside it. Without JavaScript the
+The file needs no network: style, script, numbers and images are inside it. Without JavaScript the
 summary and the tables remain.
 """
 
@@ -27,8 +27,8 @@ from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint
-from diffc_jax.plotting import report_points, style, tags
 from diffc_jax.plotting import report_sections as sections
+from diffc_jax.plotting import report_tables, style
 from diffc_jax.plotting.figures import collect_rate_points
 from diffc_jax.plotting.measures import (
     MEASURES,
@@ -42,7 +42,7 @@ from diffc_jax.plotting.reconstructions import (
     BASELINES,
     CODEC,
     SWEEP,
-    Pictures,
+    DecodedImages,
     Reconstructions,
     collect_reconstructions,
 )
@@ -77,7 +77,7 @@ def make_report(
 
     Raises:
         UsageError: no inputs, an unknown measure or selector, or points of different images.
-        InputError: missing or broken results, pictures of different images, nothing to draw, or a
+        InputError: missing or broken results, reconstructions of different images, nothing to draw, or a
             folder that cannot be written.
     """
     if measure_default not in MEASURES:
@@ -113,7 +113,7 @@ def make_report(
             "title": sections.title(points),
             "summary": sections.summary(points, runs, series),
             "no_pictures": sections.notes(without_pictures),
-            "points_table": report_points.points_table(series),
+            "points_table": report_tables.points_table(series),
             "runs": sections.runs_section(runs),
             "settings": sections.settings(runs),
             "commands": sections.commands(points, runs),
@@ -163,7 +163,7 @@ def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
     found = []
     for (column, basis), indices in axes.items():
         measure = describe_measure(column, [points[index] for index in indices])
-        images = f", {tags.count(points[indices[0]].n_images, 'image')}" if basis else ""
+        images = f", {report_tables.count(points[indices[0]].n_images, 'image')}" if basis else ""
         found.append(
             {
                 "column": column,
@@ -257,7 +257,7 @@ def _svg_path(marker: str) -> dict[str, Any]:
 def _collect_pictures(
     runs: Sequence[sections.Run], allow_mixed_data: bool
 ) -> tuple[list[Reconstructions], list[str]]:
-    """The pictures of all runs, and for each run without them why."""
+    """The reconstructions of all runs, and for each run without any the reason."""
     missing, complete = [], []
     for run in runs:
         found = [name for name in (SWEEP, CODEC, BASELINES) if (run.path / "eval" / name).is_file()]
@@ -293,11 +293,10 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
     )
     seen: collections.Counter[_Key] = collections.Counter()
     described = []
-    for pictures in shown:
-        seen[_key(pictures)] += 1
-        described.append(
-            _one_series_data(pictures, lines.get(_key(pictures)), seen[_key(pictures)])
-        )
+    for decoded in shown:
+        key = _key(decoded)
+        seen[key] += 1
+        described.append(_one_series_data(decoded, lines.get(key), seen[key]))
     return {
         "height": found.originals.shape[1],
         "width": found.originals.shape[2],
@@ -310,38 +309,38 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
 _Key = tuple[str, str | None, str | None]
 
 
-def _key(item: Pictures | RatePoint) -> _Key:
+def _key(item: DecodedImages | RatePoint) -> _Key:
     return item.method, item.model, item.decoder
 
 
 def _one_series_data(
-    pictures: Pictures, line: style.Series | None, occurrence: int
+    decoded: DecodedImages, line: style.Series | None, occurrence: int
 ) -> dict[str, Any]:
-    """Pictures of one method; a later run of the same method gets a number."""
+    """Decoded images of one method; a later run of the same method gets a number."""
     looks = _svg_line(line.line) if line else {"color": "#888888", "dark_color": "#888888"}
     number = f" ({occurrence})" if occurrence > 1 else ""
-    name = " ".join(filter(None, (pictures.method, pictures.model)))
-    is_bound = pictures.method == "diffc"
-    if pictures.decoder:
-        label = (style.decoder_label if is_bound else style.files_label)(pictures.decoder)
+    name = " ".join(filter(None, (decoded.method, decoded.model)))
+    is_bound = decoded.method == "diffc"
+    if decoded.decoder:
+        label = (style.decoder_label if is_bound else style.files_label)(decoded.decoder)
     else:
         label = line.label if line else name
-    columns = math.ceil(math.sqrt(len(pictures.levels)))
+    columns = math.ceil(math.sqrt(len(decoded.levels)))
     return {
         "label": label + number,
-        "model": f"{pictures.model or name}{number}" if pictures.decoder else None,
+        "model": f"{decoded.model or name}{number}" if decoded.decoder else None,
         "rate": "upper bound" if is_bound else "file",
         "color": looks["color"],
         "dark_color": looks["dark_color"],
-        "bpp": pictures.bpp.tolist(),
-        "psnr": [[_finite_or_text(value) for value in row] for row in pictures.psnr.tolist()],
+        "bpp": decoded.bpp.tolist(),
+        "psnr": [[_finite_or_text(value) for value in row] for row in decoded.psnr.tolist()],
         "columns": columns,
-        "sprites": [_data_uri(_sprite(images, columns)) for images in pictures.images],
+        "sprites": [_data_uri(_sprite(images, columns)) for images in decoded.images],
     }
 
 
 def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndarray, "H W 3"]:
-    """All pictures in one, row by row; the last row is filled up with black."""
+    """All images in one, row by row; the last row is filled up with black."""
     count, height, width, _ = images.shape
     rows = -(-count // columns)
     padded = np.zeros((rows * columns, height, width, 3), np.uint8)

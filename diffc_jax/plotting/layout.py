@@ -1,8 +1,8 @@
-"""What figures share beside their lines: legend, caption, axis of rates."""
+"""What figures share beside their lines: legend, caption, what training has cost, axis of rates."""
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform
 
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
 
 CAPTION_SIZE = 7.0
@@ -28,7 +29,7 @@ def legend_height(series: Sequence[style.Series]) -> float:
 
 
 def add_legend(figure: Figure, series: Sequence[style.Series]) -> None:
-    """Adds a legend right of the panels, with a heading for each family."""
+    """Adds a legend right of the panels, with a heading for each group."""
     handles: list[Line2D | _Heading] = []
     for group, members in itertools.groupby(series, key=lambda line: line.group):
         handles += [_Heading(text=line) for line in group.splitlines()]
@@ -90,6 +91,19 @@ def label_axis(axis: Axis, scale: str, nbins: int) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def describe_training(points: Iterable[RatePoint]) -> str:
+    """One sentence on all points that say what their training cost, or an empty text."""
+    networks: dict[str, set[RatePoint]] = {}
+    for point in points:
+        if point.trained_parameters:
+            networks.setdefault(_network_name(point), set()).add(point)
+    return (
+        f"Trained: {'; '.join(map(_describe_network, networks, networks.values()))}."
+        if networks
+        else ""
+    )
+
+
 class _Heading(Text):
     """Bold line of a legend that begins where the line samples begin."""
 
@@ -114,3 +128,34 @@ class _HeadingHandler(HandlerBase):
                 -xdescent, -ydescent, heading, fontsize=fontsize, fontweight="bold", transform=trans
             )
         ]
+
+
+def _network_name(point: RatePoint) -> str:
+    if point.method in style.DIFFC_METHODS:
+        return f"DiffC, {point.model}"
+    return style.codec_label(point.method, point.model)
+
+
+def _describe_network(name: str, points: set[RatePoint]) -> str:
+    facts = (
+        _value_range([point.trained_parameters for point in points], "parameters"),
+        _value_range([point.images_seen for point in points], "images"),
+        _value_range([point.train_cpu_hours for point in points], "CPU hours"),
+    )
+    rates = {point.level for point in points if point.method in style.NEURAL}
+    each = f" for each of {len(rates)} rates" if len(rates) > 1 else ""
+    return f"{name}: {', '.join(filter(None, facts))}{each}"
+
+
+def _value_range(values: Sequence[int | float | None], name: str) -> str:
+    """Smallest to largest of the known values, with what they count; empty if none is known."""
+    known = [value for value in values if value is not None]
+    ends = dict.fromkeys(_short(end(known)) for end in (min, max) if known)
+    return f"{' to '.join(ends)} {name}" if ends else ""
+
+
+def _short(value: int | float) -> str:
+    for size, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

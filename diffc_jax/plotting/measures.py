@@ -1,4 +1,4 @@
-"""Columns of the results as y axes, and which points may share one."""
+"""Columns of the results as y axes, and checks of which points may be compared."""
 
 import dataclasses
 import math

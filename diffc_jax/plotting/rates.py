@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from diffc_jax.channel_simulation.rate_bound import chunked_rate_bound, stepwise_rate_bound
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import layout, style
-from diffc_jax.plotting.tables import read_table
 
 RATE_CURVE = "rate_curve.csv"
 CHUNKS = (4, 16, 64)
@@ -41,7 +41,7 @@ class RateCurve:
         steps: steps of the chain so far, from 0 to T.
         gammas: negative log signal-to-noise ratio, decreasing.
         bpp_kl: ideal rate C, bits per pixel.
-        bpp: the bound C + log2(C + 1) + 5, bits per pixel.
+        bpp: the bound C + log2(C + 1) + 5 (Li & El Gamal 2018), bits per pixel.
         step_bits: mean information of the steps since the level before, bits per image.
         n_pixels: pixels of an image.
     """
@@ -55,11 +55,11 @@ class RateCurve:
     n_pixels: int
 
     def chunked_bpp(self, chunk_bits: int | float) -> Float[np.ndarray, " t"]:
-        """Bits per pixel if chunks of `chunk_bits` were messages of their own."""
+        """Bound in bits per pixel if chunks of `chunk_bits` were messages of their own."""
         return chunked_rate_bound(self.bpp_kl * self.n_pixels, chunk_bits) / self.n_pixels
 
     def stepwise_bpp(self) -> Float[np.ndarray, " t"]:
-        """Bits per pixel if the steps were messages of their own."""
+        """Bound in bits per pixel if the steps were messages of their own."""
         # The prior is one more message.
         n_steps = np.diff(self.steps, prepend=self.steps[0] - 1)
         return stepwise_rate_bound(self.step_bits, n_steps) / self.n_pixels

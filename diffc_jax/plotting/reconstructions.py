@@ -1,4 +1,4 @@
-"""The reconstructed pictures that an evaluation leaves behind, with the rate and PSNR of each."""
+"""The reconstructed images that an evaluation leaves behind, with the rate and PSNR of each."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.plotting.tables import read_table
+from diffc_jax.evaluation.results import read_table
 
 SWEEP = "reconstructions.npz"
 # Real files, of the codec of DiffC and of others, in one layout.
@@ -21,7 +21,7 @@ _GAMMA_TOLERANCE = 1e-4  # float32 in one file, float64 in the other
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class DecodedImages:
     """What one decoder or codec made of a few images, at several rates.
 
     Attributes:
@@ -30,8 +30,8 @@ class Pictures:
         decoder: decoder of DiffC; None for other codecs.
         levels: gamma (negative log signal-to-noise ratio) of DiffC, quality setting of a codec.
         images: reconstructions.
-        bpp: achievable rate of each picture, bits per pixel.
-        psnr: PSNR of each picture in dB; infinite where it is exact.
+        bpp: achievable rate of each image, bits per pixel.
+        psnr: PSNR of each image in dB; infinite where it is exact.
     """
 
     method: str
@@ -55,11 +55,11 @@ class Reconstructions:
 
     index: Int[np.ndarray, " n"]
     originals: UInt8[np.ndarray, "n h w 3"]
-    series: tuple[Pictures, ...]
+    series: tuple[DecodedImages, ...]
 
 
 def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[Reconstructions]:
-    """Reads the pictures in `eval/` of every workdir; those without any are passed over.
+    """Reads the images in `eval/` of every workdir; those without any are skipped.
 
     Returns:
         One `Reconstructions` for each set of images: what shows the same images (same index, same
@@ -98,7 +98,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
         folder: `eval/` of a workdir.
 
     Raises:
-        InputError: a missing or broken file, or pictures without rows in the table.
+        InputError: a missing or broken file, or images without rows in the table.
     """
     folder = pathlib.Path(folder)
     path = folder / SWEEP
@@ -116,14 +116,16 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
         index,
         originals,
         tuple(
-            Pictures("diffc", model, name, gammas, images[name], bits[name] / n_pixels, psnr[name])
+            DecodedImages(
+                "diffc", model, name, gammas, images[name], bits[name] / n_pixels, psnr[name]
+            )
             for name in decoders
         ),
     )
 
 
 def load_files(path: str | os.PathLike[str]) -> Reconstructions:
-    """Reads pictures and numbers of files of codecs.
+    """Reads images and numbers of the files of codecs.
 
     Args:
         path: of `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
@@ -142,7 +144,7 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
         levels = _array(path, arrays, f"{name}/level", (None,), np.number).astype(np.float64)
         shape = (len(index), len(levels))
         series.append(
-            Pictures(
+            DecodedImages(
                 method=_text(path, arrays, f"{name}/method"),
                 model=_text(path, arrays, f"{name}/model") or None,
                 decoder=_text(path, arrays, f"{name}/decoder")
@@ -165,7 +167,7 @@ def _numbers_of_sweep(
     gammas: Float[np.ndarray, " q"],
     decoders: Sequence[str],
 ) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(model, bits of each picture, PSNR of each picture), the latter (n, q) by decoder."""
+    """(model, bits and PSNR of each image); the latter two are (n, q) by decoder."""
     bits = {name: np.full((len(index), len(gammas)), np.nan) for name in decoders}
     psnr = {name: array.copy() for name, array in bits.items()}
     rows = {int(i): row for row, i in enumerate(index)}
@@ -253,14 +255,16 @@ def _positions(
     return np.array([rows[int(i)] for i in wanted], np.intp)
 
 
-def _only(reconstructions: Reconstructions, common: Int[np.ndarray, " m"]) -> tuple[Pictures, ...]:
+def _only(
+    reconstructions: Reconstructions, common: Int[np.ndarray, " m"]
+) -> tuple[DecodedImages, ...]:
     rows = _positions(reconstructions.index, common)
     return tuple(
         dataclasses.replace(
-            pictures,
-            images=pictures.images[rows],
-            bpp=pictures.bpp[rows],
-            psnr=pictures.psnr[rows],
+            decoded,
+            images=decoded.images[rows],
+            bpp=decoded.bpp[rows],
+            psnr=decoded.psnr[rows],
         )
-        for pictures in reconstructions.series
+        for decoded in reconstructions.series
     )

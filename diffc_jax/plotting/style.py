@@ -1,9 +1,9 @@
-"""Which line every method gets: one style per family, safe for colour-blind readers and for print.
+"""Which line every method gets: one style per group, safe for colour-blind readers and for print.
 
 Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, a dark shade with long dashes and
 hollow markers is real files of the same decoder, purple is trained codecs, grey and dashes are classical
-ones, thin pale lines are numbers that others published, and markers differ within each family, so that no
-two lines rely on colour alone.
+ones, thin pale lines are numbers that others published, and markers differ within each group, so that no two
+lines rely on colour alone.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
 
+from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
 from diffc_jax.evaluation.results import RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -34,16 +35,13 @@ RC: Mapping[Any, Any] = {
     "pdf.fonttype": 42,
 }
 
-DECODERS: Mapping[str, tuple[str, str, str]] = {
-    "flow": ("DiffC-F (flow)", VERMILION, "o"),
-    "ancestral": ("DiffC-A (ancestral)", BLUE, "s"),
-    "mean": ("DiffC-D (posterior mean)", GREEN, "^"),
-}
+# Members of families of decoders, and decoders that are not registered here, take these in turn.
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
 DIFFC_CODEC = "diffc_codec"
 DIFFC_METHODS = ("diffc", DIFFC_CODEC)
-FLOOR_MODELS = ("gaussian", "mixture")
+# Models whose exact denoiser is known: fitted distributions that every network should beat.
+GAUSSIAN_BASELINES = ("gaussian", "mixture")
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
@@ -110,7 +108,7 @@ class Series:
 
 
 def series_of(points: Sequence[RatePoint]) -> list[Series]:
-    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs, others.
+    """Sorts points into lines, and lines into groups: networks, Gaussian baselines, codecs, others.
 
     Points of one method, model, decoder and kind of rate share a line unless they differ in
     checkpoint, T, seed or images; then each gets its own, and the label says what differs.
@@ -161,7 +159,7 @@ class _Identity(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        return self.is_diffc and self.model not in FLOOR_MODELS
+        return self.is_diffc and self.model not in GAUSSIAN_BASELINES
 
     @property
     def codec(self) -> tuple[str, str | None]:
@@ -215,7 +213,7 @@ class _Scene:
     @classmethod
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
-        known_codecs, known_decoders = list(CODECS), list(DECODERS)
+        known_codecs, known_decoders = list(CODECS), [one.name for one in _single_decoders()]
         codecs = {i.codec for i in present if not (i.is_diffc or i.is_neural or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
@@ -233,12 +231,12 @@ class _Scene:
         if identity.is_neural:
             return 2, 0, list(NEURAL).index(identity.method), str(identity)
         if not identity.is_diffc:
-            family = 3 if identity.is_known_codec else 4
+            group = 3 if identity.is_known_codec else 4
             is_bound = int(identity.rate_kind == "bound")
-            return family, is_bound, self.codecs.index(identity.codec), str(identity)
+            return group, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
-            group = 2 * FLOOR_MODELS.index(identity.model or "") + identity.is_files
+            group = 2 * GAUSSIAN_BASELINES.index(identity.model or "") + identity.is_files
             return 1, group, decoder, str(identity)
         group = 2 * self.networks.index(identity.model) + identity.is_files
         return 0, group, decoder, str(identity)
@@ -254,7 +252,7 @@ class _Scene:
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
         position = self.decoders.index(identity.decoder)
-        looks = [*((color, marker) for _, color, marker in DECODERS.values()), *_OTHER_DECODERS]
+        looks = [*((one.color, one.marker) for one in _single_decoders()), *_OTHER_DECODERS]
         color, marker = looks[min(position, len(looks) - 1)]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
         if identity.is_files:
@@ -299,6 +297,11 @@ class _Scene:
             "alpha": 0.6,
             "zorder": 1.9,
         }
+
+
+def _single_decoders() -> list[Decoder]:
+    """Decoders that have a colour of their own, in the order of legends."""
+    return [decoder for decoder in DECODERS.values() if not decoder.symbol]
 
 
 def _darker(color: str) -> str:
@@ -346,7 +349,8 @@ def codec_label(method: str, model: str | None) -> str:
 
 def decoder_label(decoder: str) -> str:
     """What figures call a decoder of the results."""
-    return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+    known = find_decoder(decoder)
+    return known.label if known else decoder
 
 
 def files_label(decoder: str) -> str:

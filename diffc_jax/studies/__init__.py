@@ -1,1 +1,1 @@
-"""Studies made of the other parts: the Gaussian analysis, channel simulation, the reproduction."""
+"""Studies that use the other packages: Gaussian analysis, channel simulation, the reproduction."""

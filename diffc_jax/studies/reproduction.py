@@ -22,22 +22,22 @@ from diffc_jax.training.experiment import open_source
 
 
 def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Trains and evaluates the config's model and the Gaussian floor, runs the baselines, and plots.
+    """Trains and evaluates the config's model and the Gaussian baseline, runs the codecs, and plots.
 
-    The model is not trained where config.eval.params names its parameters. Each part has a folder of its
-    own in `workdir`, which the part's own command could have made: the name of the model, gaussian,
-    hific_0.5bpp and the like, baselines, theory (the paper's analysis, of a Gaussian fitted to the training
-    images), figures; report.html has it all, and claims.md what the paper's claims come to. With others'
-    curves in config.baselines.published there is figures_published too. Figures, report and claims of each
-    family of config.eval.families are in a folder with its name.
+    The model is not trained where config.eval.params names its parameters. Each step has a folder of its own
+    in `workdir`, as if its own command had made it: the name of the model, gaussian, hific_0.5bpp and the
+    like, baselines, theory (the paper's analysis of a Gaussian fitted to the training images), figures.
+    report.html shows all results, and claims.md the paper's claims as numbers. With published curves in
+    config.baselines.published there is figures_published too. Figures, report and claims of each subset of
+    the images (config.eval.families) are in a folder with its name.
 
     Args:
         config: a validated config.
-        workdir: folder of the whole.
+        workdir: folder of all results.
 
     Raises:
         InputError: config.eval.params names no file.
-        DiffcError: from any part; running again continues with that part.
+        DiffcError: from any step; running again continues with that step.
     """
     # Checked now, not after hours of training.
     check_baselines(config)
@@ -49,18 +49,12 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     baselines = baseline_configs(config)
     theory = theory_config(config)
     published = load_published(config.baselines.published) if config.baselines.published else []
-    floor = config.copy_and_resolve_references()
-    with floor.unlocked():
-        floor.model = ConfigDict({"name": "gaussian"})
-        floor.schedule.name = "linear"
-        floor.eval.params = ""
-    for part in {"gaussian": floor, config.model.name: config}.items():
-        name, part_config = part
-        if not part_config.eval.params:
+    for name, own in {"gaussian": gaussian_config(config), config.model.name: config}.items():
+        if not own.eval.params:
             logging.info("=== %s: training", name)
-            train(part_config, workdir / name)
+            train(own, workdir / name)
         logging.info("=== %s: sweep", name)
-        evaluate(part_config, workdir / name)
+        evaluate(own, workdir / name)
     for name, baseline in baselines.items():
         logging.info("=== %s: training", name)
         train(baseline, workdir / name)
@@ -70,9 +64,8 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     analyse_theory(theory, workdir / "theory")
     names = dict.fromkeys(("gaussian", config.model.name, "baselines"))
     folders = [workdir / name for name in names]
-    families = config.eval.families
     inputs = {workdir: folders} | {
-        workdir / f: [folder / f for folder in folders] for f in families
+        workdir / subset: [folder / subset for folder in folders] for subset in config.eval.families
     }
     for output, results in inputs.items():
         written = make_figures(results, output / "figures")
@@ -85,8 +78,18 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
             )
         report = make_report(results, output / "report.html")
         write_claims(results, workdir / "theory", output / "claims.md")
-        pictures = [str(path) for path in written if path.suffix == ".png"]
-        logging.info("report: %s; figures: %s", report, ", ".join(pictures))
+        figures = [str(path) for path in written if path.suffix == ".png"]
+        logging.info("report: %s; figures: %s", report, ", ".join(figures))
+
+
+def gaussian_config(config: ConfigDict) -> ConfigDict:
+    """The Gaussian baseline: a Gaussian fitted to the same images, with its exact denoiser."""
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        own.model = ConfigDict({"name": "gaussian"})
+        own.schedule.name = "linear"
+        own.eval.params = ""
+    return own
 
 
 def baseline_configs(config: ConfigDict) -> dict[str, ConfigDict]:

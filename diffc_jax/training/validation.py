@@ -87,14 +87,14 @@ def make_estimate(
         time_key, noise_key = jax.random.split(jax.random.fold_in(root, draw))
         ema = gather(mesh, state.ema)
         variables = model_variables(ema, state.fixed)
-        terms = elbo.estimate_bound(
+        terms = elbo.estimate_elbo(
             lambda z, gamma: model.eps_hat(variables, z, gamma),
             lambda t: schedule.gamma(ema["schedule"], t),
             pixels,
             low + (high - low) * elbo.indexed_times(time_key, indices),
             rng.per_index(noise_key, indices),
         )
-        terms = elbo.Bound(
+        terms = elbo.Elbo(
             prior=terms.prior * (high == 1.0),
             diffusion=terms.diffusion * (high - low),
             reconstruction=terms.reconstruction * (low == 0.0),

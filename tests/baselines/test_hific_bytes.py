@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from diffc_jax.baselines.hific.architecture import HificArchitecture
-from diffc_jax.baselines.hific.byte_coding import HYPER_LARGEST, LatentCoder, header_bytes
 from diffc_jax.baselines.hific.codec import HificCodec
-from diffc_jax.baselines.hific.entropy_models import table_scales
+from diffc_jax.baselines.hific.config import HificArchitecture
+from diffc_jax.baselines.hific.entropy_coding import (
+    HYPER_LARGEST,
+    LatentCoder,
+    header_bytes,
+    table_scales,
+)
 from diffc_jax.baselines.hific.model import Hific
 from diffc_jax.errors import InputError, UsageError
 

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from diffc_jax.baselines.hific import losses
-from diffc_jax.baselines.hific.architecture import HificArchitecture
+from diffc_jax.baselines.hific.config import HificArchitecture
 from diffc_jax.baselines.hific.losses import LossWeights, RateTarget
 from diffc_jax.baselines.hific.model import Hific
-from diffc_jax.baselines.hific.step import Optimizers, init_state, make_train_step
+from diffc_jax.baselines.hific.task import Optimizers, init_state, make_train_step
 from diffc_jax.errors import UsageError
 
 
@@ -41,13 +41,13 @@ def test_weights_of_the_paper():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bpp": 0.0}, "bpp: 0.0 must be positive and finite"),
-        ({"bpp": float("inf")}, "bpp: inf must be positive and finite"),
+        ({"target_bpp": 0.0}, "target_bpp: 0.0 must be positive and finite"),
+        ({"target_bpp": float("inf")}, "target_bpp: inf must be positive and finite"),
         (
-            {"bpp": 1.0, "weight_above": 0.01},
+            {"target_bpp": 1.0, "weight_above": 0.01},
             "weight_below: 0.015625 must be positive and less than weight_above, 0.01",
         ),
-        ({"bpp": 1.0, "early_steps": -1}, "early_steps: -1 must not be negative"),
+        ({"target_bpp": 1.0, "early_steps": -1}, "early_steps: -1 must not be negative"),
     ],
 )
 def test_targets_are_checked(fields, message):

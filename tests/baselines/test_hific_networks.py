@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffc_jax.baselines.hific.architecture import HificArchitecture
-from diffc_jax.baselines.hific.discriminator import Discriminator
-from diffc_jax.baselines.hific.layers import ChannelNorm, Doubling, SpectralConv
+from diffc_jax.baselines.hific.config import HificArchitecture
 from diffc_jax.baselines.hific.model import Hific
+from diffc_jax.baselines.hific.networks import ChannelNorm, Discriminator, Doubling, SpectralConv
 from diffc_jax.errors import UsageError
 
 PAPER = HificArchitecture()

@@ -14,7 +14,7 @@ from diffc_jax import commands
 from diffc_jax import config as config_lib
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.baselines.hific import config as hific_config
-from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.hific.task import build_hific_task, learning_rates
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import read_rate_points

@@ -12,7 +12,6 @@ from configs import imagenet64_vdm
 from diffc_jax.config import (
     base_config,
     check_config_argument,
-    parse_decoder,
     shrink_to_smoke,
     validate,
 )
@@ -137,14 +136,6 @@ def test_smoke_network_of_the_paper_listens_to_gamma():
 def test_misspelt_field_of_a_config_file_is_an_error():
     with pytest.raises(AttributeError, match='Did you mean "batch_size"'):
         base_config().train.batchsize = 3
-
-
-def test_decoders():
-    assert parse_decoder("mean") is parse_decoder("ancestral") is None
-    assert (parse_decoder("flow"), parse_decoder("kappa=1.5")) == (1.0, 1.5)
-    for name in ("kappa=", "kappa=0", "kappa=-1", "kappa=nan", "kappa=inf", "1.5", ""):
-        with pytest.raises(UsageError):
-            parse_decoder(name)
 
 
 def test_argument_behind_the_colon():

@@ -1,4 +1,4 @@
-"""The bound is one, is tight with an exact denoiser, and decreases with the number of steps."""
+"""The ELBO is a bound, is tight with an exact denoiser, and gains with the number of steps."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def estimate(denoise, pixels, n_steps=0):
     keys = rng.per_index(rng.stream(0, "test"), jnp.arange(len(pixels)))
     times = elbo.stratified_times(jax.random.key(1), len(pixels))
     return jax.jit(
-        lambda: elbo.estimate_bound(denoise, linear_gamma, pixels, times, keys, n_steps)
+        lambda: elbo.estimate_elbo(denoise, linear_gamma, pixels, times, keys, n_steps)
     )()
 
 
@@ -47,14 +47,14 @@ def mean_and_error(values):
     return values.mean(), values.std() / np.sqrt(len(values))
 
 
-def test_bound_of_the_exact_model_is_the_entropy(pixels, exact):
+def test_negative_elbo_of_the_exact_model_is_the_entropy(pixels, exact):
     """Histogram-exact: -sum p log2 p of the data, met within four standard errors."""
     mean, error = mean_and_error(estimate(exact, pixels).total)
     assert error < 0.01
     assert abs(mean - ENTROPY) < 4 * error + 1e-3
 
 
-def test_bound_of_a_wrong_model_is_above_the_entropy(pixels):
+def test_negative_elbo_of_a_wrong_model_is_above_the_entropy(pixels):
     x = np.asarray(process.pixels_to_unit(jnp.asarray(VALUES)))
     mean = WEIGHTS @ x
     variables = mixture.mixture_variables(
@@ -66,7 +66,7 @@ def test_bound_of_a_wrong_model_is_above_the_entropy(pixels):
     assert total - 4 * error > ENTROPY + 1.0
 
 
-def test_discrete_bound_decreases_to_the_continuous_one(pixels, exact):
+def test_discrete_negative_elbo_decreases_to_the_continuous_one(pixels, exact):
     pixels = pixels[:100_000]
     continuous = float(estimate(exact, pixels).total.mean())
     discrete = [float(estimate(exact, pixels, n).total.mean()) for n in (8, 32, 128, 1024)]
@@ -113,7 +113,7 @@ def test_noise_of_an_image_does_not_depend_on_its_batch(exact):
 
     def run(order):
         order = jnp.asarray(order)
-        return elbo.estimate_bound(
+        return elbo.estimate_elbo(
             exact,
             linear_gamma,
             pixels[order],

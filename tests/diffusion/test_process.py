@@ -1,3 +1,5 @@
+"""The process against Bayes' rule, quadrature and float64."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Decoders on a Gaussian source with its exact denoiser, where every answer is known."""
+"""Samplers on a Gaussian source with its exact denoiser, where every answer is known."""
 
 import functools
 import itertools
@@ -85,7 +85,7 @@ def test_unknown_order_is_refused(denoise):
         solve(denoise, 0.0, 4, order=3)
 
 
-def test_ancestral_samples_have_the_law_of_the_source(denoise):
+def test_ancestral_samples_have_the_distribution_of_the_source(denoise):
     n, gamma, steps = 20_000, 1.0, 60
     keys = jax.random.split(jax.random.key(1), 3)
     std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)
@@ -132,7 +132,7 @@ def moments_of_ancestral(variance, gamma, steps, order):
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_ancestral_steps_follow_their_recursion(denoise, order):
-    """Few, large steps: the law of the samples is that of the scheme, not yet that of the source."""
+    """Few, large steps: samples have the distribution of the scheme, not yet that of the source."""
     n, gamma, steps = 20_000, 1.0, 8
     keys = jax.random.split(jax.random.key(1), 3)
     std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)

@@ -1,3 +1,5 @@
+"""Schedules increase between their ends, whatever their parameters are."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -9,13 +9,14 @@ import pytest
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import (
-    FIELDS,
+    COLUMNS,
     RatePoint,
     read_rate_points,
     replace_rate_points,
     standard_error,
     write_rate_points,
 )
+from scripts import update_docs
 
 FLOW = RatePoint(
     method="diffc",
@@ -42,14 +43,35 @@ def test_columns_are_the_contract():
         "method,model,decoder,rate_kind,level,gamma,bpp,bpp_kl,bpp_headerless,psnr,psnr_mean,mse,fid,"
         "fid_features,lpips,n_images,n_steps,seed,dataset,split,checkpoint"
     )
-    assert ",".join(FIELDS).startswith(contract)
+    assert ",".join(COLUMNS).startswith(contract)
+
+
+def test_types_of_columns_are_those_of_the_fields():
+    kinds = {name: column.kind for name, column in COLUMNS.items()}
+    assert {kind.__name__ for kind in kinds.values()} == {"str", "int", "float"}
+    assert kinds["model"] is kinds["fid_reference"] is str
+    assert kinds["n_steps"] is kinds["images_seen"] is int
+    assert kinds["bpp"] is kinds["train_cpu_hours"] is float
+    required = {name for name, column in COLUMNS.items() if column.required}
+    assert required == {"method", "rate_kind", "bpp", "n_images", "dataset"}
+
+
+def test_rates_and_psnrs_have_units():
+    for name, column in COLUMNS.items():
+        unit = {"bpp": "bits per pixel", "psnr": "dB"}.get(name.split("_")[0], column.unit)
+        assert column.unit == unit, name
+
+
+def test_docs_have_the_table_of_the_columns():
+    text = update_docs.FORMATS.read_text(encoding="utf-8")
+    assert text == update_docs.with_columns_table(text), "run python scripts/update_docs.py"
 
 
 def test_round_trip_keeps_every_bit(tmp_path):
     path = tmp_path / "new" / "rd.csv"
     write_rate_points(path, [FLOW, JPEG])
     assert read_rate_points(path) == [FLOW, JPEG]
-    assert path.read_text().splitlines()[0] == ",".join(FIELDS)
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
     write_rate_points(path, [])
     assert read_rate_points(path) == []
 
@@ -84,7 +106,7 @@ def test_replace(tmp_path):
 )
 def test_bad_cells_are_named(field, text, message, tmp_path):
     path = tmp_path / "rd.csv"
-    cells = {name: "" for name in FIELDS} | {
+    cells = {name: "" for name in COLUMNS} | {
         "method": "jpeg",
         "rate_kind": "file",
         "bpp": "1",

@@ -1,12 +1,12 @@
-"""Margins between two methods: straight lines have closed forms, and the command prints them."""
+"""Bjøntegaard deltas of straight lines have closed forms, and the command prints them."""
 
 import numpy as np
 import pytest
 
-from benchmarks import margins
+from benchmarks import bd_rate as command
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint, write_rate_points
-from diffc_jax.plotting.bd_rate import Line, compare, line_over_rate
+from diffc_jax.plotting.bd_rate import Curve, bjontegaard_delta, rate_curve
 from tests.support.processes import run_program
 
 DIFFC = {"method": "diffc", "model": "unet", "rate_kind": "bound"}
@@ -38,17 +38,17 @@ LINES = [
 
 
 def curves(first="avif", second="diffc/flow", **options):
-    return [margins.select_curve(LINES, name, **options) for name in (first, second)]
+    return [command.select_curve(LINES, name, **options) for name in (first, second)]
 
 
-def test_margins_of_straight_lines():
-    rate = compare(*curves())
+def test_deltas_of_straight_lines():
+    rate = bjontegaard_delta(*curves())
     np.testing.assert_allclose(rate.at, [-1.0, -0.25, 0.25, 0.5, 1.5])
     np.testing.assert_allclose(rate.difference, 3 * rate.at - 2)
     assert rate.mean == pytest.approx(3 * 0.25 - 2)
     np.testing.assert_allclose(rate.ranges_above(), [(2 / 3, 1.5)])
 
-    psnr = compare(*(line.inverse for line in curves()))
+    psnr = bjontegaard_delta(*(line.inverse for line in curves()))
     assert (psnr.at[0], psnr.at[-1]) == (20.0, 37.5)
     expected = (psnr.at - 28) / 8 - (psnr.at - 30) / 5
     np.testing.assert_allclose(psnr.difference, expected, atol=1e-12)
@@ -58,15 +58,15 @@ def test_margins_of_straight_lines():
 def test_extremes_and_signs_are_those_between_the_points_too():
     generator = np.random.default_rng(0)
     first, second = (
-        Line(name, *np.sort(generator.uniform(0, 5, (2, 12)), axis=1)) for name in "ab"
+        Curve(name, *np.sort(generator.uniform(0, 5, (2, 12)), axis=1)) for name in "ab"
     )
-    margin = compare(first, second)
-    dense = np.linspace(margin.at[0], margin.at[-1], 100_001)
+    delta = bjontegaard_delta(first, second)
+    dense = np.linspace(delta.at[0], delta.at[-1], 100_001)
     difference = np.interp(dense, first.x, first.y) - np.interp(dense, second.x, second.y)
-    assert margin.difference.min() == pytest.approx(difference.min(), abs=1e-3)
-    assert margin.difference.max() == pytest.approx(difference.max(), abs=1e-3)
-    assert margin.mean == pytest.approx(difference.mean(), abs=1e-3)
-    ranges = margin.ranges_above()
+    assert delta.difference.min() == pytest.approx(difference.min(), abs=1e-3)
+    assert delta.difference.max() == pytest.approx(difference.max(), abs=1e-3)
+    assert delta.mean == pytest.approx(difference.mean(), abs=1e-3)
+    ranges = delta.ranges_above()
     assert len(ranges) > 1
     inside = np.any([(low < dense) & (dense < high) for low, high in ranges], axis=0)
     assert np.mean(inside != (difference > 0)) < 1e-3
@@ -81,7 +81,7 @@ def test_rates_without_headers_are_those_of_files_only():
 
 def test_points_without_a_rate_or_a_value_are_left_out():
     log_bpp, psnr = np.log([0.25, 0.5, 1.0, 2.0, 4.0]), [20.0, 25.0, np.inf, np.nan, 40.0]
-    found = line_over_rate("avif", points(log_bpp, psnr), "psnr", headerless=True)
+    found = rate_curve("avif", points(log_bpp, psnr), "psnr", headerless=True)
     # The first file is its container.
     np.testing.assert_allclose(np.exp(found.x), [0.25, 3.75])
     np.testing.assert_allclose(found.y, [25.0, 40.0])
@@ -104,7 +104,7 @@ def test_points_without_a_rate_or_a_value_are_left_out():
 )
 def test_name_has_to_fit_one_method(name, message):
     with pytest.raises(UsageError) as error:
-        margins.select_curve(LINES, name)
+        command.select_curve(LINES, name)
     assert str(error.value) == message
 
 
@@ -120,19 +120,19 @@ def test_name_has_to_fit_one_method(name, message):
 )
 def test_curves_that_cannot_be_compared_are_refused(psnr, message):
     with pytest.raises(InputError) as error:
-        margins.select_curve(points(np.log([1, 2, 4]), psnr), "avif")
+        command.select_curve(points(np.log([1, 2, 4]), psnr), "avif")
     assert str(error.value) == message
 
 
 def test_ranges_that_do_not_meet_are_refused():
     codec, diffc = curves()
     with pytest.raises(InputError) as error:
-        compare(codec._replace(x=codec.x + 9), diffc)
+        bjontegaard_delta(codec._replace(x=codec.x + 9), diffc)
     assert str(error.value) == "avif and diffc/unet/flow have no range in common"
 
 
 def run(*flags):
-    return run_program("benchmarks/margins.py", *flags)
+    return run_program("benchmarks/bd_rate.py", *flags)
 
 
 def test_command_prints_both_tables(tmp_path):

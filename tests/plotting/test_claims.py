@@ -1,4 +1,4 @@
-"""The table of claims: straight lines have margins in closed form."""
+"""The table of claims: straight lines have differences in closed form."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def cells(text, heading, name):
     return [cell.strip() for cell in row.split("|")[2:-1]]
 
 
-def test_margins_of_straight_lines(tmp_path):
+def test_differences_of_straight_lines(tmp_path):
     text = write(tmp_path, ROWS)
     assert text.startswith("# Claims in numbers: photos, 9 images\n")
     against = "## DiffC-F (flow), unet against others"
@@ -128,12 +128,12 @@ def test_what_is_not_there_is_not_compared(tmp_path):
     assert "## Files" not in text
 
 
-def test_each_denoiser_has_one_table_and_floors_are_only_compared_with(tmp_path):
-    floor = DIFFC | {"model": "gaussian"}
+def test_each_denoiser_has_one_table_and_gaussian_baselines_are_only_compared_with(tmp_path):
+    baseline = DIFFC | {"model": "gaussian"}
     more = [
-        *points(25, lambda u: 5 - u, decoder="flow", **floor),
-        *points(25, lambda u: 5 - u, 1.25, decoder="flow", **floor | {"method": "diffc_codec"}),
-        *points(22, lambda u: 5 - u, decoder="ancestral", **floor),
+        *points(25, lambda u: 5 - u, decoder="flow", **baseline),
+        *points(25, lambda u: 5 - u, 1.25, decoder="flow", **baseline | {"method": "diffc_codec"}),
+        *points(22, lambda u: 5 - u, decoder="ancestral", **baseline),
     ]
     text = write(tmp_path, ROWS + more)
     headings = [line for line in text.splitlines() if line.startswith("## ")]

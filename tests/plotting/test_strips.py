@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation import results
-from diffc_jax.plotting import figures, grids, reconstructions, strips
+from diffc_jax.plotting import figures, grids, reconstructions
 
 SIZE = 8
 GAMMAS = np.array([2.0, 0.0, -3.0, -6.0], np.float32)
@@ -238,12 +238,12 @@ def test_pictures_without_numbers_are_refused(tmp_path):
     assert str(error.value) == f"{path}, line 2: column 'gamma' is not a number: 'x'"
 
 
-def _strips(tmp_path, **kwargs) -> strips.Strips:
+def _strips(tmp_path, **kwargs) -> grids.Strips:
     _write_sweep(tmp_path)
     _write_baselines(tmp_path)
     (joined,) = reconstructions.collect_reconstructions([tmp_path])
     flow, _, _, jpeg = joined.series
-    return strips.make_strips(joined, flow, [jpeg], **kwargs)
+    return grids.make_strips(joined, flow, [jpeg], **kwargs)
 
 
 def test_codecs_stand_below_at_matched_rates(tmp_path):
@@ -258,7 +258,7 @@ def test_codecs_stand_below_at_matched_rates(tmp_path):
         np.testing.assert_array_equal(cell.image, _pictures(3, 3, seed=8)[1, level])
     for cell, level in zip(flow, range(4), strict=True):
         np.testing.assert_array_equal(cell.image, _pictures(3, 4, seed=1)[1, level])
-    assert strips.strips_rows(chosen)[-4:-2] == [
+    assert grids.strips_rows(chosen)[-4:-2] == [
         {"index": 0, "method": "JPEG 4:2:0", "column": 0, "bpp": None, "psnr": None},
         {"index": 0, "method": "JPEG 4:2:0", "column": 1, "bpp": 0.5, "psnr": 22.0},
     ]
@@ -288,14 +288,14 @@ def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
         *(("avif", None), ("jpeg", None)),
     ]
     flow, _, files, _, jpeg = joined.series
-    chosen = strips.make_strips(joined, flow, [files, jpeg], columns=2)
+    chosen = grids.make_strips(joined, flow, [files, jpeg], columns=2)
     assert chosen.labels == ("DiffC-F", "DiffC-F files", "JPEG 4:2:0")
     for image in range(3):
         _, own, _ = chosen.cells[image]
         assert [cell.bpp for cell in own] == pytest.approx(1.25 * BPP[[0, 3]])
         for cell, level in zip(own, (0, 3), strict=True):
             np.testing.assert_array_equal(cell.image, codec["images"][image, level])
-    (caption,) = (text.get_text().replace("\n", " ") for text in strips.plot_strips(chosen).texts)
+    (caption,) = (text.get_text().replace("\n", " ") for text in grids.plot_strips(chosen).texts)
     assert (
         "DiffC-F files: file bytes at about the same noise. JPEG 4:2:0: file bytes, the" in caption
     )
@@ -313,14 +313,14 @@ def test_columns_are_spread_over_the_rates_that_print_well(tmp_path):
     # Levels from high to low rates, some or all of them outside of what is shown.
     for factor, expected in ((4.0, [0, 1]), (1000.0, [0, 3]), (1e-4, [0, 3])):
         scaled = dataclasses.replace(flow, bpp=factor * flow.bpp[:, ::-1])
-        first = strips.make_strips(joined, scaled, columns=2).cells[0][0]
+        first = grids.make_strips(joined, scaled, columns=2).cells[0][0]
         rates = factor * (BPP + 0.03)
         np.testing.assert_allclose([cell.bpp for cell in first], rates[expected])
 
 
 def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
     chosen = _strips(tmp_path, max_images=1)
-    figure = strips.plot_strips(chosen)
+    figure = grids.plot_strips(chosen)
     assert _texts(figure) == [
         *("0.130 bpp", "23.1 dB", "0.530 bpp", "23.5 dB", "1.53 bpp", "24.5 dB"),
         *("4.03 bpp", "27.0 dB", "\N{EN DASH}", "0.500 bpp", "22.0 dB", "1.20 bpp", "30.0 dB"),

@@ -98,7 +98,7 @@ def test_files_of_the_codec_are_a_family_of_their_own():
         ("DiffC, vdm (upper bound)", "DiffC-F (flow)"),
         ("DiffC, gaussian (file bytes)", "DiffC-F files"),
     ]
-    bound, _, own, _, other_network, floor = (line.line for line in series)
+    bound, _, own, _, other_network, baseline = (line.line for line in series)
     assert own["marker"] == bound["marker"]
     assert own["linestyle"] != bound["linestyle"]
     assert own["linewidth"] == bound["linewidth"]
@@ -106,7 +106,7 @@ def test_files_of_the_codec_are_a_family_of_their_own():
     assert other_network["linewidth"] < bound["linewidth"]
     darker = 0.55 * np.array(to_rgb(bound["color"]))
     np.testing.assert_allclose(to_rgb(own["color"]), darker, atol=0.003)
-    assert floor["alpha"] < 1
+    assert baseline["alpha"] < 1
     caption = caption_of(rate_distortion.plot_rates(points))
     assert "Upper bound: C + log2(C + 1)" in caption
     assert "File bytes: whole files, headers counted." in caption

@@ -1,7 +1,7 @@
 """What figures say about the cost of the networks in them."""
 
 from diffc_jax.evaluation.results import RatePoint
-from diffc_jax.plotting.training_costs import describe_training
+from diffc_jax.plotting.layout import describe_training
 
 
 def point(**fields):

@@ -11,8 +11,7 @@ from diffc_jax.channel_simulation.candidates_distribution import ordered_law, po
 from diffc_jax.channel_simulation.pfr import later_winners
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke, validate
-from diffc_jax.studies.channel_comparison.races import bounded_races, near_exact_race
-from diffc_jax.studies.channel_comparison.rows import FIELDS
+from diffc_jax.studies.channel_comparison.rows import FIELDS, bounded_races, near_exact_race
 from diffc_jax.studies.channel_comparison.run import compare_schemes
 
 
@@ -63,18 +62,18 @@ def test_every_scheme_has_its_rows(small_run):
             assert number(row, "variance_orthogonal") == pytest.approx(1, abs=0.1)
 
 
-def test_real_bytes_agree_with_the_laws(small_run):
+def test_real_bytes_agree_with_the_quadrature(small_run):
     by_name = {row["scheme"]: row for row in table(small_run) if row["source"] == "channel"}
-    for name, law in (
+    for name, winner in (
         ("poisson", poisson_law(2.0)),
         ("poisson_truncated", poisson_law(4.0, 64)),
         ("ordered", ordered_law(4.0, 64)),
         ("minimal", ordered_law(4.0, 64)),
     ):
         row = by_name[name]
-        shift = abs(number(row, "shift") - law.shift)
+        shift = abs(number(row, "shift") - winner.shift)
         assert shift < 4 * number(row, "shift_stderr") + 0.02, name
-        entropy = stats.entropy(law.digits, base=2) + law.digits @ np.arange(63)
+        entropy = stats.entropy(winner.digits, base=2) + winner.digits @ np.arange(63)
         expected = 6.0 if name == "minimal" else entropy
         assert number(row, "bits") == pytest.approx(expected, abs=0.9), name
     assert number(by_name["dithered"], "overhead") > 1
@@ -88,7 +87,7 @@ def test_figures_have_their_tables_beside_them(small_run):
             assert (small_run / f"{name}.{suffix}").stat().st_size > 1000
 
 
-def test_a_run_goes_on_where_it_was(small_run):
+def test_a_run_continues_where_it_was(small_run):
     kept = sorted((small_run / "progress").iterdir())
     times = [path.stat().st_mtime_ns for path in kept[1:]]
     before = table(small_run)
@@ -103,13 +102,13 @@ def test_a_run_goes_on_where_it_was(small_run):
         }
 
 
-def test_near_exact_races_have_the_law_of_the_quadrature():
+def test_near_exact_races_agree_with_the_quadrature():
     winners = near_exact_race(3.3, 1e-4, 20_000, np.random.default_rng(0))
     assert stats.kstest(winners.along, "norm").pvalue > 0.01
-    law = poisson_law(3.3)
+    winner = poisson_law(3.3)
     digits = np.bincount(np.log2(winners.index + 0.5).astype(int), minlength=63)
-    shown = law.digits * 20_000 > 10
-    expected = law.digits[shown] * 20_000
+    shown = winner.digits * 20_000 > 10
+    expected = winner.digits[shown] * 20_000
     assert (
         stats.chisquare(
             [*digits[shown], digits[~shown].sum()], [*expected, 20_000 - expected.sum()]
@@ -140,22 +139,22 @@ def test_near_exact_races_stop_where_a_search_one_by_one_stops():
     assert fast.candidates.mean() == pytest.approx(looked_at.mean(), rel=0.12)
 
 
-def test_bounded_races_have_the_law_of_the_quadrature():
+def test_bounded_races_agree_with_the_quadrature():
     found = bounded_races(5.0, 256, 20_000, np.random.default_rng(3))
     length = np.sqrt(2 * np.log(2) * 5.0)
-    laws = {
+    expected = {
         "poisson_truncated": poisson_law(5.0, 256),
         "ordered": ordered_law(5.0, 256),
         "minimal": ordered_law(5.0, 256),
     }
-    assert set(found) == set(laws)
-    for name, law in laws.items():
+    assert set(found) == set(expected)
+    for name, winner in expected.items():
         winners = found[name]
-        assert 1 + winners.along.mean() / length == pytest.approx(law.shift, abs=0.012), name
-        assert winners.along.var() == pytest.approx(law.variance, abs=0.04), name
+        assert 1 + winners.along.mean() / length == pytest.approx(winner.shift, abs=0.012), name
+        assert winners.along.var() == pytest.approx(winner.variance, abs=0.04), name
         assert winners.index.max() <= 256
         if name != "minimal":
-            mean = law.digits @ np.arange(63)
+            mean = winner.digits @ np.arange(63)
             assert np.floor(np.log2(winners.index)).mean() == pytest.approx(mean, abs=0.08), name
     assert stats.kstest(found["minimal"].index / 256, "uniform").pvalue > 1e-4
 

@@ -11,16 +11,10 @@ import scipy.stats
 
 from diffc_jax import data
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.studies.gaussian_analysis import (
-    gaussian,
-    gaussian_simulation,
-    mixture_simulation,
-    patches,
-    spectrum,
-)
+from diffc_jax.studies.gaussian_analysis import closed_forms, patches, simulation
+from diffc_jax.studies.gaussian_analysis.closed_forms import read_spectrum, scalar_source
 from diffc_jax.studies.gaussian_analysis.config import analysis_config, validate, vector_mixture
 from diffc_jax.studies.gaussian_analysis.run import analyse_theory
-from diffc_jax.studies.gaussian_analysis.scalar import scalar_source
 from diffc_jax.theory.curves import CURVES
 from diffc_jax.theory.mixture import Mixture
 from diffc_jax.theory.scalar import analyse
@@ -121,7 +115,7 @@ def test_rates_that_no_component_can_hold():
         "gaussian.min_bits: from 200 to 10000 bits, and at most 64 a component, there is no rate"
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
-        gaussian.curve_rows(np.array([2.0]), config)
+        closed_forms.curve_rows(np.array([2.0]), config)
 
 
 def test_simulation_of_every_curve_agrees_with_its_closed_form():
@@ -130,7 +124,7 @@ def test_simulation_of_every_curve_agrees_with_its_closed_form():
     config.samples, config.sample_bpp = 200, (2.0,)
     config.rate_steps, config.ancestral_steps = 300, 80
     eigenvalues = 4.0 * np.arange(1, 49) ** -1.2
-    rows = list(gaussian_simulation.simulation_rows(eigenvalues, config, seed=1))
+    rows = list(simulation.gaussian_rows(eigenvalues, config, seed=1))
     assert len(rows) == 6
     for row in rows:
         error = abs(row["distortion"] - row["exact_distortion"])
@@ -149,7 +143,7 @@ def test_simulation_of_a_scalar_mixture_agrees_with_quadrature():
         np.array(source.means)[:, None],
         np.square(source.stds)[:, None, None],
     )
-    for row in mixture_simulation.simulation_rows("mixture", mixture, config.mixture, seed=0):
+    for row in simulation.mixture_rows("mixture", mixture, config.mixture, seed=0):
         exact = analyse(source, row["sigma2"])
         for column, few_steps in (("d_a", 0.01), ("d_f", 0.005), ("d_d", 0.0)):
             expected = getattr(exact, column)
@@ -164,7 +158,7 @@ def test_simulation_of_a_plane_mixture_agrees_with_quadrature():
     config = analysis_config()
     config.mixture.samples, config.mixture.sigma2, config.mixture.steps = 3000, (0.1,), 300
     source = vector_mixture(config)
-    (row,) = mixture_simulation.simulation_rows("vector", source, config.mixture, seed=0)
+    (row,) = simulation.mixture_rows("vector", source, config.mixture, seed=0)
 
     noise = 0.1 / 0.9
     axis = np.linspace(-4, 4, 401)
@@ -248,20 +242,20 @@ def test_bad_spectrum_files(tmp_path, content, message):
     elif content is not None:
         np.save(path, content)
     with pytest.raises(InputError, match=f"^{re.escape(f'{path}: {message}')}$"):
-        spectrum.read_spectrum(path)
+        read_spectrum(path)
 
 
 def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
     path = tmp_path / "e.npy"
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match=r"is not a \.npy file of numbers"):
-        spectrum.read_spectrum(path)
+        read_spectrum(path)
     np.savez(tmp_path / "e.npz", a=np.ones(2))
     with pytest.raises(InputError, match="holds several arrays; save one vector with"):
-        spectrum.read_spectrum(tmp_path / "e.npz")
+        read_spectrum(tmp_path / "e.npz")
     path.write_bytes(b"eigenvalues")
     with pytest.raises(InputError, match=r"is not a \.npy file of numbers"):
-        spectrum.read_spectrum(path)
+        read_spectrum(path)
 
 
 @pytest.mark.parametrize(

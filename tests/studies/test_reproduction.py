@@ -55,7 +55,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
         ("make_report", "report.html"),
         ("write_claims", "claims.md"),
     ]
-    # The floor is fitted to the images, and never comes from the file.
+    # The Gaussian baseline is fitted to the images, and never comes from the file.
     assert calls[0][2].eval.params == calls[1][2].eval.params == ""
     assert calls[2][2].eval.params == config.eval.params
 

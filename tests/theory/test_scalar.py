@@ -1,4 +1,4 @@
-"""Scalar sources against closed forms, brute-force double integrals, identities and asymptotic laws."""
+"""Scalar sources against closed forms, brute-force double integrals, identities and asymptotics."""
 
 import dataclasses
 import itertools
@@ -12,8 +12,9 @@ import scipy.stats
 
 from diffc_jax.errors import UsageError
 from diffc_jax.theory import gaussian
+from diffc_jax.theory.mixture import GaussianMixture
 from diffc_jax.theory.scalar import analyse
-from diffc_jax.theory.scalar_sources import GaussianMixture, Laplace, Uniform
+from diffc_jax.theory.scalar_sources import Laplace, Uniform
 
 MIXTURE = GaussianMixture((0.5, 0.5), (-1.0, 1.0), (0.1, 0.3))
 SKEWED = GaussianMixture((0.2, 0.7, 0.1), (1.5, -0.5, 0.2), (0.05, 0.4, 1.0))
@@ -88,19 +89,21 @@ def test_identical_components_are_one():
 def brute_force(source, noise):
     """Rate, D_D and D_F as sums over a grid of (x, y), with the quantiles of scipy.stats."""
     if isinstance(source, Laplace):
-        law = scipy.stats.laplace(scale=source.scale)
+        prior = scipy.stats.laplace(scale=source.scale)
         edges = source.scale * np.array([-40, -12, -6, -3, -1, 0, 1, 3, 6, 12, 40.0])
     else:
-        law = scipy.stats.uniform(-source.half_width, 2 * source.half_width)
+        prior = scipy.stats.uniform(-source.half_width, 2 * source.half_width)
         edges = np.linspace(-source.half_width, source.half_width, 9)
     x, x_weights = panels(edges)
     y, y_weights = panels(np.linspace(edges[0] - 10 * noise, edges[-1] + 10 * noise, 41))
-    joint = scipy.stats.norm.pdf(y[:, None], x, noise) * law.pdf(x) * x_weights * y_weights[:, None]
+    joint = (
+        scipy.stats.norm.pdf(y[:, None], x, noise) * prior.pdf(x) * x_weights * y_weights[:, None]
+    )
     density = joint.sum(1) / y_weights
     information = scipy.stats.norm.logpdf(y[:, None], x, noise) - np.log(density)[:, None]
     mean = (joint @ x) / joint.sum(1)
-    above = scipy.stats.norm.sf(np.abs(y)[:, None], x, noise) @ (law.pdf(x) * x_weights)
-    flow = np.sign(y) * law.isf(above)
+    above = scipy.stats.norm.sf(np.abs(y)[:, None], x, noise) @ (prior.pdf(x) * x_weights)
+    flow = np.sign(y) * prior.isf(above)
     return {
         "bits": np.sum(joint * information) / np.log(2),
         "d_d": np.sum(joint * (x - mean[:, None]) ** 2),
@@ -293,7 +296,7 @@ def test_small_noise_loses_no_digits(source):
 @pytest.mark.parametrize(
     ("source", "order"), [(MIXTURE, 2.0), (Laplace(1.0), 1.0)], ids=["mixture", "laplace"]
 )
-def test_next_term_of_the_three_decibel_law(source, order):
+def test_next_term_of_the_three_decibels(source, order):
     """Ours: d_f / d_a = 1/2 (1 + s^2 J / 4); what is missing falls like s^2, or like s at a kink."""
     noises = np.array([1e-3, 3e-3])
     excess = np.array([2.0 * at_noise(source, noise).ratio - 1.0 for noise in noises])
@@ -302,7 +305,7 @@ def test_next_term_of_the_three_decibel_law(source, order):
     assert np.log(missing[1] / missing[0]) / np.log(3.0) == pytest.approx(order, abs=0.05)
 
 
-def test_jumps_slow_the_three_decibel_law_down():
+def test_jumps_slow_the_three_decibels_down():
     noises = np.array([1e-5, 1e-4, 1e-3])
     for source, order in ((Uniform(1.0), 1.0), (Laplace(1.0), 2.0)):
         excess = [2.0 * at_noise(source, noise).ratio - 1.0 for noise in noises]
@@ -318,7 +321,7 @@ def exact_two_points(noise):
     return 4.0 * scipy.stats.norm.sf(1.0 / noise) / (2.0 * mse)
 
 
-def test_three_decibel_law_fails_for_two_points():
+def test_three_decibels_fail_for_two_points():
     for noise in (0.4, 0.3, 0.2, 0.1, 0.05, 0.03):
         exact = exact_two_points(noise)
         series = 2.0 / np.pi * (1.0 + (np.pi**2 / 8.0 - 1.0) * noise**2)

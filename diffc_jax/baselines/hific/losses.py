@@ -1,6 +1,6 @@
-"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term (section 4).
+"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term.
 
-The weights are those of the paper and of its code in tensorflow/compression, multiplied out:
+The weights are those of Mentzer et al. 2020 and of its code in tensorflow/compression, multiplied out:
 lambda' R + k_M MSE + k_P LPIPS + beta GAN with R in bits per pixel and the MSE of values 0 to 255.
 """
 
@@ -27,10 +27,10 @@ _EARLY_WEIGHT_FACTOR = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class RateTarget:
-    """A rate that is held by switching the weight of the rate term.
+    """A rate that training holds by switching the weight of the rate term.
 
     Attributes:
-        bpp: bits per pixel, above 0.
+        target_bpp: bits per pixel, above 0.
         weight_above: lambda_a, the weight while the rate is above the target. The paper has 2, 1 and 0.5 at
             0.14, 0.30 and 0.45 bits per pixel. It must exceed the slope of the other terms at the target,
             or the rate settles above it; slopes are steeper the smaller the images.
@@ -38,14 +38,14 @@ class RateTarget:
         early_steps: number of first steps that aim at 10/7 of the target with half the weight.
     """
 
-    bpp: float
+    target_bpp: float
     weight_above: float = 2.0
     weight_below: float = _WEIGHT_BELOW
     early_steps: int = 50_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.bpp < float("inf"):
-            raise UsageError(f"{self.bpp} must be positive and finite", field="bpp")
+        if not 0 < self.target_bpp < float("inf"):
+            raise UsageError(f"{self.target_bpp} must be positive and finite", field="target_bpp")
         if not 0 < self.weight_below < self.weight_above:
             raise UsageError(
                 f"{self.weight_below} must be positive and less than weight_above,"
@@ -63,7 +63,7 @@ class RateTarget:
             step: number of finished updates.
         """
         early = jnp.asarray(step) < self.early_steps
-        target = self.bpp * jnp.where(early, _EARLY_TARGET_FACTOR, 1.0)
+        target = self.target_bpp * jnp.where(early, _EARLY_TARGET_FACTOR, 1.0)
         weight = jnp.where(bpp > target, self.weight_above, self.weight_below)
         return weight * jnp.where(early, _EARLY_WEIGHT_FACTOR, 1.0)
 

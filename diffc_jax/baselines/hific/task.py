@@ -1,23 +1,30 @@
-"""Training of HiFiC and of the hyper-prior, as the loop wants it."""
+"""Training of HiFiC and of the hyper-prior: the task that the loop calls, its state and its update."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from ml_collections import ConfigDict
 
-from diffc_jax import data
+from diffc_jax import data, rng
 from diffc_jax.baselines.hific import losses
 from diffc_jax.baselines.hific.config import HIFIC, build_architecture, rate_target
-from diffc_jax.baselines.hific.model import Hific, Params
-from diffc_jax.baselines.hific.step import HificState, Optimizers, init_state, make_train_step
+from diffc_jax.baselines.hific.losses import (
+    Distance,
+    LossWeights,
+    RateTarget,
+    autoencoder_loss,
+    discriminator_loss,
+)
+from diffc_jax.baselines.hific.model import Forward, Hific, Params
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
 from diffc_jax.runtime import sharding
@@ -25,15 +32,45 @@ from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from diffc_jax.training.state import count_parameters
+from diffc_jax.training.state import count_parameters, update_ema
 from diffc_jax.training.task import Update, Validation
 from diffc_jax.training.validation import per_image, validation_batches
 
-_PICTURES = 8
+Pixels = UInt8[Array, "b h w 3"]
+Metrics = dict[str, Float[Array, ""]]
+
+_SHOWN_IMAGES = 8
 # Signs of divergence: squared error over that of the stage before; cross entropy, in nats a patch, of a
 # discriminator that the generator cannot learn from any more.
-_SPOILT = 4.0
-_WON_BY_DISCRIMINATOR = 0.01
+_DIVERGED_MSE_RATIO = 4.0
+_DIVERGED_DISCRIMINATOR_LOSS = 0.01
+_PLAIN_MSE_DECAY = 0.99
+
+
+@flax.struct.dataclass
+class HificState:
+    """The state of training, or its shapes.
+
+    Attributes:
+        step: number of finished updates.
+        params: {"autoencoder": ..., "discriminator": ...}; the latter is empty without one.
+        opt_state: of the optimisers, likewise.
+        spectral: state of the discriminator's spectral norms; empty without one.
+        plain_mse: moving average of the MSE of updates without discriminator; infinite before them.
+    """
+
+    step: PyTree
+    params: PyTree
+    opt_state: PyTree
+    spectral: PyTree
+    plain_mse: PyTree
+
+
+class Optimizers(NamedTuple):
+    """One optimiser for each network, with counters and gradient norms of its own."""
+
+    autoencoder: optax.GradientTransformation
+    discriminator: optax.GradientTransformation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +104,7 @@ class HificTask:
         return count_parameters(self.state_template().params["autoencoder"])
 
     def train_steps(self, num_steps: int) -> Callable[[int], Update]:
-        """Updates without discriminator, then with it for config.hific.adversarial_share of the run."""
+        """Updates without discriminator, then with it for the last part (adversarial_share) of the run."""
         adversarial_steps = round(self.config.hific.adversarial_share * num_steps)
         stages = num_steps - adversarial_steps, adversarial_steps
         target = rate_target(self.config, num_steps)
@@ -100,12 +137,12 @@ class HificTask:
             "run again in another --workdir with a lower hific.adversarial_learning_rate or"
             " hific.adversarial_share"
         )
-        if means["mse_over_plain"] > _SPOILT:
+        if means["mse_over_plain"] > _DIVERGED_MSE_RATIO:
             raise DivergedError(
                 f"the stage with discriminator has diverged: the squared error is"
                 f" {means['mse_over_plain']:.1f} times that of the stage before; {fix}"
             )
-        if means["discriminator_loss"] < _WON_BY_DISCRIMINATOR:
+        if means["discriminator_loss"] < _DIVERGED_DISCRIMINATOR_LOSS:
             raise DivergedError(
                 "the stage with discriminator has diverged: it tells all reconstructions apart (loss"
                 f" {means['discriminator_loss']:.2g}) and teaches no more; {fix}"
@@ -113,12 +150,12 @@ class HificTask:
         return f"{summary}, discriminator {means['discriminator_loss']:.3f}"
 
     def make_validation(self) -> Callable[[HificState], Validation]:
-        """Estimated rate, PSNR and, for HiFiC, LPIPS; the picture has originals above reconstructions."""
+        """Measures estimated rate, PSNR and, for HiFiC, LPIPS; shows originals above reconstructions."""
         source = open_source(self.config, "eval")
         split, whole = sharding.split_batch(self.mesh), sharding.replicated(self.mesh)
         measure = jax.jit(self._measure, in_shardings=(None, split), out_shardings=whole)
         reconstruct = jax.jit(self._reconstruct, in_shardings=(None, whole), out_shardings=whole)
-        first = np.stack([source[i] for i in range(min(_PICTURES, len(source)))])
+        first = np.stack([source[i] for i in range(min(_SHOWN_IMAGES, len(source)))])
         target = self.config.hific.target_bpp
 
         def evaluate(state: HificState) -> Validation:
@@ -139,14 +176,14 @@ class HificTask:
         return evaluate
 
     def begin_decay(self, state: HificState, num_steps: int) -> HificState:
-        """Never asked for: these networks are trained for a number of steps."""
+        """Not supported: these networks are trained for a given number of steps."""
         del state, num_steps
-        raise UsageError(f"train.max_seconds: must be 0 for {self.config.model.name}")
+        raise UsageError(f"must be 0 for {self.config.model.name}", field="train.max_seconds")
 
     def export(
         self, state: HificState, _: Callable[[HificState], Validation]
     ) -> tuple[PyTree, dict[str, Any]]:
-        """The autoencoder."""
+        """The parameters of the autoencoder, and what the card says of the training."""
         tree = {"autoencoder": state.params["autoencoder"]}
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), {
             "model": self.config.model.to_dict(),
@@ -204,7 +241,7 @@ def build_hific_task(config: ConfigDict) -> HificTask:
 def learning_rates(
     config: ConfigDict, stages: tuple[int, int]
 ) -> tuple[optax.Schedule, optax.Schedule]:
-    """Of the autoencoder, and of the discriminator, which starts with the second stage.
+    """Learning rates of the autoencoder, and of the discriminator, which starts with the second stage.
 
     Args:
         config: of the run; each stage goes through the schedule of config.train.
@@ -220,3 +257,134 @@ def learning_rates(
 def _make_optimizers(config: ConfigDict, stages: tuple[int, int]) -> Optimizers:
     rates = learning_rates(config, stages)
     return Optimizers(*(make_optimizer(config.train, sum(stages), rate) for rate in rates))
+
+
+def init_state(model: Hific, optimizers: Optimizers, seed: int, adversarial: bool) -> HificState:
+    """A fresh state; a pure function, which can be compiled or evaluated abstractly.
+
+    Args:
+        model: the networks.
+        optimizers: of both.
+        seed: of the experiment.
+        adversarial: whether there is a discriminator, now or in a later stage.
+    """
+    params = {
+        "autoencoder": model.init_autoencoder(rng.stream(seed, "init/autoencoder")),
+        "discriminator": {},
+    }
+    spectral: PyTree = {}
+    if adversarial:
+        key = rng.stream(seed, "init/discriminator")
+        params["discriminator"], spectral = model.init_discriminator(key)
+    return HificState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={
+            name: getattr(optimizers, name).init(network) for name, network in params.items()
+        },
+        spectral=spectral,
+        plain_mse=jnp.array(jnp.inf, jnp.float32),
+    )
+
+
+def make_train_step(
+    model: Hific,
+    target: RateTarget,
+    weights: LossWeights,
+    optimizers: Optimizers,
+    seed: int,
+    lpips: Distance | None = None,
+    mesh: Mesh | None = None,
+) -> Callable[[HificState, Pixels], tuple[HificState, Metrics]]:
+    """Makes `train_step(state, pixels) -> (state, metrics)`.
+
+    Autoencoder and discriminator move at the same time, on the same images. (The original draws a second
+    batch for the discriminator, which costs another forward pass.) Without a weight for the discriminator it
+    and its optimiser stay as they are.
+
+    Args:
+        model: the networks.
+        target: rate to hold.
+        weights: of the other terms; the state must have a discriminator if `weights.gan` is not 0.
+        optimizers: of both networks.
+        seed: of the noise.
+        lpips: distance of images with values in [-1, 1]; needed if its weight is not 0.
+        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
+            it out; None for one device.
+
+    Returns:
+        Metrics are `loss`, `bpp` (quantised), `noisy_bpp`, `rate_weight`, `mse` (values 0 to 255),
+        `grad_norm` (autoencoder) and, where they are in use, `lpips`, `gan`, `discriminator_loss` and
+        `mse_over_plain` (over that of the updates before the discriminator).
+    """
+    root = rng.stream(seed, "train/hific")
+
+    def train_step(state: HificState, pixels: Pixels) -> tuple[HificState, Metrics]:
+        images = pixels.astype(jnp.float32) / 255.0
+        key = jax.random.fold_in(root, state.step)
+        networks = state.params if mesh is None else sharding.gather(mesh, state.params)
+        spectral = state.spectral if mesh is None else sharding.gather(mesh, state.spectral)
+
+        def of_autoencoder(params: Params) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
+            return autoencoder_terms(
+                {"autoencoder": params, "discriminator": networks["discriminator"]},
+                spectral,
+                images,
+                key,
+                state.step,
+            )
+
+        grads: dict[str, Params] = {}
+        (loss, (metrics, forward)), grads["autoencoder"] = jax.value_and_grad(
+            of_autoencoder, has_aux=True
+        )(networks["autoencoder"])
+        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        plain_mse = state.plain_mse
+        if not weights.gan:
+            average = update_ema(plain_mse, metrics["mse"], state.step, _PLAIN_MSE_DECAY)
+            plain_mse = jnp.where(state.step == 0, metrics["mse"], average)
+        else:
+            metrics["mse_over_plain"] = metrics["mse"] / plain_mse
+
+            def of_discriminator(params: Params) -> tuple[Float[Array, ""], PyTree]:
+                both = jnp.concatenate([images, forward.reconstructions])
+                latents = jnp.concatenate([forward.latents] * 2)
+                logits, moved = model.discriminate(params, spectral, both, latents)
+                return discriminator_loss(*jnp.split(logits, 2)), moved
+
+            (metrics["discriminator_loss"], spectral), grads["discriminator"] = jax.value_and_grad(
+                of_discriminator, has_aux=True
+            )(networks["discriminator"])
+        params, opt_state = dict(state.params), dict(state.opt_state)
+        for name, own in (grads if mesh is None else sharding.scatter(mesh, grads)).items():
+            optimizer = getattr(optimizers, name)
+            updates, opt_state[name] = optimizer.update(own, opt_state[name], params[name])
+            params[name] = optax.apply_updates(params[name], updates)
+        return HificState(state.step + 1, params, opt_state, spectral, plain_mse), metrics
+
+    def autoencoder_terms(
+        networks: dict[str, Params],
+        spectral: PyTree,
+        images: Float[Array, "b h w 3"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
+        forward = model.forward(networks["autoencoder"], images, key)
+        fake_logits = None
+        if weights.gan:
+            # The latent is the condition, not what is judged.
+            latents = jax.lax.stop_gradient(forward.latents)
+            fake_logits, _ = model.discriminate(
+                networks["discriminator"], spectral, forward.reconstructions, latents
+            )
+        n_pixels = images.shape[1] * images.shape[2]
+        bpp = forward.quantised_bits.mean() / n_pixels
+        noisy_bpp = forward.bits.mean() / n_pixels
+        rate_weight = target.weight(bpp, step)
+        loss, terms = autoencoder_loss(
+            weights, rate_weight, noisy_bpp, images, forward.reconstructions, lpips, fake_logits
+        )
+        terms |= {"bpp": bpp, "noisy_bpp": noisy_bpp, "rate_weight": rate_weight}
+        return loss, (terms, forward)
+
+    return train_step

@@ -62,7 +62,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks everything.
+    """Checks all fields.
 
     Raises:
         UsageError: the first field that cannot be used, and what it may be.

@@ -1,4 +1,4 @@
-"""`compare_schemes(config, workdir)`: what each scheme of `coding` costs, and how true its samples are."""
+"""`compare_schemes(config, workdir)`: what each scheme of `channel_simulation` costs, and its samples."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ from diffc_jax.plotting.figures import save_figure
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.progress import Progress
-from diffc_jax.studies.channel_comparison import rows as rows_of
+from diffc_jax.studies.channel_comparison import rows as schemes
 
 Row = dict[str, Any]
-# A piece of the work: a function of channel_simulation_rows and its arguments.
+# A function of `rows` and its arguments.
 Job = tuple[Callable[..., list[Row]], dict[str, Any]]
 
 
 def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes W/channel_simulation: schemes.csv, and figures with their tables.
 
-    Each job's rows are kept in W/channel_simulation/progress, so that a killed run goes on where it was.
+    Each job's rows are kept in W/channel_simulation/progress, so that a killed run continues.
     Take another folder after changing a scheme's code. Seconds are those of the machine that ran the job.
 
     Args:
-        config: a config checked by `channel_simulation_config.validate`.
+        config: a config checked by `studies.channel_comparison.config.validate`.
         workdir: folder of the results; files of the same names are replaced.
     """
     begin = time.monotonic()
@@ -45,8 +45,8 @@ def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
         write_json(path, function(**arguments))
         progress.advance()
     found = [row for path in paths for row in read_json(path)]
-    rows = [{field: row[field] for field in rows_of.FIELDS} for row in found]
-    write_table(folder / "schemes.csv", rows_of.FIELDS, rows)
+    rows = [{field: row[field] for field in schemes.FIELDS} for row in found]
+    write_table(folder / "schemes.csv", schemes.FIELDS, rows)
     for name, plot in figures.FIGURES.items():
         save_figure(plot(rows), folder / name, rows)
     logging.info("%d settings in %s, %.0f s", len(jobs), folder, time.monotonic() - begin)
@@ -57,30 +57,30 @@ def _jobs(config: ConfigDict) -> Iterator[Job]:
     races, chunks, whole = config.races, config.chunks, config.whole
     for bits in races.chunk_bits:
         arguments = {"kl_bits": bits, "tail": config.tail, "count": races.near_exact}
-        yield rows_of.near_exact_race_rows, arguments | {"seed": config.seed}
+        yield schemes.near_exact_race_rows, arguments | {"seed": config.seed}
     messages = {"size": whole.size, "messages": whole.messages, "batch": whole.batch}
     messages["seed"] = config.seed
     for bits in whole.dithered_bits:
-        yield rows_of.dithered_rows, messages | {"kl_bits": bits}
+        yield schemes.dithered_rows, messages | {"kl_bits": bits}
     for memory in whole.memory:
         for path_bits in whole.path_bits:
-            yield rows_of.trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
+            yield schemes.trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
     for bits in races.chunk_bits:
         for extra in config.extra_bits:
             arguments = {"kl_bits": bits, "extra_bits": extra, "seed": config.seed}
             arguments |= {"count": races.bounded, "normals": races.bounded_normals}
-            yield rows_of.bounded_race_rows, arguments
+            yield schemes.bounded_race_rows, arguments
     messages = {"size": chunks.size, "chunks": chunks.number, "messages": chunks.messages}
     messages |= {"batch": chunks.batch, "seed": config.seed}
     for bits in chunks.bounded_bits:
-        for scheme in rows_of.BOUNDED:
+        for scheme in schemes.BOUNDED:
             arguments = {"scheme": scheme, "kl_bits": bits, "extra_bits": config.extra_bits[0]}
-            yield rows_of.bounded_channel_rows, messages | arguments
+            yield schemes.bounded_channel_rows, messages | arguments
     for bits in chunks.near_exact_bits:
-        yield rows_of.near_exact_channel_rows, messages | {"kl_bits": bits, "tail": config.tail}
+        yield schemes.near_exact_channel_rows, messages | {"kl_bits": bits, "tail": config.tail}
 
 
 def _digest(job: Job) -> str:
     function, arguments = job
-    text = json.dumps([function.__name__, arguments, rows_of.FIELDS], sort_keys=True)
+    text = json.dumps([function.__name__, arguments, schemes.FIELDS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

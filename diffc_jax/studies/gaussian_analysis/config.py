@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from diffc_jax.config.checks import above, at_least, one_of, within
 from diffc_jax.config.sources import source_config
 from diffc_jax.errors import UsageError
-from diffc_jax.studies.gaussian_analysis.scalar import scalar_source
+from diffc_jax.studies.gaussian_analysis.closed_forms import scalar_source
 from diffc_jax.theory.mixture import Mixture
 
 

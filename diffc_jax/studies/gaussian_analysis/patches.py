@@ -17,7 +17,7 @@ _BATCH = 256
 
 
 def fit_config_patches(config: ConfigDict) -> tuple[Eigenvalues, str]:
-    """Eigenvalues of the patches of config.source, and what to call them.
+    """Eigenvalues of the covariance of the patches of config.source, and a name for the source.
 
     Raises:
         UsageError: a field that cannot be used.
@@ -30,17 +30,17 @@ def fit_config_patches(config: ConfigDict) -> tuple[Eigenvalues, str]:
         group = "source" if error.field == "image_size" else "source.images"
         raise error.in_group(group) from error
     size = config.patch_size
-    moments = fit_patches(images, size)
-    eigenvalues = fitted_spectrum(moments)
+    patches = fit_patches(images, size)
+    eigenvalues = fitted_spectrum(patches)
     rank = np.count_nonzero(eigenvalues)
     if rank < len(eigenvalues):
         logging.warning(
             "%d patches span %d of %d dimensions; components without variance cost and lose nothing",
-            moments.count,
+            patches.count,
             rank,
             len(eigenvalues),
         )
-    return eigenvalues, f"{moments.count} patches of {size}x{size} from {images.name}"
+    return eigenvalues, f"{patches.count} patches of {size}x{size} from {images.name}"
 
 
 def fit_patches(source: data.ImageSource, patch_size: int) -> RunningCovariance:
@@ -51,32 +51,32 @@ def fit_patches(source: data.ImageSource, patch_size: int) -> RunningCovariance:
         patch_size: height and width of a patch, pixels.
 
     Returns:
-        Of flattened patches (patch_size * patch_size * 3 dimensions), pixels scaled to [-1, 1].
+        Mean and covariance of flattened patches (patch_size * patch_size * 3 dimensions), pixels in [-1, 1].
 
     Raises:
         InputError: an image that cannot be read.
     """
     progress = Progress("covariance", len(source), "images")
-    total: RunningCovariance | None = None
+    covariance: RunningCovariance | None = None
     for batch in data.eval_batches(source, batch_size=_BATCH):
         images = batch["image"][batch["mask"]]
-        part = RunningCovariance.of(cut_patches(images, patch_size))
-        total = part if total is None else total + part
+        batch_covariance = RunningCovariance.of(cut_patches(images, patch_size))
+        covariance = batch_covariance if covariance is None else covariance + batch_covariance
         progress.advance(len(images))
-    assert total is not None  # sources are not empty
-    return total
+    assert covariance is not None  # sources are not empty
+    return covariance
 
 
-def fitted_spectrum(moments: RunningCovariance) -> Eigenvalues:
+def fitted_spectrum(patches: RunningCovariance) -> Eigenvalues:
     """Eigenvalues of the covariance in decreasing order; those that are only rounding errors are zero.
 
     Raises:
         InputError: fewer than two vectors, or all the same.
     """
-    eigenvalues = np.linalg.eigvalsh(moments.covariance())[::-1]
+    eigenvalues = np.linalg.eigvalsh(patches.covariance())[::-1]
     least = eigenvalues[0] * len(eigenvalues) * np.finfo(np.float64).eps
     if eigenvalues[0] <= 0:
-        raise InputError(f"all {moments.count} patches are the same; a covariance needs others")
+        raise InputError(f"all {patches.count} patches are the same; a covariance needs others")
     return np.where(eigenvalues > least, eigenvalues, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""`analyse_theory(config, workdir)`: all tables and figures of the analysis."""
+"""`analyse_theory(config, workdir)`: all tables and figures of the paper's analysis (section 4)."""
 
 import pathlib
 import time
@@ -13,17 +13,15 @@ from diffc_jax.plotting import analysis as figures
 from diffc_jax.plotting.figures import save_figure
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import atomic_write, write_json
-from diffc_jax.studies.gaussian_analysis import gaussian, scalar
+from diffc_jax.studies.gaussian_analysis import closed_forms
 from diffc_jax.studies.gaussian_analysis.config import vector_mixture
-from diffc_jax.studies.gaussian_analysis.spectrum import read_spectrum
 from diffc_jax.theory.gaussian import Eigenvalues
-from diffc_jax.theory.mixture import Mixture
-from diffc_jax.theory.scalar_sources import GaussianMixture
+from diffc_jax.theory.mixture import GaussianMixture, Mixture
 
 # Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
 # loading them would take as long as its analysis.
 
-Rows = Sequence[gaussian.Row]
+Rows = Sequence[closed_forms.Row]
 
 
 def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -55,7 +53,7 @@ def _open_source(config: ConfigDict, workdir: pathlib.Path) -> tuple[Eigenvalues
     """Eigenvalues, and what figures call the source."""
     if config.source.eigenvalues:
         path = pathlib.Path(config.source.eigenvalues)
-        eigenvalues = read_spectrum(path)
+        eigenvalues = closed_forms.read_spectrum(path)
         return eigenvalues, f"{len(eigenvalues)} eigenvalues of {path.name}"
     from diffc_jax.studies.gaussian_analysis.patches import fit_config_patches
 
@@ -69,24 +67,24 @@ def _analyse_gaussian(
     config: ConfigDict, folder: pathlib.Path, eigenvalues: Eigenvalues, source: str, simulated: bool
 ) -> None:
     settings = config.gaussian
-    components = gaussian.component_rows(eigenvalues, settings)
+    components = closed_forms.component_rows(eigenvalues, settings)
     save_figure(figures.plot_components(components, source), folder / "components", components)
-    realism = gaussian.realism_rows(eigenvalues, settings)
+    realism = closed_forms.realism_rows(eigenvalues, settings)
     save_figure(figures.plot_realism(realism, source), folder / "realism", realism)
-    points: list[gaussian.Row] = []
+    points: list[closed_forms.Row] = []
     if simulated:
-        from diffc_jax.studies.gaussian_analysis import gaussian_simulation
+        from diffc_jax.studies.gaussian_analysis import simulation
 
-        points = list(gaussian_simulation.simulation_rows(eigenvalues, settings, config.seed))
+        points = list(simulation.gaussian_rows(eigenvalues, settings, config.seed))
         _write(folder / "simulation.csv", points)
-    curves = gaussian.curve_rows(eigenvalues, settings)
+    curves = closed_forms.curve_rows(eigenvalues, settings)
     save_figure(figures.plot_curves(curves, points, source), folder / "curves", curves)
 
 
 def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -> None:
-    points: list[gaussian.Row] = []
+    points: list[closed_forms.Row] = []
     for name in config.scalar.sources:
-        source = scalar.scalar_source(name, config.scalar)
+        source = closed_forms.scalar_source(name, config.scalar)
         if simulated and isinstance(source, GaussianMixture):
             weights, means, stds = (
                 np.array(v) for v in (source.weights, source.means, source.stds)
@@ -95,7 +93,7 @@ def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -
             points += _simulate_mixture(name, mixture, config)
     if points:
         _write(folder / "simulation.csv", points)
-    curves = scalar.scalar_rows(config.scalar)
+    curves = closed_forms.scalar_rows(config.scalar)
     save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
 
 
@@ -104,10 +102,10 @@ def _analyse_vector(config: ConfigDict, folder: pathlib.Path) -> None:
     save_figure(figures.plot_vector(rows), folder / "curves", rows)
 
 
-def _simulate_mixture(name: str, mixture: Mixture, config: ConfigDict) -> list[gaussian.Row]:
-    from diffc_jax.studies.gaussian_analysis import mixture_simulation
+def _simulate_mixture(name: str, mixture: Mixture, config: ConfigDict) -> list[closed_forms.Row]:
+    from diffc_jax.studies.gaussian_analysis import simulation
 
-    return list(mixture_simulation.simulation_rows(name, mixture, config.mixture, config.seed))
+    return list(simulation.mixture_rows(name, mixture, config.mixture, config.seed))
 
 
 def _write(path: pathlib.Path, rows: Rows) -> None:

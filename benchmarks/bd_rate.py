@@ -1,16 +1,17 @@
-"""By how much one method beats another: in dB at equal rate, in bits at equal PSNR.
+"""BD-PSNR and BD-rate of one method against another: in dB at equal rate, in bits at equal PSNR.
 
-    python benchmarks/margins.py --inputs=runs/quickstart/unet,runs/quickstart/baselines \
+    python benchmarks/bd_rate.py --inputs=runs/quickstart/unet,runs/quickstart/baselines \
         --first=hevc --second=diffc/flow
 
 Reads workdirs or rd.csv files, as experiments/plot.py does. A method is named as in their columns, with model
 and decoder where the method alone leaves a choice: hevc, jpeg/4:2:0, diffc/flow, diffc_codec/unet/flow.
---headerless takes the rates of files without what their containers say about any image.
+--headerless takes the rates of files without the constant bytes of their containers.
 
 PSNR is that of the mean squared error. Between rate points it is linear in the logarithm of the rate, beyond
 them there is nothing, and nothing is printed. The difference of two such lines is straight between the rate
 points of both, which are the rows of the tables: the extremes and the rates where it changes its sign are
-exact. Means are over the logarithm of the rate and over PSNR (Bjøntegaard's, with straight lines).
+exact. Means are over the logarithm of the rate (BD-PSNR) and over PSNR (BD-rate), see
+diffc_jax/plotting/bd_rate.py.
 """
 
 import itertools
@@ -22,7 +23,7 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint
-from diffc_jax.plotting.bd_rate import Line, compare, line_over_rate
+from diffc_jax.plotting.bd_rate import Curve, bjontegaard_delta, rate_curve
 from diffc_jax.plotting.figures import collect_rate_points
 from diffc_jax.plotting.measures import check_same_images, data_name
 from diffc_jax.plotting.style import series_of
@@ -40,7 +41,7 @@ def name_of(point: RatePoint) -> str:
     return "/".join(filter(None, (point.method, point.model, point.decoder)))
 
 
-def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Line:
+def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Curve:
     """PSNR in dB over the logarithm of the rate in bits per pixel, of the one method that `name` fits.
 
     Raises:
@@ -62,7 +63,7 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
             f"{name!r} fits {len(found)} methods of the inputs; choose one of {', '.join(choice)}"
         )
     (line,) = found
-    curve = line_over_rate(name_of(line[0]), line, "psnr", headerless)
+    curve = rate_curve(name_of(line[0]), line, "psnr", headerless)
     if len(curve.x) < 2:
         raise InputError(f"{curve.name}: fewer than two points with a rate and a PSNR")
     pairs = zip(np.exp(curve.x).tolist(), curve.y.tolist(), strict=True)
@@ -79,10 +80,10 @@ def _spans(ranges: Sequence[tuple[float, float]]) -> str:
     return ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges) or "nowhere"
 
 
-def report(first: Line, second: Line) -> str:
+def report(first: Curve, second: Curve) -> str:
     """Both tables, each with its extremes, its mean and where the first is better."""
-    equal_rate = compare(first, second)
-    equal_psnr = compare(first.inverse, second.inverse)
+    equal_rate = bjontegaard_delta(first, second)
+    equal_psnr = bjontegaard_delta(first.inverse, second.inverse)
     gains, bpp = equal_rate.difference, np.exp(equal_rate.at)
     ratio = np.exp(equal_psnr.difference)
     better = [(np.exp(low), np.exp(high)) for low, high in equal_rate.ranges_above()]

@@ -1,4 +1,9 @@
-"""Files: the symbols of one image's hyper-latent and latent, written by a range coder.
+"""Entropy models of quantised latents, and the range coder that writes them as bytes.
+
+The hyper-latent has a learned density for each channel, the latent Gaussians whose means and scales follow
+from it. Either gives the mass of the unit interval around a value, so that one formula serves values with
+uniform noise (a differentiable stand-in for rounding, Ballé et al. 2017) and rounded ones; the bits of a
+value are -log2 of its mass. `LatentCoder` writes the symbols of one image as a file:
 
     byte     content
     0        format, 0xF1
@@ -6,9 +11,9 @@
     next     CRC-8 of the bytes before it and of all symbols, hyper-latent first, as little-endian int32
     rest     range coder, big-endian, without the zeros at its end
 
-So the header takes 4 bytes at 64x64. The range coder holds the hyper symbols channel by channel, then the
+The header takes 4 bytes at 64x64. The range coder holds the hyper symbols channel by channel, then the
 latent's symbols sorted by the index of their scale, each from an integer table; a symbol outside its table is
-written as an escape, and what escaped follows in the same order.
+written as an escape, and the escaped values follow in the same order.
 
 A reader has to know the tables of the hyper-latent and, once it has read that, the scale indices of the
 latent: both come from networks. A machine that rounds them differently would read something else; the
@@ -20,11 +25,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from scipy.special import ndtr
+import scipy.special
+from jax.scipy.special import ndtr
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from diffc_jax.baselines.hific.entropy_models import table_scales
+from diffc_jax.baselines.hific.config import LARGEST_SCALE
 from diffc_jax.codec import varint
 from diffc_jax.codec.checksum import crc8
 from diffc_jax.errors import InputError
@@ -32,9 +40,13 @@ from diffc_jax.runtime.optional import require
 
 Symbols = Int[np.ndarray, "h w c"]
 
+# Scales of the Gaussians that bytes are written with, spaced logarithmically; also bounds for training.
+NUM_SCALES, SMALLEST_SCALE = 64, 0.11
 # Hyper symbols from -HYPER_LARGEST to HYPER_LARGEST have a probability of their own.
 HYPER_LARGEST = 255
 
+_LEAST_MASS = 1e-9
+_LOG_RANGE = math.log(LARGEST_SCALE / SMALLEST_SCALE)
 _FORMAT = 0xF1
 _TOTAL_BITS = 24
 _TAIL_DEVIATIONS = 6.0
@@ -45,6 +57,64 @@ _WORD, _WORD_BITS = np.dtype(">u4"), 32
 _DAMAGED = (
     "is damaged, was written by another model, or on a machine whose networks round differently"
 )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def lower_bound(x: Float[Array, "*n"], bound: float) -> Float[Array, "*n"]:
+    """The larger of `x` and `bound`, with a gradient that still lifts values below the bound."""
+    return jnp.maximum(x, bound)
+
+
+def _lower_bound_forward(x: Array, bound: float) -> tuple[Array, Bool[Array, "*n"]]:
+    return jnp.maximum(x, bound), x >= bound
+
+
+def _lower_bound_backward(_: float, inside: Array, gradient: Array) -> tuple[Array]:
+    # A descent step moves against the gradient: a negative one lifts x.
+    return (jnp.where(inside | (gradient < 0), gradient, 0.0),)
+
+
+lower_bound.defvjp(_lower_bound_forward, _lower_bound_backward)
+
+
+def bits(masses: Float[Array, "b *n"]) -> Float[Array, " b"]:
+    """Bits of the values of each image, given their masses; a value never costs more than 30."""
+    costs = -jnp.log2(lower_bound(masses, _LEAST_MASS))
+    return costs.reshape(len(masses), -1).sum(axis=1)
+
+
+def add_noise(x: Float[Array, "*n"], key: Key[Array, ""]) -> Float[Array, "*n"]:
+    """`x` with uniform noise of the width of a quantisation step."""
+    return x + jax.random.uniform(key, x.shape, x.dtype, -0.5, 0.5)
+
+
+def straight_through_round(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The nearest whole number, with the gradient of the identity."""
+    return x + jax.lax.stop_gradient(jnp.round(x) - x)
+
+
+def gaussian_mass(distances: Float[Array, "*n"], scales: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Mass that a Gaussian has within half a unit of values.
+
+    Args:
+        distances: of the values from the mean.
+        scales: standard deviations; they count as `SMALLEST_SCALE` where they are below it.
+    """
+    scales = lower_bound(scales, SMALLEST_SCALE)
+    # In the lower tail differences keep their precision.
+    distances = jnp.abs(distances)
+    return ndtr((0.5 - distances) / scales) - ndtr((-0.5 - distances) / scales)
+
+
+def table_scales() -> Float[np.ndarray, " 64"]:
+    """The scales that bytes are written with."""
+    return np.geomspace(SMALLEST_SCALE, LARGEST_SCALE, NUM_SCALES)
+
+
+def scale_indices(scales: Float[Array, "*n"]) -> UInt8[Array, "*n"]:
+    """Indices of the nearest of `table_scales`, in ratio."""
+    octaves = jnp.log(jnp.clip(scales, SMALLEST_SCALE, LARGEST_SCALE) / SMALLEST_SCALE)
+    return jnp.round(octaves * ((NUM_SCALES - 1) / _LOG_RANGE)).astype(jnp.uint8)
 
 
 class _Table:
@@ -71,7 +141,7 @@ _Run = tuple[_Table, Int[np.ndarray, " n"]]
 
 @functools.cache
 def _uniform(size: int) -> Any:
-    """The entropy model of numbers below `size`, all alike."""
+    """The entropy model of numbers below `size` with equal probabilities."""
     return require("constriction").stream.model.Uniform(size)
 
 
@@ -80,7 +150,10 @@ def _gaussian_table(index: int) -> _Table:
     scale = table_scales()[index]
     largest = math.ceil(_TAIL_DEVIATIONS * scale)
     distances = np.abs(np.arange(-largest, largest + 1))
-    return _Table(ndtr((0.5 - distances) / scale) - ndtr((-0.5 - distances) / scale))
+    return _Table(
+        scipy.special.ndtr((0.5 - distances) / scale)
+        - scipy.special.ndtr((-0.5 - distances) / scale)
+    )
 
 
 def header_bytes(size: tuple[int, int]) -> int:
@@ -120,7 +193,7 @@ class LatentCoder:
             size: of the image, (h, w) in pixels, 1 to 16384.
             hyper: symbols of the hyper-latent.
             latent: symbols of the latent.
-            scale_indices: which of `entropy_models.table_scales` each of them has.
+            scale_indices: which of `table_scales` each of them has.
 
         Raises:
             ValueError: a side or a symbol is out of range.
@@ -152,7 +225,7 @@ class LatentCoder:
 
 
 class LatentReader:
-    """One file; its parts are read in order, `hyper` then `latent`.
+    """One file, read in order: `hyper`, then `latent`.
 
     Attributes:
         size: of the image, (h, w) in pixels.

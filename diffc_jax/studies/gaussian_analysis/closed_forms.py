@@ -1,19 +1,24 @@
-"""The paper's analysis figure as tables: curves, components, realism.
+"""Tables of closed forms and quadrature: Gaussian curves, components and realism, and scalar sources.
 
-Everything happens in principal components: isotropic noise and every decoder commute with rotations, so only
-the eigenvalues of a Gaussian source matter.
+The paper's analysis figure (Theis et al. 2022, section 4). Everything Gaussian happens in principal
+components: isotropic noise and every decoder commute with rotations, so only the eigenvalues matter.
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.theory import allocation, gaussian
-from diffc_jax.theory.curves import CURVES, Curve
+from diffc_jax.theory.curves import CURVES, Curve, check_spectrum
 from diffc_jax.theory.gaussian import Eigenvalues
+from diffc_jax.theory.mixture import GaussianMixture
+from diffc_jax.theory.scalar import analyse
+from diffc_jax.theory.scalar_sources import Laplace, ScalarSource, Uniform
 
 Row = dict[str, Any]
 
@@ -70,8 +75,8 @@ def component_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
 def realism_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     """Rows of realism.csv: between DiffC-F and DiffC-D at fixed noise, distortion against realism.
 
-    squared_wasserstein is the squared 2-Wasserstein distance between source and reconstruction. Both families
-    are at the rates config.component_bpp.
+    squared_wasserstein is the squared 2-Wasserstein distance between source and reconstruction. The
+    score-scaled flow (kappa) and the mix of flow and mean are both at the rates config.component_bpp.
     """
     rows = []
     for bpp in config.component_bpp:
@@ -111,8 +116,68 @@ def n_pixels(eigenvalues: Eigenvalues) -> float:
     return len(eigenvalues) / DIMENSIONS_PER_PIXEL
 
 
+def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
+    """The source called `name` in config.scalar.
+
+    Raises:
+        UsageError: an unknown name, or parameters out of range.
+    """
+    try:
+        if name == "laplace":
+            return Laplace(config.laplace_scale)
+        if name == "uniform":
+            return Uniform(config.uniform_half_width)
+        if name in config.mixtures:
+            return GaussianMixture(**config.mixtures[name])
+    except UsageError as error:
+        place = f"mixtures.{name}." if name in config.mixtures else f"{name}_"
+        raise UsageError(error.message, field=f"scalar.{place}{error.field}") from error
+    raise UsageError(
+        f"scalar.sources: unknown {name!r}; choose among laplace, uniform, {', '.join(config.mixtures)}"
+    )
+
+
+def scalar_rows(config: ConfigDict) -> list[Row]:
+    """Rows of scalar/curves.csv, by quadrature.
+
+    Args:
+        config: config.scalar.
+    """
+    sigma2s = _noise_levels(config.min_sigma2, config.points_per_decade)
+    return [
+        {"source": name} | dataclasses.asdict(analyse(scalar_source(name, config), sigma2))
+        for name in config.sources
+        for sigma2 in sigma2s
+    ]
+
+
+def read_spectrum(path: pathlib.Path) -> Eigenvalues:
+    """Eigenvalues from a .npy file, in decreasing order.
+
+    Raises:
+        InputError: missing, not such a file, or not a spectrum (`theory.curves.check_spectrum`).
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: is not a .npy file of numbers ({error})") from error
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{path}: holds several arrays; save one vector with numpy.save")
+    try:
+        return check_spectrum(values)
+    except UsageError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def decibels(ratio: float) -> float:
+    """10 log10 of a ratio of powers."""
+    return float(10.0 * np.log10(ratio))
+
+
 def _rates(eigenvalues: Eigenvalues, config: ConfigDict) -> Iterator[float]:
-    """Powers of ten and those between them."""
+    """Powers of ten and rates between them."""
     density = config.points_per_decade
     limit = min(config.max_bits, _MAX_BITS_PER_COMPONENT * np.count_nonzero(eigenvalues))
     first, last = np.log10(config.min_bits) * density, np.log10(limit) * density
@@ -132,6 +197,7 @@ def _row(name: str, eigenvalues: Eigenvalues, bits: float, curve: Curve) -> Row:
     }
 
 
-def decibels(ratio: float) -> float:
-    """10 log10 of a ratio of powers."""
-    return float(10.0 * np.log10(ratio))
+def _noise_levels(lowest: float, per_decade: int) -> list[float]:
+    """Powers of ten and levels between them from `lowest` up, and a few that are nearly all noise."""
+    first = int(np.ceil(np.log10(lowest) * per_decade - 1e-9))
+    return sorted([10.0 ** (i / per_decade) for i in range(first, 0)] + [0.5, 0.8, 0.9, 0.97, 0.99])

@@ -1,8 +1,43 @@
-"""HTML of the report: text, cells and tables."""
+"""Tables of the report as HTML: cells, small tables, and the table of all rate points."""
 
 import html
 from collections.abc import Sequence
 from typing import Any
+
+from diffc_jax.evaluation.results import COLUMNS
+from diffc_jax.plotting import style
+
+# In the order in which they are read; method and decoder are in the name of the line.
+POINT_COLUMNS = (
+    *("model", "rate_kind", "level", "gamma"),
+    *("bpp", "bpp_stderr", "bpp_kl", "bpp_headerless"),
+    *("psnr", "psnr_mean", "psnr_mean_stderr", "mse"),
+    *("fid", "kid", "kid_stderr", "fid_features", "fid_reference"),
+    *("lpips", "lpips_stderr", "lpips_vgg", "lpips_vgg_stderr", "ms_ssim", "ms_ssim_stderr"),
+    *("n_images", "n_steps", "n_rate_steps"),
+    *("seed", "dataset", "split", "checkpoint"),
+    *("bpp_estimate", "trained_parameters", "images_seen", "train_cpu_hours"),
+)
+
+
+def points_table(series: Sequence[style.Series]) -> str:
+    """All rate points; columns that no point fills are left out."""
+    rows = [(line, point) for line in series for point in line.points]
+    shown = [name for name in POINT_COLUMNS if any(getattr(p, name) is not None for _, p in rows)]
+    head = heading("method", "line in the figure", [])
+    for name in shown:
+        column, unit = COLUMNS[name], COLUMNS[name].unit
+        explanation = f"{column.meaning}, {unit}" if unit else column.meaning
+        head += heading(column.heading, explanation, [getattr(p, name) for _, p in rows])
+    body = []
+    for line, point in rows:
+        cells = f'<th scope="row" title="{text(line.group)}">{text(line.label)}</th>'
+        cells += "".join(cell(getattr(point, name)) for name in shown)
+        body.append(f"<tr>{cells}</tr>")
+    return (
+        f'<table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

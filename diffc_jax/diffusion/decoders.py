@@ -1,0 +1,213 @@
+"""The decoders of DiffC by name; an entry here is in sweeps, files, configs, flags and legends.
+
+A decoder turns z_t into an image. `samplers` has the numerics; the registry adds the name that results,
+configs and flags use, the number of steps, and the label and colour of figures.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Float, Key
+
+from diffc_jax.diffusion import samplers
+from diffc_jax.diffusion.process import Images, NoisePredictor
+from diffc_jax.diffusion.samplers import Count, Grid
+from diffc_jax.errors import UsageError
+
+# x from (eps_hat, z at gammas[0], gammas, number of steps, one key for each image, value of the decoder).
+# It is traced: gammas may be longer than the steps, whose number may be an array, as may be the value.
+Reconstruct = Callable[
+    [NoisePredictor, Images, Grid, Count, Key[Array, " b"], Float[Array, ""] | float], Images
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBudget:
+    """Denoiser evaluations that a sweep grants its decoders.
+
+    Attributes:
+        flow: of a deterministic solver, at every level.
+        ancestral: of ancestral sampling over the whole range of gamma, of which a level has a fraction.
+    """
+
+    flow: int
+    ancestral: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A decoder, or a family of decoders that differ in one positive number.
+
+    Attributes:
+        name: in results, configs and flags; members of the family "kappa" are called "kappa=1.5".
+        label: in legends; of a family with {} in place of the number.
+        description: one line for the help of flags.
+        reconstruct: see `Reconstruct`. A sweep compiles it once for all decoders that have it.
+        n_steps: denoiser evaluations at a noise level, from the budget and the fraction of the sweep's range
+            of gamma that is below the level.
+        value: the last argument of `reconstruct`; the number of a member of a family.
+        symbol: the number of a family in help and messages; empty for a single decoder.
+        color: of lines in figures, "#RRGGBB"; unused for a family, whose members take colours in turn.
+        marker: of matplotlib; likewise.
+    """
+
+    name: str
+    label: str
+    description: str
+    reconstruct: Reconstruct
+    n_steps: Callable[[StepBudget, float], int]
+    value: float = 1.0
+    symbol: str = ""
+    color: str = "#000000"
+    marker: str = "o"
+
+    @property
+    def usage(self) -> str:
+        """What to write in a config or flag."""
+        return f"{self.name}={self.symbol} with {self.symbol} > 0" if self.symbol else self.name
+
+    def parse(self, name: str) -> "Decoder | None":
+        """This decoder, or the member of this family, that has the name; None if none has."""
+        if not self.symbol:
+            return self if name == self.name else None
+        family, _, text = name.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        if family != self.name or not 0 < value < math.inf:
+            return None
+        return dataclasses.replace(
+            self, name=name, label=self.label.format(text), value=value, symbol=""
+        )
+
+
+# In the order of legends; `register` adds to it.
+DECODERS: dict[str, Decoder] = {}
+
+
+def register(decoder: Decoder) -> None:
+    """Makes a decoder known everywhere.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if decoder.name in DECODERS:
+        raise ValueError(f"there is a decoder {decoder.name!r} already")
+    DECODERS[decoder.name] = decoder
+
+
+def find_decoder(name: str) -> Decoder | None:
+    """The decoder of this name; None if there is none."""
+    found = (decoder.parse(name) for decoder in DECODERS.values())
+    return next(filter(None, found), None)
+
+
+def parse_decoder(name: Any, field: str = "eval.decoders") -> Decoder:
+    """The decoder of this name.
+
+    Args:
+        name: such as "flow" or "kappa=1.5", from a config or a flag.
+        field: where it comes from, for error messages.
+
+    Raises:
+        UsageError: there is no such decoder, or its number is not positive.
+    """
+    decoder = find_decoder(name) if isinstance(name, str) else None
+    if decoder is None:
+        known = ", ".join(decoder.usage for decoder in _by_name())
+        raise UsageError(f"{name!r} is not one of {known}", field=field)
+    return decoder
+
+
+def describe_decoders() -> str:
+    """The help of a flag that takes a decoder: names and descriptions."""
+    return "; ".join(f"{decoder.usage}: {decoder.description}" for decoder in _by_name()) + "."
+
+
+def _by_name() -> list[Decoder]:
+    """Single decoders, then families."""
+    return sorted(DECODERS.values(), key=lambda decoder: (bool(decoder.symbol), decoder.name))
+
+
+def _flow(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    keys: Key[Array, " b"],
+    kappa: Float[Array, ""] | float,
+) -> Images:
+    del keys
+    return samplers.flow(denoise, z, gammas, n_steps, kappa)
+
+
+def _ancestral(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    keys: Key[Array, " b"],
+    value: Float[Array, ""] | float,
+) -> Images:
+    del value
+    return samplers.ancestral(denoise, z, gammas, n_steps, keys)
+
+
+def _mean(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    keys: Key[Array, " b"],
+    value: Float[Array, ""] | float,
+) -> Images:
+    del n_steps, keys, value
+    return samplers.posterior_mean(denoise, z, gammas[0])
+
+
+def _ancestral_steps(budget: StepBudget, fraction: float) -> int:
+    return max(1, round(budget.ancestral * fraction))
+
+
+# Colours are those of Okabe and Ito.
+for _decoder in (
+    Decoder(
+        name="flow",
+        label="DiffC-F (flow)",
+        description="probability flow, realistic and deterministic",
+        reconstruct=_flow,
+        n_steps=lambda budget, fraction: budget.flow,
+        color="#D55E00",
+        marker="o",
+    ),
+    Decoder(
+        name="ancestral",
+        label="DiffC-A (ancestral)",
+        description="a random sample of the images that fit the bits",
+        reconstruct=_ancestral,
+        n_steps=_ancestral_steps,
+        color="#0072B2",
+        marker="s",
+    ),
+    Decoder(
+        name="mean",
+        label="DiffC-D (posterior mean)",
+        description="their mean, with the least distortion and blurred, in one step",
+        reconstruct=_mean,
+        n_steps=lambda budget, fraction: 1,
+        color="#009E73",
+        marker="^",
+    ),
+    Decoder(
+        name="kappa",
+        label="κ = {}",
+        description="flow with the score scaled by K, from flow (1) towards mean (2)",
+        reconstruct=_flow,
+        n_steps=lambda budget, fraction: budget.flow,
+        symbol="K",
+    ),
+):
+    register(_decoder)
