@@ -28,7 +28,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.metrics.psnr import mse, psnr_from_mse
 from diffc_jax.models import Denoiser, Variables, build_model
 from diffc_jax.runtime import files
-from diffc_jax.runtime.png import tile
+from diffc_jax.runtime.images import tile
 
 ARCHIVE = "codec_files.zip"
 _ARRAYS, _CARD = "images.npz", "made_by.json"

@@ -34,7 +34,7 @@ from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
 from diffc_jax.codec.loading import load_codec
-from diffc_jax.runtime.png import tile
+from diffc_jax.runtime.images import tile
 
 _MODEL = flags.DEFINE_string("model", "", "Folder of a finished run; random weights if empty.")
 _BPP = flags.DEFINE_float("bpp", 1.0, "Bits per pixel.")

@@ -68,9 +68,13 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     from diffc_jax.runtime.run_config import check_same_model
 
     if config.eval.params:
-        raise UsageError(f"eval.params: {config.model.name} is evaluated from --workdir alone")
+        raise UsageError(
+            f"{config.model.name} is evaluated from --workdir alone", field="eval.params"
+        )
     if jax.process_count() > 1:
-        raise UsageError(f"--distributed: {config.model.name} is evaluated by one process; use off")
+        raise UsageError(
+            f"{config.model.name} is evaluated by one process; use off", field="--distributed"
+        )
     check_same_model(config, workdir)
     own = config.copy_and_resolve_references()
     own.baselines.codecs = ()

@@ -21,6 +21,12 @@ _ACCELERATOR = flags.DEFINE_enum(
 )
 
 
+def _validate(config):
+    if _COST.value and not flags.FLAGS.dry_run:
+        raise UsageError("needs --dry_run; it compiles and does not train", field="--cost")
+    validate(config)
+
+
 def _dry_run(config):
     if not _COST.value:
         return cli.describe(config)
@@ -32,11 +38,5 @@ def _dry_run(config):
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 
 
-def _train(config, workdir):
-    if _COST.value:
-        raise UsageError("--cost: needs --dry_run; it compiles and does not train")
-    train(config, workdir)
-
-
 if __name__ == "__main__":
-    cli.run_experiment(_train, validate, dry_run=_dry_run, multi_host=True)
+    cli.run_experiment(train, _validate, dry_run=_dry_run, multi_host=True)

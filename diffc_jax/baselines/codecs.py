@@ -10,16 +10,16 @@ photographs, none of which is in the evaluation split.
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, features
+from PIL import features
 
 from diffc_jax.baselines import containers, dithered_pcm, hevc
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
 from diffc_jax.runtime.optional import require
 
 Quality = int | float
@@ -59,31 +59,6 @@ class Codec:
     requirement: str
 
 
-def encode_pillow(image: UInt8[np.ndarray, "h w 3"], container: str, **settings: Any) -> bytes:
-    """A file that Pillow writes; `container` is its name of the format."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, container, **settings)
-    return stream.getvalue()
-
-
-def decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The image of a file that Pillow reads."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
-    """A bare JPEG XL codestream; one thread, as images run in parallel."""
-    return bytes(
-        require("imagecodecs").jpegxl_encode(image, usecontainer=False, numthreads=1, **settings)
-    )
-
-
-def decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The image of a JPEG XL file."""
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
-
-
 def _encode(
     image: UInt8[np.ndarray, "h w 3"],
     quality: Quality,
@@ -91,7 +66,7 @@ def _encode(
     container: str,
     settings: Callable[[Quality], dict[str, Any]],
 ) -> bytes:
-    return encode_pillow(image, container, **settings(quality))
+    return encode_image(image, container, **settings(quality))
 
 
 def _jpeg(subsampling: str) -> Codec:
@@ -107,7 +82,7 @@ def _jpeg(subsampling: str) -> Codec:
                 "optimize": True,
             },
         ),
-        decode=decode_pillow,
+        decode=decode_image,
         payload=containers.jpeg_payload,
         qualities=(1, 8, 20, 40, 62, 80, 92, 98),
         quality_range=(1, 100),
@@ -139,7 +114,7 @@ def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> byte
 
 
 def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], decibels: Quality) -> bytes:
-    data = encode_pillow(
+    data = encode_image(
         image,
         "JPEG2000",
         quality_mode="dB",
@@ -157,7 +132,7 @@ CODECS: Mapping[str, Codec] = {
     "webp": Codec(
         method="webp",
         encode=functools.partial(_encode, container="WEBP", settings=_webp_settings),
-        decode=decode_pillow,
+        decode=decode_image,
         payload=containers.webp_payload,
         qualities=(0, 3, 10, 20, 35, 50, 70, 82, 92, 100),
         quality_range=(0, 100),
@@ -169,7 +144,7 @@ CODECS: Mapping[str, Codec] = {
     "jpeg2000": Codec(
         method="jpeg2000",
         encode=_encode_jpeg2000,
-        decode=decode_pillow,
+        decode=decode_image,
         payload=containers.jpeg2000_payload,
         qualities=(12, 20, 24, 28, 32, 36, 40, 43, 47),
         quality_range=(1, 100),
@@ -181,7 +156,7 @@ CODECS: Mapping[str, Codec] = {
     "avif": Codec(
         method="avif",
         encode=functools.partial(_encode, container="AVIF", settings=_avif_settings),
-        decode=decode_pillow,
+        decode=decode_image,
         payload=containers.avif_payload,
         qualities=(0, 8, 20, 35, 50, 62, 72, 80, 88, 93),
         quality_range=(0, 100),
@@ -241,7 +216,7 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
     selected: dict[str, Codec] = {}
     for name in names:
         if name not in known:
-            raise UsageError(f"codecs: unknown {name!r}, not one of {', '.join(known)}")
+            raise UsageError(f"unknown {name!r}, not one of {', '.join(known)}", field="codecs")
         selected |= {k: v for k, v in CODECS.items() if name in (k, v.method)}
     for name, codec in selected.items():
         without = f"or leave {name!r} out of codecs"

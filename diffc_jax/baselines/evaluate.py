@@ -111,7 +111,7 @@ def check_baselines(config: ConfigDict) -> None:
         if config.baselines.published:
             load_published(config.baselines.published)
     except UsageError as error:
-        raise UsageError(f"baselines.{error}") from error
+        raise error.in_group("baselines") from error
     if config.baselines.codecs:
         require("imagecodecs")  # for lossless.json, which comes last
 

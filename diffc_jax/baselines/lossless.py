@@ -7,26 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from diffc_jax.baselines import codecs
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningMean
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
 from diffc_jax.runtime.progress import Progress
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
     "png": (
-        functools.partial(codecs.encode_pillow, container="PNG", optimize=True),
-        codecs.decode_pillow,
+        functools.partial(encode_image, container="PNG", optimize=True),
+        decode_image,
     ),
     "webp": (
-        functools.partial(
-            codecs.encode_pillow, container="WEBP", lossless=True, quality=100, method=6
-        ),
-        codecs.decode_pillow,
+        functools.partial(encode_image, container="WEBP", lossless=True, quality=100, method=6),
+        decode_image,
     ),
     "jpegxl": (
-        functools.partial(codecs.encode_jpegxl, lossless=True, effort=9),
-        codecs.decode_jpegxl,
+        functools.partial(encode_jpegxl, lossless=True, effort=9),
+        decode_jpegxl,
     ),
 }
 

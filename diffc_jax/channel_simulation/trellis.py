@@ -82,16 +82,18 @@ class TrellisChannel:
         low, high = PATH_BITS_RANGE
         if not low <= self.path_bits <= high or self.path_bits % PATH_BITS_STEP:
             raise UsageError(
-                f"path_bits: {self.path_bits}; choose a multiple of {PATH_BITS_STEP} from {low} to {high}"
+                f"{self.path_bits}; choose a multiple of {PATH_BITS_STEP} from {low} to {high}",
+                field="path_bits",
             )
         if self.size < self.path_bits:
             raise UsageError(
-                f"path_bits: {self.path_bits} for {self.size} dimensions; choose at most a bit for each"
+                f"{self.path_bits} for {self.size} dimensions; choose at most a bit for each",
+                field="path_bits",
             )
         low, high = MEMORY_RANGE
         if not low <= self.memory <= high:
             raise UsageError(
-                f"memory: {self.memory}; choose {low} to {high} bits of shift register"
+                f"{self.memory}; choose {low} to {high} bits of shift register", field="memory"
             )
 
     @property

@@ -12,7 +12,7 @@ from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError
-from diffc_jax.runtime.png import save_png
+from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.progress import Progress
 
 

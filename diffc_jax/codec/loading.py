@@ -13,7 +13,7 @@ from diffc_jax.codec.fingerprint import fingerprint
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import InputError
 from diffc_jax.models import Model, build_model, model_variables
-from diffc_jax.models.gaussian import statistics_shapes
+from diffc_jax.models.parameters import parameter_shapes
 from diffc_jax.runtime import files
 from diffc_jax.runtime.export import load_params
 
@@ -42,7 +42,7 @@ def load_codec(path: pathlib.Path, batch_size: int) -> Codec:
             f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
         ) from error
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
-    tree = jax.device_put(load_params(weights, _template(model, schedule, shape)))
+    tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule, shape)))
     return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
 
 
@@ -79,22 +79,3 @@ def make_codec(
         batch_size,
         place,
     )
-
-
-def _template(model: Model, schedule: Schedule, shape: tuple[int, int, int]) -> Any:
-    """Shapes of the parameters in a file."""
-
-    def init() -> Any:
-        statistics = None
-        if model.needs_statistics:
-            statistics = jax.tree.map(
-                lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), statistics_shapes(shape)
-            )
-        variables = model.init(jax.random.key(0), statistics)
-        params = {
-            "model": variables.get("params", {}),
-            "schedule": schedule.init(jax.random.key(0)),
-        }
-        return {"params": params, "fixed": variables.get("fixed", {})}
-
-    return jax.eval_shape(init)

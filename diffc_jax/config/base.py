@@ -28,104 +28,161 @@ _SMALLEST_CODED_IMAGE = 4
 
 
 def base_config() -> ConfigDict:
-    """All fields with their defaults; locked, so that a misspelt field is an error."""
+    """All fields with their defaults; locked, so that a misspelt field is an error.
+
+    The comment above a field gives its unit in brackets ([-]: a number without unit) and its meaning;
+    docs/config.md is made of these comments.
+    """
     config = ConfigDict()
+    # [-] Seed of all random numbers in training and evaluation.
     config.seed = 0
 
-    # Devices, as data x fsdp (-1: the rest): the batch is split over all of them, the state over fsdp.
-    config.mesh = ConfigDict({"data": -1, "fsdp": 1})
+    config.mesh = ConfigDict()
+    # [groups] Number of groups of devices that each hold the whole state; -1: as many as mesh.fsdp leaves.
+    # The batch is split over all devices.
+    config.mesh.data = -1
+    # [devices] Number of devices that the state is split over; -1: all that mesh.data leaves.
+    config.mesh.fsdp = 1
 
     config.data = ConfigDict()
+    # [pixels] Height and width of all images.
     config.data.image_size = 64
-    # One source, or a tuple of several (`training_source`) with weights and noise ranges.
+    # [source] Training images: one source, or a tuple of several with weights and noise ranges.
     config.data.train = source_config(split="train")
+    # [source] Held-out images, for validation and evaluation.
     config.data.eval = source_config(split="eval")
-    # What distances between sets compare with; no source: the originals of the evaluated images.
+    # [source] What distances between sets compare with; no source: the originals of the evaluated images.
     config.data.reference = source_config(source="")
+    # [yes or no] Mirror training images left to right with probability 1/2.
     config.data.random_flip = True
+    # [threads] Number of threads that decode training images.
     config.data.num_threads = 4
-    # Where the training images lie: "host" decodes and sends every batch, "device" keeps all of them in the
-    # memory of each device, "auto" does that on accelerators where they fit.
+    # [name] Where the training images are kept: "host" decodes and sends every batch, "device" holds all of
+    # them in the memory of each device, "auto" does that on accelerators where they fit.
     config.data.placement = "host"
 
-    # name selects a builder of diffc_jax.models; the other fields are its arguments.
-    config.model = ConfigDict({"name": "gaussian"})
-    # linear, learned_linear or learned_network, between the ends that 8-bit images need.
-    config.schedule = ConfigDict({"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0})
+    config.model = ConfigDict()
+    # [name] Denoiser, a key of diffc_jax.models.MODELS; its other fields are the arguments of the builder.
+    config.model.name = "gaussian"
+
+    config.schedule = ConfigDict()
+    # [name] Noise schedule: linear, learned_linear or learned_network.
+    config.schedule.name = "linear"
+    # [-log SNR] Noise level at the data end, t = 0; 8-bit images need about -13.3.
+    config.schedule.gamma_min = -13.3
+    # [-log SNR] Noise level at the noise end, t = 1.
+    config.schedule.gamma_max = 5.0
 
     config.train = ConfigDict()
+    # [images] Batch of a step, on all devices together.
     config.train.batch_size = 64
-    config.train.accumulation_steps = 1  # parts of a batch that go through the network in turn
+    # [parts] Number of parts of a batch that go through the network one after the other, to save memory. More
+    # than 1 puts the gradients in a loop, which XLA's CPU compiler makes slow
+    # (findings/xla_cpu_conv_gradient_in_scan.sh).
+    config.train.accumulation_steps = 1
+    # [steps] Duration of the training; exactly one of the four durations is positive.
     config.train.num_steps = 0
+    # [passes] Duration, as passes over the training images.
     config.train.num_epochs = 0.0
+    # [images] Duration, as images seen.
     config.train.num_examples = 0
-    config.train.max_seconds = 0.0  # instead of them: wall time, export included
-    config.train.steps_per_call = 1  # updates in one dispatch to the devices
-    config.train.init_params = (
-        ""  # exported params.safetensors to start from; empty for random ones
-    )
-    # Noise levels (-log SNR) that are trained, for an expert: (low, high); () for all.
+    # [seconds] Duration, as wall time, export included.
+    config.train.max_seconds = 0.0
+    # [steps] Number of updates in one dispatch to the devices.
+    config.train.steps_per_call = 1
+    # [path] Exported params.safetensors to start from; empty for random parameters.
+    config.train.init_params = ""
+    # [-log SNR] Noise levels that are trained, for an expert: (low, high); () for all.
     config.train.gamma_range = ()
-    config.train.low_rate_emphasis = 0.0  # 0: the bound; towards 1 lower rates count more
-    config.train.optimizer = (
-        "adamw"  # or muon, for the matrices of the network; the rest stays with AdamW
-    )
+    # [-] 0: the loss is the bound; towards 1 lower rates count more.
+    config.train.low_rate_emphasis = 0.0
+    # [name] Optimiser: adamw; or muon for the matrices of the network and AdamW for the rest.
+    config.train.optimizer = "adamw"
+    # [-] Highest learning rate of AdamW.
     config.train.learning_rate = 2e-4
-    config.train.muon_learning_rate = 2e-3  # of the matrices, if the optimizer is muon
+    # [-] Highest learning rate of Muon.
+    config.train.muon_learning_rate = 2e-3
+    # [steps] Length of the linear rise of the learning rate from the first step on.
     config.train.warmup_steps = 100
-    # constant; cosine or linear: to zero; drop: a tenth in the second half; wsd: constant, then linear to
-    # zero in the last decay_fraction.
+    # [name] Course of the learning rate: constant; cosine or linear: to zero; drop: a tenth in the second
+    # half; wsd: constant, then linear to zero in the last decay_fraction.
     config.train.lr_decay = "constant"
+    # [fraction] Part of the run in which wsd decays.
     config.train.decay_fraction = 0.2
+    # [-] Decay of AdamW's mean of squared gradients, per step.
     config.train.beta2 = 0.99
+    # [-] Decoupled decay of the parameters, in units of the learning rate, per step.
     config.train.weight_decay = 0.01
+    # [bits/dim] Largest norm of all gradients together; larger ones are scaled down to it.
     config.train.clip_norm = 1.0
+    # [-] Decay of the average of the parameters, per step.
     config.train.ema_decay = 0.9999
-    # Of a second average; at the end the one with the lower held-out loss is kept. 0: only one.
+    # [-] Decay of a second average; at the end the one with the lower held-out loss is kept. 0: only one.
     config.train.second_ema_decay = 0.0
+    # [steps] Distance between two reports of the metrics.
     config.train.log_every_steps = 50
+    # [steps] Distance between two validations.
     config.train.eval_every_steps = 1000
-    config.train.eval_images = 0  # 0: the whole split
+    # [images] Number of images in a validation; 0: the whole split.
+    config.train.eval_images = 0
+    # [steps] Distance between two checkpoints.
     config.train.checkpoint_every_steps = 1000
+    # [checkpoints] Number of checkpoints that are kept, the newest ones.
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()
-    # Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
+    # [path] Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
     config.eval.params = ""
+    # [images] Batch that goes through the network at once, on all devices together.
     config.eval.batch_size = 32
-    config.eval.max_images = 0  # of each family where there are families; 0: the whole split
-    # Families with results of their own beside those of all images: words of the images' paths, see
+    # [images] Number of images to evaluate, of each family where there are families; 0: the whole split.
+    config.eval.max_images = 0
+    # [names] Subsets with results of their own beside those of all images: words of the images' paths, see
     # diffc_jax.evaluation.subsets; () for none.
     config.eval.families = ()
-    config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
-    config.eval.rate_evaluations = 64  # of so many of the T steps, drawn for each image; 0: of all
+    # [steps] T, the length of the chain whose KL divergences are the ideal rate.
+    config.eval.rate_steps = 1000
+    # [steps] How many of the T are evaluated, drawn for each image; 0: all.
+    config.eval.rate_evaluations = 64
+    # [levels] Number of noise levels, each a point of the rate-distortion curves.
     config.eval.num_levels = 16
-    config.eval.first_gamma = 2.0  # lowest rate
-    config.eval.last_gamma = -8.0  # highest rate
-    config.eval.decoders = ("ancestral", "flow", "mean")  # names of diffc_jax.diffusion.decoders
-    config.eval.ancestral_steps = 40  # for the whole range of gamma, of which a level has its share
+    # [-log SNR] Noise level with the lowest rate.
+    config.eval.first_gamma = 2.0
+    # [-log SNR] Noise level with the highest rate.
+    config.eval.last_gamma = -8.0
+    # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
+    config.eval.decoders = ("ancestral", "flow", "mean")
+    # [steps] Steps of the ancestral decoder over the whole range of gamma; each level takes its part.
+    config.eval.ancestral_steps = 40
+    # [steps] Steps of the flow decoder from each level.
     config.eval.flow_steps = 16
-    config.eval.bound_times = 4  # times drawn for each image of the variational bound
-    config.eval.grid_images = 8  # images whose pictures are kept
-    # Network whose features make Fréchet and kernel distances: efficientnet_lite0, or inception_v3_fid (the
-    # FID), whose weights are the path or https address of a file; empty for none.
+    # [times] Number of times drawn for each image to estimate the bound in bits/dim.
+    config.eval.bound_times = 4
+    # [images] Number of images whose reconstructions are kept.
+    config.eval.grid_images = 8
+    # [name] Network whose features make Fréchet and kernel distances: efficientnet_lite0, or inception_v3_fid
+    # (the FID); empty for none.
     config.eval.features = "efficientnet_lite0"
+    # [path] Path or https address of the weights of inception_v3_fid; efficientnet_lite0 brings its own.
     config.eval.feature_weights = ""
-    config.eval.image_metrics = ("lpips_alex",)  # of lpips_alex, lpips_vgg and ms_ssim
-    # Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
+    # [names] Metrics of image pairs: lpips_alex, lpips_vgg or ms_ssim.
+    config.eval.image_metrics = ("lpips_alex",)
+    # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
     config.eval.codec_decoders = ("flow",)
-    config.eval.codec_memory = 12  # of the trellis: one more doubles the time of its search
+    # [bits] Memory of the codec's trellis; one more doubles the time of its search.
+    config.eval.codec_memory = 12
 
     config.baselines = ConfigDict()
+    # [names] Codecs that are measured on the same images.
     config.baselines.codecs = (
         *("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc", "dithered_pcm"),
     )
-    # Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
+    # [paths] Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
     config.baselines.trained = ""
-    # Bits per pixel at which reproduce.py trains HiFiC and a hyper-prior with the settings of
+    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior with the settings of
     # configs/hific64_small.py, on the images and with the seed of the config.
     config.baselines.targets = ()
-    # Others' curves that reproduce.py draws too, in figures of their own: names for plot.py --published.
+    # [names] Others' curves that reproduce.py draws too, in figures of their own; as plot.py --published.
     config.baselines.published = ()
     return config.lock()
 
@@ -138,7 +195,8 @@ def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) ->
     """
     if argument and argument not in known:
         raise UsageError(
-            f"--config: unknown argument {argument!r} behind the colon; it may be {', '.join(known)}"
+            f"unknown argument {argument!r} behind the colon; it may be {', '.join(known)}",
+            field="--config",
         )
 
 
@@ -185,7 +243,7 @@ def validate(config: ConfigDict) -> None:
         if size != -1:
             at_least(f"mesh.{field}", size, 1)
     if config.mesh.data == config.mesh.fsdp == -1:
-        raise UsageError("mesh.data, mesh.fsdp: only one of them may be -1, the rest")
+        raise UsageError("only one of them may be -1, the rest", field="mesh.data, mesh.fsdp")
     one_of("data.placement", data.placement, PLACEMENTS)
     at_least("train.batch_size", train.batch_size, 1)
     at_least("train.accumulation_steps", train.accumulation_steps, 1)
@@ -197,8 +255,9 @@ def validate(config: ConfigDict) -> None:
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"train.low_rate_emphasis: {train.low_rate_emphasis} needs schedule.name = linear; learned"
-            " schedules minimise the bound"
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned"
+            " schedules minimise the bound",
+            field="train.low_rate_emphasis",
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
@@ -221,10 +280,11 @@ def validate(config: ConfigDict) -> None:
     for name in evaluation.families:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
-                f"eval.families: {name!r} cannot name a folder; use letters, digits, '_', '-' and '.'"
+                f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
+                field="eval.families",
             )
     if len(evaluation.families) != len(set(evaluation.families)):
-        raise UsageError(f"eval.families: {tuple(evaluation.families)} must name each once")
+        raise UsageError(f"{tuple(evaluation.families)} must name each once", field="eval.families")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
@@ -234,31 +294,37 @@ def validate(config: ConfigDict) -> None:
             parse_decoder(decoder, f"eval.{field}")
     if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
         raise UsageError(
-            f"eval.decoders: {tuple(evaluation.decoders)} must name at least one, and each once"
+            f"{tuple(evaluation.decoders)} must name at least one, and each once",
+            field="eval.decoders",
         )
     if len(evaluation.codec_decoders) != len(set(evaluation.codec_decoders)):
         raise UsageError(
-            f"eval.codec_decoders: {tuple(evaluation.codec_decoders)} must name each once"
+            f"{tuple(evaluation.codec_decoders)} must name each once", field="eval.codec_decoders"
         )
     within("eval.codec_memory", evaluation.codec_memory, 3, 16)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
-            f"eval.codec_decoders: the codec needs images of {_SMALLEST_CODED_IMAGE}x"
-            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()"
+            f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"
+            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()",
+            field="eval.codec_decoders",
         )
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     if not low < high:
-        raise UsageError(f"schedule.gamma_min: {low} is not below schedule.gamma_max = {high}")
+        raise UsageError(
+            f"{low} is not below schedule.gamma_max = {high}", field="schedule.gamma_min"
+        )
     split = config.model.get("split_gamma")
     if split is not None and not low < split < high:
         raise UsageError(
-            f"model.split_gamma: {split} is not inside ({low}, {high}), the range of the schedule"
+            f"{split} is not inside ({low}, {high}), the range of the schedule",
+            field="model.split_gamma",
         )
     first, last = evaluation.first_gamma, evaluation.last_gamma
     if not low < last <= first <= high:
         raise UsageError(
-            f"eval.first_gamma, eval.last_gamma: {first}, {last} are not in decreasing order within "
-            f"({low}, {high}], the range of the schedule"
+            f"{first}, {last} are not in decreasing order within "
+            f"({low}, {high}], the range of the schedule",
+            field="eval.first_gamma, eval.last_gamma",
         )
 
 
@@ -272,6 +338,7 @@ def _check_optimizer(train: ConfigDict) -> None:
     within("train.decay_fraction", train.decay_fraction, 0.0, 1.0)
     if train.max_seconds and train.lr_decay not in ("constant", "wsd"):
         raise UsageError(
-            f"train.lr_decay: {train.lr_decay} needs to know the number of steps, which train.max_seconds ="
-            f" {train.max_seconds:g} leaves open; use wsd or constant"
+            f"{train.lr_decay} needs to know the number of steps, which train.max_seconds ="
+            f" {train.max_seconds:g} leaves open; use wsd or constant",
+            field="train.lr_decay",
         )

@@ -6,22 +6,22 @@ from diffc_jax.errors import UsageError
 def at_least(field: str, value: int | float, low: int | float) -> None:
     """Raises UsageError unless value >= low."""
     if not value >= low:
-        raise UsageError(f"{field}: {value} is not at least {low}")
+        raise UsageError(f"{value} is not at least {low}", field=field)
 
 
 def above(field: str, value: int | float, low: int | float) -> None:
     """Raises UsageError unless value > low."""
     if not value > low:
-        raise UsageError(f"{field}: {value} is not above {low}")
+        raise UsageError(f"{value} is not above {low}", field=field)
 
 
 def within(field: str, value: int | float, low: int | float, high: int | float) -> None:
     """Raises UsageError unless low <= value < high."""
     if not low <= value < high:
-        raise UsageError(f"{field}: {value} is not in [{low}, {high})")
+        raise UsageError(f"{value} is not in [{low}, {high})", field=field)
 
 
 def one_of(field: str, value: str, names: tuple[str, ...]) -> None:
     """Raises UsageError unless value is one of the names."""
     if value not in names:
-        raise UsageError(f"{field}: unknown {value!r}; choose one of {', '.join(names)}")
+        raise UsageError(f"unknown {value!r}; choose one of {', '.join(names)}", field=field)

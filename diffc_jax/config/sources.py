@@ -1,5 +1,6 @@
 """Data sources in a config: their fields, mixtures of several, and what a batch is made of."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,29 +13,59 @@ from diffc_jax.errors import UsageError
 _OF_A_MIXTURE = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
 
+RESIZE_MODES = ("refuse", "squash", "crop")
+NON_RGB_MODES = ("refuse", "convert")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Which images, and how they become `image_size` x `image_size` RGB.
+
+    A config has these fields for each source, but for `image_size`, which all its sources share.
+
+    Attributes:
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
+        path: file, folder or glob, several separated by commas (all sources but photos); for tfds
+            the data directory or the folder of one prepared data set, empty for the default.
+        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
+            data set, empty for a name derived from the path.
+        split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
+            official ImageNet files in a folder; for other sources only recorded in results.
+        image_size: height and width of every image, pixels.
+        resize: what happens to an image of another size. "refuse" makes it an error; "squash"
+            scales it with a box filter without keeping the aspect; "crop" takes the central square
+            and scales it with a box filter. Smaller images are never enlarged.
+        non_rgb: what happens to an image that is not 8-bit RGB. "refuse" makes it an error;
+            "convert" repeats grey three times, expands palettes, puts alpha on black and keeps the
+            high byte of 16-bit values.
+        skip_corrupt: leave out images that cannot be decoded, log each by name. Every image is
+            decoded once when the source is opened.
+        max_images: use only the first images of the source's fixed order; 0 means all.
+    """
+
+    source: str = "photos"
+    path: str = ""
+    name: str = ""
+    split: str = "train"
+    image_size: int = 64
+    resize: str = "refuse"
+    non_rgb: str = "refuse"
+    skip_corrupt: bool = False
+    max_images: int = 0
+
 
 def source_config(**fields: Any) -> ConfigDict:
-    """A data source; the fields are those of `diffc_jax.data.SourceSpec`, which explains them."""
-    return ConfigDict(
-        {
-            "source": "photos",
-            "path": "",
-            "name": "",
-            "split": "train",
-            "resize": "refuse",
-            "non_rgb": "refuse",
-            "skip_corrupt": False,
-            "max_images": 0,
-        }
-        | fields
-    )
+    """A data source in a config: the fields of `SourceSpec` without `image_size`, and their defaults."""
+    defaults = dataclasses.asdict(SourceSpec())
+    del defaults["image_size"]
+    return ConfigDict(defaults | fields)
 
 
 def training_source(weight: float, min_gamma: float | None = None, **fields: Any) -> ConfigDict:
     """One of several sources of config.data.train.
 
     Args:
-        weight: its share of every batch; the weights of all sources add up to one.
+        weight: fraction of every batch; the weights of all sources add up to one.
         min_gamma: use its images only at noise levels (-log SNR) above this, where noise hides their
             artefacts; None for all levels.
         **fields: as of `source_config`.
@@ -86,7 +117,7 @@ def batch_composition(config: ConfigDict) -> tuple[int, ...]:
 
 
 def spec_fields(config: ConfigDict, source: ConfigDict) -> dict[str, Any]:
-    """The arguments of `diffc_jax.data.SourceSpec` for one source of a config."""
+    """The arguments of `SourceSpec` for one source of a config."""
     fields = {name: value for name, value in source.items() if name not in _OF_A_MIXTURE}
     return {"image_size": config.data.image_size, **fields}
 
@@ -101,12 +132,13 @@ def check_training_sources(config: ConfigDict) -> None:
     trained = tuple(config.train.gamma_range)
     if trained and not (len(trained) == 2 and low <= trained[0] < trained[1] <= high):
         raise UsageError(
-            f"train.gamma_range: {trained} is not an increasing pair within the schedule's [{low}, {high}];"
-            " use () for all noise levels"
+            f"{trained} is not an increasing pair within the schedule's [{low}, {high}];"
+            " use () for all noise levels",
+            field="train.gamma_range",
         )
     sources = training_sources(config)
     if not sources:
-        raise UsageError("data.train: is empty; give one source, or a tuple of several")
+        raise UsageError("is empty; give one source, or a tuple of several", field="data.train")
     restricted = ["train.gamma_range"] if trained else []
     mixture = not isinstance(config.data.train, ConfigDict)
     for number, source in enumerate(sources if mixture else ()):
@@ -114,7 +146,7 @@ def check_training_sources(config: ConfigDict) -> None:
         for name in _OF_A_MIXTURE:
             if name not in source:
                 raise UsageError(
-                    f"{field}.{name}: is missing; make the source with training_source"
+                    "is missing; make the source with training_source", field=f"{field}.{name}"
                 )
         above(f"{field}.weight", source.weight, 0.0)
         if source.min_gamma is None:
@@ -123,12 +155,14 @@ def check_training_sources(config: ConfigDict) -> None:
         lowest, highest = trained or (low, high)
         if not lowest <= source.min_gamma < highest:
             raise UsageError(
-                f"{field}.min_gamma: {source.min_gamma} is outside the noise levels that are trained,"
-                f" [{lowest}, {highest})"
+                f"{source.min_gamma} is outside the noise levels that are trained,"
+                f" [{lowest}, {highest})",
+                field=f"{field}.min_gamma",
             )
     if restricted and config.schedule.name != "linear":
         raise UsageError(
-            f"{restricted[0]}: needs schedule.name = linear; {config.schedule.name} moves noise levels"
+            f"needs schedule.name = linear; {config.schedule.name} moves noise levels",
+            field=f"{restricted[0]}",
         )
     if mixture:
         _check_weights(config, sources)
@@ -138,22 +172,26 @@ def _check_weights(config: ConfigDict, sources: tuple[ConfigDict, ...]) -> None:
     total = sum(source.weight for source in sources)
     if abs(total - 1.0) > _WEIGHTS_TOLERANCE:
         raise UsageError(
-            f"data.train: the weights {', '.join(f'{s.weight:g}' for s in sources)} add up to {total:g},"
-            " not to 1; they are shares of a batch"
+            f"the weights {', '.join(f'{s.weight:g}' for s in sources)} add up to {total:g},"
+            " not to 1; they are shares of a batch",
+            field="data.train",
         )
     if all(source.min_gamma is not None for source in sources):
         raise UsageError(
-            "data.train: every source has a min_gamma, so nothing teaches the levels below; leave it out"
-            " for at least one"
+            "every source has a min_gamma, so nothing teaches the levels below; leave it out"
+            " for at least one",
+            field="data.train",
         )
     for number, count in enumerate(batch_composition(config)):
         if not count:
             raise UsageError(
-                f"data.train[{number}].weight: {sources[number].weight:g} of train.batch_size ="
-                f" {config.train.batch_size} is less than one image; raise one of them"
+                f"{sources[number].weight:g} of train.batch_size ="
+                f" {config.train.batch_size} is less than one image; raise one of them",
+                field=f"data.train[{number}].weight",
             )
     if config.train.num_epochs:
         raise UsageError(
-            "train.num_epochs: is not defined for several sources of data.train; set train.num_steps or"
-            " train.num_examples"
+            "is not defined for several sources of data.train; set train.num_steps or"
+            " train.num_examples",
+            field="train.num_epochs",
         )

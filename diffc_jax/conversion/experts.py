@@ -1,7 +1,6 @@
 """Two trained U-Nets joined to a model of two experts, in one file."""
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 from typing import Any
@@ -42,7 +41,7 @@ def join_experts(
             schedules.
     """
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output {output}: must end in .safetensors")
+        raise UsageError("must end in .safetensors", field=f"--output {output}")
     halves = {"fine": _read_half(fine), "noisy": _read_half(noisy)}
     _check_common(**halves)
     card = _join_cards(halves, split_gamma)
@@ -66,15 +65,10 @@ def _read_half(path: pathlib.Path) -> _Half:
         InputError: one of them is missing or damaged, or they are not those of a whole `unet`.
     """
     card = files.read_json(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     load_codec(path, batch_size=1)  # refuses what is no model, not whole or not finite
     if card["model"]["name"] != "unet":
         raise InputError(f"{path}: holds {card['model']['name']}; an expert has to be a unet")
-    arrays = safetensors.numpy.load(content)
-    return _Half(path, arrays, card, hashlib.sha256(content).hexdigest())
+    return _Half(path, safetensors.numpy.load_file(path), card, files.file_sha256(path))
 
 
 def _check_common(fine: _Half, noisy: _Half) -> None:
@@ -104,7 +98,8 @@ def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
     low, high = fine["schedule"]["gamma_min"], fine["schedule"]["gamma_max"]
     if not low < split_gamma < high:
         raise UsageError(
-            f"--split_gamma: {split_gamma} is not inside ({low}, {high}), the range of the schedule"
+            f"{split_gamma} is not inside ({low}, {high}), the range of the schedule",
+            field="--split_gamma",
         )
     shapes = {
         side: {field: value for field, value in card["model"].items() if field != "name"}

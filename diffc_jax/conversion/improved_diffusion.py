@@ -33,8 +33,8 @@ def convert_improved_diffusion(
     """
     if config.schedule.name != "linear":
         raise UsageError(
-            f"schedule.name: {config.schedule.name!r} has parameters, which the checkpoint has not; "
-            "use 'linear'"
+            f"{config.schedule.name!r} has parameters, which the checkpoint has not; use 'linear'",
+            field="schedule.name",
         )
     template = params_template(config, "improved_diffusion")
     params = params_from_torch(read_torch_state_dict(source), template, str(source))

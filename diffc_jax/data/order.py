@@ -59,7 +59,7 @@ class TrainingOrder:
             UsageError: a source without images in a batch.
         """
         if min(counts) < 1:
-            raise UsageError(f"batch_size: must be positive, not {min(counts)}")
+            raise UsageError(f"must be positive, not {min(counts)}", field="batch_size")
         self._lengths, self._counts, self._flip = list(lengths), list(counts), flip
         self._first = np.concatenate([[0], np.cumsum(counts)])
         names = ["", *(f"/{number}" for number in range(1, len(lengths)))]

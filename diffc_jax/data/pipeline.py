@@ -53,9 +53,11 @@ def train_iterator(
     grain = require("grain")
     rows = range(order.batch_size) if rows is None else rows
     if not rows or not set(rows) <= set(range(order.batch_size)):
-        raise UsageError(f"rows: {list(rows)} are not rows of a batch of {order.batch_size}")
+        raise UsageError(
+            f"{list(rows)} are not rows of a batch of {order.batch_size}", field="rows"
+        )
     if first_batch < 0:
-        raise UsageError(f"first_batch: must not be negative, is {first_batch}")
+        raise UsageError(f"must not be negative, is {first_batch}", field="first_batch")
     own_rows = functools.lru_cache(maxsize=16)(lambda batch: order.rows([batch], rows))
 
     def load(position: int) -> Batch:
@@ -102,7 +104,9 @@ def eval_batches(
     _check(batch_size, shard_index, shard_count)
     stop = len(source) if stop is None else stop
     if not 0 <= start <= stop <= len(source):
-        raise UsageError(f"start, stop: [{start}, {stop}) is not within the {len(source)} images")
+        raise UsageError(
+            f"[{start}, {stop}) is not within the {len(source)} images", field="start, stop"
+        )
     return _eval_batches(
         source, batch_size, range(start, stop), shard_index, shard_count, num_threads
     )
@@ -154,6 +158,6 @@ def _decode(
 
 def _check(batch_size: int, shard_index: int, shard_count: int) -> None:
     if batch_size < 1:
-        raise UsageError(f"batch_size: must be positive, not {batch_size}")
+        raise UsageError(f"must be positive, not {batch_size}", field="batch_size")
     if not 0 <= shard_index < shard_count:
-        raise UsageError(f"shard_index: {shard_index} is not in 0 .. {shard_count - 1}")
+        raise UsageError(f"{shard_index} is not in 0 .. {shard_count - 1}", field="shard_index")

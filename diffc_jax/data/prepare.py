@@ -9,20 +9,22 @@ from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.array_record import ShardWriter
 from diffc_jax.data.manifest import (
     FORMAT,
     FORMAT_VERSION,
     LAYOUTS,
     MANIFEST,
     Manifest,
-    file_sha256,
     open_manifests,
     read_manifest,
 )
-from diffc_jax.data.packed_writer import PackedWriter
-from diffc_jax.data.sources import StoredImages, open_source
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.data.packed import PackedWriter
+from diffc_jax.data.sources import open_source
+from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import UsageError
+from diffc_jax.runtime.files import file_sha256
 
 INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
 
@@ -70,12 +72,13 @@ def prepare(
     """
     if not re.fullmatch(r"[\w.+/-]+", spec.name):
         raise UsageError(
-            f"name: {spec.name!r} does not name the variant; use letters, digits and ._+/-, "
-            "for example imagenet64-chrabaszcz"
+            f"{spec.name!r} does not name the variant; use letters, digits and ._+/-, "
+            "for example imagenet64-chrabaszcz",
+            field="name",
         )
     if spec.source not in INPUTS:
         raise UsageError(
-            f"source: cannot prepare {spec.source!r}; choose one of {', '.join(INPUTS)}"
+            f"cannot prepare {spec.source!r}; choose one of {', '.join(INPUTS)}", field="source"
         )
     writer = _writer(layout, encoding=encoding, shard_size=shard_size)
     source = open_source(spec)
@@ -102,14 +105,11 @@ def _writer(layout: str, **options: Any) -> Writer:
     given = {field: value for field, value in options.items() if value is not None}
     if layout == "packed":
         for field in given:
-            raise UsageError(f"{field}: format=packed has none; leave it out")
+            raise UsageError("format=packed has none; leave it out", field=field)
         return PackedWriter()
     if layout == "array_record":
-        # Imported here because packed images need no ArrayRecord.
-        from diffc_jax.data.array_record_writer import ShardWriter
-
         return ShardWriter(**given)
-    raise UsageError(f"format: unknown {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    raise UsageError(f"unknown {layout!r}; choose one of {', '.join(LAYOUTS)}", field="format")
 
 
 def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
@@ -121,8 +121,9 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
     different = [field for field, value in fresh.items() if found.get(field) != value]
     if different:
         raise UsageError(
-            f"output: {path} belongs to a preparation that differs in {', '.join(different)}; "
-            "use another folder or remove this one"
+            f"{path} belongs to a preparation that differs in {', '.join(different)}; "
+            "use another folder or remove this one",
+            field="output",
         )
     kept = [
         shard

@@ -1,49 +1,10 @@
-"""What a source of images is asked for, and what it looks like from outside."""
+"""What a source of images looks like, to those who use it and to those who add one."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-
-RESIZE_MODES = ("refuse", "squash", "crop")
-NON_RGB_MODES = ("refuse", "convert")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceSpec:
-    """Which images, and how they become `image_size` x `image_size` RGB.
-
-    Attributes:
-        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
-        path: file, folder or glob, several separated by commas (all sources but photos); for tfds
-            the data directory or the folder of one prepared data set, empty for the default.
-        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
-            data set, empty for a name derived from the path.
-        split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
-            official ImageNet files in a folder; for other sources only recorded in results.
-        image_size: height and width of every image, pixels.
-        resize: what happens to an image of another size. "refuse" makes it an error; "squash"
-            scales it with a box filter without keeping the aspect; "crop" takes the central square
-            and scales it with a box filter. Smaller images are never enlarged.
-        non_rgb: what happens to an image that is not 8-bit RGB. "refuse" makes it an error;
-            "convert" repeats grey three times, expands palettes, puts alpha on black and keeps the
-            high byte of 16-bit values.
-        skip_corrupt: leave out images that cannot be decoded, log each by name. Every image is
-            decoded once when the source is opened.
-        max_images: use only the first images of the source's fixed order; 0 means all.
-    """
-
-    source: str = "photos"
-    path: str = ""
-    name: str = ""
-    split: str = "train"
-    image_size: int = 64
-    resize: str = "refuse"
-    non_rgb: str = "refuse"
-    skip_corrupt: bool = False
-    max_images: int = 0
 
 
 @runtime_checkable
@@ -101,7 +62,7 @@ class Store(Protocol):
 
 @runtime_checkable
 class PixelStore(Store, Protocol):
-    """A store whose images lie as arrays, all of one size, so that many can be had at once.
+    """A store whose images lie as arrays, all of one size, so that many can be read at once.
 
     Attributes:
         image_size: height and width of its images, pixels.

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
 
@@ -49,8 +49,9 @@ class TfdsStore:
             if spec.split in builder.info.splits:
                 raise InputError(f"{self.name}: cannot be read ({_line(error)})") from error
             raise UsageError(
-                f"split: unknown {spec.split!r} for {self.name}; "
-                f"choose one of {', '.join(sorted(builder.info.splits))}"
+                f"unknown {spec.split!r} for {self.name}; "
+                f"choose one of {', '.join(sorted(builder.info.splits))}",
+                field="split",
             ) from None
         self._split = spec.split
 
@@ -71,15 +72,19 @@ def _builder(tfds: Any, spec: SourceSpec) -> Any:
         return tfds.builder_from_directory(pathlib.Path(spec.path).expanduser())
     if not spec.name:
         raise UsageError(
-            "name: is empty; source=tfds needs a builder such as imagenet_resized/64x64"
+            "is empty; source=tfds needs a builder such as imagenet_resized/64x64", field="name"
         )
     try:
         return tfds.builder(spec.name, data_dir=spec.path or None)
     except tfds.core.DatasetNotFoundError:
         where = f" or prepared in {spec.path}" if spec.path else ""
-        raise UsageError(f"name: {spec.name!r} is not a data set known to TFDS{where}") from None
+        raise UsageError(
+            f"{spec.name!r} is not a data set known to TFDS{where}", field="name"
+        ) from None
     except (ValueError, ImportError) as error:
-        raise UsageError(f"name: {spec.name!r} cannot be opened ({_line(error)})") from error
+        raise UsageError(
+            f"{spec.name!r} cannot be opened ({_line(error)})", field="name"
+        ) from error
 
 
 def _line(error: Exception) -> str:

@@ -114,7 +114,7 @@ def parse_decoder(name: Any, field: str = "eval.decoders") -> Decoder:
     decoder = find_decoder(name) if isinstance(name, str) else None
     if decoder is None:
         known = ", ".join(decoder.usage for decoder in _by_name())
-        raise UsageError(f"{field}: {name!r} is not one of {known}")
+        raise UsageError(f"{name!r} is not one of {known}", field=field)
     return decoder
 
 

@@ -46,7 +46,7 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
     """
     if not gamma_min < gamma_max:
         raise UsageError(
-            f"schedule.gamma_min: {gamma_min} is not below schedule.gamma_max = {gamma_max}"
+            f"{gamma_min} is not below schedule.gamma_max = {gamma_max}", field="schedule.gamma_min"
         )
     builders = {
         "linear": _linear,
@@ -54,7 +54,9 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
         "learned_network": _learned_network,
     }
     if name not in builders:
-        raise UsageError(f"schedule.name: unknown {name!r}; choose one of {', '.join(builders)}")
+        raise UsageError(
+            f"unknown {name!r}; choose one of {', '.join(builders)}", field="schedule.name"
+        )
     return builders[name](gamma_min, gamma_max)
 
 

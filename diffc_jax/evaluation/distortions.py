@@ -1,12 +1,12 @@
 """Distortions whose order is known, to check that a metric puts them into that order."""
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 from scipy import ndimage
+
+from diffc_jax.runtime.images import decode_image, encode_image
 
 Images = UInt8[np.ndarray, "b h w 3"]
 
@@ -40,7 +40,4 @@ def _round(images: np.ndarray) -> Images:
 
 
 def _through_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(stream) as decoded:
-        return np.asarray(decoded)
+    return decode_image(encode_image(image, "JPEG", quality=quality, subsampling="4:2:0"))

@@ -41,9 +41,9 @@ from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, write_json
 from diffc_jax.runtime.progress import Progress
 from diffc_jax.runtime.sharding import put_batch
-from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import Experiment, build_experiment
 from diffc_jax.training.state import TrainState
+from diffc_jax.training.validation import average_elbo, evaluate_elbo, make_estimate
 
 _SECONDS_BETWEEN_WRITES = 60.0
 

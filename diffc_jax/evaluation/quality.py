@@ -64,8 +64,8 @@ class Quality:
             try:
                 network = load_feature_network(config.eval.features, config.eval.feature_weights)
             except UsageError as error:
-                field = str(error).replace("weights:", "feature_weights:", 1)
-                raise UsageError(f"eval.{field}") from error
+                field = "feature_weights" if error.field == "weights" else error.field
+                raise UsageError(error.message, field=f"eval.{field}") from error
             self._extractor = Extractor(network, mesh, size)
         loaders: dict[str, Callable[[], PairMetric]] = {
             "lpips_alex": lambda: PairwiseLPIPS(lpips_alex(), mesh, size),

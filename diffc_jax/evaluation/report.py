@@ -93,7 +93,7 @@ def write_summary(
         folder: W/eval.
         context: of the sweep.
         totals: over its images.
-        bound: of `training.elbo_evaluation`: bits/dim in continuous time and its parts.
+        bound: of `training.validation`: bits/dim in continuous time and its parts.
         seconds: for each image, of the parts of the evaluation; None where nothing was computed.
     """
     bits, plan = totals["kl_bits"], context.plan

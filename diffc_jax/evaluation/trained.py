@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import load_params
@@ -56,7 +57,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         }
         return Trained(state, f"step {int(state.step)}", _costs(template, spent))
     params = files.as_path(experiment.config.eval.params)
-    tree = load_params(params, {"params": template.ema, "fixed": template.fixed})
+    tree = load_params(params, parameter_tree(template.ema, template.fixed))
     state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
     card = params.with_suffix(".json")
     spent = files.read_json(card) if card.exists() else {}

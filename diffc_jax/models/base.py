@@ -16,11 +16,6 @@ Denoiser = Callable[
 ]
 
 
-def model_variables(params: PyTree, fixed: PyTree) -> Variables:
-    """The variables of a denoiser: of parameters {"model": ..., "schedule": ...}, and what was fitted."""
-    return {"params": params["model"], "fixed": fixed}
-
-
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A denoiser and what is needed to make and train it.

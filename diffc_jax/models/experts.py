@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.layers import GAMMA_RANGE, check_fields
+from diffc_jax.models.layers import GAMMA_RANGE, build_from_fields
 from diffc_jax.models.unet import unet_model
 
 
@@ -47,7 +47,8 @@ def experts_model(
         low, high = fields[side].get("gamma_range", GAMMA_RANGE)
         if not low <= split_gamma <= high:
             raise UsageError(
-                f"model.split_gamma: {split_gamma} is not in model.{side}.gamma_range = ({low}, {high})"
+                f"{split_gamma} is not in model.{side}.gamma_range = ({low}, {high})",
+                field="model.split_gamma",
             )
 
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
@@ -56,9 +57,7 @@ def experts_model(
             side: expert.init(own, statistics)
             for (side, expert), own in zip(experts.items(), keys, strict=True)
         }
-        return {
-            name: {side: part[name] for side, part in parts.items()} for name in ("params", "fixed")
-        }
+        return {name: {side: part[name] for side, part in parts.items()} for name in parts["fine"]}
 
     def denoise(
         variables: Variables,
@@ -83,13 +82,8 @@ def experts_model(
 
 def _expert(side: str, fields: Any, image_shape: tuple[int, int, int]) -> Model:
     if not isinstance(fields, Mapping):
-        raise UsageError(f"model.{side}: {fields!r} is not a group of fields of unet")
-    check_fields(f"model.{side}", "unet", unet_model, fields)
-    try:
-        return unet_model(image_shape=image_shape, **fields)
-    except UsageError as error:
-        # It names its fields as if it were the whole model.
-        raise UsageError(str(error).replace("model.", f"model.{side}.")) from error
+        raise UsageError(f"{fields!r} is not a group of fields of unet", field=f"model.{side}")
+    return build_from_fields(unet_model, f"model.{side}", "unet", fields, image_shape)
 
 
 @jax.custom_batching.custom_vmap

@@ -1,7 +1,7 @@
 """The U-Net of "Improved Denoising Diffusion Probabilistic Models" (Nichol & Dhariwal 2021), for its weights.
 
 Modules carry the names of the published PyTorch state dicts, so that conversion is by name. The network
-lives on other pixels and other times than this project; both maps are exact:
+takes other pixels and other times than the rest of this project; both maps are exact:
 
 - its images are y = v / 127.5 - 1, ours x = (2 v + 1) / 256 - 1, hence y = (256 / 255) x;
 - its noise levels are the indices i of a cosine schedule of 4000 steps, of which it is told i / 4.
@@ -204,12 +204,16 @@ def improved_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads)
-    check_multiple("width", width, GROUPS, "the number of groups of the norms")
-    check_multiple("width", width, heads, "the number of heads (model.heads)")
+    check_positive(
+        "model", width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads
+    )
+    check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
+    check_multiple("model.width", width, heads, "the number of heads (model.heads)")
     halvings = len(multipliers) - 1
     for side in image_shape[:2]:
-        check_multiple("image_shape", side, 2**halvings, f"halved {halvings} times by the levels")
+        check_multiple(
+            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
+        )
     network = ImprovedDiffusionUNet(
         outputs=2 * image_shape[-1],
         width=width,

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
-from diffc_jax.models.base import Variables
+from diffc_jax.models.base import Model, Variables
 
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
 GAMMA_RANGE = (-13.3, 5.0)
@@ -116,56 +116,71 @@ def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*{
     return x.reshape(b, h * size, w * size, c)
 
 
-def activation_dtype(name: str) -> Any:
-    """The dtype of that name.
+def activation_dtype(name: str, group: str = "model") -> Any:
+    """The dtype of that name; `group` is what its field belongs to in a config.
 
     Raises:
         UsageError: neither float32 nor bfloat16.
     """
     if name not in DTYPES:
-        raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(DTYPES)}")
+        raise UsageError(
+            f"unknown {name!r}; choose one of {', '.join(DTYPES)}", field=f"{group}.dtype"
+        )
     return DTYPES[name]
 
 
-def check_fields(
-    prefix: str, name: str, builder: Callable[..., Any], fields: Collection[str]
-) -> None:
-    """Raises UsageError for the first field that a model does not have, or that it needs and lacks.
+def build_from_fields(
+    builder: Callable[..., Model],
+    group: str,
+    name: str,
+    fields: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+) -> Model:
+    """Calls `builder(image_shape=image_shape, **fields)` after a check of the names of the fields.
 
     Args:
-        prefix: what the fields belong to in a config ("model").
-        name: of the model.
-        builder: its arguments, but for `image_shape`, are the fields.
+        builder: its arguments, but for `image_shape` and `group`, are the fields.
+        group: what the fields belong to in a config ("model"); passed on if the builder asks for it.
+        name: of the model, for messages.
         fields: those that are given.
+        image_shape: height, width and channels.
+
+    Raises:
+        UsageError: a field that the model does not have, or that it needs and lacks.
     """
     known = dict(inspect.signature(builder).parameters)
     del known["image_shape"]
+    names_fields = known.pop("group", None) is not None
     for field in fields:
         if field not in known:
             raise UsageError(
-                f"{prefix}.{field}: {name} has no such field; it has {', '.join(sorted(known)) or 'none'}"
+                f"{name} has no such field; it has {', '.join(sorted(known)) or 'none'}",
+                field=f"{group}.{field}",
             )
     for field, parameter in known.items():
         if parameter.default is parameter.empty and field not in fields:
-            raise UsageError(f"{prefix}.{field}: is missing; {name} needs it")
+            raise UsageError(f"is missing; {name} needs it", field=f"{group}.{field}")
+    return builder(image_shape=image_shape, **fields, **({"group": group} if names_fields else {}))
 
 
-def check_positive(**fields: int) -> None:
-    """Raises UsageError for the first field below one."""
+def check_positive(group: str, **fields: int) -> None:
+    """Raises UsageError for the first field of a group below one."""
     for field, value in fields.items():
         if value < 1:
-            raise UsageError(f"model.{field}: {value} must be at least 1")
+            raise UsageError(f"{value} must be at least 1", field=f"{group}.{field}")
 
 
 def check_multiple(field: str, value: int, divisor: int, reason: str) -> None:
     """Raises UsageError unless `divisor` divides `value`."""
     if value % divisor:
-        raise UsageError(f"model.{field}: {value} is not a multiple of {divisor}, {reason}")
+        raise UsageError(f"{value} is not a multiple of {divisor}, {reason}", field=field)
 
 
-def check_common(dropout: float, gamma_range: Sequence[float | int]) -> None:
-    """Raises UsageError for values that no network can use."""
+def check_common(group: str, dropout: float, gamma_range: Sequence[float | int]) -> None:
+    """Raises UsageError for values of a group's fields that no network can use."""
     if not 0.0 <= dropout < 1.0:
-        raise UsageError(f"model.dropout: {dropout} is not in [0, 1)")
+        raise UsageError(f"{dropout} is not in [0, 1)", field=f"{group}.dropout")
     if len(gamma_range) != 2 or gamma_range[0] >= gamma_range[1]:
-        raise UsageError(f"model.gamma_range: {gamma_range} must be two increasing numbers")
+        raise UsageError(
+            f"{gamma_range} must be two increasing numbers", field=f"{group}.gamma_range"
+        )

@@ -184,10 +184,10 @@ def vdm_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(blocks=blocks, width=width, groups=groups)
-    check_multiple("width", width, groups, "the number of groups (model.groups)")
-    check_multiple("width", width, 2, "for as many sines as cosines of gamma")
-    check_common(dropout, gamma_range)
+    check_positive("model", blocks=blocks, width=width, groups=groups)
+    check_multiple("model.width", width, groups, "the number of groups (model.groups)")
+    check_multiple("model.width", width, 2, "for as many sines as cosines of gamma")
+    check_common("model", dropout, gamma_range)
     network = VDMNetwork(
         blocks=blocks,
         width=width,

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, on disk or in an object store (gs://, s3://)."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -11,9 +12,12 @@ from typing import Any, TypeAlias
 from etils import epath
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.progress import ShareProgress
 
 # What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
 AnyPath: TypeAlias = pathlib.Path | epath.Path
+
+_HASHED_AT_ONCE = 1 << 20
 
 
 def as_path(path: str | os.PathLike[str]) -> AnyPath:
@@ -74,6 +78,22 @@ def on_disk(path: AnyPath) -> Iterator[pathlib.Path]:
         copy = pathlib.Path(folder) / path.name
         copy.write_bytes(path.read_bytes())
         yield copy
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file on disk, hexadecimal; logs how far it is when that takes long.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    progress = ShareProgress(f"SHA-256 of {path}")
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        while chunk := stream.read(_HASHED_AT_ONCE):
+            digest.update(chunk)
+            progress.reach(stream.tell() / size)
+    return digest.hexdigest()
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

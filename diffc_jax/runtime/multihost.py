@@ -2,14 +2,26 @@
 
 Every process runs the same command and sees its own devices; arrays and compiled programs span them all.
 Process 0 is the one that writes.
+
+With SIGTERM cluster managers announce that they take the machine away. A run saves a checkpoint at the end of
+a step and raises `errors.PreemptedError`; its exit code tells launchers to run the same command again.
 """
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
 
 from diffc_jax.errors import UsageError
+from diffc_jax.runtime import sharding
 
 # What a launcher may set, in every process, where JAX knows no way to find it out.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -28,7 +40,7 @@ def start(mode: str) -> None:
     """
     if mode == "off":
         return
-    # SIGTERM is handled by `runtime.preemption`, which knows the step that a resumed run is at.
+    # SIGTERM is handled by `watching_for_sigterm`, which knows the step that a resumed run is at.
     jax.config.update("jax_enable_preemption_service", False)
     given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
@@ -41,8 +53,9 @@ def start(mode: str) -> None:
             jax.distributed.initialize()
     except ValueError as error:
         raise UsageError(
-            f"--distributed={mode}: {error} No cluster was found (Slurm, Open MPI, TPU pod, Kubernetes);"
-            f" set {', '.join(_VARIABLES)} in every process, or --distributed=off"
+            f"{error} No cluster was found (Slurm, Open MPI, TPU pod, Kubernetes);"
+            f" set {', '.join(_VARIABLES)} in every process, or --distributed=off",
+            field=f"--distributed={mode}",
         ) from error
 
 
@@ -58,3 +71,46 @@ def leave(exit_code: int) -> None:
         sys.stderr.flush()
         os._exit(exit_code)
     sys.exit(exit_code)
+
+
+@contextlib.contextmanager
+def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
+    """Gives `requested()`, which says after a step whether SIGTERM asks the run to save and leave.
+
+    With several processes all have to ask after every step; all get the same answer, one step after
+    SIGTERM reached any of them. Only the main thread can watch.
+    """
+    received = False
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        nonlocal received
+        received = True
+
+    def requested() -> bool:
+        return received if jax.process_count() == 1 else agree(received)
+
+    agree = _Agreement(mesh)
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Agreement:
+    """Whether any process said yes at the call before, the same answer in all processes.
+
+    That one call of delay lets the devices work on a step while the answers to the last one travel.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self._sharding = sharding.split_batch(mesh)
+        self._any = jax.jit(jnp.any, out_shardings=sharding.replicated(mesh))
+        self._last: Array | None = None
+
+    def __call__(self, vote: bool) -> bool:
+        answer = self._last is not None and bool(self._last)
+        votes = np.full(jax.local_device_count(), vote)
+        self._last = self._any(jax.make_array_from_process_local_data(self._sharding, votes))
+        return answer

@@ -40,20 +40,20 @@ class Progress:
 
 
 class ShareProgress:
-    """Logs the share of a job that is done, at most every few seconds, where there is nothing to count."""
+    """Logs the fraction of a job that is done, at most every few seconds, where there is nothing to count."""
 
     def __init__(self, name: str, every_seconds: float = 10.0):
         self._name, self._every = name, every_seconds
         self._start = self._last = time.monotonic()
 
-    def reach(self, share: float) -> None:
+    def reach(self, fraction: float) -> None:
         """Says how much is done, 0 to 1."""
         now = time.monotonic()
         if now - self._last < self._every:
             return
         self._last = now
-        left = format_seconds((now - self._start) * (1 / share - 1)) if share else "?"
-        logging.info("%s: %.0f %%, ETA %s", self._name, 100 * share, left)
+        left = format_seconds((now - self._start) * (1 / fraction - 1)) if fraction else "?"
+        logging.info("%s: %.0f %%, ETA %s", self._name, 100 * fraction, left)
 
 
 def format_seconds(seconds: float) -> str:

@@ -77,8 +77,9 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
 def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
     if differences:
         raise UsageError(
-            f"--workdir {workdir}: holds a run with another config: {'; '.join(differences)}."
-            " Use these values or another --workdir"
+            f"holds a run with another config: {'; '.join(differences)}."
+            " Use these values or another --workdir",
+            field=f"--workdir {workdir}",
         )
 
 

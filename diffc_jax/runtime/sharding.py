@@ -6,6 +6,7 @@ The batch is split over all devices. Parameters, their averages and the optimise
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -16,6 +17,12 @@ from diffc_jax.errors import UsageError
 _DATA, _FSDP = "data", "fsdp"
 # Arrays of fewer elements are repeated, not split: to gather them would cost more than it saves.
 SMALLEST_SPLIT = 4096
+# For programs that run once or never: their machine code need not be good, and the compiler takes a half to a
+# fifth of its time without optimising it.
+QUICKLY: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
@@ -33,15 +40,17 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         if size != -1 and count % size:
             divisors = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
             raise UsageError(
-                f"{field}: {size} does not divide the {count} devices; choose one of {divisors}, or -1"
-                " for the rest"
+                f"{size} does not divide the {count} devices; choose one of {divisors}, or -1"
+                " for the rest",
+                field=field,
             )
     data = count // fsdp if data == -1 else data
     fsdp = count // data if fsdp == -1 else fsdp
     if data * fsdp != count:
         raise UsageError(
-            f"mesh.data: {data}, times mesh.fsdp = {fsdp}, is not the number of devices, {count}; set one"
-            " of them to -1 for the rest"
+            f"{data}, times mesh.fsdp = {fsdp}, is not the number of devices, {count}; set one"
+            " of them to -1 for the rest",
+            field="mesh.data",
         )
     return jax.make_mesh((data, fsdp), (_DATA, _FSDP), axis_types=(AxisType.Auto,) * 2)
 
@@ -138,6 +147,11 @@ def compile_updates(
     )
 
 
+def run_once(function: Callable[..., PyTree], shardings: PyTree, *arguments: Any) -> PyTree:
+    """Results of a function, laid out as `shardings` says; compiled `QUICKLY`."""
+    return jax.jit(function, out_shardings=shardings).lower(*arguments).compile(QUICKLY)(*arguments)
+
+
 def gather(mesh: Mesh, tree: PyTree) -> PyTree:
     """All parameters on every device; inside a compiled function, or as a copy outside."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
@@ -190,5 +204,6 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulation_steps
             else ""
         )
         raise UsageError(
-            f"{field}: {batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}"
+            f"{batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}",
+            field=field,
         )

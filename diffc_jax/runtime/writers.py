@@ -17,7 +17,7 @@ _SECONDS_BETWEEN_UPLOADS = 60.0
 
 
 class MetricWriter:
-    """Writes scalars and pictures of a run; a resumed run continues its files without repeated steps."""
+    """Writes scalars and images of a run; a resumed run continues its files without repeated steps."""
 
     def __init__(self, workdir: AnyPath, first_step: int):
         path = workdir / "metrics.jsonl"
@@ -34,7 +34,7 @@ class MetricWriter:
                 self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
-        """Writes a picture to TensorBoard."""
+        """Writes an image to TensorBoard."""
         if self._events is not None:
             self._events.add_image(name, image, step, dataformats="HWC")
 

@@ -39,19 +39,22 @@ class GaussianMixture(ScalarSource):
         for name in ("means", "stds"):
             if len(getattr(self, name)) != len(self.weights):
                 raise UsageError(
-                    f"{name}: {len(getattr(self, name))} values for {len(self.weights)} weights; "
-                    "give one for each component"
+                    f"{len(getattr(self, name))} values for {len(self.weights)} weights; "
+                    "give one for each component",
+                    field=name,
                 )
         for name in ("weights", "stds"):
             if min(getattr(self, name)) <= 0.0:
                 raise UsageError(
-                    f"{name}: {getattr(self, name)} are not all positive; "
-                    "leave out components without weight or width"
+                    f"{getattr(self, name)} are not all positive; "
+                    "leave out components without weight or width",
+                    field=name,
                 )
         if abs(sum(self.weights) - 1.0) > 1e-9:
             raise UsageError(
-                f"weights: {self.weights} sum to {sum(self.weights):.10g}, not to 1; "
-                "divide them by their sum"
+                f"{self.weights} sum to {sum(self.weights):.10g}, not to 1; "
+                "divide them by their sum",
+                field="weights",
             )
 
     @functools.cached_property
@@ -194,25 +197,27 @@ class Mixture:
             array = getattr(self, name)
             if array.ndim != ndim or not np.isfinite(array).all():
                 raise UsageError(
-                    f"{name}: an array of shape {array.shape} is not one of {ndim} dimensions "
-                    "with finite numbers"
+                    f"an array of shape {array.shape} is not one of {ndim} dimensions "
+                    "with finite numbers",
+                    field=name,
                 )
         count, dimension = self.means.shape
         shapes = {"weights": (count,), "covariances": (count, dimension, dimension)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise UsageError(
-                    f"{name}: shape is {getattr(self, name).shape}, and that of means asks for {shape}"
+                    f"shape is {getattr(self, name).shape}, and that of means asks for {shape}",
+                    field=name,
                 )
         if np.any(self.weights <= 0) or abs(self.weights.sum() - 1.0) > 1e-6:
             raise UsageError(
-                f"weights: {self.weights.tolist()} are not positive numbers that sum to one"
+                f"{self.weights.tolist()} are not positive numbers that sum to one", field="weights"
             )
         if not np.allclose(self.covariances, self.covariances.transpose(0, 2, 1)):
-            raise UsageError("covariances: not symmetric")
+            raise UsageError("not symmetric", field="covariances")
         eigenvalues = np.linalg.eigvalsh(self.covariances)
         if np.any(eigenvalues < -1e-9 * np.abs(eigenvalues).max(initial=0.0)):
-            raise UsageError("covariances: not positive semidefinite")
+            raise UsageError("not positive semidefinite", field="covariances")
 
     def principal_components(self) -> tuple[Float[np.ndarray, "k m"], Float[np.ndarray, "k m m"]]:
         """Eigenvalues, at least 0, and eigenvectors (columns) of the components' covariances."""
@@ -256,6 +261,7 @@ def _finite_tuple(name: str, values: Sequence[Any]) -> tuple[float, ...]:
         array = np.array(np.nan)
     if array.ndim != 1 or array.size == 0 or not np.all(np.isfinite(array)):
         raise UsageError(
-            f"{name}: {values!r} is not a sequence of finite numbers; give one for each component"
+            f"{values!r} is not a sequence of finite numbers; give one for each component",
+            field=name,
         )
     return tuple(array.tolist())

@@ -87,7 +87,7 @@ def analyse(source: ScalarSource, sigma2: float) -> ScalarPoint:
     """
     if not 0.0 < sigma2 < 1.0:
         raise UsageError(
-            f"sigma2: {sigma2!r} is not between 0 and 1; give a variance inside (0, 1)"
+            f"{sigma2!r} is not between 0 and 1; give a variance inside (0, 1)", field="sigma2"
         )
     odds = sigma2 / (1.0 - sigma2)
     noise = math.sqrt(odds)

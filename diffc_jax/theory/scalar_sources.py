@@ -79,7 +79,7 @@ class ScalarSource(abc.ABC):
 def _positive(name: str, value: int | float) -> float:
     """The value as a float, or a UsageError unless it is positive and finite."""
     if not 0.0 < value < np.inf:
-        raise UsageError(f"{name}: {value!r} is not a positive, finite number; give one")
+        raise UsageError(f"{value!r} is not a positive, finite number; give one", field=name)
     return float(value)
 
 

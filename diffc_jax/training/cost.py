@@ -13,12 +13,11 @@ from diffc_jax.errors import UsageError
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.accelerators import ACCELERATORS
 from diffc_jax.runtime.collectives import Collective, read_collectives
-from diffc_jax.runtime.compilation import QUICKLY
 from diffc_jax.training.state import count_parameters
 from diffc_jax.training.task import Task
 
 _SECONDS_PER_DAY = 86400.0
-# Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
+# Fraction of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
 _USUAL_UTILISATION = 0.4
 _STATE_PARTS = {
     "params": "parameters",
@@ -83,14 +82,14 @@ def measure_step(task: Task) -> StepCost:
     state = task.state_template()
     if not task.count_trained():
         raise UsageError(
-            f"model.name: {config.model.name} has no steps of training, so --cost has none"
+            f"{config.model.name} has no steps of training, so --cost has none", field="model.name"
         )
     pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
     num_steps = 1000  # the program depends on the stage of the training, not on its length
     compiled_step = sharding.compile_step(task.train_steps(num_steps)(num_steps), state, mesh)
     traced = compiled_step.trace(state, pixels)
     begin = time.monotonic()
-    compiled = traced.lower().compile(QUICKLY)
+    compiled = traced.lower().compile(sharding.QUICKLY)
     seconds = time.monotonic() - begin
     memory = compiled.memory_analysis()
     return StepCost(

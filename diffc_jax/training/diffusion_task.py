@@ -14,14 +14,19 @@ from ml_collections import ConfigDict
 from diffc_jax import rng
 from diffc_jax.config.sources import plain
 from diffc_jax.diffusion import process, samplers
-from diffc_jax.models import model_variables
-from diffc_jax.runtime import png, sharding
-from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
+from diffc_jax.models.parameters import model_variables, parameter_tree
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import Experiment, build_experiment, time_ranges
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.task import Update, Validation
-from diffc_jax.training.validation import validation_batches
+from diffc_jax.training.validation import (
+    average_elbo,
+    evaluate_elbo,
+    make_estimate,
+    validation_batches,
+)
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8
@@ -88,7 +93,7 @@ class DiffusionTask(Experiment):
             return Validation(
                 values,
                 f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",
-                png.tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
+                tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
             )
 
         return evaluate
@@ -114,7 +119,7 @@ class DiffusionTask(Experiment):
             ema = averages[best]
             logging.info("held-out bits/dim by decay of the average: %s; keeping %s", losses, best)
             card |= {"ema_decay": best, "bits_per_dim_by_ema_decay": losses}
-        tree = {"params": ema, "fixed": state.fixed}
+        tree = parameter_tree(ema, state.fixed)
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), card
 
     def _samples(self, state: TrainState) -> UInt8[Array, "b h w c"]:

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import optax
 from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import PyTree
@@ -15,10 +14,10 @@ from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
+from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, sharding
-from diffc_jax.runtime.compilation import run_once
 from diffc_jax.runtime.export import load_params
-from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from diffc_jax.training.optimizer import make_optimizer
 from diffc_jax.training.state import TrainState, init_state
 from diffc_jax.training.step import TimeRanges, make_train_step
 from diffc_jax.training.task import Update
@@ -71,7 +70,7 @@ class Experiment:
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-        state = run_once(self._init_state, shardings, statistics)
+        state = sharding.run_once(self._init_state, shardings, statistics)
         if initial is None:
             return state
         names = ("params", "ema", "second_ema")
@@ -90,9 +89,7 @@ class Experiment:
         if not path:
             return None
         logging.info("starting from %s", path)
-        return load_params(
-            files.as_path(path), {"params": template.params, "fixed": template.fixed}
-        )
+        return load_params(files.as_path(path), parameter_tree(template.params, template.fixed))
 
     def update(self, num_steps: int) -> Update:
         """`make_train_step` for a run of `num_steps`, or of one with an open end, if that is 0."""
@@ -100,7 +97,7 @@ class Experiment:
         return make_train_step(
             self.model,
             self.schedule,
-            self._optimizer(num_steps),
+            make_optimizer(train, num_steps),
             train.ema_decay,
             self.config.seed,
             self.mesh,
@@ -114,21 +111,13 @@ class Experiment:
         """`update`, compiled for the mesh; the old state is given up."""
         return sharding.compile_step(self.update(num_steps), self.state_template(), self.mesh)
 
-    def _optimizer(self, num_steps: int) -> optax.GradientTransformation:
-        train = self.config.train
-        return make_optimizer(
-            train,
-            learning_rate_schedule(train, num_steps),
-            learning_rate_schedule(train, num_steps, train.muon_learning_rate),
-        )
-
     def _init_state(self, statistics: Statistics | None) -> TrainState:
         train = self.config.train
         return init_state(
             self.model,
             self.schedule,
             # The layout of the optimiser's state does not depend on the number of steps.
-            self._optimizer(num_steps=1),
+            make_optimizer(train, num_steps=1),
             self.config.seed,
             statistics,
             second_average=train.second_ema_decay > 0.0,
@@ -172,8 +161,7 @@ def open_spec(config: ConfigDict, source: ConfigDict, field: str) -> data.Stored
         return data.open_source(data.SourceSpec(**spec_fields(config, source)))
     except UsageError as error:
         # The size is common to all sources.
-        prefix = "data." if str(error).startswith("image_size:") else f"{field}."
-        raise UsageError(f"{prefix}{error}") from error
+        raise error.in_group("data" if error.field == "image_size" else field) from error
 
 
 def build_experiment(config: ConfigDict) -> Experiment:

@@ -9,7 +9,7 @@ import jax
 from absl import logging
 
 from diffc_jax.errors import PreemptedError
-from diffc_jax.runtime import multihost, png, preemption, run_config, sharding
+from diffc_jax.runtime import images, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.export import export_params
@@ -17,10 +17,9 @@ from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.writers import MetricWriter, SilentWriter
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
-from diffc_jax.training.feed import Runner, make_batches
+from diffc_jax.training.feed import Runner, TrainingSet, make_batches, open_training_set
 from diffc_jax.training.meter import Meter
 from diffc_jax.training.task import State, Task, Update, Validation
-from diffc_jax.training.training_set import TrainingSet, open_training_set
 
 
 def train(task: Task, workdir: AnyPath) -> None:
@@ -40,74 +39,78 @@ def train(task: Task, workdir: AnyPath) -> None:
         DivergedError: a metric of a step is not finite, or shows failure; earlier checkpoints are kept.
         PreemptedError: SIGTERM came; the run is saved.
     """
-    with preemption.watching(task.mesh) as preempted:
-        _train(task, workdir, preempted)
-
-
-def _train(task: Task, workdir: AnyPath, preempted: Callable[[], bool]) -> None:
     begin = time.monotonic()
     config, mesh = task.config, task.mesh
     sharding.check_batch_size(
         "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
     )
-    training_set = open_training_set(config)
-    template = task.state_template()
-    trainable = task.count_trained()
-    if trainable and config.data.placement == "host":
-        require("grain")  # said now, not when the first batch is due
-    num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
-    evaluate = task.make_validation()
-    run_config.claim_workdir(config, workdir, write=multihost.is_primary())
-    if multihost.is_primary():
-        write_environment(workdir)
+    with multihost.watching_for_sigterm(mesh) as preempted:
+        training_set = open_training_set(config)
+        template = task.state_template()
+        trainable = task.count_trained()
+        if trainable and config.data.placement == "host":
+            require("grain")  # said now, not when the first batch is due
+        num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
+        evaluate = task.make_validation()
+        run_config.claim_workdir(config, workdir, write=multihost.is_primary())
+        if multihost.is_primary():
+            write_environment(workdir)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    # Where a run starts, in this order: its own newest checkpoint, config.train.init_params, scratch.
-    progress: dict[str, Any] = {}
-    if checkpoints.latest_step() is not None:
-        state, progress = checkpoints.restore(template)
-        training_set.check_unchanged(progress["num_images"])
-    else:
-        state = task.fresh_state(training_set.clean)
-    first_step = int(state.step)
-    limit = None
-    if trainable and not num_steps:
-        limit = make_time_limit(config.train, progress, begin)
-        num_steps = limit.end or 0
-    logging.info(
-        "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %s",
-        config.model.name,
-        trainable,
-        len(training_set),
-        training_set.name,
-        mesh.size,
-        jax.process_count(),
-        first_step,
-        num_steps if limit is None else f"the end of {config.train.max_seconds:g} s",
-    )
-    writer = MetricWriter(workdir, first_step) if multihost.is_primary() else SilentWriter()
-    meter = Meter(
-        first_step,
-        num_steps,
-        config.train.batch_size,
-        seconds=progress.get("seconds", 0.0),
-        cpu_seconds=progress.get("cpu_seconds", 0.0),
-        summarise=task.summarise,
-        limit=config.train.max_seconds,
-    )
-    with checkpoints, contextlib.closing(writer):
-        run = _Run(task, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
-        if limit is not None and not num_steps:
-            # How long this takes, once it is compiled, has to be known before the time is nearly over.
-            evaluate(state)
-            run.report_validation(first_step, state)
-        if first_step < num_steps or (limit is not None and not num_steps):
-            state = run.steps(state, first_step, num_steps, preempted)
-        if checkpoints.latest_step() is None:
-            run.report_validation(first_step, state)
-            run.save(state)
-        checkpoints.wait()
-    _export(task, state, training_set, evaluate, meter.spent(), workdir)
+        checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+        state, progress = _first_state(task, checkpoints, template, training_set)
+        first_step = int(state.step)
+        limit = None
+        if trainable and not num_steps:
+            limit = make_time_limit(config.train, progress, begin)
+            num_steps = limit.end or 0
+        logging.info(
+            "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %s",
+            config.model.name,
+            trainable,
+            len(training_set),
+            training_set.name,
+            mesh.size,
+            jax.process_count(),
+            first_step,
+            num_steps if limit is None else f"the end of {config.train.max_seconds:g} s",
+        )
+        writer = MetricWriter(workdir, first_step) if multihost.is_primary() else SilentWriter()
+        meter = Meter(
+            first_step,
+            num_steps,
+            config.train.batch_size,
+            seconds=progress.get("seconds", 0.0),
+            cpu_seconds=progress.get("cpu_seconds", 0.0),
+            summarise=task.summarise,
+            limit=config.train.max_seconds,
+        )
+        with checkpoints, contextlib.closing(writer):
+            run = _Run(task, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
+            if limit is not None and not num_steps:
+                # How long this takes, once it is compiled, has to be known before the time is nearly over.
+                evaluate(state)
+                run.report_validation(first_step, state)
+            if first_step < num_steps or (limit is not None and not num_steps):
+                state = run.steps(state, first_step, num_steps, preempted)
+            if checkpoints.latest_step() is None:
+                run.report_validation(first_step, state)
+                run.save(state)
+            checkpoints.wait()
+        _export(task, state, training_set, evaluate, meter.spent(), workdir)
+
+
+def _first_state(
+    task: Task, checkpoints: Checkpoints, template: State, training_set: TrainingSet
+) -> tuple[State, dict[str, Any]]:
+    """The state that a run starts from, and what its newest checkpoint says about the time before.
+
+    That is, in this order: its own newest checkpoint, config.train.init_params, scratch.
+    """
+    if checkpoints.latest_step() is None:
+        return task.fresh_state(training_set.clean), {}
+    state, progress = checkpoints.restore(template)
+    training_set.check_unchanged(progress["num_images"])
+    return state, progress
 
 
 class _Run:
@@ -144,10 +147,10 @@ class _Run:
             validation = self._evaluate(state)
             values = {f"eval/{name}": v for name, v in validation.values.items()}
             self._writer.scalars(step, values)
-            self._writer.image(step, "samples", validation.picture)
+            self._writer.image(step, "samples", validation.image)
             if multihost.is_primary():
                 path = self._workdir / "samples" / f"{step:08d}.png"
-                png.save_png(validation.picture, path)
+                images.save_png(validation.image, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on held-out images", step, validation.summary)

@@ -17,6 +17,42 @@ _UPDATE_RMS = 0.2
 _FIRST_AND_LAST = ("stem", "head")
 
 
+def make_optimizer(
+    train: ConfigDict, num_steps: int, learning_rate: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+    """What config.train.optimizer names, behind clipping of the global gradient norm.
+
+    AdamW has all parameters. Muon has the matrices and the kernels of convolutions, seen as matrices from all
+    their inputs to their outputs, and leaves the rest to AdamW (that of optax.contrib, with Nesterov's
+    momentum).
+
+    Args:
+        train: config.train.
+        num_steps: of the run; 0 if its end is not known yet.
+        learning_rate: of AdamW; None for what `learning_rate_schedule` makes of `train`.
+    """
+    clip = optax.clip_by_global_norm(train.clip_norm)
+    if learning_rate is None:
+        learning_rate = learning_rate_schedule(train, num_steps)
+    if train.optimizer == "adamw":
+        return optax.chain(
+            clip, optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay)
+        )
+    return optax.chain(
+        clip,
+        optax.contrib.muon(
+            learning_rate_schedule(train, num_steps, train.muon_learning_rate),
+            ns_steps=_NEWTON_SCHULZ_STEPS,
+            weight_decay=train.weight_decay,
+            adam_b2=train.beta2,
+            adam_weight_decay=train.weight_decay,
+            adam_learning_rate=learning_rate,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=_UPDATE_RMS,
+        ),
+    )
+
+
 def learning_rate_schedule(
     train: ConfigDict, num_steps: int, peak: float | None = None
 ) -> optax.Schedule:
@@ -41,38 +77,6 @@ def learning_rate_schedule(
     # The first update already moves: warm-up starts at peak / warmup, not at zero.
     rising = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
     return optax.join_schedules([rising, after], [warmup])
-
-
-def make_optimizer(
-    train: ConfigDict, learning_rate: optax.Schedule, muon_rate: optax.Schedule | None = None
-) -> optax.GradientTransformation:
-    """What config.train.optimizer names, behind clipping of the global gradient norm.
-
-    Args:
-        train: config.train.
-        learning_rate: of AdamW, which has all parameters, or those that Muon has not.
-        muon_rate: of Muon, for matrices and the kernels of convolutions, seen as matrices from all their
-            inputs to their outputs; needed if the optimiser is muon, whose AdamW (that of optax.contrib)
-            has Nesterov's momentum.
-    """
-    clip = optax.clip_by_global_norm(train.clip_norm)
-    if train.optimizer == "adamw":
-        return optax.chain(
-            clip, optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay)
-        )
-    return optax.chain(
-        clip,
-        optax.contrib.muon(
-            muon_rate,
-            ns_steps=_NEWTON_SCHULZ_STEPS,
-            weight_decay=train.weight_decay,
-            adam_b2=train.beta2,
-            adam_weight_decay=train.weight_decay,
-            adam_learning_rate=learning_rate,
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=_UPDATE_RMS,
-        ),
-    )
 
 
 def _matrices(params: PyTree) -> PyTree:

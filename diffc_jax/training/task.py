@@ -26,12 +26,12 @@ class Validation:
     Attributes:
         values: scalars to write down, by name.
         summary: the one that matters, as text with its unit.
-        picture: to look at.
+        image: to look at.
     """
 
     values: dict[str, float]
     summary: str
-    picture: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"]
 
 
 @runtime_checkable
@@ -40,11 +40,11 @@ class Task(Protocol):
 
     @property
     def config(self) -> ConfigDict:
-        """Of the run."""
+        """The config of the run."""
 
     @property
     def mesh(self) -> Mesh:
-        """The devices."""
+        """The devices that it runs on."""
 
     def state_template(self) -> State:
         """Shapes, types and shardings of the state."""

@@ -1,17 +1,26 @@
-"""One pass over held-out images, shared by all processes."""
+"""One pass over held-out images, shared by all processes: values of each image, and bits per dimension."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from diffc_jax import data
+from diffc_jax import data, rng
+from diffc_jax.diffusion import elbo
+from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.models import Model, model_variables
 from diffc_jax.runtime import sharding
+from diffc_jax.runtime.sharding import gather, replicated, split_batch
+from diffc_jax.training.state import TrainState
 
 Batch = dict[str, np.ndarray]
+Estimate = Callable[
+    [TrainState, UInt8[Array, "b h w c"], Int[Array, " b"], Int[Array, ""] | np.int32],
+    dict[str, Array],
+]
 
 
 def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh) -> Iterator[Batch]:
@@ -47,3 +56,97 @@ def per_image(
             values.setdefault(name, []).append(value[mask])
     order = np.argsort(np.concatenate(indices))
     return {name: np.concatenate(parts)[order] for name, parts in values.items()}
+
+
+def make_estimate(
+    model: Model,
+    schedule: Schedule,
+    seed: int,
+    mesh: Mesh,
+    times: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image.
+
+    Args:
+        model: with its schedule.
+        schedule: of its noise levels.
+        seed: of the experiment.
+        mesh: the devices.
+        times: the part of the bound that is estimated, for a model of some noise levels; terms at ends
+            that do not belong to it are left out.
+    """
+    low, high = times
+    root = rng.stream(seed, "eval/bound")
+
+    def estimate(
+        state: TrainState,
+        pixels: UInt8[Array, "b h w c"],
+        indices: Int[Array, " b"],
+        draw: Int[Array, ""] | np.int32,
+    ) -> dict[str, Array]:
+        time_key, noise_key = jax.random.split(jax.random.fold_in(root, draw))
+        ema = gather(mesh, state.ema)
+        variables = model_variables(ema, state.fixed)
+        terms = elbo.estimate_elbo(
+            lambda z, gamma: model.eps_hat(variables, z, gamma),
+            lambda t: schedule.gamma(ema["schedule"], t),
+            pixels,
+            low + (high - low) * elbo.indexed_times(time_key, indices),
+            rng.per_index(noise_key, indices),
+        )
+        terms = elbo.Elbo(
+            prior=terms.prior * (high == 1.0),
+            diffusion=terms.diffusion * (high - low),
+            reconstruction=terms.reconstruction * (low == 0.0),
+        )
+        dimensions = pixels[0].size
+        return {
+            "bits_per_dim": terms.total / dimensions,
+            "diffusion": terms.diffusion / dimensions,
+            "prior": terms.prior / dimensions,
+            "reconstruction": terms.reconstruction / dimensions,
+        }
+
+    split, whole = split_batch(mesh), replicated(mesh)
+    # The state comes as its template lays it out; values of all images go to all processes.
+    return jax.jit(estimate, in_shardings=(None, split, split, whole), out_shardings=whole)
+
+
+def evaluate_elbo(
+    estimate: Estimate,
+    state: TrainState,
+    batches: Iterable[dict[str, np.ndarray]],
+    mesh: Mesh,
+    n_draws: int = 1,
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """The bound and its parts of every image of a pass, in the order of their indices.
+
+    Args:
+        estimate: from `make_estimate`.
+        state: whose averaged parameters are evaluated.
+        batches: of "image", "index" and "mask" (False for padding), of the images of this process.
+        mesh: the devices.
+        n_draws: times drawn for each image.
+
+    Returns:
+        `bits_per_dim`, `diffusion`, `prior` and `reconstruction`.
+    """
+
+    def measure(batch: dict[str, Array]) -> dict[str, np.ndarray]:
+        draws = [
+            jax.device_get(estimate(state, batch["image"], batch["index"], np.int32(draw)))
+            for draw in range(n_draws)
+        ]
+        return {
+            name: np.stack([draw[name] for draw in draws]).mean(0, dtype=np.float64)
+            for name in draws[0]
+        }
+
+    return per_image(measure, batches, mesh)
+
+
+def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
+    """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
+    total = values["bits_per_dim"]
+    stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
+    return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}

@@ -21,12 +21,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.run_config import check_same_model, claim_workdir, flatten
-
-
-def message(call, error=UsageError):
-    with pytest.raises(error) as caught:
-        call()
-    return str(caught.value)
+from tests.support.refusals import message
 
 
 def changed(field, value):

@@ -14,12 +14,12 @@ from diffc_jax.config import (
     validate,
 )
 from diffc_jax.config.sources import batch_composition, clean_source, plain, training_sources
-from diffc_jax.errors import UsageError
 from diffc_jax.runtime.files import read_json
 from diffc_jax.runtime.run_config import claim_workdir
 from diffc_jax.training import loop
 from tests.support.processes import run_program
 from tests.support.quick_training import quick_config, quick_task
+from tests.support.refusals import message
 
 
 def mixed(*sources, **train):
@@ -29,12 +29,6 @@ def mixed(*sources, **train):
     if sources:
         set_training_sources(config, *(training_source(*source) for source in sources))
     return config
-
-
-def message(call):
-    with pytest.raises(UsageError) as caught:
-        call()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

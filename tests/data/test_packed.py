@@ -1,8 +1,6 @@
 """Reading packed images: one by one, all at once, and what is wrong with them."""
 
 import json
-import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -11,39 +9,19 @@ from diffc_jax.config import base_config
 from diffc_jax.data import open_source, packed
 from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
-from diffc_jax.data.sources import StoredImages
 from diffc_jax.data.spec import PixelStore
+from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.subsets import select_images
 from tests.support.packed_images import (
     COUNT,
     IMAGES,
     SIDE,
-    fails,
     npy,
     spec,
     write_broken_folder,
-    write_tars,
 )
-
-
-@pytest.fixture(scope="module")
-def tars(tmp_path_factory) -> pathlib.Path:
-    return write_tars(tmp_path_factory.mktemp("tars"))
-
-
-@pytest.fixture(scope="module")
-def whole(tars, tmp_path_factory) -> pathlib.Path:
-    """Packed images; not to be changed."""
-    output = tmp_path_factory.mktemp("whole")
-    prepare(spec(tars), output, layout="packed")
-    return output
-
-
-@pytest.fixture
-def output(whole, tmp_path) -> pathlib.Path:
-    """A copy to damage."""
-    return shutil.copytree(whole, tmp_path / "out")
+from tests.support.refusals import fails
 
 
 def read(path, **fields) -> StoredImages:

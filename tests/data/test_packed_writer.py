@@ -8,46 +8,26 @@ from types import SimpleNamespace
 
 import pytest
 
-import diffc_jax.data.packed_writer as writing
+import diffc_jax.data.packed as writing
 from diffc_jax.data import open_source
 from diffc_jax.data.decoding import encode
-from diffc_jax.data.manifest import file_sha256, verify_hashes
+from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
-from diffc_jax.data.sources import StoredImages
+from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.files import write_json
+from diffc_jax.runtime.files import file_sha256, write_json
 from tests.support.packed_images import (
     ARCHIVES,
     COUNT,
     IMAGES,
     NAMES,
     SIDE,
-    fails,
     npy,
     spec,
     write_broken_folder,
-    write_tars,
 )
 from tests.support.processes import run_program
-
-
-@pytest.fixture(scope="module")
-def tars(tmp_path_factory) -> pathlib.Path:
-    return write_tars(tmp_path_factory.mktemp("tars"))
-
-
-@pytest.fixture(scope="module")
-def whole(tars, tmp_path_factory) -> pathlib.Path:
-    """Prepared without interruption; not to be changed."""
-    output = tmp_path_factory.mktemp("whole")
-    prepare(spec(tars), output, layout="packed")
-    return output
-
-
-@pytest.fixture
-def output(whole, tmp_path) -> pathlib.Path:
-    """A copy to change."""
-    return shutil.copytree(whole, tmp_path / "out")
+from tests.support.refusals import fails
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:

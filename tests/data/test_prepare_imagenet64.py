@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-import diffc_jax.data.array_record_writer as writing
+import diffc_jax.data.array_record as writing
 from diffc_jax.data import SourceSpec, open_source
-from diffc_jax.data.manifest import file_sha256, verify_hashes
+from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.files import file_sha256
 from tests.support.processes import run_program
+from tests.support.refusals import fails
 
 SIDE, COUNT = 8, 11
 
@@ -38,12 +40,6 @@ def read(output, **fields):
     return open_source(
         SourceSpec(source="array_record", path=str(output), image_size=SIDE, **fields)
     )
-
-
-def fails(error, message, call):
-    with pytest.raises(error) as caught:
-        call()
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("encoding", ["webp", "png"])

@@ -14,6 +14,7 @@ from PIL import Image
 from diffc_jax.data import ImageSource, SourceSpec, open_source
 from diffc_jax.data.files import TarStore
 from diffc_jax.errors import InputError, UsageError
+from tests.support.refusals import fails
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -41,12 +42,6 @@ def write_tar(path, members: dict[str, bytes]):
 
 def opened(**fields) -> ImageSource:
     return open_source(SourceSpec(image_size=8, **fields))
-
-
-def fails(error, message, call):
-    with pytest.raises(error) as caught:
-        call()
-    assert str(caught.value) == message
 
 
 # The specification

@@ -18,6 +18,7 @@ from diffc_jax.runtime import sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.run_config import check_same_model, claim_workdir
 from diffc_jax.training.experiment import build_experiment
+from tests.support.refusals import message
 
 MESHES = ((1, 1), (1, 2), (2, 4))
 STEPS, SAVED = 3, 2
@@ -169,12 +170,6 @@ def test_rows_of_a_process_are_those_that_its_devices_hold():
     assert [shard.data.tolist() for shard in placed.addressable_shards] == [
         [row, row + 1] for row in range(0, 16, 2)
     ]
-
-
-def message(call):
-    with pytest.raises(UsageError) as caught:
-        call()
-    return str(caught.value)
 
 
 def test_mesh_that_the_devices_do_not_fill_is_refused():

@@ -5,7 +5,6 @@ import pathlib
 import tarfile
 
 import numpy as np
-import pytest
 
 from diffc_jax.data import SourceSpec
 from diffc_jax.data.decoding import encode
@@ -48,10 +47,3 @@ def npy(images: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, images)
     return stream.getvalue()
-
-
-def fails(error, message, call):
-    """Checks that a call raises an error with exactly this message."""
-    with pytest.raises(error) as caught:
-        call()
-    assert str(caught.value) == message

@@ -58,7 +58,7 @@ class QuickTask(DiffusionTask):
 
     best_bias: float = 0.0
 
-    def validation(self):
+    def make_validation(self):
         """Nothing to compile."""
 
         def evaluate(state):

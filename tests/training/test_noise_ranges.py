@@ -13,10 +13,10 @@ from diffc_jax.data.order import TrainingOrder
 from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.models import Model
-from diffc_jax.training.elbo_evaluation import make_estimate
 from diffc_jax.training.experiment import build_experiment, time_ranges
 from diffc_jax.training.state import init_state
 from diffc_jax.training.step import TimeRanges, loss_and_gradients, make_train_step
+from diffc_jax.training.validation import make_estimate
 from tests.training.test_step import scalar_model, setup
 
 # Counts, lowest times and the highest one.
@@ -110,11 +110,6 @@ def test_ranges_are_the_levels_of_the_config_as_times():
 
 
 # What is minimised
-
-
-@pytest.fixture
-def pixels():
-    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 2, 2, 3)), jnp.uint8)
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 4])

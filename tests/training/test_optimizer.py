@@ -19,7 +19,7 @@ from diffc_jax.runtime.export import export_params
 from diffc_jax.training import loop
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.meter import DivergedError
-from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from diffc_jax.training.optimizer import make_optimizer
 from diffc_jax.training.state import update_ema
 from tests.support.quick_training import quick_config, quick_task
 
@@ -36,12 +36,7 @@ def train_config(**fields):
 
 
 def optimizer_of(**fields):
-    config = train_config(**fields)
-    return make_optimizer(
-        config,
-        learning_rate_schedule(config, 100),
-        learning_rate_schedule(config, 100, config.muon_learning_rate),
-    )
+    return make_optimizer(train_config(**fields), num_steps=100)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import safetensors.numpy
 from diffc_jax.config import set_training_sources, training_source
 from diffc_jax.errors import UsageError
 from diffc_jax.training import feed, loop
-from diffc_jax.training.feed import DeviceBatches, HostBatches, make_batches
-from diffc_jax.training.training_set import open_training_set
+from diffc_jax.training.feed import DeviceBatches, HostBatches, make_batches, open_training_set
 from tests.support.quick_training import logged, quick_config, quick_task
 
 STEPS = 10

@@ -35,11 +35,6 @@ def scalar_model():
     )
 
 
-@pytest.fixture
-def pixels():
-    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, *SHAPE)), jnp.uint8)
-
-
 def setup(name):
     model, schedule = scalar_model(), build_schedule(name, -8.0, 4.0)
     params = {

@@ -40,13 +40,15 @@ class HificArchitecture:
 
     def __post_init__(self) -> None:
         if self.downsamplings not in (3, 4):
-            raise UsageError(f"downsamplings: {self.downsamplings}; choose 3 or 4")
+            raise UsageError(f"{self.downsamplings}; choose 3 or 4", field="downsamplings")
         for field in dataclasses.fields(self)[1:]:
             if getattr(self, field.name) < 1:
-                raise UsageError(f"{field.name}: {getattr(self, field.name)} must be at least 1")
+                raise UsageError(
+                    f"{getattr(self, field.name)} must be at least 1", field=field.name
+                )
         if self.base_channels < 2:
             # ChannelNorm divides by one less than the number of channels.
-            raise UsageError(f"base_channels: {self.base_channels} must be at least 2")
+            raise UsageError(f"{self.base_channels} must be at least 2", field="base_channels")
 
     @classmethod
     def scaled(
@@ -68,7 +70,7 @@ class HificArchitecture:
             UsageError: `width` is not positive, or another argument is out of range.
         """
         if not width > 0:
-            raise UsageError(f"width: {width} must be positive")
+            raise UsageError(f"{width} must be positive", field="width")
 
         def channels(number: int) -> int:
             return max(2, round(width * number))
@@ -94,7 +96,7 @@ class HificArchitecture:
         factor = 1 << self.downsamplings
         if min(size) < 1 or any(side % factor for side in size):
             raise UsageError(
-                f"image size: {size[0]}x{size[1]}; sides must be multiples of {factor}"
+                f"{size[0]}x{size[1]}; sides must be multiples of {factor}", field="image size"
             )
         return (size[0] // factor, size[1] // factor, self.latent_channels)
 
@@ -224,7 +226,7 @@ def build_architecture(model: ConfigDict) -> HificArchitecture:
     try:
         return HificArchitecture.scaled(**fields)
     except UsageError as error:
-        raise UsageError(f"model.{error}") from error
+        raise error.in_group("model") from error
 
 
 def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
@@ -242,7 +244,7 @@ def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
             early_steps=round(fields.early_share * num_steps),
         )
     except UsageError as error:
-        raise UsageError(f"hific.{error}") from error
+        raise error.in_group("hific") from error
 
 
 def validate(config: ConfigDict) -> None:
@@ -253,42 +255,47 @@ def validate(config: ConfigDict) -> None:
     """
     if "hific" not in config:
         raise UsageError(
-            f"model.name: {config.model.name} needs the fields of config.hific; start from"
-            " configs/hific64.py"
+            f"{config.model.name} needs the fields of config.hific; start from configs/hific64.py",
+            field="model.name",
         )
     model, size = config.model, config.data.image_size
     architecture = build_architecture(model)
     try:
         highest = architecture.highest_bpp((size, size))
     except UsageError as error:
-        raise UsageError(f"data.image_size: {error}") from error
+        raise UsageError(f"{error}", field="data.image_size") from error
     for field in ("early_share", "adversarial_share"):
         within(f"hific.{field}", config.hific[field], 0.0, 1.0)
     above("hific.adversarial_learning_rate", config.hific.adversarial_learning_rate, 0.0)
     target = rate_target(config, num_steps=1)
     if target.target_bpp > highest:
         raise UsageError(
-            f"hific.target_bpp: {target.target_bpp} is not in (0, {highest:.3g}], what the latent can carry;"
-            " use fewer model.downsamplings or more model.latent_channels"
+            f"{target.target_bpp} is not in (0, {highest:.3g}], what the latent can carry;"
+            " use fewer model.downsamplings or more model.latent_channels",
+            field="hific.target_bpp",
         )
     if model.name == HYPERPRIOR and config.hific.adversarial_share:
         raise UsageError(
-            f"hific.adversarial_share: {config.hific.adversarial_share} must be 0, a hyper-prior has no"
-            " discriminator"
+            f"{config.hific.adversarial_share} must be 0, a hyper-prior has no discriminator",
+            field="hific.adversarial_share",
         )
     if model.name == HIFIC and size < _SMALLEST_LPIPS_IMAGE:
         raise UsageError(
-            f"data.image_size: {size} is too small for LPIPS, which HiFiC is trained with; use"
-            f" {_SMALLEST_LPIPS_IMAGE} or more"
+            f"{size} is too small for LPIPS, which HiFiC is trained with; use"
+            f" {_SMALLEST_LPIPS_IMAGE} or more",
+            field="data.image_size",
         )
     for field, value in _UNUSED.items():
         if config.train[field] != value:
             raise UsageError(
-                f"train.{field}: {config.train[field]!r} must be {value!r} for {model.name}, which has no"
-                " such thing"
+                f"{config.train[field]!r} must be {value!r} for {model.name}, which has no"
+                " such thing",
+                field=f"train.{field}",
             )
     if not isinstance(config.data.train, ConfigDict):
-        raise UsageError(f"data.train: {model.name} is trained on one source, not on a mixture")
+        raise UsageError(
+            f"{model.name} is trained on one source, not on a mixture", field="data.train"
+        )
 
 
 def _is_target(word: str) -> bool:

@@ -45,14 +45,15 @@ class RateTarget:
 
     def __post_init__(self) -> None:
         if not 0 < self.target_bpp < float("inf"):
-            raise UsageError(f"target_bpp: {self.target_bpp} must be positive and finite")
+            raise UsageError(f"{self.target_bpp} must be positive and finite", field="target_bpp")
         if not 0 < self.weight_below < self.weight_above:
             raise UsageError(
-                f"weight_below: {self.weight_below} must be positive and less than weight_above,"
-                f" {self.weight_above}"
+                f"{self.weight_below} must be positive and less than weight_above,"
+                f" {self.weight_above}",
+                field="weight_below",
             )
         if self.early_steps < 0:
-            raise UsageError(f"early_steps: {self.early_steps} must not be negative")
+            raise UsageError(f"{self.early_steps} must not be negative", field="early_steps")
 
     def weight(self, bpp: Float[Array, ""], step: Int[Array, ""] | int) -> Float[Array, ""]:
         """The weight, lambda', of a batch.

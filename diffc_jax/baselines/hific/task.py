@@ -27,8 +27,8 @@ from diffc_jax.baselines.hific.losses import (
 from diffc_jax.baselines.hific.model import Forward, Hific, Params
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
-from diffc_jax.runtime import png, sharding
-from diffc_jax.runtime.compilation import run_once
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -97,7 +97,7 @@ class HificTask:
     def fresh_state(self, _: data.ImageSource) -> HificState:
         """The state before the first step, which does not depend on the images."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_template())
-        return run_once(self._init_state, shardings)
+        return sharding.run_once(self._init_state, shardings)
 
     def count_trained(self) -> int:
         """Number of trained scalars of the autoencoder, which is what a decoder needs."""
@@ -170,7 +170,7 @@ class HificTask:
                 values,
                 f"{values['bpp']:.3f} bpp by estimate ({values['bpp'] / target - 1:+.1%} of the target),"
                 f" {values['psnr']:.2f} dB",
-                png.tile(np.concatenate([first, decoded]), len(first)),
+                tile(np.concatenate([first, decoded]), len(first)),
             )
 
         return evaluate
@@ -178,7 +178,7 @@ class HificTask:
     def begin_decay(self, state: HificState, num_steps: int) -> HificState:
         """Not supported: these networks are trained for a given number of steps."""
         del state, num_steps
-        raise UsageError(f"train.max_seconds: must be 0 for {self.config.model.name}")
+        raise UsageError(f"must be 0 for {self.config.model.name}", field="train.max_seconds")
 
     def export(
         self, state: HificState, _: Callable[[HificState], Validation]
@@ -255,7 +255,8 @@ def learning_rates(
 
 
 def _make_optimizers(config: ConfigDict, stages: tuple[int, int]) -> Optimizers:
-    return Optimizers(*(make_optimizer(config.train, r) for r in learning_rates(config, stages)))
+    rates = learning_rates(config, stages)
+    return Optimizers(*(make_optimizer(config.train, sum(stages), rate) for rate in rates))
 
 
 def init_state(model: Hific, optimizers: Optimizers, seed: int, adversarial: bool) -> HificState:

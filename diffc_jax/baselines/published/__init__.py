@@ -32,9 +32,9 @@ def load_published(selectors: Sequence[str]) -> list[RatePoint]:
     choice = _choice(points)
     for selector in selectors:
         if selector not in known:
-            raise UsageError(f"published: unknown {selector!r}; {choice}")
+            raise UsageError(f"unknown {selector!r}; {choice}", field="published")
     if not selectors:
-        raise UsageError(f"published: empty; {choice}")
+        raise UsageError(f"empty; {choice}", field="published")
     return [point for point in points if _selectors(point) & set(selectors)]
 
 

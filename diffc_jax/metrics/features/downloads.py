@@ -1,6 +1,5 @@
 """Weight files named by a path or an https address, checked against the hash in their names."""
 
-import hashlib
 import http.client
 import os
 import pathlib
@@ -36,7 +35,7 @@ def local_weights(location: str) -> pathlib.Path:
     elif location.startswith("https://"):
         path = _downloaded(location)
     else:
-        raise UsageError(f"weights: {location!r} is neither a path nor an https address")
+        raise UsageError(f"{location!r} is neither a path nor an https address", field="weights")
     _check_hash(path, path.name, str(path))
     return path
 
@@ -71,8 +70,7 @@ def _check_hash(path: pathlib.Path, name: str, shown: str) -> None:
     """Compares the content of `path` with the digits in `name`; messages call it `shown`."""
     promised = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", name)
     try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = files.file_sha256(path)
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror})") from error
     if promised and not digest.startswith(promised[1]):

@@ -1,56 +1,20 @@
-"""Nested dicts of NumPy arrays read from a pickle without executing what it contains.
-
-The pickle may name three things, NumPy's array, its dtype and what rebuilds an array. All three are
-replaced by inert classes of this file; everything else is refused by name.
-"""
+"""Nested dicts of NumPy arrays read from a pickle without executing what it contains."""
 
 import math
 import os
-import pickle
 from typing import Any
 
 import numpy as np
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.unpickling import (
+    PickledArray,
+    RefusedNameError,
+    RestrictedUnpickler,
+    numpy_arrays,
+)
 
 _DTYPES = {name: np.dtype(name) for name in ("f2", "f4", "f8", "i4", "i8")}
-
-
-class _RefusedError(Exception):
-    pass
-
-
-class _Dtype:
-    def __init__(self, name: str, *_: Any) -> None:
-        self.little_endian = _DTYPES[name].newbyteorder("<")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] != "<":
-            raise ValueError(f"byte order {state[1]!r}")
-
-
-class _Array:
-    def __init__(self, *_: Any) -> None:
-        self.value: np.ndarray | None = None
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        if len(data) != math.prod(shape) * dtype.little_endian.itemsize:
-            raise ValueError("an array's data and shape disagree")
-        flat = np.frombuffer(data, dtype.little_endian)
-        self.value = flat.reshape(shape, order="F" if fortran else "C")
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        match module, name:
-            case "numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct":
-                return lambda *_: _Array()
-            case "numpy", "ndarray":
-                return None  # the argument of _reconstruct, which needs none
-            case "numpy", "dtype":
-                return lambda *arguments: _Dtype(*arguments)
-        raise _RefusedError(f"{module}.{name}")
 
 
 def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -65,12 +29,12 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            return _arrays(_Unpickler(file).load())
+            return _arrays(RestrictedUnpickler(file, numpy_arrays()).load())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except _RefusedError as error:
+    except RefusedNameError as error:
         raise InputError(
-            f"{path}: refers to {error}, which no array needs; refused without calling it"
+            f"{path}: refers to {error.name}, which no array needs; refused without calling it"
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(
@@ -82,10 +46,15 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _arrays(tree: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, _Array):
-            if value.value is None:
-                raise ValueError(f"array {name!r} has no data")
-            result[name] = value.value
-        else:
-            result[name] = _arrays(value)
+        result[name] = _array(value) if isinstance(value, PickledArray) else _arrays(value)
     return result
+
+
+def _array(pickled: PickledArray) -> np.ndarray:
+    if pickled.dtype.byte_order != "<":
+        raise ValueError(f"byte order {pickled.dtype.byte_order!r}")
+    dtype = _DTYPES[pickled.dtype.code].newbyteorder("<")
+    if len(pickled.data) != math.prod(pickled.shape) * dtype.itemsize:
+        raise ValueError("an array's data and shape disagree")
+    flat = np.frombuffer(pickled.data, dtype)
+    return flat.reshape(pickled.shape, order="F" if pickled.fortran_order else "C")

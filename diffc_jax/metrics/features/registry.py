@@ -31,7 +31,7 @@ def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
     """
     if name not in _LOADERS:
         raise UsageError(
-            f"features: {name!r} is not a feature network; known: {', '.join(_LOADERS)}"
+            f"{name!r} is not a feature network; known: {', '.join(_LOADERS)}", field="features"
         )
     return _LOADERS[name](weights)
 
@@ -39,8 +39,9 @@ def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
 def _inception(weights: str) -> FeatureNetwork:
     if not weights:
         raise UsageError(
-            f"weights: {inception.NAME} needs a file; give the path of a copy of {INCEPTION_URL}, or "
-            "that address"
+            f"{inception.NAME} needs a file; give the path of a copy of {INCEPTION_URL}, or "
+            "that address",
+            field="weights",
         )
     path = local_weights(weights)
     if path.suffix == ".safetensors":
@@ -50,7 +51,9 @@ def _inception(weights: str) -> FeatureNetwork:
 
 def _efficientnet(weights: str) -> FeatureNetwork:
     if weights:
-        raise UsageError(f"weights: efficientnet_lite0 brings its own; {weights!r} is not used")
+        raise UsageError(
+            f"efficientnet_lite0 brings its own; {weights!r} is not used", field="weights"
+        )
     return efficientnet_lite0()
 
 

@@ -9,7 +9,6 @@ import collections
 import io
 import math
 import os
-import pickle
 import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.unpickling import Allowed, RefusedNameError, RestrictedUnpickler
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -48,39 +48,6 @@ class _Tensor(NamedTuple):
     offset: int
     size: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-class _RefusedError(Exception):
-    pass
-
-
-class _Unpickler(pickle.Unpickler):
-    # What a pickle gets hold of is immutable (strings, named tuples, a C type) or made for this one
-    # read, so that its BUILD instructions cannot change anything that outlives it.
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        match module, name:
-            case "collections", "OrderedDict":
-                return collections.OrderedDict
-            case "torch", _ if name in _STORAGE_TYPES:
-                return name
-            case "torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor":
-                return lambda storage, offset, size, strides, *_: _Tensor(
-                    storage, offset, size, strides
-                )
-            case "torch._utils", "_rebuild_parameter":
-                return lambda tensor, *_: tensor
-        raise _RefusedError(f"{module}.{name}")
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        match pid:
-            case ("storage", str(type_name), str(key), _, int(numel), *view) if not any(view):
-                return self.storages.setdefault(key, _Storage(type_name, key, numel))
-        raise ValueError(f"unknown kind of storage {pid!r}")
 
 
 def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -118,9 +85,9 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
             return {name: _array(value, load) for name, value in content.items()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except _RefusedError as error:
+    except RefusedNameError as error:
         raise InputError(
-            f"{path}: refers to {error}, which no plain state dict needs; refused without calling it"
+            f"{path}: refers to {error.name}, which no plain state dict needs; refused without calling it"
         ) from error
     except InputError:
         raise
@@ -157,24 +124,56 @@ def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
             raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
         return archive.read(entry)
 
-    return _Unpickler(io.BytesIO(archive.read(pickles[0]))).load(), load
+    return _Pickles(io.BytesIO(archive.read(pickles[0]))).load(), load
 
 
 def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
-    if _Unpickler(file).load() != _LEGACY_MAGIC or _Unpickler(file).load() != _LEGACY_PROTOCOL:
+    pickles = _Pickles(file)
+    if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise ValueError("it starts like no PyTorch file")
-    if not _Unpickler(file).load()["little_endian"]:
+    if not pickles.load()["little_endian"]:
         raise ValueError("it is big-endian")
-    unpickler = _Unpickler(file)
-    content = unpickler.load()
+    content = pickles.load()
     data = {}
-    for key in _Unpickler(file).load():
-        storage = unpickler.storages[key]
+    for key in pickles.load():
+        storage = pickles.storages[key]
         numel = int.from_bytes(file.read(8), "little")
         data[key] = file.read(_nbytes(storage))
         if numel != storage.numel or len(data[key]) != _nbytes(storage):
             raise ValueError(f"storage {key} is cut short")
     return content, lambda storage: data[storage.key]
+
+
+class _Pickles:
+    """The pickles of a file, one after the other, and the storages that they refer to."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        self._file = file
+        self.storages: dict[str, _Storage] = {}
+
+    def load(self) -> Any:
+        return RestrictedUnpickler(self._file, _allowed(), self._storage).load()
+
+    def _storage(self, pid: Any) -> _Storage:
+        match pid:
+            case ("storage", str(type_name), str(key), _, int(numel), *view) if not any(view):
+                return self.storages.setdefault(key, _Storage(type_name, key, numel))
+        raise ValueError(f"unknown kind of storage {pid!r}")
+
+
+def _allowed() -> Allowed:
+    def rebuild_tensor(
+        storage: _Storage, offset: int, size: tuple[int, ...], strides: tuple[int, ...], *_: Any
+    ) -> _Tensor:
+        return _Tensor(storage, offset, size, strides)
+
+    return {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        **{("torch", name): name for name in _STORAGE_TYPES},
+    }
 
 
 def _nbytes(storage: _Storage) -> int:

@@ -121,7 +121,7 @@ def validate(config: ConfigDict) -> None:
             try:
                 TrellisChannel(whole.size, path_bits, memory)
             except UsageError as error:
-                raise UsageError(f"whole.{error}") from error
+                raise error.in_group("whole") from error
     for value in whole.dithered_bits:
         above("whole.dithered_bits", value, 0.0)
 

@@ -131,7 +131,7 @@ def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
             return GaussianMixture(**config.mixtures[name])
     except UsageError as error:
         place = f"mixtures.{name}." if name in config.mixtures else f"{name}_"
-        raise UsageError(f"scalar.{place}{error}") from error
+        raise UsageError(error.message, field=f"scalar.{place}{error.field}") from error
     raise UsageError(
         f"scalar.sources: unknown {name!r}; choose among laplace, uniform, {', '.join(config.mixtures)}"
     )

@@ -132,7 +132,7 @@ def vector_mixture(config: ConfigDict) -> Mixture:
     try:
         return Mixture(**arrays)
     except UsageError as error:
-        raise UsageError(f"vector.{error}") from error
+        raise error.in_group("vector") from error
 
 
 def _levels(field: str, values: tuple[float, ...], below: float) -> None:

@@ -27,8 +27,8 @@ def fit_config_patches(config: ConfigDict) -> tuple[Eigenvalues, str]:
         spec = data.SourceSpec(image_size=config.image_size, **config.images)
         images = data.open_source(spec)
     except UsageError as error:
-        prefix = "source." if str(error).startswith("image_size:") else "source.images."
-        raise UsageError(f"{prefix}{error}") from error
+        group = "source" if error.field == "image_size" else "source.images"
+        raise error.in_group(group) from error
     size = config.patch_size
     patches = fit_patches(images, size)
     eigenvalues = fitted_spectrum(patches)
