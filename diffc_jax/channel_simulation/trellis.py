@@ -52,7 +52,7 @@ CORRELATIONS_ELSEWHERE = 1 << 26
 class TrellisChannel:
     """Sends messages of a fixed number of bits; implements `channel.Channel`.
 
-    The law of a sample z, given mu of length |mu| <= `reach` (benchmarks/trellis_speed.py, M = 12288):
+    The distribution of a sample z if |mu| <= `reach` (benchmarks/trellis_speed.py, M = 12288):
       - its projection on mu varies less than a true sample's, whose standard deviation is 1: at
         `reach`, where the code is most efficient, by 0.16 (K = 256) to 0.27 (K = 32). Below, the search
         chooses only as many bits as it needs, and chance the others: the deviation is 0.17 to 0.26 at
@@ -100,8 +100,8 @@ class TrellisChannel:
         return float(self._projections[-1])
 
     @property
-    def path_bits_kl(self) -> float:
-        """Information in bits of a message of the best efficiency, |mu| = `reach`."""
+    def ideal_rate(self) -> float:
+        """Ideal rate of a message of the best efficiency, |mu| = `reach`, in bits."""
         return self.reach**2 / (2 * np.log(2))
 
     @property

@@ -7,9 +7,9 @@ as it holds one packet for each tile.
 import dataclasses
 from collections.abc import Sequence
 
-from diffc_jax.codec import noise_levels, varint
-from diffc_jax.codec.checksum import crc8
-from diffc_jax.codec.turns import Turns
+from diffc_jax.codec import noise_levels
+from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
+from diffc_jax.codec.noise_levels import Turns
 from diffc_jax.errors import InputError
 
 LARGEST_SIDE = 65535
@@ -88,7 +88,7 @@ class Header:
         """The header as it stands in a file, with its checksum (16 bytes for one tile of 64x64)."""
         fields = _MAGIC + bytes((_VERSION, _GREY * self.grey, _TRELLIS << 4 | self.memory))
         fields += self.seed.to_bytes(2, "little") + self.fingerprint
-        fields += b"".join(map(varint.encode, (self.width, self.height, self.tile)))
+        fields += b"".join(map(encode_varint, (self.width, self.height, self.tile)))
         return fields + bytes((crc8(fields),))
 
 
@@ -190,7 +190,7 @@ class StreamWriter:
             return head + increments + packet.paths + bytes((packet.check,))
         if not self._turns.started:
             raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
-        head = bytes((_RESIDUAL_HEAD,)) + varint.encode(len(packet.payload))
+        head = bytes((_RESIDUAL_HEAD,)) + encode_varint(len(packet.payload))
         return head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
 
     def to_bytes(self) -> bytes:
@@ -314,7 +314,7 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
     end = _FIXED_HEADER
     try:
         for _ in range(3):
-            side, end = varint.decode(data, end)
+            side, end = decode_varint(data, end)
             sides.append(side)
         if end == len(data):
             raise EOFError
@@ -362,7 +362,7 @@ def _parse_residual(data: bytes, start: int, turns: Turns) -> tuple[Residual, in
         raise ValueError(f"unknown head {data[start]:02x}")
     if not turns.started:
         raise ValueError("a residual comes first")
-    length, payload = varint.decode(data, start + 1)
+    length, payload = decode_varint(data, start + 1)
     crc = payload + length
     end = crc + _CRC32_BYTES + 1
     if end > len(data):

@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from diffc_jax.channel_simulation.candidates import CandidateChannel
-from diffc_jax.channel_simulation.candidates_distribution import ordered_law, poisson_law
+from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.index_codes import FixedCode, digits_code, zipf_code
 from diffc_jax.channel_simulation.minimal import minimal_channel
 from diffc_jax.channel_simulation.ordered import ordered_channel
@@ -83,9 +83,9 @@ def test_near_exact_samples_have_the_law_of_the_target():
 def test_the_sample_law_of_bounded_schemes_is_that_of_the_quadrature():
     length, number = length_of(5.0), 4 * CHUNKS
     for name, law in (
-        ("truncated", poisson_law),
-        ("ordered", ordered_law),
-        ("minimal", ordered_law),
+        ("truncated", poisson_winner),
+        ("ordered", ordered_winner),
+        ("minimal", ordered_winner),
     ):
         expected, (*_, noise, along) = law(5.0, 128.0), run(name)
         error = 4 * np.sqrt(expected.variance / number) + 0.01 * length
@@ -98,9 +98,9 @@ def test_the_sample_law_of_bounded_schemes_is_that_of_the_quadrature():
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        ("poisson", poisson_law(2.0)),
-        ("truncated", poisson_law(5.0, 128)),
-        ("ordered", ordered_law(5.0, 128)),
+        ("poisson", poisson_winner(2.0)),
+        ("truncated", poisson_winner(5.0, 128)),
+        ("ordered", ordered_winner(5.0, 128)),
     ],
 )
 def test_indices_have_the_law_of_the_quadrature(name, law):
@@ -130,7 +130,7 @@ def test_indices_of_minimal_coding_are_uniform():
 )
 def test_known_overheads_of_exact_samples(kl_bits, best, zipf):
     """Measured by simulation before: both codes, bits over KL less 1."""
-    law = poisson_law(kl_bits)
+    law = poisson_winner(kl_bits)
     entropy = special.entr(law.digits).sum() / np.log(2) + law.digits @ np.arange(63)
     assert entropy / kl_bits - 1 == pytest.approx(best, abs=0.01)
     assert (law.shift, law.variance) == pytest.approx((1, 1), abs=1e-3)
@@ -153,7 +153,7 @@ def exact_indices(kl_bits, count):
 
 def test_law_of_a_bounded_race_known_from_simulation():
     """The public DiffC codec's setting: 14 bits, 2^16 candidates."""
-    law = poisson_law(14.0, 2.0**16)
+    law = poisson_winner(14.0, 2.0**16)
     assert law.shift == pytest.approx(0.867, abs=0.004)
     assert law.variance == pytest.approx(0.48, abs=0.01)
 

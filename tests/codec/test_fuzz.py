@@ -10,11 +10,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from diffc_jax.codec.checksum import crc8
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
+from diffc_jax.codec.framing import crc8
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.errors import InputError
 from diffc_jax.models.gaussian import independent_eps_hat
 
@@ -29,7 +29,9 @@ NOTICED = "are not the sender's"
 @pytest.fixture(scope="module")
 def codec():
     variables = {"fixed": {"variances": VARIANCES.astype(np.float32)}}
-    return Codec(independent_eps_hat, variables, (SIDE, SIDE, 3), (-8.0, 5.0), FINGERPRINT, 2)
+    return ProgramCache(
+        independent_eps_hat, variables, (SIDE, SIDE, 3), (-8.0, 5.0), FINGERPRINT, 2
+    )
 
 
 def picture(seed, height, width):

@@ -7,10 +7,10 @@ import pytest
 
 from diffc_jax.codec import noise_levels
 from diffc_jax.codec.chain import Chain
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.gaussian import gaussian_model
 
@@ -35,7 +35,7 @@ def make_codec(batch_size=2, fingerprint=FINGERPRINT):
     variables = {"fixed": statistics()}
     shape = (SIDE, SIDE, 3)
     eps_hat = gaussian_model(shape).eps_hat
-    return Codec(eps_hat, variables, shape, GAMMA_RANGE, fingerprint, batch_size)
+    return ProgramCache(eps_hat, variables, shape, GAMMA_RANGE, fingerprint, batch_size)
 
 
 def picture(height, width, channels=3):
@@ -166,7 +166,7 @@ def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
 
 def test_a_denoiser_without_numbers_is_refused(image):
     shape = (SIDE, SIDE, 3)
-    blind = Codec(lambda v, z, gamma: z * np.nan, {}, shape, GAMMA_RANGE, FINGERPRINT, 2)
+    blind = ProgramCache(lambda v, z, gamma: z * np.nan, {}, shape, GAMMA_RANGE, FINGERPRINT, 2)
     message = fails(InputError, lambda: encode(blind, image, packets=6))
     assert message == "the model's prediction holds NaN or infinity"
 
@@ -354,6 +354,6 @@ def test_absurd_tiles_are_refused_before_anything_is_allocated(codec):
 
 def test_codecs_of_other_shapes_are_refused():
     message = fails(
-        UsageError, lambda: Codec(lambda *_: None, {}, (8, 4, 3), GAMMA_RANGE, FINGERPRINT)
+        UsageError, lambda: ProgramCache(lambda *_: None, {}, (8, 4, 3), GAMMA_RANGE, FINGERPRINT)
     )
     assert message == "the codec needs a denoiser of square RGB images, not of 8x4 with 3 channels"

@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from diffc_jax.codec import residual, varint
+from diffc_jax.codec import residual
+from diffc_jax.codec.framing import decode_varint
 from diffc_jax.codec.residual import TOLERANCE, decode_residual, encode_residual
 from diffc_jax.errors import InputError
 
@@ -58,7 +59,7 @@ def test_tolerance_costs_values_sent_as_they_are(tolerance):
     payload, margin = encode_residual(pixels, estimate, tolerance)
     assert margin >= tolerance
     expected = pixels.size * min(2 * tolerance, 1)
-    n_literals = varint.decode(payload, 2)[0]
+    n_literals = decode_varint(payload, 2)[0]
     assert 0.5 * expected - 1 <= n_literals <= expected
     np.testing.assert_array_equal(decode_residual(payload, estimate), pixels)
 
@@ -113,7 +114,7 @@ def test_tables_are_the_same_on_every_machine():
 def slow_decode(payload, estimate):
     """docs/format.md in plain Python, apart from the table."""
     scale_index, offset_index = payload[0], payload[1]
-    n_literals, start = varint.decode(payload, 2)
+    n_literals, start = decode_varint(payload, 2)
     literals = iter(payload[start : start + n_literals])
     table = residual._table(scale_index, n_literals, estimate.size).tolist()
     cumulative = [0, *itertools.accumulate(table)]
