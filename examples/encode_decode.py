@@ -1,13 +1,13 @@
 # %% [markdown]
 # # DiffC by hand: an image to bytes and back
 #
-# DiffC (Theis et al., arXiv 2206.08889) sends an image x as a noisy latent z_s, and lets a diffusion model make
-# an image of it. The sender moves from pure noise towards x in steps. In each one both sides know
-# p(z_s | z_t), the sender also knows q(z_s | z_t, x), and a *channel* communicates a sample of q to whoever
-# knows p, for about KL[q || p] bits.
+# DiffC (Theis et al., arXiv 2206.08889) sends an image x as a noisy latent z_s, and lets a diffusion
+# model make an image of it. The sender moves from pure noise towards x in steps. In each one both sides
+# know p(z_s | z_t), the sender also knows q(z_s | z_t, x), and a *channel* communicates a sample of q to
+# whoever knows p, for about KL[q || p] bits.
 #
-# This script writes both sides with the parts of the library, for one tile and one packet, and checks that
-# `Codec.encode` writes the same bytes and `Codec.decode` makes the same image. It takes a minute on two cores:
+# This script writes both sides with the parts of the library, for one tile and one packet, and checks
+# that `Codec.encode` writes the same bytes and `Codec.decode` makes the same image, in a minute of CPU:
 #
 #     python examples/encode_decode.py
 

@@ -37,7 +37,7 @@ def test_names_resolve_to_what_the_page_says(name):
 
 def test_other_names_are_refused():
     with pytest.raises(
-        AttributeError, match="^module 'diffc_jax' has no attribute 'encode_image'$"
+        AttributeError, match=r"^module 'diffc_jax' has no attribute 'encode_image'$"
     ):
         dj.encode_image  # noqa: B018
 

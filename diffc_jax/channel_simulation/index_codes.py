@@ -266,7 +266,7 @@ def digits_code(probabilities: Float[np.ndarray, " n"]) -> DigitsCode:
 
 
 def _stream() -> Any:
-    """The part of constriction that is used."""
+    """The module of constriction that is used."""
     return require("constriction").stream
 
 

@@ -24,7 +24,7 @@ def minimal_channel(size: int, chunks: int, candidate_bits: int) -> CandidateCha
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
         candidate_bits: 0 to 40; Havasi et al. take some bits more than a chunk's ideal rate.
 
     Raises:

@@ -32,7 +32,7 @@ def ordered_channel(
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
         chunk_bits: k > 0, nominal ideal rate of a chunk in bits, at most 40. Only the code depends on it.
         candidates: N; 2^(k + t) with some t > 0 makes the sample nearly exact.
         code: "digits", from the distribution of the index at k bits; or "zipf".

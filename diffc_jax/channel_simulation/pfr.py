@@ -76,7 +76,7 @@ def poisson_channel(
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
         chunk_bits: k > 0, nominal ideal rate of a chunk in bits, at most 40. Only the code depends on it.
         tail: see `PoissonRace`.
         candidates: see `PoissonRace`.

@@ -56,8 +56,9 @@ class LongPacket:
         """How many steps there are."""
         return len(self.increments)
 
-    def part(self, stop: int, start: int = 0) -> Packet:
-        """A packet of steps `start` to `stop` - 1, at least one."""
+    def cut(self, stop: int | None = None, start: int = 0) -> Packet:
+        """A packet of steps `start` to `stop` - 1, at least one; by default all of them."""
+        stop = stop or self.n_steps
         return Packet(
             self.path_bits,
             tuple(self.increments[start:stop]),
@@ -181,11 +182,11 @@ def planned_steps(bits: float, size: int) -> int:
         bits: path bits.
         size: dimensions of a tile.
     """
-    total = sent = 0
+    steps = sent = 0
     while sent < bits:
         path_bits, n_steps = packet_plan(sent, size)
-        total, sent = total + n_steps, sent + n_steps * path_bits
-    return total
+        steps, sent = steps + n_steps, sent + n_steps * path_bits
+    return steps
 
 
 def _power_below(number: int) -> int:
@@ -205,7 +206,7 @@ def cut_packets(packets: Sequence[LongPacket], ends: Collection[int]) -> Iterato
         stop = min(packet.n_steps, last - before)
         inside = {end - before for end in ends if before < end < before + stop}
         for first, after in itertools.pairwise([0, *sorted(inside), stop]):
-            yield packet.part(after, first)
+            yield packet.cut(after, first)
         before += packet.n_steps
         if before >= last:
             return

@@ -67,7 +67,7 @@ def encode_image(
     *,
     memory: int = DEFAULT_MEMORY,
     seed: int = 0,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> bytes:
     """Encodes one image; `encoder.send` is the algorithm for each of its tiles.
 
@@ -77,7 +77,7 @@ def encode_image(
         target: how far.
         memory: nu of the trellis, 3 to 15: each one more doubles the time of the search and saves less.
         seed: of the shared randomness, 0 to 65535.
-        on_progress: called now and then with the share of the work that is done, 0 to 1, by an estimate.
+        on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
     Returns:
         A stream; see docs/format.md.
@@ -128,7 +128,7 @@ def _encode_packets(header: Header, encoder: TileEncoder, number: int | None) ->
         )
     writer = StreamWriter(header)
     for packet in itertools.islice(_in_order(encoder, writer), number):
-        writer.append(packet.part(packet.n_steps))
+        writer.append(packet.cut())
     return writer.to_bytes()
 
 
@@ -136,8 +136,8 @@ def _first_round(header: Header, packets: Sequence[LongPacket], n_steps: int) ->
     """The first packets of all tiles, with so many steps together, which are dealt out in turn."""
     writer = StreamWriter(header)
     for tile, packet in enumerate(packets):
-        share = (n_steps + header.n_tiles - 1 - tile) // header.n_tiles
-        writer.append(packet.part(min(packet.n_steps, share)))
+        own_steps = (n_steps + header.n_tiles - 1 - tile) // header.n_tiles
+        writer.append(packet.cut(min(packet.n_steps, own_steps)))
     return writer
 
 
@@ -164,10 +164,10 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     writer = _first_round(header, packets, steps[-1])
     for packet in _in_order(encoder, writer):
         n_steps = packet.n_steps
-        while n_steps and writer.size_with(packet.part(n_steps)) > budget:
+        while n_steps and writer.size_with(packet.cut(n_steps)) > budget:
             n_steps -= 1
         if n_steps:
-            writer.append(packet.part(n_steps))
+            writer.append(packet.cut(n_steps))
         if n_steps < packet.n_steps:
             break
     return writer.to_bytes()
@@ -194,8 +194,8 @@ def _encode_to_psnr(
             return _first_round(header, packets[:n_tiles], n_steps).to_bytes()
         writer = StreamWriter(header)
         for packet in packets[: n_packets - 1]:
-            writer.append(packet.part(packet.n_steps))
-        writer.append(packets[n_packets - 1].part(n_steps))
+            writer.append(packet.cut())
+        writer.append(packets[n_packets - 1].cut(n_steps))
         return writer.to_bytes()
 
     def good_enough(n_packets: int, n_steps: int | None = None) -> bool:
@@ -208,7 +208,7 @@ def _encode_to_psnr(
     packets = []
     writer = StreamWriter(header)
     for packet in _in_order(encoder, writer):
-        writer.append(packet.part(packet.n_steps))
+        writer.append(packet.cut())
         packets.append(packet)
         mean_error = encoder.squared_error.sum() / encoder.n_values
         if len(packets) >= n_tiles and mean_error <= allowed and good_enough(len(packets)):
@@ -241,7 +241,7 @@ def _encode_exactly(
     writer = StreamWriter(header)
     while (tile := writer.next_tile) is not None:
         if (packet := encoder.next_packet(tile)) is not None:
-            writer.append(packet.part(packet.n_steps))
+            writer.append(packet.cut())
             continue
         estimate = pixel_estimate(encoder.latent(tile), noise_levels.to_float(encoder.snr[tile]))
         payload, _ = encode_residual(tiles[tile], estimate)
@@ -255,7 +255,7 @@ def _psnr(first: UInt8[np.ndarray, "h w c"], second: UInt8[np.ndarray, "h w c"])
 
 
 class _Progress:
-    """Tells the share of the work that is done, by an estimate.
+    """Tells the fraction of the work that is done, by an estimate.
 
     The work is the steps of the encoder, and for a PSNR also the beginnings of the stream that are decoded.
     """
@@ -273,14 +273,14 @@ class _Progress:
 
     def tell(self, encoder: TileEncoder) -> None:
         """Says how much is done now."""
-        share = self._share_of_steps(encoder)
+        fraction = self._fraction_of_steps(encoder)
         if self._target.psnr is not None:
             # A check costs about half as much as all steps, and bisection takes about so many.
             n_checks = 7 + math.log2(self._header.n_tiles)
-            share = (share + self._n_checks / 2) / (1 + n_checks / 2)
-        self._on_progress(min(share, 1.0))
+            fraction = (fraction + self._n_checks / 2) / (1 + n_checks / 2)
+        self._on_progress(min(fraction, 1.0))
 
-    def _share_of_steps(self, encoder: TileEncoder) -> float:
+    def _fraction_of_steps(self, encoder: TileEncoder) -> float:
         target, header = self._target, self._header
         size = encoder.n_values // header.n_tiles
         if target.bpp is not None:

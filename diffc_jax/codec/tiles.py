@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Array, Int, UInt8, UInt32
 
-# Puts a batch on the devices, for instance a part of it on each.
+# Puts a batch on the devices, for instance divided among them.
 Place = Callable[[np.ndarray], Array]
 
 

@@ -1,4 +1,4 @@
-"""Universal quantisation: the law of its noise, its rate, bytes."""
+"""Universal quantisation: the distribution of its noise, its rate, bytes."""
 
 import re
 
@@ -43,11 +43,11 @@ def test_noise_is_uniform_after_the_rotation_and_looks_normal_before(kl_bits):
     noise = np.asarray(rotate(keys, sample)) - np.asarray(rotate(keys, mu))
     assert abs(noise).max() < STEP / 2 + 1e-3
     assert stats.kstest(noise.ravel() / STEP + 0.5, "uniform").pvalue > 0.01
-    law = sample_statistics(mu, sample)
-    assert law.bias == pytest.approx(0, abs=4 / np.sqrt(MESSAGES))
-    assert law.spread == pytest.approx(1, abs=0.5)
-    assert law.variance == pytest.approx(1, abs=0.03)
-    assert law.kurtosis == pytest.approx(3, abs=0.15)
+    found = sample_statistics(mu, sample)
+    assert found.bias == pytest.approx(0, abs=4 / np.sqrt(MESSAGES))
+    assert found.spread == pytest.approx(1, abs=0.5)
+    assert found.variance == pytest.approx(1, abs=0.03)
+    assert found.kurtosis == pytest.approx(3, abs=0.15)
 
 
 @pytest.mark.parametrize("kl_bits", [20.0, 100.0, 1000.0, 20_000.0])

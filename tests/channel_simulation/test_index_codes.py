@@ -70,8 +70,8 @@ def test_lengths_are_those_of_a_prefix_code():
     beyond = special.zeta(1 + 1 / (8 + np.log2(np.e) / np.e + 1), 1 << 14)
     norm = special.zeta(1 + 1 / (8 + np.log2(np.e) / np.e + 1))
     assert total == pytest.approx(1 - beyond / norm, abs=1e-4)
-    for law in (poisson_winner(3.0), ordered_winner(3.0, 64)):
-        assert np.sum(2.0 ** -digits_code(law.digits).lengths(indices)) <= 1
+    for winner in (poisson_winner(3.0), ordered_winner(3.0, 64)):
+        assert np.sum(2.0 ** -digits_code(winner.digits).lengths(indices)) <= 1
 
 
 def test_frequencies_are_positive_integers_with_a_fixed_sum():

@@ -67,7 +67,7 @@ def encoder(source, chain):
 
 @pytest.fixture(scope="module")
 def packets(encoder):
-    return [[one.part(one.n_steps) for one in packets] for packets in encoder.packets]
+    return [[one.cut() for one in packets] for packets in encoder.packets]
 
 
 def test_a_step_is_the_conditional_of_the_process(source):

@@ -63,7 +63,10 @@ def test_arrays_of_jax_and_grey_images(codec, image):
 
 
 def test_images_that_are_refused(codec, image):
-    message = "image: has shape {} and type {}; it must be uint8 of (height, width, 3), or (height, width) if it is grey"
+    message = (
+        "image: has shape {} and type {}; it must be uint8 of (height, width, 3), or (height, width) if it "
+        "is grey"
+    )
     assert fails(
         dj.UsageError, lambda: codec.encode(image.astype(np.float32), bpp=14.0)
     ) == message.format((8, 12, 3), "float32")

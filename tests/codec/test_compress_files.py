@@ -72,8 +72,8 @@ def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False):
 
 
 def pixels(path):
-    with PIL.Image.open(path) as picture:
-        return np.asarray(picture)
+    with PIL.Image.open(path) as image:
+        return np.asarray(image)
 
 
 def names(folder):

@@ -34,7 +34,7 @@ def codec():
     )
 
 
-def picture(seed, height, width):
+def make_image(seed, height, width):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, 2, SIDE, SIDE, 3)) * np.sqrt(VARIANCES)
     x = x.swapaxes(1, 2).reshape(2 * SIDE, 2 * SIDE, 3)[:height, :width]
@@ -44,7 +44,7 @@ def picture(seed, height, width):
 @pytest.fixture(scope="module")
 def streams(codec):
     """Of two tiles each, lossless and lossy."""
-    images = (picture(0, 8, 16), picture(1, 7, 10), picture(2, 5, 9), picture(3, 16, 8))
+    images = (make_image(0, 8, 16), make_image(1, 7, 10), make_image(2, 5, 9), make_image(3, 16, 8))
     targets = (Target(lossless=True), Target(packets=5), Target(packets=3), Target(gamma=-3.0))
     return [
         encode_image(codec, image, target, memory=MEMORY, seed=seed)

@@ -38,7 +38,7 @@ def make_codec(batch_size=2, fingerprint=FINGERPRINT):
     return ProgramCache(eps_hat, variables, shape, GAMMA_RANGE, fingerprint, batch_size)
 
 
-def picture(height, width, channels=3):
+def make_image(height, width, channels=3):
     """Smooth on the left, busy on the right."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width][..., np.newaxis] / 6.0
@@ -59,7 +59,7 @@ def codec():
 @pytest.fixture(scope="module")
 def image():
     """Three by two tiles, those of the right and lower edge filled up."""
-    return picture(13, 20)
+    return make_image(13, 20)
 
 
 def encode(codec, image, **target):
@@ -153,15 +153,15 @@ def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
         image,
         Target(**target),
         memory=MEMORY,
-        on_progress=lambda share: told.append((share, n_calls)),
+        on_progress=lambda fraction: told.append((fraction, n_calls)),
     )
-    shares, calls = np.array(told).T
-    assert len(shares) >= 5
-    assert 0 < shares[0] < 0.25
-    assert (np.diff(shares) >= 0).all()
-    assert shares[-1] == pytest.approx(1.0, abs=0.1)
-    # An estimate: photographs and this picture differ.
-    np.testing.assert_allclose(shares, calls / n_calls, atol=0.4)
+    fractions, calls = np.array(told).T
+    assert len(fractions) >= 5
+    assert 0 < fractions[0] < 0.25
+    assert (np.diff(fractions) >= 0).all()
+    assert fractions[-1] == pytest.approx(1.0, abs=0.1)
+    # An estimate: photographs and this image differ.
+    np.testing.assert_allclose(fractions, calls / n_calls, atol=0.4)
 
 
 def test_a_denoiser_without_numbers_is_refused(image):
@@ -173,7 +173,7 @@ def test_a_denoiser_without_numbers_is_refused(image):
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(13, 20, 3), (1, 1, 3), (17, 5, 1)])
 def test_lossless(codec, height, width, channels):
-    image = picture(height, width, channels)
+    image = make_image(height, width, channels)
     data = encode(codec, image, lossless=True)
     decoded = decode_stream(codec, parse(data))
     np.testing.assert_array_equal(decoded.image, image)
@@ -211,7 +211,7 @@ def test_a_damaged_residual_is_told(codec, image):
 
 
 def test_grey(codec):
-    image = picture(10, 12, 1)
+    image = make_image(10, 12, 1)
     stream = parse(encode(codec, image, bpp=14.0))
     assert stream.header.grey
     decoded = decode_stream(codec, stream)

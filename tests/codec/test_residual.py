@@ -44,9 +44,9 @@ def test_drift_above_the_margin_is_seen_by_the_crc():
         ]
         # A drift of just the margin moves the nearest value over its boundary in one direction.
         assert (wrong[1] != pixels).any()
-        for picture in wrong:
-            assert (zlib.crc32(picture.tobytes()) == crc) == (picture == pixels).all()
-            assert np.abs(picture.astype(int) - pixels).max() <= 1
+        for image in wrong:
+            assert (zlib.crc32(image.tobytes()) == crc) == (image == pixels).all()
+            assert np.abs(image.astype(int) - pixels).max() <= 1
     assert any(
         (decode_residual(payload, estimate + sign * 1.01 * margin) != pixels).any()
         for sign in (-1, 1)
@@ -199,13 +199,13 @@ def test_mutated_payloads_are_refused_or_seen_by_the_crc():
         for at in rng.integers(0, len(data), rng.integers(1, 4)):
             data[at] = rng.integers(256)
         try:
-            picture = decode_residual(bytes(data[: rng.integers(1, 2 * len(data))]), estimate)
+            image = decode_residual(bytes(data[: rng.integers(1, 2 * len(data))]), estimate)
         except InputError:
             outcomes["refused"] += 1
             continue
-        assert picture.shape == pixels.shape
-        same = (picture == pixels).all()
-        assert (zlib.crc32(picture.tobytes()) == crc) == same
+        assert image.shape == pixels.shape
+        same = (image == pixels).all()
+        assert (zlib.crc32(image.tobytes()) == crc) == same
         outcomes["harmless" if same else "seen"] += 1
     assert outcomes["refused"] > 1000
     assert outcomes["seen"] > 0

@@ -126,7 +126,7 @@ def noisy(codec):
 
 
 def test_the_network_matters(codec, image, stream, monkeypatch):
-    """Without its weights the picture is another one."""
+    """Without its weights the image is another one."""
     good = psnr(decode_stream(codec, parse(stream)).image, image)
     zeros = jax.tree.map(jnp.zeros_like, codec.variables["params"])
     monkeypatch.setattr(codec, "variables", {**codec.variables, "params": zeros})
@@ -176,7 +176,7 @@ def test_noise_that_matters_is_told(codec, noisy, image, stream, exact_stream):
     decoded = decode_stream(noisy, parse(stream))
     assert psnr(decoded.image, image) < expected - 1
     assert [warning.endswith(DRIFT) for warning in decoded.warnings] == [True]
-    # Exact pixels need more than a good picture, and say so.
+    # Exact pixels need more than a good image, and say so.
     noisy.variables = {**codec.variables, "noise": 1e-3}
     decoded = decode_stream(noisy, parse(stream))
     assert psnr(decoded.image, image) == pytest.approx(expected, abs=0.05)
