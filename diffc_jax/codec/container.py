@@ -163,23 +163,19 @@ class StreamWriter:
         """Raster index of the tile that the next packet belongs to; None when all are lossless."""
         return self._turns.tile
 
-    def size_with(self, packet: Packet | Residual) -> int:
-        """Bytes of the stream if this packet came next."""
-        return len(self._data) + len(self._body(packet)) + 1
+    def append(self, packet: Packet | Residual, most_bytes: int | None = None) -> int:
+        """Writes the next packet of `next_tile`, if it fits.
 
-    def append(self, packet: Packet | Residual) -> int:
-        """Writes the next packet of `next_tile`; returns the bytes of the stream so far.
+        Args:
+            packet: what to write.
+            most_bytes: largest size of the stream; None for any.
+
+        Returns:
+            Bytes of the stream so far; 0 if they would be too many, and nothing was written.
 
         Raises:
             ValueError: all tiles are lossless, or the tile's first packet is a residual.
         """
-        body = self._body(packet)
-        self._checksum = crc8(body, self._checksum)
-        self._data += body + bytes((self._checksum,))
-        _advance(self._turns, packet)
-        return len(self._data)
-
-    def _body(self, packet: Packet | Residual) -> bytes:
         if self.next_tile is None:
             raise ValueError("all tiles are lossless: there is no room for another packet")
         if isinstance(packet, Packet):
@@ -187,11 +183,18 @@ class StreamWriter:
             head = bytes((size_code << 5 | len(packet.increments) - 1,))
             prediction = self._turns.prediction(packet.path_bits)
             increments = noise_levels.pack(packet.increments, prediction)
-            return head + increments + packet.paths + bytes((packet.check,))
-        if not self._turns.started:
-            raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
-        head = bytes((_RESIDUAL_HEAD,)) + encode_varint(len(packet.payload))
-        return head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
+            body = head + increments + packet.paths + bytes((packet.check,))
+        else:
+            if not self._turns.started:
+                raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
+            head = bytes((_RESIDUAL_HEAD,)) + encode_varint(len(packet.payload))
+            body = head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
+        if most_bytes is not None and len(self._data) + len(body) + 1 > most_bytes:
+            return 0
+        self._checksum = crc8(body, self._checksum)
+        self._data += body + bytes((self._checksum,))
+        _advance(self._turns, packet)
+        return len(self._data)
 
     def to_bytes(self) -> bytes:
         """The stream so far."""

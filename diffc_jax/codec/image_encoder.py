@@ -141,11 +141,6 @@ def _first_round(header: Header, packets: Sequence[LongPacket], n_steps: int) ->
     return writer
 
 
-def _steps_of_first_round(packets: Sequence[LongPacket]) -> range:
-    """How many these may be: from one for each tile to all."""
-    return range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
-
-
 def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     """As many packets as fit, and of the one after them as many steps."""
     n_pixels = header.width * header.height
@@ -155,7 +150,8 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     def is_too_much(n_steps: int) -> bool:
         return len(_first_round(header, packets, n_steps).to_bytes()) > budget
 
-    steps = _steps_of_first_round(packets)
+    # From one step for each tile to all that their first packets have.
+    steps = range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
     if is_too_much(steps[0]):
         least = 8 * len(_first_round(header, packets, steps[0]).to_bytes()) / n_pixels
         raise UsageError(f"bpp: {bpp} is too little; this image needs at least {least:.3f}")
@@ -164,10 +160,8 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     writer = _first_round(header, packets, steps[-1])
     for packet in _in_order(encoder, writer):
         n_steps = packet.n_steps
-        while n_steps and writer.size_with(packet.cut(n_steps)) > budget:
+        while n_steps and not writer.append(packet.cut(n_steps), budget):
             n_steps -= 1
-        if n_steps:
-            writer.append(packet.cut(n_steps))
         if n_steps < packet.n_steps:
             break
     return writer.to_bytes()
@@ -186,7 +180,8 @@ def _encode_to_psnr(
 
     def possible_steps(n_packets: int) -> range:
         if n_packets == n_tiles:
-            return _steps_of_first_round(packets[:n_tiles])
+            longest = max(packet.n_steps for packet in packets[:n_tiles])
+            return range(n_tiles, n_tiles * longest + 1)
         return range(1, packets[n_packets - 1].n_steps + 1)
 
     def beginning(n_packets: int, n_steps: int) -> bytes:
