@@ -6,6 +6,7 @@ as it holds one packet for each tile.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 from diffc_jax.codec import noise_levels
 from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
@@ -130,13 +131,15 @@ class Packet:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Residual:
-    """The last packet of a tile, which makes it lossless.
+    """The last packet of a tile, which makes it lossless; it has no steps.
 
     Attributes:
         payload: what `residual.encode_residual` made.
         crc: CRC-32 of the tile's pixels, as bytes in the order row, column, channel.
     """
 
+    path_bits: ClassVar[int] = 0
+    increments: ClassVar[tuple[int, ...]] = ()
     payload: bytes
     crc: int
 
@@ -193,7 +196,7 @@ class StreamWriter:
             return 0
         self._checksum = crc8(body, self._checksum)
         self._data += body + bytes((self._checksum,))
-        _advance(self._turns, packet)
+        self._turns.advance(packet.path_bits, packet.increments)
         return len(self._data)
 
     def to_bytes(self) -> bytes:
@@ -286,7 +289,7 @@ def parse(data: bytes) -> Stream:
         packets[turns.tile].append(packet)
         order.append(turns.tile)
         ends.append(end)
-        _advance(turns, packet)
+        turns.advance(packet.path_bits, packet.increments)
         start = end
     missing = sum(not one for one in packets)
     if missing:
@@ -297,13 +300,6 @@ def parse(data: bytes) -> Stream:
 
 class _BadPacketError(Exception):
     """Why a packet cannot be used; completes a sentence that begins with the packet."""
-
-
-def _advance(turns: Turns, packet: Packet | Residual) -> None:
-    if isinstance(packet, Packet):
-        turns.advance(packet.path_bits, packet.increments)
-    else:
-        turns.finish()
 
 
 def _parse_header(data: bytes) -> tuple[Header, int]:

@@ -58,7 +58,7 @@ class LongPacket:
 
     def cut(self, stop: int | None = None, start: int = 0) -> Packet:
         """A packet of steps `start` to `stop` - 1, at least one; by default all of them."""
-        stop = stop or self.n_steps
+        stop = self.n_steps if stop is None else stop
         return Packet(
             self.path_bits,
             tuple(self.increments[start:stop]),
@@ -259,11 +259,6 @@ class TileEncoder:
         self.squared_error = np.full(len(x), np.inf)
         self._n_taken = [0] * len(x)
         self._on_packets = on_packets
-
-    @property
-    def n_values(self) -> int:
-        """Dimensions of all tiles together."""
-        return self._x.size
 
     def latent(self, tile: int) -> Float[np.ndarray, "h w c"]:
         """The latent of a tile after its last packet."""

@@ -205,7 +205,7 @@ def _encode_to_psnr(
     for packet in _in_order(encoder, writer):
         writer.append(packet.cut())
         packets.append(packet)
-        mean_error = encoder.squared_error.sum() / encoder.n_values
+        mean_error = encoder.squared_error.sum() / (n_tiles * 3 * header.tile**2)
         if len(packets) >= n_tiles and mean_error <= allowed and good_enough(len(packets)):
             break
     else:
@@ -277,7 +277,7 @@ class _Progress:
 
     def _fraction_of_steps(self, encoder: TileEncoder) -> float:
         target, header = self._target, self._header
-        size = encoder.n_values // header.n_tiles
+        size = 3 * header.tile**2
         if target.bpp is not None:
             tile_bits = target.bpp * header.width * header.height / header.n_tiles
             done = sum(packet.n_steps for packets in encoder.packets for packet in packets)

@@ -165,12 +165,15 @@ class Turns:
         return self._predictions[tile].with_bits(octaves)
 
     def advance(self, path_bits: int, increments: Sequence[int]) -> None:
-        """This tile has a packet of these steps.
+        """This tile has a packet of these steps; one without steps is its last.
 
         Args:
             path_bits: of each step, a power of two.
             increments: codes of what they add to the signal-to-noise ratio.
         """
+        if not increments:
+            heapq.heappop(self._queue)
+            return
         snr, tile = self._queue[0]
         snr += sum(map(increment, increments))
         prediction = self.prediction(path_bits)
@@ -178,7 +181,3 @@ class Turns:
             prediction = prediction.after(code)
         self._path_bits[tile], self._predictions[tile] = path_bits, prediction
         heapq.heapreplace(self._queue, (snr, tile))
-
-    def finish(self) -> None:
-        """This tile has no more turns."""
-        heapq.heappop(self._queue)
