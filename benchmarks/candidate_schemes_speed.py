@@ -67,7 +67,7 @@ def main() -> None:
     )
     for bits in _PATH_BITS.value:
         trellis = TrellisChannel(size, bits, _MEMORY.value)
-        measure(f"trellis {bits}, memory {_MEMORY.value}", trellis, trellis.path_bits_kl)
+        measure(f"trellis {bits}, memory {_MEMORY.value}", trellis, trellis.ideal_rate)
     measure("dithered", DitheredChannel(size, _BITS.value / 64), _BITS.value / 64)
     for k in _CHUNK_BITS.value:
         truncated = poisson_channel(size, chunks, k, tail=0.0, candidates=round(2 ** (k + 2)))

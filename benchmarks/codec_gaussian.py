@@ -50,7 +50,7 @@ def first_steps(packets: Sequence[LongPacket], bits: int) -> list[Packet]:
     for packet in packets:
         n_steps = min(packet.n_steps, -(-bits // packet.path_bits))
         if n_steps > 0:
-            chosen.append(packet.first(n_steps))
+            chosen.append(packet.cut(n_steps))
             bits -= n_steps * packet.path_bits
     return chosen
 

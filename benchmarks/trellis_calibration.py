@@ -83,7 +83,7 @@ def ratios() -> None:
             error = found.std() / np.sqrt(len(found)) / found.mean()
             measured = 2 * np.log(2) * path_bits / found.mean() ** 2
             print(
-                f"K {path_bits:4} memory {memory:2}  table {path_bits / channel.path_bits_kl:.4f}"
+                f"K {path_bits:4} memory {memory:2}  table {path_bits / channel.ideal_rate:.4f}"
                 f"  measured {measured:.4f} ({2 * error * measured:.4f})"
                 f"  reach {channel.reach:.3f}  measured {found.mean():.3f} ({error * found.mean():.3f})",
                 flush=True,

@@ -19,7 +19,7 @@ from shared import first_and_median_seconds
 
 from diffc_jax import cli
 from diffc_jax.channel_simulation.bits import random_words
-from diffc_jax.channel_simulation.channel import SampleLaw, kl_bits, sample_law
+from diffc_jax.channel_simulation.channel import SampleStatistics, ideal_rate, sample_statistics
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of a message.", lower_bound=32)
@@ -60,7 +60,7 @@ def print_speed(channel: TrellisChannel) -> None:
 
 
 def print_laws(channel: TrellisChannel) -> None:
-    names = [field.name for field in dataclasses.fields(SampleLaw)]
+    names = [field.name for field in dataclasses.fields(SampleStatistics)]
     print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
     print(f"  {'law':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
     batch, number = _BATCH.value, _MESSAGES.value // _BATCH.value * _BATCH.value
@@ -70,8 +70,8 @@ def print_laws(channel: TrellisChannel) -> None:
             channel.encode(keys[i : i + batch], mu[i : i + batch])[1]
             for i in range(0, number, batch)
         ]
-        law = sample_law(mu, np.concatenate(samples))
-        ratio = channel.path_bits / np.mean(kl_bits(mu)) if share else np.inf
+        law = sample_statistics(mu, np.concatenate(samples))
+        ratio = channel.path_bits / np.mean(ideal_rate(mu)) if share else np.inf
         values = "".join(f"{getattr(law, name):14.4f}" for name in names)
         print(f"  {share:10.2f}{ratio:9.3f}{values}", flush=True)
 

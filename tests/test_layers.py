@@ -25,7 +25,7 @@ LAYERS = (
 # Arrays in, arrays out.
 PURE = ("theory", "diffusion", "models", "channel_simulation", "codec")
 # The parts of the codec that deal with files.
-FILES_OF_CODEC = ("compress", "decompress", "file_paths", "image_files", "loading")
+FILES_OF_CODEC = ("files", "loading")
 IMPURE_MODULES = {"absl", "argparse", "ml_collections", "orbax", "pathlib", "os"}
 
 

@@ -9,8 +9,7 @@ import pytest
 import safetensors.numpy
 
 from configs import imagenet64_small, quickstart
-from diffc_jax.codec.compress import compress
-from diffc_jax.codec.decompress import decompress
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.config.sources import spec_fields
 from diffc_jax.data import SourceSpec, open_source

@@ -98,7 +98,7 @@ class CandidateChannel:
 
     Attributes:
         size: M, dimensions of a message.
-        chunks: how many equal parts a message is sent in.
+        chunks: how many chunks of equal size a message is sent in.
         race: which candidates can win.
         code: how indices are written.
 
@@ -197,8 +197,8 @@ def _draw(
     """Messages of one candidate for each chunk."""
     chunk_keys = _chunk_keys(keys, chunks)[:, :1]
     draw = functools.partial(_candidates, size=chunk_size)
-    parts = jax.vmap(draw)(chunk_keys, pages, places[:, None])
-    return unrotate(keys, parts.reshape(len(keys), chunks * chunk_size))
+    chosen = jax.vmap(draw)(chunk_keys, pages, places[:, None])
+    return unrotate(keys, chosen.reshape(len(keys), chunks * chunk_size))
 
 
 def _search(
@@ -237,9 +237,9 @@ def _search(
 
 def _stages(candidates: int) -> Iterator[Int[np.ndarray, " n"]]:
     """Numbers of the blocks up to each time at which a search may end."""
-    total, first = -(-candidates // BLOCK), 0
-    while first < total:
-        last = min(total, first + min(max(1, first // 4), _MOST_BLOCKS_OF_A_STAGE))
+    n_blocks, first = -(-candidates // BLOCK), 0
+    while first < n_blocks:
+        last = min(n_blocks, first + min(max(1, first // 4), _MOST_BLOCKS_OF_A_STAGE))
         yield np.arange(first, last)
         first = last
 
@@ -258,14 +258,14 @@ def _in_groups(
         jobs: the chunk of each job.
         of_jobs: arrays with a row for each job.
     """
-    parts = []
+    results = []
     for start in range(0, len(jobs), _JOBS):
         group = slice(start, start + _JOBS)
         rows = [array[jobs[group]] for array in of_chunks] + [array[group] for array in of_jobs]
         count = len(rows[0])
         padded = (np.pad(row, [(0, _JOBS - count)] + [(0, 0)] * (row.ndim - 1)) for row in rows)
-        parts.append([np.asarray(result)[:count] for result in function(count, *padded)])
-    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+        results.append([np.asarray(result)[:count] for result in function(count, *padded)])
+    return tuple(np.concatenate(columns) for columns in zip(*results, strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)

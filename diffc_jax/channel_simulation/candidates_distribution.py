@@ -1,4 +1,4 @@
-"""Which candidate wins a race: the law of the index and of the sample, by quadrature.
+"""Which candidate wins a race: the distribution of the index and of the sample, by quadrature.
 
 Candidates are samples of N(0, I) that arrive as a Poisson process of rate 1 on [0, N]; N(mu, I) is the
 target and w = exp(|mu| g - |mu|^2 / 2) the density ratio, where g is a candidate's projection on mu. A
@@ -27,7 +27,7 @@ from scipy import special
 from diffc_jax.channel_simulation.index_codes import MAX_DIGITS, IndexCode, digits_code, zipf_code
 from diffc_jax.errors import UsageError
 
-MAX_KL_BITS = 40.0
+MAX_IDEAL_RATE = 40.0
 
 _STEP = 1 / 8  # of g and of ln s; the integrands are smooth, but for a jump where N cuts them off
 _WIDTH = 8.0  # standard deviations of g on both sides
@@ -35,8 +35,8 @@ _LOG_SCORES = (-30.0, 6.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WinnerLaw:
-    """The law of the winner.
+class WinnerDistribution:
+    """The distribution of the winner.
 
     Attributes:
         digits: probabilities of 1, 2, ... `MAX_DIGITS` binary digits of its index.
@@ -50,24 +50,24 @@ class WinnerLaw:
 
 
 @functools.lru_cache(maxsize=64)
-def poisson_law(kl_bits: int | float, candidates: int | float = np.inf) -> WinnerLaw:
-    """The winner of the Poisson functional representation; arguments as of `ordered_law`."""
-    return _winner_law(kl_bits, lambda x: np.minimum(x, candidates), lambda x: x < candidates)
+def poisson_winner(ideal_rate: int | float, candidates: int | float = np.inf) -> WinnerDistribution:
+    """The winner of the Poisson functional representation; arguments as of `ordered_winner`."""
+    return _winner(ideal_rate, lambda x: np.minimum(x, candidates), lambda x: x < candidates)
 
 
 @functools.lru_cache(maxsize=64)
-def ordered_law(kl_bits: int | float, candidates: int | float) -> WinnerLaw:
+def ordered_winner(ideal_rate: int | float, candidates: int | float) -> WinnerDistribution:
     """The winner of ordered random coding. Minimal random coding has the same, but for the index.
 
     Args:
-        kl_bits: |mu|^2 / (2 ln 2), above 0 and at most `MAX_KL_BITS`.
+        ideal_rate: |mu|^2 / (2 ln 2), above 0 and at most `MAX_IDEAL_RATE`.
         candidates: N, mean number of candidates.
 
     Raises:
-        UsageError: kl_bits is out of range.
+        UsageError: ideal_rate is out of range.
     """
-    return _winner_law(
-        kl_bits,
+    return _winner(
+        ideal_rate,
         lambda x: -candidates * np.expm1(-x / candidates),
         lambda x: np.exp(-x / candidates),
     )
@@ -76,37 +76,37 @@ def ordered_law(kl_bits: int | float, candidates: int | float) -> WinnerLaw:
 @functools.lru_cache(maxsize=64)
 def index_code(
     name: str,
-    law: Callable[[float, float], WinnerLaw],
-    kl_bits: int | float,
+    winner: Callable[[float, float], WinnerDistribution],
+    ideal_rate: int | float,
     candidates: int | float,
 ) -> IndexCode:
     """The code `name` for the index of the winner.
 
     Args:
-        name: "digits", from the law; or "zipf", which only depends on kl_bits.
-        law: `poisson_law` or `ordered_law`.
-        kl_bits: its argument.
+        name: "digits", from the distribution of the index; or "zipf", which only depends on ideal_rate.
+        winner: `poisson_winner` or `ordered_winner`.
+        ideal_rate: its argument.
         candidates: its argument.
 
     Raises:
-        UsageError: unknown name, or kl_bits out of range.
+        UsageError: unknown name, or ideal_rate out of range.
     """
     if name == "zipf":
-        return zipf_code(kl_bits)
+        return zipf_code(ideal_rate)
     if name == "digits":
-        return digits_code(law(kl_bits, candidates).digits)
+        return digits_code(winner(ideal_rate, candidates).digits)
     raise UsageError(f"code: unknown {name!r}; choose digits or zipf")
 
 
-def _winner_law(
-    kl_bits: int | float,
+def _winner(
+    ideal_rate: int | float,
     time: Callable[[np.ndarray], np.ndarray],
     time_slope: Callable[[np.ndarray], np.ndarray],
-) -> WinnerLaw:
+) -> WinnerDistribution:
     """`time` is t(S) and `time_slope` its derivative."""
-    if not 0 < kl_bits <= MAX_KL_BITS:
-        raise UsageError(f"chunk_bits: {kl_bits} is not above 0 and at most {MAX_KL_BITS:g}")
-    length = np.sqrt(2 * np.log(2) * kl_bits)
+    if not 0 < ideal_rate <= MAX_IDEAL_RATE:
+        raise UsageError(f"chunk_bits: {ideal_rate} is not above 0 and at most {MAX_IDEAL_RATE:g}")
+    length = np.sqrt(2 * np.log(2) * ideal_rate)
     g = np.arange(-_WIDTH, length + _WIDTH, _STEP)
     score = np.exp(np.arange(*_LOG_SCORES, _STEP))
     mass = np.exp(-(g**2) / 2) * _STEP / np.sqrt(2 * np.pi)
@@ -125,7 +125,7 @@ def _winner_law(
     at_most.append(weight.sum())
     projections = density.sum(axis=0)
     centre = projections @ g
-    return WinnerLaw(
+    return WinnerDistribution(
         np.maximum(np.diff(at_most, prepend=0.0), 0.0),
         float(centre / length),
         float(projections @ (g - centre) ** 2),

@@ -1,8 +1,8 @@
 """What every scheme that communicates a Gaussian sample looks like, and how its samples are judged.
 
 A step of the codec has to send a sample of q(z_s | z_t, x). Standardised by p(z_s | z_t), which both
-sides know, that is a sample of N(mu, I) where N(0, I) is what the receiver expects; the information in
-it is KL = |mu|^2 / 2 nats (paper, section 3; Theis & Yosri 2022 call the task reverse channel coding).
+sides know, that is a sample of N(mu, I) where N(0, I) is what the receiver expects; its ideal
+rate is KL = |mu|^2 / 2 nats (paper, section 3; Theis & Yosri 2022 call the task reverse channel coding).
 """
 
 import dataclasses
@@ -66,13 +66,13 @@ def check_dimensions(mu: Float[Array, "b m"], size: int) -> None:
         raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {size}")
 
 
-def kl_bits(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
-    """KL[N(mu, I) || N(0, I)] in bits: what an ideal scheme would spend on each message."""
+def ideal_rate(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
+    """KL[N(mu, I) || N(0, I)], what an ideal scheme spends on each message, in bits (paper, section 3)."""
     return jnp.sum(mu**2, axis=-1) / (2 * np.log(2))
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleLaw:
+class SampleStatistics:
     """Statistics of samples against N(mu, I); in brackets what true samples have.
 
     The projection is that of the sample on the direction of mu, the noise is the sample minus mu.
@@ -100,9 +100,9 @@ class SampleLaw:
     orthogonal_ks: float
 
 
-def sample_law(
+def sample_statistics(
     mu: Float[np.ndarray | Array, "b m"], sample: Float[np.ndarray | Array, "b m"]
-) -> SampleLaw:
+) -> SampleStatistics:
     """Measures samples, one for each mu, of at least two dimensions.
 
     Where mu is zero the first axis stands for its direction. `kurtosis` and `correlation` pool all
@@ -121,7 +121,7 @@ def sample_law(
     noise = sample - mu
     orthogonal = noise - along * direction
     power = np.mean(noise**2)
-    return SampleLaw(
+    return SampleStatistics(
         shift=float(projection.mean() / length.mean()) if length.any() else float("nan"),
         bias=float(along.mean()),
         spread=float(along.std()),

@@ -40,20 +40,20 @@ class DitheredChannel:
 
     Attributes:
         size: M, dimensions of a message.
-        kl_bits: nominal |mu|^2 / (2 ln 2), above 0. Only the code depends on it.
+        ideal_rate: nominal |mu|^2 / (2 ln 2), above 0. Only the code depends on it.
 
     Raises:
         UsageError: an attribute is out of range.
     """
 
     size: int
-    kl_bits: int | float
+    ideal_rate: int | float
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise UsageError(f"size: {self.size} dimensions; a message has at least one")
-        if not 0 < self.kl_bits < np.inf:
-            raise UsageError(f"kl_bits: {self.kl_bits} is not above 0 and finite")
+        if not 0 < self.ideal_rate < np.inf:
+            raise UsageError(f"ideal_rate: {self.ideal_rate} is not above 0 and finite")
 
     def encode(
         self, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"]
@@ -107,7 +107,7 @@ class DitheredChannel:
     @property
     def _deviation(self) -> float:
         """Nominal standard deviation of a coordinate of mu, in steps."""
-        return float(np.sqrt(2 * np.log(2) * self.kl_bits / self.size)) / STEP
+        return float(np.sqrt(2 * np.log(2) * self.ideal_rate / self.size)) / STEP
 
     @property
     def _largest(self) -> int:

@@ -229,21 +229,22 @@ class PlacesCode:
 
 
 @functools.lru_cache(maxsize=64)
-def zipf_code(information: int | float) -> DigitsCode:
-    """The code of Li & El Gamal (2018): P(n) ~ n^-a with a = 1 + 1 / (I + log2(e) / e + 1).
+def zipf_code(ideal_rate: int | float) -> DigitsCode:
+    """The code of Li & El Gamal (2018): P(n) ~ n^-a with a = 1 + 1 / (C + log2(e) / e + 1).
 
-    Its mean length is at most I + log2(I + 1) + 5 bits, whatever the law of the candidates. Within a 64th
-    of the indices with equally many digits P is taken to be constant, which changes lengths by 0.01 bits.
+    Its mean length is at most C + log2(C + 1) + 5 bits (`rate_bound`), whatever the distribution of the
+    candidates. Within a 64th of the indices with equally many digits P is taken to be constant, which changes
+    lengths by 0.01 bits.
 
     Args:
-        information: I >= 0, nominal bits of information of a message.
+        ideal_rate: C >= 0, nominal ideal rate of a message in bits.
 
     Raises:
         UsageError: it is negative or not finite.
     """
-    if not 0 <= information < np.inf:
-        raise UsageError(f"information: {information} bits; it is finite and not negative")
-    exponent = 1.0 + 1.0 / (information + np.log2(np.e) / np.e + 1.0)
+    if not 0 <= ideal_rate < np.inf:
+        raise UsageError(f"ideal_rate: {ideal_rate} bits; it is finite and not negative")
+    exponent = 1.0 + 1.0 / (ideal_rate + np.log2(np.e) / np.e + 1.0)
     # The last entry is the whole tail, nearly all of it indices too long to be sent.
     tails = special.zeta(exponent, 2.0 ** np.arange(MAX_DIGITS))
     digits = np.append(-np.diff(tails), tails[-1])
@@ -265,7 +266,7 @@ def digits_code(probabilities: Float[np.ndarray, " n"]) -> DigitsCode:
 
 
 def _stream() -> Any:
-    """The part of constriction that is used."""
+    """The module of constriction that is used."""
     return require("constriction").stream
 
 

@@ -1,7 +1,7 @@
 """Minimal random coding (Havasi et al. 2019): a sample from N candidates, its number sent in log2 N bits.
 
 The winner is drawn with probabilities proportional to w_n: the smallest of t_n / w_n for independent
-exponential t_n has this law. The sample is biased towards what N candidates hold.
+exponential t_n has this distribution. The sample is biased towards what N candidates hold.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ def minimal_channel(size: int, chunks: int, candidate_bits: int) -> CandidateCha
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
-        candidate_bits: 0 to 40; Havasi et al. take some bits more than a chunk's information.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        candidate_bits: 0 to 40; Havasi et al. take some bits more than a chunk's ideal rate.
 
     Raises:
         UsageError: an argument is out of range.

@@ -1,8 +1,8 @@
 """Ordered random coding (Theis & Yosri 2022): minimal random coding with cheaper numbers.
 
-The sample has the law of minimal random coding with as many candidates, but the exponential times are sorted
-before they meet the candidates. So candidates with small numbers win more often, and numbers can be coded in
-less than log2 N bits, at most about as many as for the Poisson functional representation.
+The sample is distributed as that of minimal random coding with as many candidates, but the exponential
+times are sorted before they meet the candidates. So candidates with small numbers win more often, and numbers
+can be coded in less than log2 N bits, at most about as many as for the Poisson functional representation.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import dataclasses
 from jaxtyping import Array, Float
 
 from diffc_jax.channel_simulation.candidates import CandidateChannel, Race
-from diffc_jax.channel_simulation.candidates_distribution import index_code, ordered_law
+from diffc_jax.channel_simulation.candidates_distribution import index_code, ordered_winner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +32,15 @@ def ordered_channel(
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
-        chunk_bits: k > 0, nominal bits of information of a chunk, at most 40. Only the code depends on it.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunk_bits: k > 0, nominal ideal rate of a chunk in bits, at most 40. Only the code depends on it.
         candidates: N; 2^(k + t) with some t > 0 makes the sample nearly exact.
-        code: "digits", from the law of the index at k bits; or "zipf".
+        code: "digits", from the distribution of the index at k bits; or "zipf".
 
     Raises:
         UsageError: an argument is out of range.
     """
     race = OrderedRace(candidates)
     return CandidateChannel(
-        size, chunks, race, index_code(code, ordered_law, chunk_bits, candidates)
+        size, chunks, race, index_code(code, ordered_winner, chunk_bits, candidates)
     )

@@ -1,7 +1,7 @@
 """Poisson functional representation (Li & El Gamal 2018): exact samples, if enough candidates are looked at.
 
 Candidates arrive as a Poisson process of rate 1. The density ratio of Gaussians is not bounded, so no number
-of candidates is certain to hold the winner; but how probable a later winner is follows from its law.
+of candidates is certain to hold the winner; but how probable a later winner is follows from its distribution.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import special
 
 from diffc_jax.channel_simulation.candidates import MAX_CANDIDATES, CandidateChannel, Race
-from diffc_jax.channel_simulation.candidates_distribution import index_code, poisson_law
+from diffc_jax.channel_simulation.candidates_distribution import index_code, poisson_winner
 from diffc_jax.errors import UsageError
 
 
@@ -76,16 +76,16 @@ def poisson_channel(
 
     Args:
         size: M, dimensions of a message.
-        chunks: divides M into parts of at least `candidates.MIN_CHUNK_SIZE` dimensions.
-        chunk_bits: k > 0, nominal bits of information of a chunk, at most 40. Only the code depends on it.
+        chunks: divides M into chunks of at least `candidates.MIN_CHUNK_SIZE` dimensions.
+        chunk_bits: k > 0, nominal ideal rate of a chunk in bits, at most 40. Only the code depends on it.
         tail: see `PoissonRace`.
         candidates: see `PoissonRace`.
-        code: "digits", from the law of the index at k bits; or "zipf".
+        code: "digits", from the distribution of the index at k bits; or "zipf".
 
     Raises:
         UsageError: an argument is out of range.
     """
     race = PoissonRace(candidates, tail)
     return CandidateChannel(
-        size, chunks, race, index_code(code, poisson_law, chunk_bits, candidates)
+        size, chunks, race, index_code(code, poisson_winner, chunk_bits, candidates)
     )

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 
 def rate_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
-    """Bits that suffice to communicate a sample with `bits` of information: C + log2(C + 1) + 5.
+    """Bits that suffice to communicate a sample whose ideal rate is C = `bits`: C + log2(C + 1) + 5.
 
     The Poisson functional representation with a Zipf code for its index (Li & El Gamal 2018; Theis et al.
     2022, section 3). A mean over images goes in, because one code serves them all.
@@ -17,14 +17,14 @@ def rate_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]
 def chunked_rate_bound(
     bits: Float[np.ndarray, "*s"] | float, chunk_bits: int | float
 ) -> Float[np.ndarray, "*s"]:
-    """Bits that suffice if the information is sent in chunks, each as a message of its own.
+    """Bits that suffice if a sample is sent in chunks, each as a message of its own.
 
     Args:
-        bits: the information C of the sample.
+        bits: C, the ideal rate of the sample.
         chunk_bits: k > 0; ceil(C / k) chunks carry k bits each, the last one what is left.
 
     Returns:
-        The sum of k + log2(k + 1) + 5 over the chunks; 0 where there is no information.
+        The sum of k + log2(k + 1) + 5 over the chunks; 0 where C is 0.
 
     Raises:
         ValueError: chunk_bits is not positive.
@@ -44,7 +44,7 @@ def stepwise_rate_bound(
     """Bits that suffice up to the end of each group of steps if every step is a message of its own.
 
     Args:
-        bits: the information of each group, in order, of which each of its steps has an equal share.
+        bits: the ideal rate of each group, in order, divided evenly among its steps.
         n_steps: steps in each group, at least 1.
 
     Returns:

@@ -52,13 +52,13 @@ CORRELATIONS_ELSEWHERE = 1 << 26
 class TrellisChannel:
     """Sends messages of a fixed number of bits; implements `channel.Channel`.
 
-    The law of a sample z, given mu of length |mu| <= `reach` (benchmarks/trellis_speed.py, M = 12288):
+    The distribution of a sample z if |mu| <= `reach` (benchmarks/trellis_speed.py, M = 12288):
       - its projection on mu varies less than a true sample's, whose standard deviation is 1: at
         `reach`, where the code is most efficient, by 0.16 (K = 256) to 0.27 (K = 32). Below, the search
         chooses only as many bits as it needs, and chance the others: the deviation is 0.17 to 0.26 at
         0.95 of `reach`, 0.27 to 0.36 at 0.7, 0.62 to 0.66 at 0.3, and 1 at 0.
       - the mean of the projection is |mu| to 0.5 % at `reach`; far below it was up to 0.15 too large,
-        because one table of shares serves all K and is interpolated.
+        because one table of fractions serves all K and is interpolated.
       - orthogonal to mu it is N(0, I): variance to 0.3 %, kurtosis 3.00, correlation of neighbours
         0.00. Short stages with few states are the exception: with 6 dimensions the variance is 0.92 at
         memory 6.
@@ -102,8 +102,8 @@ class TrellisChannel:
         return float(self._projections[-1])
 
     @property
-    def path_bits_kl(self) -> float:
-        """Information in bits of a message of the best efficiency, |mu| = `reach`."""
+    def ideal_rate(self) -> float:
+        """Ideal rate of a message of the best efficiency, |mu| = `reach`, in bits."""
         return self.reach**2 / (2 * np.log(2))
 
     @property
@@ -241,9 +241,9 @@ def _free_bits(
     """How many bits make the mean projection `length`; between two numbers chance decides."""
     more = jnp.clip(jnp.searchsorted(projections, length), 1, len(projections) - 1)
     fewer = projections[more - 1]
-    share = (length - fewer) / (projections[more] - fewer)
+    fraction = (length - fewer) / (projections[more] - fewer)
     word = random_words(keys, Stream.TRELLIS_FREE_BITS, 1)[:, 0, 0]
-    return jnp.where((word >> 8).astype(jnp.float32) < share * 2**24, more, more - 1)
+    return jnp.where((word >> 8).astype(jnp.float32) < fraction * 2**24, more, more - 1)
 
 
 def _search(
@@ -257,10 +257,10 @@ def _search(
     group = max(size for size in range(1, b + 1) if b % size == 0 and size <= most)
 
     def search_group(
-        part: tuple[Float[Array, "g k d"], Bool[Array, "g k 2"]],
+        messages: tuple[Float[Array, "g k d"], Bool[Array, "g k 2"]],
     ) -> Bool[Array, "g k"]:
-        labels = jnp.einsum("gkd,rd->kgr", part[0], table, precision=jax.lax.Precision.HIGHEST)
-        penalties = jnp.where(part[1], 0.0, -jnp.inf).swapaxes(0, 1)
+        labels = jnp.einsum("gkd,rd->kgr", messages[0], table, precision=jax.lax.Precision.HIGHEST)
+        penalties = jnp.where(messages[1], 0.0, -jnp.inf).swapaxes(0, 1)
         return _viterbi(labels, penalties)
 
     def grouped(values: Array) -> Array:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 # Mean projection of the best path over sqrt(K) for stages of 48 dimensions, by memory, for K = 32, 64, ..
 # 2048. Standard errors: up to 0.002, for memory 14 and 15 at K = 32 up to 0.005. (Benchmark with --effort
-# 19 + memory for memory 3 to 8, 29.5 for 10, 30 for shares, else 31.)
+# 19 + memory for memory 3 to 8, 29.5 for 10, 30 for fractions, else 31.)
 _GAINS = {
     3: (0.9991, 0.9994, 0.9999, 0.9992, 0.9976, 0.9992, 0.9990),
     4: (1.0346, 1.0370, 1.0374, 1.0356, 1.0365, 1.0368, 1.0371),
@@ -38,10 +38,10 @@ _STAGE_FACTORS = {
     11: (0.9956, 0.9971, 0.9981, 1),
     12: (1.0013, 0.9992, 0.9988, 1),
 }
-# Projection over that with all bits free, by memory, for these shares of free bits (K = 128; standard
+# Projection over that with all bits free, by memory, for these fractions of free bits (K = 128; standard
 # errors up to 0.001, for memory 12 and 15 up to 0.003 and 0.008).
-_SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
-_SHARE_FACTORS = {
+_FRACTIONS = (0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
+_FRACTION_FACTORS = {
     3: (0, 0.0866, 0.1711, 0.3436, 0.4617, 0.6206, 0.7071, 0.8197, 0.9131, 1),
     6: (0, 0.0970, 0.1936, 0.3590, 0.4983, 0.6189, 0.7325, 0.8295, 0.9175, 1),
     9: (0, 0.1096, 0.2109, 0.3827, 0.5247, 0.6460, 0.7491, 0.8410, 0.9235, 1),
@@ -58,11 +58,11 @@ def mean_projections(size: int, path_bits: int, memory: int) -> Float[np.ndarray
         path_bits: K, 32 to 2048.
         memory: nu of the trellis, 3 to 15.
     """
-    memories = list(_SHARE_FACTORS)
+    memories = list(_FRACTION_FACTORS)
     gain = np.interp(np.log2(path_bits), np.arange(5, 12), _GAINS[memory])
     stage_factors = _STAGE_FACTORS.get(memory, (1, 1, 1, 1))
     gain *= np.interp(np.log2(size / path_bits), np.log2(_STAGES), stage_factors)
-    columns = np.array(list(_SHARE_FACTORS.values())).T
+    columns = np.array(list(_FRACTION_FACTORS.values())).T
     factors = [np.interp(memory, memories, column) for column in columns]
-    share = np.interp(np.arange(path_bits + 1) / path_bits, _SHARES, factors)
-    return (gain * np.sqrt(path_bits) * share).astype(np.float32)
+    factor = np.interp(np.arange(path_bits + 1) / path_bits, _FRACTIONS, factors)
+    return (gain * np.sqrt(path_bits) * factor).astype(np.float32)

@@ -1,13 +1,14 @@
-"""The chain of latents that encoder and decoder walk together, one step for each message.
+"""The chain of latents that sender and receiver walk together, one message for each step.
 
 A step adds an independent observation of x, of precision delta, to what z_t says: SNR_s = SNR_t + delta.
-The encoder's observation is N(x, I / delta), the decoder expects N(x_hat(z_t), I / delta), and what has to be
+The sender's observation is N(x, I / delta), the receiver expects N(x_hat(z_t), I / delta), and what has to be
 sent is a sample of N(mu, I) with mu = sqrt(delta) (x - x_hat). With SNR S before and S' after the step
 
     z_s = (sqrt(S (1 + S)) z_t + delta x_hat + sqrt(delta) sample) / sqrt(S' (1 + S')),
 
-which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3), with KL = delta |x - x_hat|^2 / 2
-nats. It begins at S = 0, where z is noise that both sides draw.
+which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3; VDM, section 4 and appendix A), with
+KL = delta |x - x_hat|^2 / 2 nats. It begins at S = 0, where z is noise that both sides draw.
+`encoder.send` is the whole algorithm.
 """
 
 import functools
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
 from diffc_jax.channel_simulation.trellis import TrellisChannel
-from diffc_jax.codec.batching import Place
+from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
@@ -86,52 +87,51 @@ class Chain:
             gamma = np.clip(-np.log(snr), *self.gamma_range)
         return self._predict(variables, z, gamma.astype(np.float32))
 
-    def encode(
+    def step(
         self,
-        path_bits: int,
-        streams: Streams,
-        steps: Steps,
+        keys: UInt32[Array, "b 2"],
         z: Images,
-        x: Images,
         x_hat: Images,
+        sample: Float[Array, "b m"],
         snr: Ratios,
         delta: Ratios,
-    ) -> tuple[UInt8[Array, "b n"], Images, UInt8[Array, " b"]]:
-        """One step of the sender.
+    ) -> tuple[Images, UInt8[Array, " b"]]:
+        """The next latents z_s; sender and receiver compute the same.
 
         Args:
-            path_bits: of the message.
-            streams: of each image.
-            steps: number of the step in its stream, from 0.
-            z: latents at `snr`.
-            x: what is to be sent.
-            x_hat: prediction from z.
+            keys: of the messages (`message_keys`).
+            z: latents z_t, at `snr`.
+            x_hat: predictions from z.
+            sample: of N(mu, I), as the channel delivers it.
             snr: before the step.
             delta: what the step adds to it.
 
         Returns:
-            Paths (path_bits / 8 bytes each), latents at snr + delta, and checks of these.
+            Latents at snr + delta, and one-byte checks of these.
         """
-        keys = _message_keys(streams, steps)
-        mu = _shift(x, x_hat, delta.astype(np.float32))
-        paths, sample = self.channel(path_bits).encode(keys, mu)
-        return paths, *_advance(keys, z, x_hat, sample, *_weights(snr, delta))
+        after = np.sqrt((snr + delta) * (1 + snr + delta))
+        weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
+        inverse_sigma = np.sqrt(1 + snr + delta)
+        factors = (factor.astype(np.float32) for factor in (*weights, inverse_sigma))
+        return _step(keys, z, x_hat, sample, *factors)
 
-    def decode(
-        self,
-        path_bits: int,
-        streams: Streams,
-        steps: Steps,
-        paths: UInt8[np.ndarray, "b n"],
-        z: Images,
-        x_hat: Images,
-        snr: Ratios,
-        delta: Ratios,
-    ) -> tuple[Images, UInt8[Array, " b"]]:
-        """The same step of the receiver: latents at snr + delta, and checks of these."""
-        keys = _message_keys(streams, steps)
-        sample = self.channel(path_bits).decode(keys, jnp.asarray(paths))
-        return _advance(keys, z, x_hat, sample, *_weights(snr, delta))
+
+@jax.jit
+def message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
+    """Keys of the shared randomness of one message for each stream.
+
+    Args:
+        streams: of each image.
+        steps: number of the step in its stream, from 0.
+    """
+    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
+
+
+@jax.jit
+def standardised_mean(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Float[Array, "b m"]:
+    """Mean of q(z_s | z_t, x) in units in which p(z_s | z_t) is N(0, I): mu = sqrt(delta) (x - x_hat)."""
+    mu = jnp.sqrt(process.per_image(delta, x)) * (x - x_hat)
+    return mu.reshape(len(x), -1)
 
 
 def check_distance(
@@ -142,13 +142,6 @@ def check_distance(
     return np.minimum(difference, 256 - difference)
 
 
-def _weights(snr: Ratios, delta: Ratios) -> list[Float[np.ndarray, " b"]]:
-    """Of z, x_hat and the sample in the next latent; and of that latent in the check, 1 / sigma."""
-    after = np.sqrt((snr + delta) * (1 + snr + delta))
-    weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
-    return [weight.astype(np.float32) for weight in (*weights, np.sqrt(1 + snr + delta))]
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
     keys = jax.vmap(_block, (0, None, None))(streams, _START, 0)
@@ -156,11 +149,6 @@ def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images
     # Midpoints of 2^23 cells of the unit interval: exact in float32 and never 0 or 1.
     uniform = ((words >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
     return jax.scipy.special.ndtri(uniform).reshape(-1, *shape)
-
-
-@jax.jit
-def _message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
-    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
 
 
 def _block(key: UInt32[Array, "2"], high: int, low: Int[Array, ""] | int) -> UInt32[Array, "2"]:
@@ -175,13 +163,7 @@ def _predict(
 
 
 @jax.jit
-def _shift(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Float[Array, "b m"]:
-    mu = jnp.sqrt(process.per_image(delta, x)) * (x - x_hat)
-    return mu.reshape(len(x), -1)
-
-
-@jax.jit
-def _advance(
+def _step(
     keys: UInt32[Array, "b 2"],
     z: Images,
     x_hat: Images,

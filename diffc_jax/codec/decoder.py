@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.batching import Place, batches, least_batch_size
-from diffc_jax.codec.chain import Chain, Streams, check_distance
+from diffc_jax.codec.chain import Chain, Streams, check_distance, message_keys
 from diffc_jax.codec.container import Packet
+from diffc_jax.codec.tiles import Place, batches, least_batch_size
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, parse_decoder
 from diffc_jax.models import Denoiser, Variables
@@ -104,27 +104,16 @@ class LatentDecoder:
             now = [some[step] if step < len(some) else None for some in steps]
             snr = np.array([noise_levels.to_float(self._snr[row]) for row in rows])
             x_hat = chain.predict(self._variables, z, snr)
+            keys = message_keys(streams, np.array([self._n_steps[row] for row in rows]))
             for path_bits in sorted({one.path_bits for one in now if one}):
                 mine = [one if one and one.path_bits == path_bits else None for one in now]
-                z_next, checks = chain.decode(
-                    path_bits,
-                    streams,
-                    np.array([self._n_steps[row] for row in rows]),
-                    np.stack(
-                        [
-                            np.frombuffer(one.path if one else bytes(path_bits // 8), np.uint8)
-                            for one in mine
-                        ]
-                    ),
-                    z,
-                    x_hat,
-                    snr,
-                    np.array(
-                        [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
-                    ),
-                )
+                nothing = bytes(path_bits // 8)
+                paths = [np.frombuffer(one.path if one else nothing, np.uint8) for one in mine]
+                delta = [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
+                sample = chain.channel(path_bits).decode(keys, jnp.asarray(np.stack(paths)))
+                z_s, checks = chain.step(keys, z, x_hat, sample, snr, np.array(delta))
                 active = np.array([one is not None for one in mine])
-                z = jnp.where(active[:, None, None, None], z_next, z)
+                z = jnp.where(active[:, None, None, None], z_s, z)
                 self._compare(rows, mine, checks)
             # A tile may be in a batch several times, to fill it up.
             for row, one in dict(zip(rows.tolist(), now, strict=True)).items():

@@ -1,34 +1,50 @@
 """Trained models as codecs."""
 
+import hashlib
+import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from diffc_jax.codec.batching import Place
 from diffc_jax.codec.codec import Codec
-from diffc_jax.codec.fingerprint import fingerprint
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import InputError
-from diffc_jax.models import Model, build_model, model_variables
+from diffc_jax.models import Model, Variables, build_model, model_variables
 from diffc_jax.models.parameters import parameter_shapes
 from diffc_jax.runtime import files
 from diffc_jax.runtime.export import load_params
 
+# Part of the repository, not of an installed package.
+SHIPPED_WEIGHTS = pathlib.Path(__file__).parents[2] / "weights" / "imagenet64_small.safetensors"
 
-def load_codec(path: pathlib.Path, batch_size: int) -> Codec:
+
+def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16) -> Codec:
     """A codec of exported parameters.
 
     Args:
-        path: params.safetensors with its card beside it, or the folder of a run that holds both.
+        path: params.safetensors with its card beside it, or the folder of a run that holds both; None for
+            `SHIPPED_WEIGHTS`.
         batch_size: tiles that go through the denoiser at once.
 
     Raises:
         InputError: a file is missing, damaged or does not fit the other.
         UsageError: the card describes a model that this version does not have.
     """
+    if path is None:
+        path = SHIPPED_WEIGHTS
+        if not path.exists():
+            raise InputError(
+                f"--model: none is named, and {path}, which comes with the repository, is not there; "
+                "name params.safetensors or the folder of a run"
+            )
+    path = pathlib.Path(path)
     weights = path / "params.safetensors" if path.is_dir() else path
     if not weights.exists():
         hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""
@@ -71,11 +87,29 @@ def make_codec(
     named = {name: description[name] for name in ("model", "schedule", "image_size")}
     side = description["image_size"]
     return Codec(
-        model.eps_hat,
-        variables,
-        (side, side, 3),
-        (low, high),
-        fingerprint(named, variables),
-        batch_size,
-        place,
+        ProgramCache(
+            model.eps_hat,
+            variables,
+            (side, side, 3),
+            (low, high),
+            fingerprint(named, variables),
+            batch_size,
+            place,
+        )
     )
+
+
+def fingerprint(description: Mapping[str, Any], variables: Variables) -> bytes:
+    """First bytes of the SHA-256 of what a denoiser is.
+
+    Args:
+        description: plain values that, besides the variables, decide what it computes.
+        variables: of the denoiser; names, shapes and float32 values count.
+    """
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
+        values = np.asarray(leaf, "<f4")
+        digest.update(f"{jax.tree_util.keystr(path)}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.digest()[:4]

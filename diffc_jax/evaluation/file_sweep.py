@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 from diffc_jax.codec import container, noise_levels
-from diffc_jax.codec.codec import Codec, tile_streams
+from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, StreamWriter
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
+from diffc_jax.codec.tiles import tile_streams
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.sweep import SweepPlan
 
@@ -54,10 +55,10 @@ class FileSweep:
     """
 
     def __init__(self, codec: Codec, plan: SweepPlan, decoders: Sequence[str], memory: int):
-        """See the attributes; `codec.batch_size` is that of the batches."""
+        """See the attributes; `codec.programs.batch_size` is that of the batches."""
         self.decoders = tuple(decoders)
         self.memory = memory
-        self._codec = codec
+        self._programs = codec.programs
         self._plan = plan
         self.header_bytes = len(self._header(0).to_bytes())
 
@@ -81,12 +82,12 @@ class FileSweep:
             mask: False marks padding, of which there are no results.
             on_evaluations: called with the number of denoiser evaluations of each decoded level.
         """
-        codec, plan = self._codec, self._plan
+        programs, plan = self._programs, self._plan
         streams = np.concatenate([tile_streams(int(i) % _SEEDS, 1) for i in indices])
         rows = np.flatnonzero(mask).tolist()
         files = self._encode(images, indices, streams, rows)
         decoder = LatentDecoder(
-            codec.chain(self.memory), codec.variables, streams, codec.batch_size
+            programs.chain(self.memory), programs.variables, streams, programs.batch_size
         )
         n_bytes, path_bits = np.zeros((2, len(rows), len(plan.levels)), int)
         gammas = np.zeros(n_bytes.shape)
@@ -105,9 +106,9 @@ class FileSweep:
             # Padding has no packets; its place in the batch may hold any noise level.
             snr = np.where(mask, latents.snr, 1.0)
             for name in self.decoders:
-                reconstruct = codec.reconstructor(name, plan.n_steps(name, level))
+                reconstruct = programs.reconstructor(name, plan.n_steps(name, level))
                 pixels = reconstruct(
-                    codec.variables, latents.z, snr, np.asarray(indices), codec.batch_size
+                    programs.variables, latents.z, snr, np.asarray(indices), programs.batch_size
                 )
                 reconstructions[name].append(pixels[rows])
                 on_evaluations(plan.n_steps(name, level))
@@ -116,9 +117,8 @@ class FileSweep:
         )
 
     def _header(self, index: int) -> Header:
-        codec = self._codec
-        side = codec.side
-        return Header(side, side, side, self.memory, index % _SEEDS, codec.fingerprint)
+        side, fingerprint = self._programs.side, self._programs.fingerprint
+        return Header(side, side, side, self.memory, index % _SEEDS, fingerprint)
 
     def _encode(
         self,
@@ -127,15 +127,15 @@ class FileSweep:
         streams: UInt32[np.ndarray, "n 2"],
         rows: Sequence[int],
     ) -> dict[int, "_File"]:
-        codec, level_gammas = self._codec, self._plan.level_gammas
+        programs, level_gammas = self._programs, self._plan.level_gammas
         enough = noise_levels.from_float(math.exp(-level_gammas[-1]))
         encoder = TileEncoder(
-            codec.chain(self.memory),
-            codec.variables,
+            programs.chain(self.memory),
+            programs.variables,
             np.asarray(process.pixels_to_unit(jnp.asarray(images))),
             streams,
-            noise_levels.from_float(math.exp(-codec.gamma_range[0])),
-            codec.batch_size,
+            noise_levels.from_float(math.exp(-programs.gamma_range[0])),
+            programs.batch_size,
         )
         while behind := [row for row in rows if encoder.snr[row] < enough]:
             encoder.advance(behind)

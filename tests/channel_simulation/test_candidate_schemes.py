@@ -1,4 +1,4 @@
-"""Poisson functional representation, ordered and minimal random coding: exactness, laws, candidates."""
+"""Poisson functional representation, ordered and minimal random coding: distributions, candidates."""
 
 import functools
 import re
@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from diffc_jax.channel_simulation.candidates import CandidateChannel
-from diffc_jax.channel_simulation.candidates_distribution import ordered_law, poisson_law
+from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.index_codes import FixedCode, digits_code, zipf_code
 from diffc_jax.channel_simulation.minimal import minimal_channel
 from diffc_jax.channel_simulation.ordered import ordered_channel
@@ -73,7 +73,7 @@ def test_a_message_does_not_depend_on_its_batch(name):
         np.testing.assert_array_equal(again[1], np.asarray(sample)[chosen])
 
 
-def test_near_exact_samples_have_the_law_of_the_target():
+def test_near_exact_samples_are_distributed_as_by_the_target():
     _, _, _, _, noise, along = run("poisson")
     assert stats.kstest(along.ravel(), "norm").pvalue > 0.01
     assert stats.kstest(noise.ravel(), "norm").pvalue > 0.01
@@ -82,12 +82,12 @@ def test_near_exact_samples_have_the_law_of_the_target():
 
 def test_the_sample_law_of_bounded_schemes_is_that_of_the_quadrature():
     length, number = length_of(5.0), 4 * CHUNKS
-    for name, law in (
-        ("truncated", poisson_law),
-        ("ordered", ordered_law),
-        ("minimal", ordered_law),
+    for name, winner in (
+        ("truncated", poisson_winner),
+        ("ordered", ordered_winner),
+        ("minimal", ordered_winner),
     ):
-        expected, (*_, noise, along) = law(5.0, 128.0), run(name)
+        expected, (*_, noise, along) = winner(5.0, 128.0), run(name)
         error = 4 * np.sqrt(expected.variance / number) + 0.01 * length
         assert along.mean() + length == pytest.approx(expected.shift * length, abs=error), name
         assert along.var() == pytest.approx(expected.variance, rel=0.25), name
@@ -96,17 +96,17 @@ def test_the_sample_law_of_bounded_schemes_is_that_of_the_quadrature():
 
 
 @pytest.mark.parametrize(
-    ("name", "law"),
+    ("name", "winner"),
     [
-        ("poisson", poisson_law(2.0)),
-        ("truncated", poisson_law(5.0, 128)),
-        ("ordered", ordered_law(5.0, 128)),
+        ("poisson", poisson_winner(2.0)),
+        ("truncated", poisson_winner(5.0, 128)),
+        ("ordered", ordered_winner(5.0, 128)),
     ],
 )
-def test_indices_have_the_law_of_the_quadrature(name, law):
+def test_indices_are_distributed_as_by_the_quadrature(name, winner):
     *_, indices, _, _, _ = run(name)
     digits = np.bincount([int(i).bit_length() - 1 for i in indices.ravel()], minlength=63)
-    expected = law.digits * digits.sum()
+    expected = winner.digits * digits.sum()
     shown = expected > 5
     assert (
         stats.chisquare(
@@ -130,19 +130,19 @@ def test_indices_of_minimal_coding_are_uniform():
 )
 def test_known_overheads_of_exact_samples(kl_bits, best, zipf):
     """Measured by simulation before: both codes, bits over KL less 1."""
-    law = poisson_law(kl_bits)
-    entropy = special.entr(law.digits).sum() / np.log(2) + law.digits @ np.arange(63)
+    winner = poisson_winner(kl_bits)
+    entropy = special.entr(winner.digits).sum() / np.log(2) + winner.digits @ np.arange(63)
     assert entropy / kl_bits - 1 == pytest.approx(best, abs=0.01)
-    assert (law.shift, law.variance) == pytest.approx((1, 1), abs=1e-3)
+    assert (winner.shift, winner.variance) == pytest.approx((1, 1), abs=1e-3)
     indices = exact_indices(kl_bits, 40_000)
     bits = zipf_code(kl_bits).lengths(indices).mean()
     assert bits / kl_bits - 1 == pytest.approx(zipf, abs=0.015)
-    bits = digits_code(law.digits).lengths(indices).mean()
+    bits = digits_code(winner.digits).lengths(indices).mean()
     assert bits / kl_bits - 1 == pytest.approx(best, abs=0.015)
 
 
 def exact_indices(kl_bits, count):
-    """Drawn from the law of the unlimited race: given score and arrival, a Poisson number came before."""
+    """Winners of the unlimited race: given score and arrival, a Poisson number came before."""
     random, length = np.random.default_rng(2), length_of(kl_bits)
     score, g = random.exponential(size=count), length + random.normal(size=count)
     log_ratio = length * g - length**2 / 2
@@ -153,9 +153,9 @@ def exact_indices(kl_bits, count):
 
 def test_law_of_a_bounded_race_known_from_simulation():
     """The public DiffC codec's setting: 14 bits, 2^16 candidates."""
-    law = poisson_law(14.0, 2.0**16)
-    assert law.shift == pytest.approx(0.867, abs=0.004)
-    assert law.variance == pytest.approx(0.48, abs=0.01)
+    winner = poisson_winner(14.0, 2.0**16)
+    assert winner.shift == pytest.approx(0.867, abs=0.004)
+    assert winner.variance == pytest.approx(0.48, abs=0.01)
 
 
 def test_later_winners_against_quadrature():

@@ -1,4 +1,4 @@
-"""Universal quantisation: the law of its noise, its rate, bytes."""
+"""Universal quantisation: the distribution of its noise, its rate, bytes."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from diffc_jax.channel_simulation.channel import sample_law
+from diffc_jax.channel_simulation.channel import sample_statistics
 from diffc_jax.channel_simulation.dithered import DitheredChannel
 from diffc_jax.channel_simulation.rotation import rotate
 from diffc_jax.errors import InputError, UsageError
@@ -43,11 +43,11 @@ def test_noise_is_uniform_after_the_rotation_and_looks_normal_before(kl_bits):
     noise = np.asarray(rotate(keys, sample)) - np.asarray(rotate(keys, mu))
     assert abs(noise).max() < STEP / 2 + 1e-3
     assert stats.kstest(noise.ravel() / STEP + 0.5, "uniform").pvalue > 0.01
-    law = sample_law(mu, sample)
-    assert law.bias == pytest.approx(0, abs=4 / np.sqrt(MESSAGES))
-    assert law.spread == pytest.approx(1, abs=0.5)
-    assert law.variance == pytest.approx(1, abs=0.03)
-    assert law.kurtosis == pytest.approx(3, abs=0.15)
+    found = sample_statistics(mu, sample)
+    assert found.bias == pytest.approx(0, abs=4 / np.sqrt(MESSAGES))
+    assert found.spread == pytest.approx(1, abs=0.5)
+    assert found.variance == pytest.approx(1, abs=0.03)
+    assert found.kurtosis == pytest.approx(3, abs=0.15)
 
 
 @pytest.mark.parametrize("kl_bits", [20.0, 100.0, 1000.0, 20_000.0])
@@ -77,7 +77,7 @@ def test_mistakes_are_named():
             UsageError,
             "size: 0 dimensions; a message has at least one",
         ),
-        (lambda: DitheredChannel(9, 0.0), UsageError, "kl_bits: 0.0 is not above 0 and finite"),
+        (lambda: DitheredChannel(9, 0.0), UsageError, "ideal_rate: 0.0 is not above 0 and finite"),
         (
             lambda: channel.encode(keys, mu[:, :5]),
             ValueError,

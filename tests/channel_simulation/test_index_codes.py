@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from diffc_jax.channel_simulation.candidates_distribution import ordered_law, poisson_law
+from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.index_codes import (
     FixedCode,
     PlacesCode,
@@ -29,7 +29,7 @@ def log_uniform(count, digits):
 CODES = {
     "zipf": (zipf_code(8.0), 62),
     "zipf of nothing": (zipf_code(0.0), 62),
-    "digits": (digits_code(poisson_law(8.0).digits), 63),
+    "digits": (digits_code(poisson_winner(8.0).digits), 63),
     "few digits": (digits_code(np.array([1.0, 3.0, 2.0])), 3),
     "fixed": (FixedCode(13), 13),
 }
@@ -70,8 +70,8 @@ def test_lengths_are_those_of_a_prefix_code():
     beyond = special.zeta(1 + 1 / (8 + np.log2(np.e) / np.e + 1), 1 << 14)
     norm = special.zeta(1 + 1 / (8 + np.log2(np.e) / np.e + 1))
     assert total == pytest.approx(1 - beyond / norm, abs=1e-4)
-    for law in (poisson_law(3.0), ordered_law(3.0, 64)):
-        assert np.sum(2.0 ** -digits_code(law.digits).lengths(indices)) <= 1
+    for winner in (poisson_winner(3.0), ordered_winner(3.0, 64)):
+        assert np.sum(2.0 ** -digits_code(winner.digits).lengths(indices)) <= 1
 
 
 def test_frequencies_are_positive_integers_with_a_fixed_sum():
@@ -87,14 +87,14 @@ def test_tables_and_streams_are_the_same_on_every_machine():
     tables = [
         zipf_code(8.0).digits,
         *zipf_code(8.0).leading,
-        digits_code(poisson_law(8.0).digits).digits,
+        digits_code(poisson_winner(8.0).digits).digits,
     ]
     digest = hashlib.sha256(b"".join(t.astype("<i8").tobytes() for t in tables)).hexdigest()
     assert digest[:16] == "a33d03138172c7da"
     indices = log_uniform(6, 30)
     assert zipf_code(8.0).encode(indices).hex() == "b6036f167f9c2c5e0930932a940a35dd"
     assert (
-        digits_code(poisson_law(8.0).digits).encode(indices).hex()
+        digits_code(poisson_winner(8.0).digits).encode(indices).hex()
         == "82f9e712679b1d24b2de5edd1c73692f00c00c06"
     )
     assert FixedCode(5).encode(np.array([1, 32, 7])).hex() == "07cc"
@@ -158,7 +158,7 @@ def test_damaged_streams_give_indices_or_one_message():
         (
             lambda: zipf_code(-1.0),
             UsageError,
-            "information: -1.0 bits; it is finite and not negative",
+            "ideal_rate: -1.0 bits; it is finite and not negative",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_rotation_does_not_depend_on_the_batch(size):
 
 
 def test_small_integers_are_unrotated_without_rounding():
-    """At the size of a picture: hence the sample of a path is the same in any order of additions."""
+    """At the size of an image: hence the sample of a path is the same in any order of additions."""
     labels = np.random.default_rng(0).integers(-64, 65, 12288)
     expected = reference.unrotate(np.array([5, 0], np.uint32), labels / 16)
     found = np.float64(unrotate(keys_of(1), jnp.asarray(labels / 16, jnp.float32)[None])[0])

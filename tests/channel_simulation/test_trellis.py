@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from diffc_jax.channel_simulation.channel import kl_bits, sample_law
+from diffc_jax.channel_simulation.channel import ideal_rate, sample_statistics
 from diffc_jax.channel_simulation.rotation import rotate
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.errors import InputError, UsageError
@@ -168,38 +168,38 @@ def test_only_free_bits_are_chosen(number):
     assert np.mean(one[:, ~differ]) == pytest.approx(0.5, abs=4.5 / np.sqrt(MANY))
 
 
-# ---------------------------------------------------------------- the law of the sample
+# ---------------------------------------------------------------- the distribution of the sample
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "one coordinate", "decaying", "constant"])
 def test_sample_is_unbiased_and_gaussian_at_the_reach(kind):
     mu = means(kind, MANY, SMALL.size, SMALL.reach)
-    law = sample_law(mu, SMALL.encode(keys_of(MANY), mu)[1])
-    assert law.shift == pytest.approx(1, abs=0.01)
-    assert 0.2 < law.spread < 0.35  # a true sample has 1
-    assert law.variance == pytest.approx(1, abs=0.01)
-    assert law.kurtosis == pytest.approx(3, abs=0.025)
-    assert law.correlation == pytest.approx(0, abs=0.005)
-    assert law.orthogonal_ks < 0.004
+    found = sample_statistics(mu, SMALL.encode(keys_of(MANY), mu)[1])
+    assert found.shift == pytest.approx(1, abs=0.01)
+    assert 0.2 < found.spread < 0.35  # a true sample has 1
+    assert found.variance == pytest.approx(1, abs=0.01)
+    assert found.kurtosis == pytest.approx(3, abs=0.025)
+    assert found.correlation == pytest.approx(0, abs=0.005)
+    assert found.orthogonal_ks < 0.004
 
 
 @pytest.mark.parametrize(
     ("share", "spread"), [(0.0, 1.0), (0.3, 0.69), (0.7, 0.38), (0.95, 0.28), (1.0, 0.26)]
 )
-def test_law_below_the_reach(share, spread):
+def test_distribution_below_the_reach(share, spread):
     mu = means("gaussian", MANY, SMALL.size, share * SMALL.reach)
-    law = sample_law(mu, SMALL.encode(keys_of(MANY), mu)[1])
-    assert law.bias == pytest.approx(0, abs=0.02 + 4.5 * spread / np.sqrt(MANY))
-    assert law.spread == pytest.approx(spread, rel=0.15)
-    assert law.variance == pytest.approx(1, abs=0.01)
-    assert law.kurtosis == pytest.approx(3, abs=0.025)
-    assert law.orthogonal_ks < 0.004
+    found = sample_statistics(mu, SMALL.encode(keys_of(MANY), mu)[1])
+    assert found.bias == pytest.approx(0, abs=0.02 + 4.5 * spread / np.sqrt(MANY))
+    assert found.spread == pytest.approx(spread, rel=0.15)
+    assert found.variance == pytest.approx(1, abs=0.01)
+    assert found.kurtosis == pytest.approx(3, abs=0.025)
+    assert found.orthogonal_ks < 0.004
 
 
 def test_beyond_the_reach_the_projection_stays():
     mu = means("gaussian", MANY, SMALL.size, 3 * SMALL.reach)
-    law = sample_law(mu, SMALL.encode(keys_of(MANY), mu)[1])
-    assert law.shift == pytest.approx(1 / 3, abs=0.004)
+    found = sample_statistics(mu, SMALL.encode(keys_of(MANY), mu)[1])
+    assert found.shift == pytest.approx(1 / 3, abs=0.004)
 
 
 def test_nothing_to_say_is_a_random_path():
@@ -211,8 +211,8 @@ def test_nothing_to_say_is_a_random_path():
 def test_reach_holds_for_other_shapes(size, path_bits, memory):
     channel = TrellisChannel(size, path_bits, memory)
     mu = means("gaussian", 128, size, channel.reach)
-    law = sample_law(mu, channel.encode(keys_of(128), mu)[1])
-    assert law.shift == pytest.approx(1, abs=0.012)
+    found = sample_statistics(mu, channel.encode(keys_of(128), mu)[1])
+    assert found.shift == pytest.approx(1, abs=0.012)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_reach_holds_for_other_shapes(size, path_bits, memory):
 )
 def test_bits_over_information(path_bits, memory, ratio):
     channel = TrellisChannel(12288, path_bits, memory)
-    assert 1 < path_bits / channel.path_bits_kl < ratio
+    assert 1 < path_bits / channel.ideal_rate < ratio
     mu = means("gaussian", 1, 12288, channel.reach)
-    np.testing.assert_allclose(kl_bits(mu), channel.path_bits_kl, rtol=1e-5)
+    np.testing.assert_allclose(ideal_rate(mu), channel.ideal_rate, rtol=1e-5)
 
 
 def test_more_free_bits_and_more_memory_reach_farther():
@@ -240,32 +240,32 @@ def test_more_free_bits_and_more_memory_reach_farther():
 def test_true_samples_have_the_law_of_true_samples():
     random = np.random.default_rng(0)
     mu = random.normal(size=(2000, 200)) * 0.3
-    law = sample_law(mu, mu + random.normal(size=mu.shape))
-    assert law.shift == pytest.approx(1, abs=0.02)
-    assert law.bias == pytest.approx(0, abs=0.1)
-    assert law.spread == pytest.approx(1, abs=0.06)
-    assert law.variance == pytest.approx(1, abs=0.01)
-    assert law.kurtosis == pytest.approx(3, abs=0.03)
-    assert law.correlation == pytest.approx(0, abs=0.006)
-    assert law.projection_ks < 1.63 / np.sqrt(2000)
-    assert law.orthogonal_ks < 1.63 / np.sqrt(400000)
+    found = sample_statistics(mu, mu + random.normal(size=mu.shape))
+    assert found.shift == pytest.approx(1, abs=0.02)
+    assert found.bias == pytest.approx(0, abs=0.1)
+    assert found.spread == pytest.approx(1, abs=0.06)
+    assert found.variance == pytest.approx(1, abs=0.01)
+    assert found.kurtosis == pytest.approx(3, abs=0.03)
+    assert found.correlation == pytest.approx(0, abs=0.006)
+    assert found.projection_ks < 1.63 / np.sqrt(2000)
+    assert found.orthogonal_ks < 1.63 / np.sqrt(400000)
 
 
 def test_law_tells_what_is_wrong():
     random = np.random.default_rng(0)
     mu, noise = random.normal(size=(400, 300)), random.normal(size=(400, 300))
-    assert sample_law(mu, 0.9 * mu + noise).shift == pytest.approx(0.9, abs=0.01)
-    assert sample_law(mu, 1.1 * mu + noise).bias == pytest.approx(0.1 * 300**0.5, abs=0.2)
-    assert sample_law(mu, mu + 2 * noise).spread == pytest.approx(2, abs=0.3)
-    assert sample_law(mu, mu + 2 * noise).variance == pytest.approx(4, abs=0.1)
-    assert sample_law(mu, mu + 2 * noise).orthogonal_ks > 0.1
-    assert sample_law(mu, mu + 0.01 * noise).projection_ks == pytest.approx(0.5, abs=0.02)
-    assert sample_law(mu, mu + np.sign(noise)).kurtosis == pytest.approx(1)
+    assert sample_statistics(mu, 0.9 * mu + noise).shift == pytest.approx(0.9, abs=0.01)
+    assert sample_statistics(mu, 1.1 * mu + noise).bias == pytest.approx(0.1 * 300**0.5, abs=0.2)
+    assert sample_statistics(mu, mu + 2 * noise).spread == pytest.approx(2, abs=0.3)
+    assert sample_statistics(mu, mu + 2 * noise).variance == pytest.approx(4, abs=0.1)
+    assert sample_statistics(mu, mu + 2 * noise).orthogonal_ks > 0.1
+    assert sample_statistics(mu, mu + 0.01 * noise).projection_ks == pytest.approx(0.5, abs=0.02)
+    assert sample_statistics(mu, mu + np.sign(noise)).kurtosis == pytest.approx(1)
     smooth = noise + np.roll(noise, 1, axis=1)
-    assert sample_law(mu, mu + smooth).correlation == pytest.approx(0.5, abs=0.02)
-    law = sample_law(np.zeros((400, 300)), noise)
-    assert np.isnan(law.shift)
-    assert law.spread == pytest.approx(np.std(noise[:, 0]))
+    assert sample_statistics(mu, mu + smooth).correlation == pytest.approx(0.5, abs=0.02)
+    found = sample_statistics(np.zeros((400, 300)), noise)
+    assert np.isnan(found.shift)
+    assert found.spread == pytest.approx(np.std(noise[:, 0]))
 
 
 # ---------------------------------------------------------------- mistakes

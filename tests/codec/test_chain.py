@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain
+from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, message_keys, standardised_mean
 from diffc_jax.codec.container import Packet
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import TileEncoder, cut_packets
@@ -46,21 +46,6 @@ class Source:
         return decoder.latents()
 
 
-class KnownChannel:
-    """Sends N(mu, I) with noise that the test knows."""
-
-    def __init__(self, noise):
-        self.noise = noise
-
-    def encode(self, keys, mu):
-        del keys
-        return jnp.zeros((len(mu), 4), jnp.uint8), mu + self.noise
-
-    def decode(self, keys, paths):
-        del keys, paths
-        return self.noise
-
-
 @pytest.fixture(scope="module")
 def source():
     return Source(16, N_TILES)
@@ -82,7 +67,7 @@ def encoder(source, chain):
 
 @pytest.fixture(scope="module")
 def packets(encoder):
-    return [[one.first(one.n_steps) for one in packets] for packets in encoder.packets]
+    return [[one.cut() for one in packets] for packets in encoder.packets]
 
 
 def test_a_step_is_the_conditional_of_the_process(source):
@@ -94,18 +79,17 @@ def test_a_step_is_the_conditional_of_the_process(source):
     gamma_t, gamma_s = (jnp.asarray(-np.log(s), jnp.float32) for s in (snr, snr + delta))
     x, z, x_hat = (jax.random.normal(key, (n, *source.shape)) for key in keys[:3])
     noise = jax.random.normal(keys[3], (n, x[0].size))
-    chain.channel = lambda path_bits: KnownChannel(noise)
-    step = source.streams, np.arange(n)
+    message = message_keys(source.streams, np.arange(n))
+    mu = standardised_mean(x, x_hat, delta.astype(np.float32))
 
     def expected(about_x):
         eps = process.eps_from_x(z, about_x, gamma_t)
         mean, std = process.conditional(z, eps, gamma_t, gamma_s)
         return mean + std * noise.reshape(z.shape)
 
-    _, sent, _ = chain.encode(32, *step, z, x, x_hat, snr, delta)
+    sent, _ = chain.step(message, z, x_hat, mu + noise, snr, delta)
     np.testing.assert_allclose(sent, expected(x), rtol=1e-3, atol=3e-4)
-    paths = np.zeros((n, 4), np.uint8)
-    drawn, _ = chain.decode(32, *step, paths, z, x_hat, snr, delta)
+    drawn, _ = chain.step(message, z, x_hat, noise, snr, delta)
     np.testing.assert_allclose(drawn, expected(x_hat), rtol=1e-3, atol=3e-4)
 
 
@@ -115,13 +99,11 @@ def test_the_first_step_begins_with_nothing(source, chain):
     assert abs(np.mean(z)) < 0.05
     assert np.std(z) == pytest.approx(1.0, abs=0.03)
     assert len(np.unique(z)) > 0.99 * z.size
-    quiet = source.chain(memory=5)
-    quiet.channel = lambda path_bits: KnownChannel(jnp.zeros((N_TILES, z[0].size)))
     delta = np.full(N_TILES, 0.5)
-    zero = np.zeros(N_TILES)
-    steps = np.zeros(N_TILES, int)
+    keys = message_keys(source.streams, np.zeros(N_TILES, int))
     x = jnp.asarray(source.x)
-    _, after, _ = quiet.encode(32, source.streams, steps, z, x, 0 * x, zero, delta)
+    mu = standardised_mean(x, 0 * x, delta.astype(np.float32))
+    after, _ = chain.step(keys, z, 0 * x, mu, np.zeros(N_TILES), delta)
     np.testing.assert_allclose(after, source.x * np.sqrt(0.5 / 1.5), rtol=1e-5, atol=1e-7)
 
 

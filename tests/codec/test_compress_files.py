@@ -10,9 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from diffc_jax.codec.compress import compress
 from diffc_jax.codec.container import Header, parse
-from diffc_jax.codec.decompress import decompress
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError, UsageError
@@ -73,8 +72,8 @@ def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False):
 
 
 def pixels(path):
-    with PIL.Image.open(path) as picture:
-        return np.asarray(picture)
+    with PIL.Image.open(path) as image:
+        return np.asarray(image)
 
 
 def names(folder):
@@ -96,7 +95,7 @@ def run(door, *arguments):
 
 
 def test_variables_are_sent_to_the_device_once(model):
-    leaves = jax.tree.leaves(load_codec(model, batch_size=1).variables)
+    leaves = jax.tree.leaves(load_codec(model, batch_size=1).programs.variables)
     assert leaves
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
 

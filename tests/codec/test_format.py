@@ -11,9 +11,9 @@ from scipy.special import ndtri
 
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, check_distance
-from diffc_jax.codec.codec import tile_streams
 from diffc_jax.codec.container import Header, Packet, Residual, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
+from diffc_jax.codec.tiles import tile_streams
 from diffc_jax.diffusion import process
 
 DOCUMENT = (pathlib.Path(__file__).parents[2] / "docs" / "format.md").read_text()

@@ -10,11 +10,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from diffc_jax.codec.checksum import crc8
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
+from diffc_jax.codec.framing import crc8
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.errors import InputError
 from diffc_jax.models.gaussian import independent_eps_hat
 
@@ -29,10 +29,12 @@ NOTICED = "are not the sender's"
 @pytest.fixture(scope="module")
 def codec():
     variables = {"fixed": {"variances": VARIANCES.astype(np.float32)}}
-    return Codec(independent_eps_hat, variables, (SIDE, SIDE, 3), (-8.0, 5.0), FINGERPRINT, 2)
+    return ProgramCache(
+        independent_eps_hat, variables, (SIDE, SIDE, 3), (-8.0, 5.0), FINGERPRINT, 2
+    )
 
 
-def picture(seed, height, width):
+def make_image(seed, height, width):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, 2, SIDE, SIDE, 3)) * np.sqrt(VARIANCES)
     x = x.swapaxes(1, 2).reshape(2 * SIDE, 2 * SIDE, 3)[:height, :width]
@@ -42,7 +44,7 @@ def picture(seed, height, width):
 @pytest.fixture(scope="module")
 def streams(codec):
     """Of two tiles each, lossless and lossy."""
-    images = (picture(0, 8, 16), picture(1, 7, 10), picture(2, 5, 9), picture(3, 16, 8))
+    images = (make_image(0, 8, 16), make_image(1, 7, 10), make_image(2, 5, 9), make_image(3, 16, 8))
     targets = (Target(lossless=True), Target(packets=5), Target(packets=3), Target(gamma=-3.0))
     return [
         encode_image(codec, image, target, memory=MEMORY, seed=seed)

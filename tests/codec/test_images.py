@@ -7,10 +7,10 @@ import pytest
 
 from diffc_jax.codec import noise_levels
 from diffc_jax.codec.chain import Chain
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.gaussian import gaussian_model
 
@@ -35,10 +35,10 @@ def make_codec(batch_size=2, fingerprint=FINGERPRINT):
     variables = {"fixed": statistics()}
     shape = (SIDE, SIDE, 3)
     eps_hat = gaussian_model(shape).eps_hat
-    return Codec(eps_hat, variables, shape, GAMMA_RANGE, fingerprint, batch_size)
+    return ProgramCache(eps_hat, variables, shape, GAMMA_RANGE, fingerprint, batch_size)
 
 
-def picture(height, width, channels=3):
+def make_image(height, width, channels=3):
     """Smooth on the left, busy on the right."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width][..., np.newaxis] / 6.0
@@ -59,7 +59,7 @@ def codec():
 @pytest.fixture(scope="module")
 def image():
     """Three by two tiles, those of the right and lower edge filled up."""
-    return picture(13, 20)
+    return make_image(13, 20)
 
 
 def encode(codec, image, **target):
@@ -153,27 +153,27 @@ def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
         image,
         Target(**target),
         memory=MEMORY,
-        on_progress=lambda share: told.append((share, n_calls)),
+        on_progress=lambda fraction: told.append((fraction, n_calls)),
     )
-    shares, calls = np.array(told).T
-    assert len(shares) >= 5
-    assert 0 < shares[0] < 0.25
-    assert (np.diff(shares) >= 0).all()
-    assert shares[-1] == pytest.approx(1.0, abs=0.1)
-    # An estimate: photographs and this picture differ.
-    np.testing.assert_allclose(shares, calls / n_calls, atol=0.4)
+    fractions, calls = np.array(told).T
+    assert len(fractions) >= 5
+    assert 0 < fractions[0] < 0.25
+    assert (np.diff(fractions) >= 0).all()
+    assert fractions[-1] == pytest.approx(1.0, abs=0.1)
+    # An estimate: photographs and this image differ.
+    np.testing.assert_allclose(fractions, calls / n_calls, atol=0.4)
 
 
 def test_a_denoiser_without_numbers_is_refused(image):
     shape = (SIDE, SIDE, 3)
-    blind = Codec(lambda v, z, gamma: z * np.nan, {}, shape, GAMMA_RANGE, FINGERPRINT, 2)
+    blind = ProgramCache(lambda v, z, gamma: z * np.nan, {}, shape, GAMMA_RANGE, FINGERPRINT, 2)
     message = fails(InputError, lambda: encode(blind, image, packets=6))
     assert message == "the model's prediction holds NaN or infinity"
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(13, 20, 3), (1, 1, 3), (17, 5, 1)])
 def test_lossless(codec, height, width, channels):
-    image = picture(height, width, channels)
+    image = make_image(height, width, channels)
     data = encode(codec, image, lossless=True)
     decoded = decode_stream(codec, parse(data))
     np.testing.assert_array_equal(decoded.image, image)
@@ -211,7 +211,7 @@ def test_a_damaged_residual_is_told(codec, image):
 
 
 def test_grey(codec):
-    image = picture(10, 12, 1)
+    image = make_image(10, 12, 1)
     stream = parse(encode(codec, image, bpp=14.0))
     assert stream.header.grey
     decoded = decode_stream(codec, stream)
@@ -354,6 +354,6 @@ def test_absurd_tiles_are_refused_before_anything_is_allocated(codec):
 
 def test_codecs_of_other_shapes_are_refused():
     message = fails(
-        UsageError, lambda: Codec(lambda *_: None, {}, (8, 4, 3), GAMMA_RANGE, FINGERPRINT)
+        UsageError, lambda: ProgramCache(lambda *_: None, {}, (8, 4, 3), GAMMA_RANGE, FINGERPRINT)
     )
     assert message == "the codec needs a denoiser of square RGB images, not of 8x4 with 3 channels"

@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from diffc_jax.codec import residual, varint
+from diffc_jax.codec import residual
+from diffc_jax.codec.framing import decode_varint
 from diffc_jax.codec.residual import TOLERANCE, decode_residual, encode_residual
 from diffc_jax.errors import InputError
 
@@ -43,9 +44,9 @@ def test_drift_above_the_margin_is_seen_by_the_crc():
         ]
         # A drift of just the margin moves the nearest value over its boundary in one direction.
         assert (wrong[1] != pixels).any()
-        for picture in wrong:
-            assert (zlib.crc32(picture.tobytes()) == crc) == (picture == pixels).all()
-            assert np.abs(picture.astype(int) - pixels).max() <= 1
+        for image in wrong:
+            assert (zlib.crc32(image.tobytes()) == crc) == (image == pixels).all()
+            assert np.abs(image.astype(int) - pixels).max() <= 1
     assert any(
         (decode_residual(payload, estimate + sign * 1.01 * margin) != pixels).any()
         for sign in (-1, 1)
@@ -58,7 +59,7 @@ def test_tolerance_costs_values_sent_as_they_are(tolerance):
     payload, margin = encode_residual(pixels, estimate, tolerance)
     assert margin >= tolerance
     expected = pixels.size * min(2 * tolerance, 1)
-    n_literals = varint.decode(payload, 2)[0]
+    n_literals = decode_varint(payload, 2)[0]
     assert 0.5 * expected - 1 <= n_literals <= expected
     np.testing.assert_array_equal(decode_residual(payload, estimate), pixels)
 
@@ -113,7 +114,7 @@ def test_tables_are_the_same_on_every_machine():
 def slow_decode(payload, estimate):
     """docs/format.md in plain Python, apart from the table."""
     scale_index, offset_index = payload[0], payload[1]
-    n_literals, start = varint.decode(payload, 2)
+    n_literals, start = decode_varint(payload, 2)
     literals = iter(payload[start : start + n_literals])
     table = residual._table(scale_index, n_literals, estimate.size).tolist()
     cumulative = [0, *itertools.accumulate(table)]
@@ -198,13 +199,13 @@ def test_mutated_payloads_are_refused_or_seen_by_the_crc():
         for at in rng.integers(0, len(data), rng.integers(1, 4)):
             data[at] = rng.integers(256)
         try:
-            picture = decode_residual(bytes(data[: rng.integers(1, 2 * len(data))]), estimate)
+            image = decode_residual(bytes(data[: rng.integers(1, 2 * len(data))]), estimate)
         except InputError:
             outcomes["refused"] += 1
             continue
-        assert picture.shape == pixels.shape
-        same = (picture == pixels).all()
-        assert (zlib.crc32(picture.tobytes()) == crc) == same
+        assert image.shape == pixels.shape
+        same = (image == pixels).all()
+        assert (zlib.crc32(image.tobytes()) == crc) == same
         outcomes["harmless" if same else "seen"] += 1
     assert outcomes["refused"] > 1000
     assert outcomes["seen"] > 0

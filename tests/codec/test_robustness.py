@@ -12,12 +12,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from diffc_jax.codec.batching import least_batch_size
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import Residual, parse
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import Target, encode_image
 from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.tiles import least_batch_size
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.models import gaussian
 from diffc_jax.runtime.export import export_params
@@ -66,7 +66,7 @@ def codec():
         "second": 0.02 * rng.normal(size=(3, 3, 16, 3)).astype(np.float32),
     }
     variables = {"params": params, "fixed": statistics()}
-    return Codec(eps_hat, variables, (SIDE, SIDE, 3), GAMMA_RANGE, b"abcd", BATCH)
+    return ProgramCache(eps_hat, variables, (SIDE, SIDE, 3), GAMMA_RANGE, b"abcd", BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def check(codec, image, stream, exact_stream):
 def changed(codec, denoiser=eps_hat, batch_size=BATCH, place=jnp.asarray):
     """Another machine's codec."""
     shape = (SIDE, SIDE, 3)
-    return Codec(denoiser, codec.variables, shape, GAMMA_RANGE, b"abcd", batch_size, place)
+    return ProgramCache(denoiser, codec.variables, shape, GAMMA_RANGE, b"abcd", batch_size, place)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def noisy(codec):
 
 
 def test_the_network_matters(codec, image, stream, monkeypatch):
-    """Without its weights the picture is another one."""
+    """Without its weights the image is another one."""
     good = psnr(decode_stream(codec, parse(stream)).image, image)
     zeros = jax.tree.map(jnp.zeros_like, codec.variables["params"])
     monkeypatch.setattr(codec, "variables", {**codec.variables, "params": zeros})
@@ -176,7 +176,7 @@ def test_noise_that_matters_is_told(codec, noisy, image, stream, exact_stream):
     decoded = decode_stream(noisy, parse(stream))
     assert psnr(decoded.image, image) < expected - 1
     assert [warning.endswith(DRIFT) for warning in decoded.warnings] == [True]
-    # Exact pixels need more than a good picture, and say so.
+    # Exact pixels need more than a good image, and say so.
     noisy.variables = {**codec.variables, "noise": 1e-3}
     decoded = decode_stream(noisy, parse(stream))
     assert psnr(decoded.image, image) == pytest.approx(expected, abs=0.05)
@@ -210,7 +210,7 @@ def test_other_compilers(image, tmp_path):
     }
     card = {"model": {"name": "gaussian"}, "schedule": schedule, "image_size": SIDE}
     export_params(run / "params.safetensors", tree, card)
-    codec = load_codec(run, BATCH)
+    codec = load_codec(run, BATCH).programs
     lossy = encode_image(codec, image, Target(bpp=16.0), memory=MEMORY)
     (tmp_path / "lossy.diffc").write_bytes(lossy)
     exact = encode_image(codec, image, Target(lossless=True), memory=MEMORY)
@@ -253,7 +253,7 @@ def golden_codec(side):
     variances = (4 / np.arange(1, 3 * side**2 + 1)).reshape(side, side, 3).astype(np.float32)
     variables = {"fixed": {"variances": variances}}
     shape = (side, side, 3)
-    return Codec(gaussian.independent_eps_hat, variables, shape, (-10.0, 5.0), b"gold", 2)
+    return ProgramCache(gaussian.independent_eps_hat, variables, shape, (-10.0, 5.0), b"gold", 2)
 
 
 def golden_image(height, width, channels):

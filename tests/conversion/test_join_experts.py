@@ -80,10 +80,10 @@ def test_joined_networks_are_the_two(halves, tmp_path):
         trained = load_trained(build_experiment(config), tmp_path)
         assert (trained.costs["images_seen"], trained.costs["train_cpu_hours"]) == (30, 3.0)
         evaluated = model_variables(trained.state.ema, trained.state.fixed)
-        for variables in (evaluated, load_codec(path, 1).variables):
+        for variables in (evaluated, load_codec(path, 1).programs.variables):
             for side in FIELDS if path == joined else ("fine",):
                 gamma = GAMMAS[side]
-                alone = load_codec(halves[side], 1).variables
+                alone = load_codec(halves[side], 1).programs.variables
                 np.testing.assert_array_equal(
                     BOTH.eps_hat(variables, Z, gamma), ALONE[side].eps_hat(alone, Z, gamma)
                 )

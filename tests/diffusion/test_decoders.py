@@ -5,8 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from diffc_jax.codec.compress import compress
-from diffc_jax.codec.decompress import decompress
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.config import base_config, validate
 from diffc_jax.diffusion import samplers

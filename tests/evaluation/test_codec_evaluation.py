@@ -97,7 +97,7 @@ def pictures(workdir):
 
 def test_rows_are_what_the_files_of_the_images_give(workdir, streams):
     """The size in the table cuts the bytes so that the public decoder makes this very picture of them."""
-    codec = load_codec(workdir, batch_size=4)
+    codec = load_codec(workdir, batch_size=4).programs
     numbers, shown = per_image(workdir), pictures(workdir)
     assert len(streams) == N_IMAGES
     for image, data in enumerate(streams):

@@ -7,8 +7,7 @@ import PIL.Image
 import pytest
 from ml_collections import ConfigDict
 
-from diffc_jax.codec.compress import compress
-from diffc_jax.codec.decompress import decompress
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.commands import train
 from diffc_jax.config import base_config, shrink_to_smoke, validate

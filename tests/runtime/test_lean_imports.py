@@ -17,7 +17,7 @@ import diffc_jax
 from diffc_jax.baselines.codecs import select_codecs
 from diffc_jax.baselines.evaluate import check_baselines
 from diffc_jax.channel_simulation.index_codes import zipf_code
-from diffc_jax.codec.compress import compress
+from diffc_jax.codec.files import compress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.codec.residual import encode_residual
 from diffc_jax.commands import evaluate

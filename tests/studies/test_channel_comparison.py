@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffc_jax.channel_simulation.candidates_distribution import ordered_law, poisson_law
+from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.pfr import later_winners
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke, validate
@@ -65,10 +65,10 @@ def test_every_scheme_has_its_rows(small_run):
 def test_real_bytes_agree_with_the_quadrature(small_run):
     by_name = {row["scheme"]: row for row in table(small_run) if row["source"] == "channel"}
     for name, winner in (
-        ("poisson", poisson_law(2.0)),
-        ("poisson_truncated", poisson_law(4.0, 64)),
-        ("ordered", ordered_law(4.0, 64)),
-        ("minimal", ordered_law(4.0, 64)),
+        ("poisson", poisson_winner(2.0)),
+        ("poisson_truncated", poisson_winner(4.0, 64)),
+        ("ordered", ordered_winner(4.0, 64)),
+        ("minimal", ordered_winner(4.0, 64)),
     ):
         row = by_name[name]
         shift = abs(number(row, "shift") - winner.shift)
@@ -105,7 +105,7 @@ def test_a_run_continues_where_it_was(small_run):
 def test_near_exact_races_agree_with_the_quadrature():
     winners = near_exact_race(3.3, 1e-4, 20_000, np.random.default_rng(0))
     assert stats.kstest(winners.along, "norm").pvalue > 0.01
-    winner = poisson_law(3.3)
+    winner = poisson_winner(3.3)
     digits = np.bincount(np.log2(winners.index + 0.5).astype(int), minlength=63)
     shown = winner.digits * 20_000 > 10
     expected = winner.digits[shown] * 20_000
@@ -143,9 +143,9 @@ def test_bounded_races_agree_with_the_quadrature():
     found = bounded_races(5.0, 256, 20_000, np.random.default_rng(3))
     length = np.sqrt(2 * np.log(2) * 5.0)
     expected = {
-        "poisson_truncated": poisson_law(5.0, 256),
-        "ordered": ordered_law(5.0, 256),
-        "minimal": ordered_law(5.0, 256),
+        "poisson_truncated": poisson_winner(5.0, 256),
+        "ordered": ordered_winner(5.0, 256),
+        "minimal": ordered_winner(5.0, 256),
     }
     assert set(found) == set(expected)
     for name, winner in expected.items():

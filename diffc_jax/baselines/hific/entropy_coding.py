@@ -33,8 +33,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from diffc_jax.baselines.hific.config import LARGEST_SCALE
-from diffc_jax.codec import varint
-from diffc_jax.codec.checksum import crc8
+from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.optional import require
 
@@ -162,7 +161,7 @@ def header_bytes(size: tuple[int, int]) -> int:
 
 
 def _head(size: tuple[int, int]) -> bytes:
-    return bytes([_FORMAT]) + varint.encode(size[0]) + varint.encode(size[1])
+    return bytes([_FORMAT]) + encode_varint(size[0]) + encode_varint(size[1])
 
 
 class LatentCoder:
@@ -235,8 +234,8 @@ class LatentReader:
         if data[:1] != bytes([_FORMAT]):
             raise InputError("is not a HiFiC file")
         try:
-            height, start = varint.decode(data, 1)
-            width, start = varint.decode(data, start)
+            height, start = decode_varint(data, 1)
+            width, start = decode_varint(data, start)
         except (EOFError, ValueError):
             raise InputError(_DAMAGED) from None
         if not (1 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE):

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from diffc_jax.channel_simulation.candidates import MIN_CHUNK_SIZE
-from diffc_jax.channel_simulation.candidates_distribution import MAX_KL_BITS
+from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.config.checks import above, at_least, within
 from diffc_jax.errors import UsageError
@@ -81,7 +81,7 @@ def validate(config: ConfigDict) -> None:
         _distinct(field, values)
         for value in values:
             above(field, value, 0.0)
-            within(field, value, 0.0, MAX_KL_BITS)
+            within(field, value, 0.0, MAX_IDEAL_RATE)
     for field, values in (
         ("races.chunk_bits", races.chunk_bits),
         ("chunks.bounded_bits", chunks.bounded_bits),

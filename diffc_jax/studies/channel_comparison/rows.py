@@ -34,8 +34,8 @@ from scipy import special, stats
 
 from diffc_jax import rng
 from diffc_jax.channel_simulation.candidates import CandidateChannel
-from diffc_jax.channel_simulation.candidates_distribution import ordered_law, poisson_law
-from diffc_jax.channel_simulation.channel import Channel, sample_law
+from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
+from diffc_jax.channel_simulation.channel import Channel, sample_statistics
 from diffc_jax.channel_simulation.dithered import DitheredChannel
 from diffc_jax.channel_simulation.index_codes import FixedCode, IndexCode, digits_code, zipf_code
 from diffc_jax.channel_simulation.minimal import minimal_channel
@@ -82,7 +82,7 @@ def near_exact_race_rows(
     """The Poisson functional representation, exact but for `tail`."""
     generator = _generator(seed, f"near_exact/{kl_bits}")
     winners = near_exact_race(kl_bits, tail, count, generator)
-    code = digits_code(poisson_law(kl_bits).digits)
+    code = digits_code(poisson_winner(kl_bits).digits)
     return [_race_row("poisson", f"tail {tail:g}", kl_bits, winners, code)]
 
 
@@ -95,8 +95,8 @@ def bounded_race_rows(
     count = max(2, min(count, int(normals / candidates)))
     generator = _generator(seed, f"bounded/{kl_bits}/{extra_bits}")
     codes: dict[str, IndexCode] = {
-        "poisson_truncated": digits_code(poisson_law(kl_bits, candidates).digits),
-        "ordered": digits_code(ordered_law(kl_bits, candidates).digits),
+        "poisson_truncated": digits_code(poisson_winner(kl_bits, candidates).digits),
+        "ordered": digits_code(ordered_winner(kl_bits, candidates).digits),
         "minimal": FixedCode(digits),
     }
     return [
@@ -141,7 +141,7 @@ def dithered_rows(*, kl_bits: int | float, size: int, **messages: int) -> list[R
 def trellis_rows(*, path_bits: int, memory: int, size: int, **messages: int) -> list[Row]:
     """The trellis-coded random codebook at the longest mu that it sends without bias."""
     channel = TrellisChannel(size, path_bits, memory)
-    return [_whole_row("trellis", f"memory {memory}", channel, channel.path_bits_kl, **messages)]
+    return [_whole_row("trellis", f"memory {memory}", channel, channel.ideal_rate, **messages)]
 
 
 def near_exact_race(
@@ -225,7 +225,7 @@ def _race_row(
     index = np.minimum(winners.index, _LARGEST_INDEX).astype(np.int64)
     fixed = scheme == "minimal"
     row = _row(scheme, setting, "race", kl_bits, code.lengths(index), winners.along)
-    exact = digits_code(poisson_law(kl_bits).digits)
+    exact = digits_code(poisson_winner(kl_bits).digits)
     return row | {
         "zipf_bits": None if fixed else float(zipf_code(kl_bits).lengths(index).mean()),
         "exact_table_bits": None if fixed else float(exact.lengths(index).mean()),
@@ -304,8 +304,8 @@ class _Sent:
         self.sample = jnp.concatenate(samples)
 
     def columns(self) -> Row:
-        """The columns that are measured on whole messages."""
-        found = sample_law(self._mu, self.sample)
+        """What is measured on whole messages."""
+        found = sample_statistics(self._mu, self.sample)
         encode, decode = np.median(self._seconds, axis=0)
         return {
             "variance_orthogonal": found.variance,
