@@ -124,6 +124,7 @@ def prepare_workdir(path: str) -> files.AnyPath:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+    argv = [_with_present_name(argument) for argument in argv]
     try:
         remaining = flags.FLAGS(argv)
         # ml_collections keeps the error of a missing file until a field is used.
@@ -135,6 +136,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except Exception as error:  # a config file is a program: it may raise anything
         message = _describe_flag_error(error, argv)
     return _exit_with(UsageError(message))
+
+
+def _with_present_name(argument: str) -> str:
+    """--config.FIELD=VALUE with the name that a renamed field has now; other arguments as they are."""
+    flag, separator, value = argument.partition("=")
+    dashes = flag[: len(flag) - len(flag.lstrip("-"))]
+    prefix, _, field = flag.lstrip("-").partition(".")
+    if dashes and prefix == "config" and field in config_lib.FORMER_NAMES:
+        return f"{dashes}config.{config_lib.FORMER_NAMES[field]}{separator}{value}"
+    return argument
 
 
 def _describe_flag_error(error: Exception, argv: list[str]) -> str:

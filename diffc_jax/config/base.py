@@ -26,6 +26,8 @@ PLACEMENTS = ("host", "device", "auto")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
 _SMALLEST_CODED_IMAGE = 4
+# Names that fields had before, in old command lines and config.json files -> their names.
+FORMER_NAMES = {"eval.families": "eval.subsets"}
 
 
 def base_config() -> ConfigDict:
@@ -94,10 +96,10 @@ def base_config() -> ConfigDict:
     # Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
     config.eval.params = ""
     config.eval.batch_size = 32
-    config.eval.max_images = 0  # of each family where there are families; 0: the whole split
-    # Families with results of their own beside those of all images: words of the images' paths, see
+    config.eval.max_images = 0  # of each subset where there are subsets; 0: the whole split
+    # Subsets with results of their own beside those of all images: words of the images' paths, see
     # diffc_jax.evaluation.subsets; () for none.
-    config.eval.families = ()
+    config.eval.subsets = ()
     config.eval.rate_steps = 1000  # T, the steps of the chain whose KLs are the ideal rate
     config.eval.rate_evaluations = 64  # of so many of the T steps, drawn for each image; 0: of all
     config.eval.num_levels = 16
@@ -161,7 +163,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.train.eval_images = 8
     config.eval.batch_size = 8
     config.eval.max_images = 8
-    config.eval.families = ()
+    config.eval.subsets = ()
     config.eval.rate_steps = 20
     config.eval.num_levels = 3
     config.eval.flow_steps = config.eval.ancestral_steps = 5
@@ -219,13 +221,13 @@ def validate(config: ConfigDict) -> None:
         at_least(f"eval.{field}", evaluation[field], 1)
     for field in ("rate_evaluations", "max_images", "grid_images"):
         at_least(f"eval.{field}", evaluation[field], 0)
-    for name in evaluation.families:
+    for name in evaluation.subsets:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
-                f"eval.families: {name!r} cannot name a folder; use letters, digits, '_', '-' and '.'"
+                f"eval.subsets: {name!r} cannot name a folder; use letters, digits, '_', '-' and '.'"
             )
-    if len(evaluation.families) != len(set(evaluation.families)):
-        raise UsageError(f"eval.families: {tuple(evaluation.families)} must name each once")
+    if len(evaluation.subsets) != len(set(evaluation.subsets)):
+        raise UsageError(f"eval.subsets: {tuple(evaluation.subsets)} must name each once")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:

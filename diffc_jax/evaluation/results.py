@@ -12,9 +12,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
@@ -148,13 +145,6 @@ def replace_rate_points(
     """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
     old = read_rate_points(path) if as_path(path).exists() else []
     write_rate_points(path, [*(point for point in old if not replaced(point)), *points])
-
-
-def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
-    """Standard error of the mean; None for a single value, or where one is infinite."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePoint:

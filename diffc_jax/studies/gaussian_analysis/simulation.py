@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan
 from diffc_jax.models import Denoiser, Variables
 from diffc_jax.runtime.progress import Progress
 
@@ -106,7 +106,7 @@ def simulate(
                 SimulatedPoint(
                     decoder,
                     float(grid[levels[i]]),
-                    Estimate.of(result.kl_bits[:, levels[i]]),
+                    Estimate.of(result.ideal_bits[:, levels[i]]),
                     Estimate.of(error + further_error),
                     plan.n_steps(decoder, i),
                 )
