@@ -102,6 +102,8 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
             multihost.leave(1)
 
+    # In place: ml_collections reads sys.argv itself, to see which fields are overridden.
+    sys.argv[1:] = map(_with_present_name, sys.argv[1:])
     app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -124,7 +126,6 @@ def prepare_workdir(path: str) -> files.AnyPath:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    argv = [_with_present_name(argument) for argument in argv]
     try:
         remaining = flags.FLAGS(argv)
         # ml_collections keeps the error of a missing file until a field is used.

@@ -6,6 +6,7 @@ Shared randomness depends on the image's index only: batches and devices change 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,14 +20,14 @@ from scipy.interpolate import PchipInterpolator
 
 from diffc_jax.codec import container, noise_levels
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.codec import tile_streams
+from diffc_jax.codec.codec import Codec, tile_streams
 from diffc_jax.codec.container import Header, Packet, StreamWriter
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Batch, Method, noise_level
+from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
@@ -67,19 +68,21 @@ class CodecMethod(Method):
             batch_size: images of a batch.
         """
         self.plan, self.decoders = plan, tuple(decoders)
-        self._memory = memory
-        self._model = trained.model.name
-        self._codec = make_codec(
+        self._trained, self._memory, self._batch_size = trained, memory, batch_size
+        self._n_pixels = trained.description["image_size"] ** 2
+
+    @functools.cached_property
+    def _codec(self) -> Codec:
+        trained = self._trained
+        return make_codec(
             trained.model,
             trained.schedule,
             trained.description,
             trained.state.ema,
             trained.state.fixed,
-            batch_size,
+            self._batch_size,
             trained.place,
         )
-        self._n_pixels = self._codec.side**2
-        self._header_bits = 8 * len(self._header(0).to_bytes())
 
     def series(self, decoder: str) -> str:
         """See `Method`; the sweep has decoders of the same names."""
@@ -143,12 +146,13 @@ class CodecMethod(Method):
         """See `Method`; the mean size of the files, and their mean gamma."""
         bits, ideal = averages[_FILE_BITS], averages[_IDEAL_BITS]
         mean_bits, gamma = float(bits.mean[level]), averages[GAMMA].mean.tolist()[level]
+        header_bits = 8 * len(self._header(0).to_bytes())
         return {
             "level": noise_level(gamma),
             "gamma": gamma,
             "bpp": mean_bits / self._n_pixels,
             "bpp_kl": float(ideal.mean[level]) / self._n_pixels,
-            "bpp_headerless": (mean_bits - self._header_bits) / self._n_pixels,
+            "bpp_headerless": (mean_bits - header_bits) / self._n_pixels,
             "bpp_stderr": finite(bits.stderr[level] / self._n_pixels),
         }
 
@@ -173,7 +177,7 @@ class CodecMethod(Method):
                 f"{series}/bpp": 8 * first[BYTES][: len(pixels)] / self._n_pixels,
                 f"{series}/psnr": first[f"psnr/{series}"][: len(pixels)],
                 f"{series}/method": np.array(self.name),
-                f"{series}/model": np.array(self._model),
+                f"{series}/model": np.array(self._trained.model.name),
                 f"{series}/decoder": np.array(decoder),
             }
         return arrays
@@ -195,6 +199,11 @@ class CodecMethod(Method):
             },
         }
         return {"codec": summary}
+
+    def tables(self, averages: Averages) -> dict[str, Table]:
+        """None."""
+        del averages
+        return {}
 
     def _also_swept(self) -> list[str]:
         return [decoder for decoder in self.decoders if decoder in self.plan.decoders]

@@ -6,8 +6,9 @@ continues there. Result files are averages and rows of what is stored: those of 
 subset (`evaluation.subsets`). Several processes divide the images (`evaluation.processes`).
 """
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from absl import logging
 from jaxtyping import Bool
 from ml_collections import ConfigDict
 
-from diffc_jax.config.sources import spec_fields
+from diffc_jax.config.sources import plain
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
 from diffc_jax.evaluation.measures import Measures
 from diffc_jax.evaluation.rd_sweep import PLAN_FIELDS, SweepMethod, make_plan
 from diffc_jax.evaluation.store import Store, fingerprint
-from diffc_jax.evaluation.subsets import ResultSet, Selection, select_images
+from diffc_jax.evaluation.subsets import Selection, select_images
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.files import AnyPath
@@ -29,8 +30,6 @@ from diffc_jax.runtime.progress import Progress
 from diffc_jax.training.experiment import open_source
 
 _SECONDS_BETWEEN_WRITES = 60.0
-
-Methods = Sequence[SweepMethod | CodecMethod]
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
@@ -52,11 +51,14 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         StoppedError: SIGTERM came.
     """
     settings = config.eval
-    images = select_images(open_source(config, "eval"), settings.max_images, settings.subsets)
     compared = settings.features and config.data.reference.source
-    reference = open_source(config, "reference") if compared else None
+    splits = ("eval", "reference") if compared else ("eval",)
+    sources = {split: open_source(config, split) for split in splits}
+    images = select_images(sources["eval"], settings.max_images, settings.subsets)
+    described = plain(config)
     trained = load_trained(config, workdir)
     with processes.leaving_at_sigterm(workdir):
+        dependencies = _what_numbers_depend_on(described, images.name)
         own = processes.on_own_devices(trained)
         batch_size = processes.own_batch_size(settings.batch_size, own.mesh)
         gammas = own.gammas(settings.rate_steps)
@@ -65,104 +67,122 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
             SweepMethod(own, plan, config.seed),
             CodecMethod(own, plan, settings.codec_decoders, settings.codec_memory, batch_size),
         )
-        measures = Measures(
-            settings.features,
-            settings.feature_weights,
-            settings.image_metrics,
-            own.mesh,
-            batch_size,
-        )
-        numbers = fingerprint(_description(config, images.name), (own.state.ema, own.state.fixed))
-        store = Store(workdir / "eval" / "progress" / numbers)
-        columns = {
-            "model": own.model.name,
-            "dataset": images.name,
-            "checkpoint": own.name,
-            **own.costs,
-        }
-        tables = Tables(store, methods, measures.metrics, columns)
-        shown = images.are_first(settings.grid_images)
+        networks = (settings.features, settings.feature_weights, settings.image_metrics)
+        measures = Measures(*networks, own.mesh, batch_size)
+        key = fingerprint(dependencies, (own.state.ema, own.state.fixed))
+        store = Store(workdir / "eval" / "progress" / key)
+        columns = {"model": own.model.name, "dataset": images.name, "checkpoint": own.name}
+        tables = Tables(store, methods, measures.metrics, {**columns, **own.costs})
         sets = images.result_sets(workdir)
-        for result in sets:
-            tables.write_origin(result, config)
+        averages = [tables.averages(result.images) for result in sets]
+        if processes.is_primary():
+            for result in sets:
+                tables.write_origin(result.folder, described)
 
-        seconds = _fill(store, images, shown, batch_size, methods, measures, tables, sets[0])
+        seconds = _fill_store(
+            store,
+            images,
+            images.are_first(settings.grid_images),
+            batch_size,
+            [method for method in methods if method.decoders],
+            measures,
+            functools.partial(tables.write_rates, sets[0], averages[0]),
+        )
         processes.wait_for_all(store, len(images))
-        elbo = trained.elbo(images, settings.batch_size, settings.bound_times, config.seed)
-        for result in sets:
-            averages = tables.averages(result.images).update()
+        ranges = [result.images for result in sets]
+        bounds = trained.elbo(
+            images, ranges, settings.batch_size, settings.bound_times, config.seed
+        )
+        for result, average, bound in zip(sets, averages, bounds, strict=True):
             begin = time.monotonic()
             distances = measures.distances(
-                methods, store, result.images, reference, workdir / "eval" / "reference"
+                methods,
+                store,
+                result.images,
+                sources.get("reference"),
+                workdir / "eval" / "reference",
             )
             seconds["distances"] = (time.monotonic() - begin) / len(result.images)
-            tables.write_rates(result, averages, distances)
-            tables.write_images(result, settings.grid_images)
-            tables.write_summary(result, averages, elbo, seconds)
+            if processes.is_primary():
+                average.update()
+                contents = tables.rates(result, average, distances)
+                contents |= tables.images(result, settings.grid_images)
+                contents |= tables.summary(result, average, bound, seconds)
+                tables.write(result.folder, contents)
     return [result.folder for result in sets]
 
 
-def _fill(
+def _fill_store(
     store: Store,
     images: Selection,
-    shown: Bool[np.ndarray, " n"],
+    are_shown: Bool[np.ndarray, " n"],
     batch_size: int,
-    methods: Methods,
+    methods: Sequence[SweepMethod | CodecMethod],
     measures: Measures,
-    tables: Tables,
-    result: ResultSet,
+    write_rates: Callable[[], None],
 ) -> dict[str, float | None]:
-    """Stores the numbers of the images of this process that the store lacks; seconds for each of them."""
+    """Stores the numbers of the images of this process that the store lacks.
+
+    Args:
+        store: of the evaluation.
+        images: of the evaluation.
+        are_shown: which of them keep the pixels of their reconstructions.
+        batch_size: of this process.
+        methods: what each batch goes through.
+        measures: of reconstructions.
+        write_rates: writes what is known so far; process 0 calls it now and then.
+
+    Returns:
+        Seconds for each image, of the work of each method; None where there was nothing left to do.
+    """
     done = store.done(len(images))
     if done.any():
         logging.info("%d of %d images were swept before", done.sum(), len(done))
     # No batch has images of two subsets, so that those to show are the first of a batch.
     ranges = processes.own_images(done, [subset.start for subset in images.subsets.values()])
-    methods = [method for method in methods if method.decoders]
     n_batches = sum(-(-len(one) // batch_size) for one in ranges)
     calls = sum(method.evaluations_per_image() for method in methods)
     progress = Progress("sweep", n_batches * calls, "network calls")
-    averages = tables.averages(result.images)
     seconds = {method.work: 0.0 for method in methods}
     last_write = time.monotonic()
     for batch in processes.batches(images, ranges, batch_size):
-        mask = batch["mask"]
-        originals, index = batch["image"][mask], batch["index"][mask]
-        numbers = {"index": index, **measures.of_originals(originals, shown[index])}
+        originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
+        shown = are_shown[index]
+        numbers = {"index": index, **measures.of_originals(originals, shown)}
         for method in methods:
             begin = time.monotonic()
             rates, reconstructions = method.code(batch, progress.advance)
             numbers |= rates
             for decoder, levels in reconstructions.items():
                 series = method.series(decoder)
-                numbers |= measures.of_levels(series, originals, levels, shown[index])
+                numbers |= measures.of_levels(series, originals, levels, shown)
             seconds[method.work] += time.monotonic() - begin
         store.save(numbers)
-        if time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
-            tables.write_rates(result, averages.update())
+        if processes.is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
+            write_rates()
             last_write = time.monotonic()
     n_new = sum(map(len, ranges))
     return {work: value / n_new if n_new else None for work, value in seconds.items()}
 
 
-def _description(config: ConfigDict, dataset: str) -> dict[str, Any]:
-    """Everything but the parameters that the numbers of an image depend on.
+def _what_numbers_depend_on(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Everything but the parameters that changes the numbers of an image, as JSON can say it.
 
-    How many images and how they are batched changes none, nor does the path of the parameters; but where
-    there are subsets, their sizes say which image an index means.
+    How many images there are and how they are batched changes none, nor does the path of the parameters; but
+    where there are subsets, their sizes say which image an index means.
     """
-    settings = config.eval.to_dict()
+    settings = dict(config["eval"])
     for field in ("batch_size", "bound_times", "params"):
         del settings[field]
-    # The name from before stays, so that what it has stored is found.
+    # Under the name that the field had, so that what was stored before is found.
     settings["families"] = settings.pop("subsets")
     if not settings["families"]:
         del settings["max_images"]
     return {
-        "seed": config.seed,
+        "seed": config["seed"],
         "dataset": dataset,
-        "images": spec_fields(config, config.data.eval),
-        "model": config.model.to_dict(),
-        "schedule": config.schedule.to_dict(),
+        "images": {"image_size": config["data"]["image_size"], **config["data"]["eval"]},
+        "model": config["model"],
+        "schedule": config["schedule"],
         "eval": settings,
     }

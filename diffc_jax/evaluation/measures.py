@@ -1,6 +1,5 @@
 """The measures of quality that a config asks for: of reconstructions one by one, and of sets of them."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -14,14 +13,12 @@ from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.averages import finite
 from diffc_jax.evaluation.method import Images, Method
 from diffc_jax.evaluation.store import Arrays, Store
-from diffc_jax.metrics.features.extract import Extractor, reference_moments
+from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.features.registry import load_feature_network
-from diffc_jax.metrics.frechet import FrechetReference
-from diffc_jax.metrics.kid import MIN_SUBSETS, kernel_distance
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.psnr import mse
-from diffc_jax.metrics.statistics import RunningCovariance
+from diffc_jax.metrics.sets import Reference, SetDistance, originals, other_images
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.progress import Progress
 
@@ -29,10 +26,6 @@ PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
 
 # Metrics of pairs of images by their name in config.eval.image_metrics -> their column of results.
 COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"}
-# Kernel distances hold the features of this many images; Fréchet distances only their moments.
-_MAX_KERNEL_IMAGES = 10_000
-# Features are summed in blocks: one product of large matrices instead of many small ones.
-_BLOCK = 1024
 _REFERENCE_BATCH = 256
 
 
@@ -106,10 +99,11 @@ class Measures:
             levels: their reconstructions.
             shown: of which the pixels are kept.
         """
-        arrays = {f"mse/{series}": np.stack([mse(images, level) for level in levels], axis=1)}
-        pairs = [self.pairs(images, level) for level in levels]
-        for metric in self.metrics:
-            arrays[f"{metric}/{series}"] = np.stack([values[metric] for values in pairs], axis=1)
+        metrics = {"mse": mse, **self._metrics}
+        arrays = {
+            f"{name}/{series}": np.stack([metric(images, level) for level in levels], axis=1)
+            for name, metric in metrics.items()
+        }
         if self.has_features:
             for number, level in enumerate(levels):
                 arrays[f"features/{series}/{number}"] = self.features(level)
@@ -119,14 +113,14 @@ class Measures:
 
     def reference(
         self,
-        originals: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
+        features: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
         others: data.ImageSource | None,
         folder: AnyPath,
-    ) -> "Reference":
+    ) -> Reference:
         """What distances of sets compare with.
 
         Args:
-            originals: gives the features of the evaluated images, which are the reference if there are no
+            features: gives the features of the evaluated images, which are the reference if there are no
                 others.
             others: other images.
             folder: where the moments of other images are kept, under a hash of these images.
@@ -135,18 +129,15 @@ class Measures:
             InputError: reference images that cannot be read.
         """
         assert self._extractor is not None
-        name = self._extractor.network.name
         if others is None:
-            return Reference(*_moments(originals()), name, "originals")
+            return originals(features(), self._extractor.network.name)
         source = others
 
         def batches() -> Iterator[Images]:
             for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        moments = reference_moments(self._extractor, batches, folder)
-        description = f"{source.name} {source.split}, {moments.count} images"
-        return Reference(moments, None, name, description)
+        return other_images(self._extractor, batches, f"{source.name} {source.split}", folder)
 
     def distances(
         self,
@@ -155,7 +146,7 @@ class Measures:
         images: range,
         others: data.ImageSource | None,
         folder: AnyPath,
-    ) -> "dict[tuple[str, int], SetDistance]":
+    ) -> dict[tuple[str, int], SetDistance]:
         """Distances of every (series, level) to the reference, computed by all processes together.
 
         Args:
@@ -199,83 +190,3 @@ class Measures:
             )
             for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class SetDistance:
-    """Distances between the features of two sets of images, as columns of results."""
-
-    fid: float
-    fid_features: str
-    fid_reference: str
-    kid: float | None
-    kid_stderr: float | None
-
-
-class Reference:
-    """A reference set in the space of a feature network.
-
-    Attributes:
-        network: name of the feature network.
-        description: of the images.
-    """
-
-    def __init__(
-        self,
-        moments: RunningCovariance,
-        features: Float32[np.ndarray, "n d"] | None,
-        network: str,
-        description: str,
-    ):
-        """Decomposes the covariance.
-
-        Args:
-            moments: of the features of all reference images.
-            features: the first of them, for kernel distances; None for none.
-            network: name of the feature network.
-            description: of the images, for results.
-
-        Raises:
-            InputError: fewer than two images.
-        """
-        self._features, self.network, self.description = features, network, description
-        self._frechet = FrechetReference(moments, network)
-
-    def distance(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> SetDistance:
-        """Fréchet and kernel distance of a set, the latter where there are features enough."""
-        moments, kept = _moments(batches)
-        kid, stderr = None, None
-        if self._features is not None and min(len(kept), len(self._features)) >= 2 * MIN_SUBSETS:
-            kernel = kernel_distance(kept, self._features, self.network)
-            kid, stderr = kernel.value, kernel.stderr
-        fid = self._frechet.distance(moments).value
-        return SetDistance(fid, self.network, self.description, kid, stderr)
-
-
-def _moments(
-    batches: Iterable[Float32[np.ndarray, "_ d"]],
-) -> tuple[RunningCovariance, Float32[np.ndarray, "n d"]]:
-    """Mean and covariance of all features, and the first features themselves."""
-    total: RunningCovariance | None = None
-    kept: list[np.ndarray] = []
-    n_kept = 0
-    for block in _blocks(batches):
-        moments = RunningCovariance.of(block)
-        total = moments if total is None else total + moments
-        kept.append(block[: _MAX_KERNEL_IMAGES - n_kept])
-        n_kept += len(kept[-1])
-    assert total is not None
-    return total, np.concatenate(kept)
-
-
-def _blocks(
-    batches: Iterable[Float32[np.ndarray, "_ d"]],
-) -> Iterable[Float32[np.ndarray, "_ d"]]:
-    waiting: list[np.ndarray] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= _BLOCK:
-            yield np.concatenate(waiting)
-            waiting = []
-    if waiting:
-        yield np.concatenate(waiting)

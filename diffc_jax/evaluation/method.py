@@ -1,7 +1,8 @@
 """What an evaluation asks of a method: numbers of a batch of images, and the columns they become."""
 
 import abc
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 Images = UInt8[np.ndarray, "b h w 3"]
 Batch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of a CSV file and the order of their fields."""
+
+    fields: Sequence[str]
+    rows: Iterable[Mapping[str, Any]]
 
 
 class Method(abc.ABC):
@@ -91,17 +100,16 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def summary(self, averages: Averages, bound: Mapping[str, float]) -> dict[str, Any]:
-        """Its part of summary.json.
+        """What it adds to summary.json.
 
         Args:
             averages: over the images.
             bound: the variational bound in continuous time and its parts, bits/dim.
         """
 
-    def tables(self, averages: Averages) -> dict[str, list[dict[str, Any]]]:
-        """Rows of further tables by the name of their file."""
-        del averages
-        return {}
+    @abc.abstractmethod
+    def tables(self, averages: Averages) -> dict[str, Table]:
+        """Further tables by the name of their file."""
 
 
 def noise_level(gamma: float | Float[np.ndarray, ""]) -> float:

@@ -26,6 +26,7 @@ from diffc_jax.evaluation.store import Store
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.multihost import is_primary
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ def wait_for_all(store: Store, count: int) -> None:
 
 def primary_first(make: Callable[[], T]) -> T:
     """Calls `make` in process 0 and then in the others, which find what it left on disk."""
-    if jax.process_index() == 0:
+    if is_primary():
         made = make()
         multihost_utils.sync_global_devices("primary_first")
         return made

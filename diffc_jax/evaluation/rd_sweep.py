@@ -26,7 +26,7 @@ from diffc_jax.diffusion import elbo, process, samplers
 from diffc_jax.diffusion.process import Images
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Batch, Method, noise_level
+from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import Denoiser, Variables
@@ -117,7 +117,7 @@ class SweepMethod(Method):
             },
         }
 
-    def tables(self, averages: Averages) -> dict[str, list[dict[str, Any]]]:
+    def tables(self, averages: Averages) -> dict[str, Table]:
         """rate_curve.csv: the ideal rate and its bound at the end of every stratum."""
         bits, n_pixels = averages[IDEAL_BITS], self._n_pixels
         spent = np.diff(bits.mean, prepend=0.0)
@@ -132,7 +132,7 @@ class SweepMethod(Method):
             }
             for i, step in enumerate(self.plan.strata)
         ]
-        return {"rate_curve.csv": rows}
+        return {"rate_curve.csv": Table(list(rows[0]), rows)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

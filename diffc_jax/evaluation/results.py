@@ -9,7 +9,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from diffc_jax.errors import InputError
@@ -109,7 +109,7 @@ _REQUIRED = {"method", "rate_kind", "bpp", "n_images", "dataset"}
 
 
 def write_table(
-    path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[dict[str, Any]]
+    path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Writes a CSV file, whole or not at all; floats keep their full precision, None is empty."""
     with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:

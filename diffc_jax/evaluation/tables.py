@@ -1,34 +1,30 @@
-"""The result files of an evaluation. All of them are written here, by process 0."""
+"""The result files of an evaluation, which docs/formats.md describes; all of them are written here."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
-from jaxtyping import Float
-from ml_collections import ConfigDict
 
-from diffc_jax.config.sources import plain
 from diffc_jax.evaluation.averages import Averages, finite, read_numbers
 from diffc_jax.evaluation.measures import COLUMNS, SetDistance
-from diffc_jax.evaluation.method import Method, noise_level
+from diffc_jax.evaluation.method import Method, Table, noise_level
 from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.evaluation.store import Arrays, Store
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.psnr import psnr_from_mse
-from diffc_jax.runtime import files, multihost
+from diffc_jax.runtime import files
 from diffc_jax.runtime.environment import write_environment
-from diffc_jax.training.elbo_evaluation import average_elbo
 
 Distances = Mapping[tuple[str, int], SetDistance]
+# By the names of files.
+Contents = dict[str, Any]
 
 
 class Tables:
-    """Turns the numbers in a store into the files of a set of images.
+    """Turns the numbers in a store into what the files of a set of images hold, and writes them.
 
-    `rd.csv`, `per_image.csv`, `rate_curve.csv`, `summary.json` and `reconstructions.npz`; the codec has files
-    of the third and the last kind of its own. docs/formats.md describes them.
+    A file holds rows with their fields, arrays, or what JSON can say; None means that it must not be there.
     """
 
     def __init__(
@@ -38,13 +34,13 @@ class Tables:
         metrics: Sequence[str],
         columns: Mapping[str, Any],
     ):
-        """Writes nothing yet.
+        """Holds what all sets of images have in common.
 
         Args:
             store: with the numbers of the images.
             methods: the sweep, and others with the same levels.
             metrics: of pairs of images.
-            columns: that all rate points have in common: model, dataset, checkpoint and what training cost.
+            columns: of all rate points: model, dataset, checkpoint and what training cost.
         """
         self._store, self._metrics, self._columns = store, tuple(metrics), dict(columns)
         self._all_methods = tuple(methods)
@@ -59,97 +55,106 @@ class Tables:
         ]
 
     def averages(self, images: range) -> Averages:
-        """Averages of all that the tables of a set of images need, of none of them yet."""
+        """Averages of all that the files of a set of images need, of none of them yet."""
         return Averages(self._store, images, self._names, self._averaged)
 
-    def write_origin(self, result: ResultSet, config: ConfigDict) -> None:
-        """Writes config.json and environment.json."""
-        if multihost.is_primary():
-            files.write_json(result.folder / "config.json", plain(config))
-            write_environment(result.folder)
-
-    def write_rates(
+    def rates(
         self, result: ResultSet, averages: Averages, distances: Distances | None = None
-    ) -> None:
-        """Writes rd.csv, in which rows of other methods are kept, and rate_curve.csv.
+    ) -> Contents:
+        """rd.csv and rate_curve.csv.
 
         Args:
-            result: where to, and which images.
-            averages: over the images that are done.
+            result: the set of images.
+            averages: over those that are done.
             distances: of each (series, level), if they were computed.
         """
-        if not (multihost.is_primary() and averages.count):
-            return
-        points = [
+        if not averages.count:
+            return {}
+        contents: Contents = {}
+        for method in self._methods:
+            contents |= method.tables(averages)
+        contents["rd.csv"] = [
             self._rate_point(method, decoder, level, result.split, averages, distances or {})
             for method in self._methods
             for decoder in method.decoders
             for level in range(len(method.plan.levels))
         ]
-        names = {method.name for method in self._all_methods}
-        replace_rate_points(result.folder / "rd.csv", points, lambda point: point.method in names)
-        for method in self._methods:
-            for name, rows in method.tables(averages).items():
-                write_table(result.folder / name, rows[0], rows)
+        return contents
 
-    def write_images(self, result: ResultSet, n_shown: int) -> None:
-        """Writes per_image.csv, of all images, and reconstructions.npz, of the first `n_shown`."""
-        if not multihost.is_primary():
-            return
+    def images(self, result: ResultSet, n_shown: int) -> Contents:
+        """The tables of all images, and reconstructions of the first `n_shown`."""
         first = self._first_images(result.images[:n_shown])
+        contents: Contents = {}
         for method in self._all_methods:
-            paths = result.folder / method.image_table, result.folder / method.reconstructions
-            if not method.decoders:  # of an earlier evaluation
-                for path in paths:
-                    path.unlink(missing_ok=True)
+            if not method.decoders:  # files of an earlier evaluation
+                contents |= {method.image_table: None, method.reconstructions: None}
                 continue
             fields = ["index", "model", "decoder", "level", "gamma", *method.image_columns]
             fields += ["mse", "psnr", *(COLUMNS[metric] for metric in self._metrics)]
-            write_table(paths[0], fields, self._image_rows(method, result.images))
+            contents[method.image_table] = Table(fields, self._image_rows(method, result.images))
             if first:
                 originals = first["pixels"]
                 arrays = {"index": first["index"][: len(originals)], "original": originals}
-                arrays |= method.shown(first)
-                with files.atomic_write(paths[1]) as temporary, temporary.open("wb") as stream:
-                    np.savez_compressed(stream, allow_pickle=False, **arrays)
+                contents[method.reconstructions] = arrays | method.shown(first)
+        return contents
 
-    def write_summary(
+    def summary(
         self,
         result: ResultSet,
         averages: Averages,
-        elbo: Mapping[str, Float[np.ndarray, " n"]],
+        bound: Mapping[str, float],
         seconds: Mapping[str, float | None],
-    ) -> None:
-        """Writes summary.json.
+    ) -> Contents:
+        """summary.json.
 
         Args:
-            result: where to, and which images.
-            averages: over these images.
-            elbo: the bound in continuous time of every image of the evaluation, and its parts, bits/dim.
+            result: the set of images.
+            averages: over all of them.
+            bound: their variational bound in continuous time, its standard error and its parts, bits/dim.
             seconds: for each image, of each piece of work; None where nothing was computed.
         """
-        if not multihost.is_primary():
-            return
-        bound = average_elbo({name: result.of(values) for name, values in elbo.items()})
-        parts = {name: bound[name] for name in ("diffusion", "prior", "reconstruction")}
         summary: dict[str, Any] = {
             **{name: self._columns[name] for name in ("model", "dataset", "checkpoint")},
             "split": result.split,
             "n_images": averages.count,
             "bits_per_dim": bound["bits_per_dim"],
             "bits_per_dim_stderr": bound["bits_per_dim_stderr"],
-            "bits_per_dim_parts": parts,
+            "bits_per_dim_parts": {
+                name: bound[name] for name in ("diffusion", "prior", "reconstruction")
+            },
             "seconds_per_image": dict(seconds),
         }
         for method in self._methods:
             summary |= method.summary(averages, bound)
-        files.write_json(result.folder / "summary.json", summary)
-        logging.info(
-            "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
-            *(summary[name] for name in ("model", "n_images", "dataset", "split")),
-            *(summary[name] for name in ("bits_per_dim", "bits_per_dim_stderr")),
-            result.folder,
-        )
+        return {"summary.json": summary}
+
+    def write_origin(self, folder: files.AnyPath, config: Mapping[str, Any]) -> None:
+        """Writes config.json and environment.json: what the results come from."""
+        files.write_json(folder / "config.json", config)
+        write_environment(folder)
+
+    def write_rates(self, result: ResultSet, averages: Averages) -> None:
+        """Writes what is known of a set, after the averages have taken in what was stored since."""
+        self.write(result.folder, self.rates(result, averages.update()))
+
+    def write(self, folder: files.AnyPath, contents: Contents) -> None:
+        """Writes files, each whole or not at all; rows of other methods stay in rd.csv."""
+        for name, content in contents.items():
+            path = folder / name
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif name == "rd.csv":
+                replace_rate_points(path, content, self._is_replaced)
+            elif path.suffix == ".csv":
+                write_table(path, content.fields, content.rows)
+            elif path.suffix == ".json":
+                files.write_json(path, content)
+            else:
+                with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
+                    np.savez_compressed(stream, allow_pickle=False, **content)
+
+    def _is_replaced(self, point: RatePoint) -> bool:
+        return point.method in {method.name for method in self._all_methods}
 
     def _averaged(self, numbers: Arrays) -> Arrays:
         averaged = {
@@ -173,7 +178,7 @@ class Tables:
         series = method.series(decoder)
         mse, psnr = float(averages[f"mse/{series}"].mean[level]), averages[f"psnr/{series}"]
         columns: dict[str, Any] = {
-            "psnr": float(psnr_from_mse(np.float64(mse))),
+            "psnr": float(psnr_from_mse(mse)),
             "psnr_mean": float(psnr.mean[level]),
             "psnr_mean_stderr": finite(psnr.stderr[level]),
             "mse": mse,

@@ -1,7 +1,7 @@
 """The trained model that an evaluation is about, and what its training has cost."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import load_params
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.sharding import even_batch_size, put_batch
-from diffc_jax.training.elbo_evaluation import evaluate_elbo, make_estimate
+from diffc_jax.training.elbo_evaluation import average_elbo, evaluate_elbo, make_estimate
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.state import TrainState, count_parameters
 
@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def variables(self) -> Variables:
-        """Of the denoiser."""
+        """The variables of the denoiser."""
         return model_variables(self.state.ema, self.state.fixed)
 
     def gammas(self, n_steps: int) -> Float[np.ndarray, " n"]:
@@ -64,15 +64,25 @@ class Trained:
         return put_batch(self.mesh, batch)
 
     def elbo(
-        self, images: data.ImageSource, batch_size: int, n_draws: int, seed: int
-    ) -> dict[str, Float[np.ndarray, " n"]]:
-        """The variational bound of every image and its parts, bits/dim, by all processes together.
+        self,
+        images: data.ImageSource,
+        sets: Sequence[range],
+        batch_size: int,
+        n_draws: int,
+        seed: int,
+    ) -> list[dict[str, float]]:
+        """The variational bound of each set of images, computed by all processes together.
 
         Args:
             images: of the evaluation.
+            sets: which of them to average over.
             batch_size: images that all processes take at once, rounded up to divide among the devices.
             n_draws: times drawn for each image.
             seed: of the experiment.
+
+        Returns:
+            For each set what `training.elbo_evaluation.average_elbo` gives: the bound in continuous time,
+            its standard error, and its parts, bits/dim.
         """
         count = jax.process_count()
         batches = data.eval_batches(
@@ -82,7 +92,11 @@ class Trained:
             shard_count=count,
         )
         estimate = make_estimate(self.model, self.schedule, seed, self.mesh)
-        return evaluate_elbo(estimate, self.state, batches, self.mesh, n_draws)
+        elbo = evaluate_elbo(estimate, self.state, batches, self.mesh, n_draws)
+        return [
+            average_elbo({name: values[one.start : one.stop] for name, values in elbo.items()})
+            for one in sets
+        ]
 
 
 def load_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
@@ -119,8 +133,10 @@ def load_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
                 "train_cpu_seconds": progress.get("cpu_seconds"),
             },
         )
+    # Programs that contain the network share one trace of it for each shape of a batch.
+    model = dataclasses.replace(experiment.model, eps_hat=jax.jit(experiment.model.eps_hat))
     return Trained(
-        model=experiment.model,
+        model=model,
         schedule=experiment.schedule,
         description={
             "model": config.model.to_dict(),
