@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import tarfile
 
 import jax.numpy as jnp
@@ -28,9 +31,12 @@ from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
+from diffc_jax.runtime import run_config
+from diffc_jax.runtime.files import write_json
 from diffc_jax.studies import reproduction
 from diffc_jax.training.experiment import open_source
 
+ROOT = pathlib.Path(__file__).parents[2]
 SIDE, LEVELS = 16, 2
 # Subsets in the order of the config, which is not that of the files; the first 9 of each are evaluated.
 FILES = {"big": 11, "small": 9, "unnamed": 3}
@@ -531,3 +537,27 @@ def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch)
     assert drawn == expected
     with pytest.raises(UsageError, match=r"^eval\.subsets: no image of pictures eval is of 'x'"):
         reproduction.reproduce(configured(images, subsets=("x",)), tmp_path)
+
+
+# The name that the field had before.
+
+
+def test_old_command_lines_and_runs_name_families(tmp_path):
+    command = [sys.executable, "experiments/evaluate.py", "--config=configs/quickstart.py:smoke"]
+    command += [f"--workdir={tmp_path}", "--config.eval.families=('small','big')", "--dry_run"]
+    found = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert found.returncode == 0, found.stderr.decode()
+    described = json.loads(found.stdout)
+    assert described["eval"]["subsets"] == ["small", "big"]
+    assert "families" not in described["eval"]
+
+    described["eval"]["families"] = described["eval"].pop("subsets")
+    write_json(tmp_path / "config.json", described)
+    config = base_config()
+    config.eval.subsets = ("small", "big")
+    differing = {field for field, _ in run_config._differences(config, tmp_path)}
+    assert not {"eval.families", "eval.subsets"} & differing
+    config.eval.subsets = ("small",)
+    assert "eval.subsets" in {field for field, _ in run_config._differences(config, tmp_path)}
