@@ -86,7 +86,7 @@ class CodecMethod(Method):
 
     def series(self, decoder: str) -> str:
         """See `Method`; the sweep has decoders of the same names."""
-        return f"codec/{decoder}"
+        return _series(decoder)
 
     def evaluations_per_image(self) -> int:
         """Those of the decoders; those of the chain depend on the image."""
@@ -265,9 +265,13 @@ def compared(numbers: Arrays, plan: SweepPlan, swept: Sequence[str]) -> Arrays:
     for decoder in swept:
         expected = _along_lines(numbers[GAMMA], plan.level_gammas, numbers[f"psnr/{decoder}"])
         with np.errstate(invalid="ignore"):
-            gain = numbers[f"psnr/codec/{decoder}"] - expected
+            gain = numbers[f"psnr/{_series(decoder)}"] - expected
         arrays[f"codec/psnr_gain/{decoder}"] = gain
     return arrays
+
+
+def _series(decoder: str) -> str:
+    return f"codec/{decoder}"
 
 
 def ideal_bits(numbers: Arrays, plan: SweepPlan) -> Float[np.ndarray, "b l"]:
