@@ -16,8 +16,8 @@ from absl import flags
 from jaxtyping import UInt8
 
 from diffc_jax import cli, data
-from diffc_jax.evaluation.distortions import DISTORTIONS
 from diffc_jax.metrics import psnr
+from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features.efficientnet import efficientnet_lite0
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.frechet import FrechetReference

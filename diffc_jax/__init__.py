@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diffc_jax.diffusion.samplers import ancestral, flow, posterior_mean
     from diffc_jax.diffusion.schedules import Schedule, build_schedule
     from diffc_jax.errors import DiffcError, InputError, UsageError
-    from diffc_jax.evaluation.sweep import (
+    from diffc_jax.evaluation.rd_sweep import (
         Sweep,
         SweepPlan,
         SweepResult,
@@ -98,7 +98,7 @@ _MODULES = {
     "models.gaussian": "fit_statistics gaussian_model",
     "diffusion.schedules": "Schedule build_schedule",
     "diffusion.samplers": "ancestral flow posterior_mean",
-    "evaluation.sweep": "Sweep SweepPlan SweepResult even_strata nearest_levels",
+    "evaluation.rd_sweep": "Sweep SweepPlan SweepResult even_strata nearest_levels",
     "theory.curves": "CURVES Curve CurvePoint",
     "theory.mixture": "GaussianMixture",
     "theory.scalar_sources": "Laplace Uniform",

@@ -102,6 +102,8 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
             multihost.leave(1)
 
+    # In place: ml_collections reads sys.argv itself, to see which fields are overridden.
+    sys.argv[1:] = map(_with_present_name, sys.argv[1:])
     app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -135,6 +137,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except Exception as error:  # a config file is a program: it may raise anything
         message = _describe_flag_error(error, argv)
     return _exit_with(UsageError(message))
+
+
+def _with_present_name(argument: str) -> str:
+    """--config.FIELD=VALUE with the name that a renamed field has now; other arguments as they are."""
+    flag, separator, value = argument.partition("=")
+    dashes = flag[: len(flag) - len(flag.lstrip("-"))]
+    prefix, _, field = flag.lstrip("-").partition(".")
+    if dashes and prefix == "config" and field in config_lib.FORMER_NAMES:
+        return f"{dashes}config.{config_lib.FORMER_NAMES[field]}{separator}{value}"
+    return argument
 
 
 def _describe_flag_error(error: Exception, argv: list[str]) -> str:

@@ -20,7 +20,7 @@ from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
+from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
 from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
 from diffc_jax.evaluation.subsets import ResultSet, select_images
 from diffc_jax.metrics.statistics import RunningMean
@@ -40,17 +40,17 @@ def evaluate_baselines(
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
     are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
-    lossless.json, the bits per dimension of lossless ones. The same files of each subset in
-    config.eval.families are in W/SUBSET/eval; every image is encoded and measured once.
+    lossless.json, the bits per dimension of lossless ones. The same files of each subset of
+    config.eval.subsets are in W/SUBSET/eval; every image is encoded and measured once.
 
     Args:
         config: a validated config; the images are those of config.data.eval, eval.max_images and
-            eval.families, measured as config.eval.features and config.eval.image_metrics say.
+            eval.subsets, measured as config.eval.features and config.eval.image_metrics say.
         workdir: folder of the results; rows of other methods in it are kept.
         trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec, neither codecs nor trained networks, or invalid subsets.
+        UsageError: an unknown codec, neither codecs nor trained networks, or subsets that do not exist.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
@@ -59,12 +59,19 @@ def evaluate_baselines(
         raise UsageError(
             "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
         )
-    selection = select_images(open_source(config, "eval"), config.eval)
-    quality = Quality(config, make_mesh())
+    settings = config.eval
+    selection = select_images(open_source(config, "eval"), settings.max_images, settings.subsets)
+    measures = Measures(
+        settings.features,
+        settings.feature_weights,
+        settings.image_metrics,
+        make_mesh(),
+        settings.batch_size,
+    )
     batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     sets = selection.result_sets(workdir)
-    references = _references(config, quality, images, sets)
+    references = _references(config, measures, images, sets)
     results = [
         _Results(result, reference, config.eval.grid_images)
         for result, reference in zip(sets, references, strict=True)
@@ -74,8 +81,8 @@ def evaluate_baselines(
         evaluate_runs(runs, images, selection.name, selection.split),
         evaluate_codecs(images, selection.name, selection.split, codecs=codecs),
     ):
-        pairs = quality.pairs(images, codec_point.decoded)
-        features = quality.features(codec_point.decoded) if quality.has_features else None
+        pairs = measures.pairs(images, codec_point.decoded)
+        features = measures.features(codec_point.decoded) if measures.has_features else None
         for own in results:
             own.add(codec_point, pairs, features)
     for own in results:
@@ -118,18 +125,20 @@ def check_baselines(config: ConfigDict) -> None:
 
 def _references(
     config: ConfigDict,
-    quality: Quality,
+    measures: Measures,
     images: UInt8[np.ndarray, "n h w 3"],
     sets: Sequence[ResultSet],
 ) -> list[Reference | None]:
     """What the distances of each set compare with; features of the images are computed once, if at all."""
-    features = functools.cache(lambda: quality.features(images))
+    features = functools.cache(lambda: measures.features(images))
+    others = config.data.reference.source
+    source = open_source(config, "reference") if measures.has_features and others else None
 
     def reference(result: ResultSet) -> Reference | None:
-        if not quality.has_features or len(result.images) < 2:
+        if not measures.has_features or len(result.images) < 2:
             return None
         folder = sets[0].folder / "reference"
-        return quality.reference(config, lambda: _batches(result.of(features())), folder)
+        return measures.reference(lambda: _batches(result.of(features())), source, folder)
 
     return [reference(result) for result in sets]
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from diffc_jax.evaluation.results import RatePoint, standard_error
+from diffc_jax.evaluation.averages import finite
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics import psnr
+from diffc_jax.metrics.statistics import standard_error
 
 PER_IMAGE_FIELDS = (
     *("method", "model", "level", "index", "bpp", "bpp_headerless", "mse", "psnr"),
@@ -78,8 +80,8 @@ class CodecPoint:
             psnr_mean=psnr.psnr_mean(self.errors),
             mse=float(self.errors.mean()),
             n_images=len(self.errors),
-            bpp_stderr=standard_error(columns["bpp"]),
-            psnr_mean_stderr=standard_error(columns["psnr"]),
+            bpp_stderr=finite(standard_error(columns["bpp"])),
+            psnr_mean_stderr=finite(standard_error(columns["psnr"])),
         )
 
     @property

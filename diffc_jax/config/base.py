@@ -25,6 +25,8 @@ PLACEMENTS = ("host", "device", "auto")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
 _SMALLEST_CODED_IMAGE = 4
+# Names that fields had before, in old command lines and config.json files -> their names.
+FORMER_NAMES = {"eval.families": "eval.subsets"}
 
 
 def base_config() -> ConfigDict:
@@ -135,11 +137,11 @@ def base_config() -> ConfigDict:
     config.eval.params = ""
     # [images] Batch that goes through the network at once, on all devices together.
     config.eval.batch_size = 32
-    # [images] Number of images to evaluate, of each family where there are families; 0: the whole split.
+    # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split.
     config.eval.max_images = 0
     # [names] Subsets with results of their own beside those of all images: words of the images' paths, see
     # diffc_jax.evaluation.subsets; () for none.
-    config.eval.families = ()
+    config.eval.subsets = ()
     # [steps] T, the length of the chain whose KL divergences are the ideal rate.
     config.eval.rate_steps = 1000
     # [steps] How many of the T are evaluated, drawn for each image; 0: all.
@@ -218,7 +220,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.train.eval_images = 8
     config.eval.batch_size = 8
     config.eval.max_images = 8
-    config.eval.families = ()
+    config.eval.subsets = ()
     config.eval.rate_steps = 20
     config.eval.num_levels = 3
     config.eval.flow_steps = config.eval.ancestral_steps = 5
@@ -277,14 +279,14 @@ def validate(config: ConfigDict) -> None:
         at_least(f"eval.{field}", evaluation[field], 1)
     for field in ("rate_evaluations", "max_images", "grid_images"):
         at_least(f"eval.{field}", evaluation[field], 0)
-    for name in evaluation.families:
+    for name in evaluation.subsets:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
                 f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
-                field="eval.families",
+                field="eval.subsets",
             )
-    if len(evaluation.families) != len(set(evaluation.families)):
-        raise UsageError(f"{tuple(evaluation.families)} must name each once", field="eval.families")
+    if len(evaluation.subsets) != len(set(evaluation.subsets)):
+        raise UsageError(f"{tuple(evaluation.subsets)} must name each once", field="eval.subsets")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:

@@ -1,130 +1,67 @@
-"""What all rows of an evaluation share, and averages over its images that grow batch by batch."""
+"""Averages over the images of a set, as far as their numbers are in a store."""
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
-from diffc_jax.evaluation import codec_samples
-from diffc_jax.evaluation.progress_files import Results
-from diffc_jax.evaluation.quality import COLUMNS, SetDistance
-from diffc_jax.evaluation.sweep import SweepPlan
-from diffc_jax.metrics import psnr as psnr_metrics
+from diffc_jax.evaluation.store import Arrays, Store
+from diffc_jax.metrics.psnr import psnr_from_mse
 from diffc_jax.metrics.statistics import RunningMean
 
 
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What every row of an evaluation has in common.
+class Averages:
+    """Means with their standard errors, which go on where they were when a store has more images.
 
     Attributes:
-        costs: of the model's training, as columns of results.
-        plan: of the sweep.
-        codec_decoders: of the codec's files, at the same levels.
-        codec_memory: of its trellis.
-        codec_header_bytes: that each file begins with.
+        count: number of images.
     """
 
-    model: str
-    dataset: str
-    split: str
-    checkpoint: str
-    costs: Mapping[str, int | float]
-    seed: int
-    plan: SweepPlan
-    image_metrics: tuple[str, ...]
-    n_dimensions: int
-    n_pixels: int
-    codec_decoders: tuple[str, ...] = ()
-    codec_memory: int = 0
-    codec_header_bytes: int = 0
+    def __init__(
+        self,
+        store: Store,
+        images: range,
+        names: Sequence[str],
+        averaged: Callable[[Arrays], Arrays],
+    ):
+        """Averages nothing yet.
 
-    @property
-    def series(self) -> tuple[str, ...]:
-        """Names in the arrays of parts of everything that reconstructs images."""
-        return *self.plan.decoders, *map(codec_samples.series, self.codec_decoders)
+        Args:
+            store: where the numbers are.
+            images: the set.
+            names: arrays of the store that are needed.
+            averaged: what is averaged, made of these arrays and "psnr/SERIES".
+        """
+        self.count = 0
+        self._store, self._images, self._names, self._averaged = store, images, names, averaged
+        self._means: dict[str, RunningMean] = {}
 
-
-class Totals:
-    """RunningMean over the images of all parts seen so far: of bits, errors, PSNRs and metrics."""
-
-    def __init__(self, context: Context):
-        self._context = context
-        self._averages: dict[str, RunningMean] = {}
+    def update(self) -> "Averages":
+        """Takes in the images that come next in the set, up to the first that is not in the store."""
+        rest = self._images[self.count :]
+        for numbers in read_numbers(self._store, rest, self._names):
+            self.count += len(numbers["index"])
+            for name, values in self._averaged(numbers).items():
+                new = RunningMean.of(values)
+                self._means[name] = self._means[name] + new if name in self._means else new
+        return self
 
     def __getitem__(self, name: str) -> RunningMean:
-        """Of "kl_bits"; of "mse", "psnr" or an image metric as "NAME/SERIES"; of `codec_samples`."""
-        return self._averages[name]
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return self._averages["kl_bits"].count if self._averages else 0
-
-    def add(self, part: Results) -> None:
-        """Takes the results of a part in."""
-        samples = {"kl_bits": part["kl_bits"]}
-        for series in self._context.series:
-            mse = part[f"mse/{series}"]
-            samples[f"mse/{series}"] = mse
-            samples[f"psnr/{series}"] = psnr_metrics.psnr_from_mse(mse)
-            for metric in self._context.image_metrics:
-                samples[f"{metric}/{series}"] = part[f"{metric}/{series}"]
-        if self._context.codec_decoders:
-            decoders = self._context.codec_decoders
-            samples |= codec_samples.samples(part, self._context.plan, decoders)
-        for name, values in samples.items():
-            new = RunningMean.of(values)
-            self._averages[name] = self._averages[name] + new if name in self._averages else new
+        """The mean of what is averaged under a name."""
+        return self._means[name]
 
 
-def scalar_names(context: Context) -> list[str]:
-    """Arrays of a part that hold numbers of images: what `Totals` and tables of images need."""
-    metrics = ("mse", *context.image_metrics)
-    names = [f"{metric}/{series}" for metric in metrics for series in context.series]
-    of_files = codec_samples.ARRAYS if context.codec_decoders else ()
-    return ["index", "kl_bits", *of_files, *names]
+def read_numbers(store: Store, images: range, names: Sequence[str]) -> Iterator[Arrays]:
+    """Arrays of a store, batch by batch, with "psnr/SERIES" (dB) for every "mse/SERIES"."""
+    for numbers in store.read(images, names):
+        yield numbers | {
+            f"psnr/{name.removeprefix('mse/')}": psnr_from_mse(mse)
+            for name, mse in numbers.items()
+            if name.startswith("mse/")
+        }
 
 
-def quality_columns(
-    context: Context,
-    totals: Totals,
-    distances: Mapping[tuple[str, int], SetDistance],
-    series: str,
-    level: int,
-) -> dict[str, Any]:
-    """Columns of a rate point that say how good the reconstructions are, and of which images."""
-    mse, psnr = float(totals[f"mse/{series}"].mean[level]), totals[f"psnr/{series}"]
-    columns: dict[str, Any] = {
-        "psnr": float(psnr_metrics.psnr_from_mse(np.float64(mse))),
-        "psnr_mean": float(psnr.mean[level]),
-        "psnr_mean_stderr": optional(psnr.stderr[level]),
-        "mse": mse,
-        "n_images": totals.count,
-        "dataset": context.dataset,
-        "split": context.split,
-        "checkpoint": context.checkpoint,
-        "n_rate_steps": len(context.plan.gammas) - 1,
-        **context.costs,
-    }
-    for metric in context.image_metrics:
-        average = totals[f"{metric}/{series}"]
-        columns[COLUMNS[metric]] = float(average.mean[level])
-        columns[f"{COLUMNS[metric]}_stderr"] = optional(average.stderr[level])
-    if (series, level) in distances:
-        columns |= dataclasses.asdict(distances[series, level])
-    return columns
-
-
-def noise_level(gamma: float | Float[np.ndarray, ""]) -> float:
-    """sigma, the standard deviation of the noise in z."""
-    return float(np.sqrt(scipy.special.expit(gamma)))
-
-
-def optional(value: float | Float[np.ndarray, ""]) -> float | None:
+def finite(value: float | Float[np.ndarray, ""]) -> float | None:
     """None for what is not a finite number."""
     return float(value) if math.isfinite(value) else None

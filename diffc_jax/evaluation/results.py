@@ -15,9 +15,6 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_type_hints
 
-import numpy as np
-from jaxtyping import Float
-
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
@@ -275,7 +272,7 @@ def columns_table() -> str:
 
 
 def write_table(
-    path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[dict[str, Any]]
+    path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Writes a CSV file, whole or not at all; floats keep their full precision, None is empty."""
     with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
@@ -346,13 +343,6 @@ def replace_rate_points(
     """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
     old = read_rate_points(path) if as_path(path).exists() else []
     write_rate_points(path, [*(point for point in old if not replaced(point)), *points])
-
-
-def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
-    """Standard error of the mean; None for a single value, or where one is infinite."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePoint:

@@ -1,4 +1,4 @@
-"""Which images an evaluation is about, and the families of them that have results of their own."""
+"""Which images an evaluation is about, and the subsets of them that have results of their own."""
 
 import dataclasses
 import re
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, Shaped, UInt8
-from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.errors import UsageError
@@ -19,7 +18,7 @@ class ResultSet:
     """Images whose results go to one folder.
 
     Attributes:
-        folder: `eval/` of the run, or of a family in it.
+        folder: `eval/` of the run, or of a subset in it.
         split: what results call the images, after the data set.
         images: their indices in the selection.
     """
@@ -39,15 +38,15 @@ class Selection:
     Attributes:
         name: of the data set.
         split: of the data set.
-        families: name -> indices, one after the other from 0 to the end; empty without families.
+        subsets: name -> indices, one after the other from 0 to the end; empty without subsets.
     """
 
     def __init__(
-        self, source: data.ImageSource, chosen: Sequence[int], families: Mapping[str, range]
+        self, source: data.ImageSource, chosen: Sequence[int], subsets: Mapping[str, range]
     ):
         """`chosen` are indices in `source`."""
         self._source, self._chosen = source, chosen
-        self.name, self.split, self.families = source.name, source.split, families
+        self.name, self.split, self.subsets = source.name, source.split, subsets
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -60,53 +59,56 @@ class Selection:
         return self._source.label(self._chosen[index])
 
     def result_sets(self, workdir: AnyPath) -> list[ResultSet]:
-        """All images, in W/eval, and each family, in W/FAMILY/eval."""
-        families = (
+        """All images, in W/eval, and each subset, in W/SUBSET/eval."""
+        subsets = (
             ResultSet(workdir / name / "eval", f"{self.split} {name}", images)
-            for name, images in self.families.items()
+            for name, images in self.subsets.items()
         )
-        return [ResultSet(workdir / "eval", self.split, range(len(self))), *families]
+        return [ResultSet(workdir / "eval", self.split, range(len(self))), *subsets]
 
     def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
-        """Which images are among the first `count` of their family, or of all without families."""
+        """Which images are among the first `count` of their subset, or of all without subsets."""
         first = np.zeros(len(self), bool)
-        for images in self.families.values() or [range(len(self))]:
+        for images in self.subsets.values() or [range(len(self))]:
             first[images.start : images.stop][:count] = True
         return first
 
 
-def select_images(source: data.ImageSource, evaluation: ConfigDict) -> Selection:
-    """The first images of a source, or of each family in it, one family after the other.
+def select_images(
+    source: data.ImageSource, max_images: int = 0, subsets: Sequence[str] = ()
+) -> Selection:
+    """The first images of a source, or of each subset in it, one subset after the other.
 
-    An image is of the family whose name is a word of its label, the path of its file and its place in it:
+    An image is of the subset whose name is a word of its label, the path of its file and its place in it:
     "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
 
     Args:
         source: where the images come from; none is decoded.
-        evaluation: config.eval, of which `max_images` and `families` are used.
+        max_images: how many of the source, or of each subset; 0 for all.
+        subsets: their names, config.eval.subsets; () for none.
 
     Raises:
-        UsageError: a family without images, or an image of two.
+        UsageError: a subset without images, or an image of two.
     """
-    limit = evaluation.max_images or len(source)
-    if not evaluation.families:
+    limit = max_images or len(source)
+    if not subsets:
         return Selection(source, range(len(source))[:limit], {})
     chosen: list[int] = []
-    families = {}
-    for name, members in _members(source, evaluation.families).items():
+    ranges = {}
+    for name, members in _members(source, subsets).items():
         if not members:
             raise UsageError(
-                f"eval.families: no image of {source.name} {source.split} is of {name!r}; name words of the"
+                f"eval.subsets: no image of {source.name} {source.split} is of {name!r}; name words of the"
                 f" images' paths, such as {source.label(0)}"
             )
-        families[name] = range(len(chosen), len(chosen) + len(members[:limit]))
+        ranges[name] = range(len(chosen), len(chosen) + len(members[:limit]))
         chosen += members[:limit]
-        logging.info("%s: %d of %d images", name, len(families[name]), len(members))
-    return Selection(source, chosen, families)
+        logging.info("%s: %d of %d images", name, len(ranges[name]), len(members))
+    return Selection(source, chosen, ranges)
 
 
 def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[int]]:
-    """Indices of all images of each family."""
+    """Indices of all images of each subset."""
     # A word ends where letters and digits end.
     words = {name: re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])") for name in names}
     members: dict[str, list[int]] = {name: [] for name in names}
@@ -115,7 +117,7 @@ def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[i
         found = [name for name, word in words.items() if word.search(label)]
         if len(found) > 1:
             raise UsageError(
-                f"eval.families: {label} is of {' and of '.join(map(repr, found))}; choose names of which"
+                f"eval.subsets: {label} is of {' and of '.join(map(repr, found))}; choose names of which"
                 " only one is a word of each image's path"
             )
         for name in found:

@@ -5,13 +5,13 @@ any number of images, unlike the Fréchet distance.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from jaxtyping import Float
 
 from diffc_jax import rng
 from diffc_jax.errors import InputError
+from diffc_jax.metrics.statistics import standard_error
 
 MIN_SUBSETS = 10
 
@@ -85,7 +85,7 @@ def kernel_distance(
     )
     return KernelDistance(
         value=float(estimates.mean()),
-        stderr=float(estimates.std(ddof=1)) / math.sqrt(count),
+        stderr=standard_error(estimates),
         features=features,
         n_images=len(images),
         n_reference=len(reference),

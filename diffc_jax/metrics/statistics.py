@@ -1,6 +1,7 @@
-"""Mean and covariance of vectors that come in batches, in one pass and float64."""
+"""Means, standard errors and covariances, in float64: of values at hand or of batches in one pass."""
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,9 +9,16 @@ from jaxtyping import Float, Int
 from diffc_jax.errors import InputError
 
 
+def standard_error(values: Float[np.ndarray, " n"]) -> float:
+    """Standard error of the mean; not a number for one value, or where one is infinite."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunningCovariance:
-    """Of `count` vectors; sums of parts made anywhere agree with those of the whole to rounding.
+    """Mean and scatter of vectors; sums over any batches agree with those of the whole to rounding.
 
     Attributes:
         count: number of vectors.
@@ -24,14 +32,14 @@ class RunningCovariance:
 
     @classmethod
     def of(cls, vectors: Float[np.ndarray, "n d"]) -> "RunningCovariance":
-        """Of one batch, at least one vector."""
+        """Statistics of one batch, at least one vector."""
         vectors = np.asarray(vectors, np.float64)
         mean = vectors.mean(0)
         centred = vectors - mean
         return cls(len(vectors), mean, centred.T @ centred)
 
     def __add__(self, other: "RunningCovariance") -> "RunningCovariance":
-        """Of both sets together (Chan, Golub, LeVeque 1979)."""
+        """Statistics of both sets together (Chan, Golub, LeVeque 1979)."""
         count = self.count + other.count
         shift = other.mean - self.mean
         weight = self.count * other.count / count
@@ -68,14 +76,14 @@ class RunningMean:
 
     @classmethod
     def of(cls, samples: Float[np.ndarray, "n *s"] | Int[np.ndarray, "n *s"]) -> "RunningMean":
-        """Of one batch, at least one sample; infinite values have no scatter."""
+        """Statistics of one batch, at least one sample; infinite values have no scatter."""
         samples = np.asarray(samples, np.float64)
         with np.errstate(invalid="ignore"):
             scatter = np.square(samples - samples.mean(0)).sum(0)
         return cls(len(samples), np.asarray(samples.sum(0)), np.asarray(scatter))
 
     def __add__(self, other: "RunningMean") -> "RunningMean":
-        """Of both sets together."""
+        """Statistics of both sets together."""
         count = self.count + other.count
         with np.errstate(invalid="ignore"):
             between = np.square(self.mean - other.mean) * (self.count * other.count / count)

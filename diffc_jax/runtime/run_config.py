@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config import base_config
+from diffc_jax.config import FORMER_NAMES, base_config
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime import files
@@ -84,7 +84,11 @@ def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
 
 
 def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, str]]:
-    recorded, new = flatten(files.read_json(config_path(workdir))), flatten(plain(config))
+    recorded = {
+        FORMER_NAMES.get(field, field): value
+        for field, value in flatten(files.read_json(config_path(workdir))).items()
+    }
+    new = flatten(plain(config))
     defaults = flatten(plain(base_config()))
     # A run from before a field existed did what the field's default does.
     old = {field: defaults[field] for field in new.keys() & defaults.keys()} | recorded

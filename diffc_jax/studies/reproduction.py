@@ -29,7 +29,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     like, baselines, theory (the paper's analysis of a Gaussian fitted to the training images), figures.
     report.html shows all results, and claims.md the paper's claims as numbers. With published curves in
     config.baselines.published there is figures_published too. Figures, report and claims of each subset of
-    the images (config.eval.families) are in a folder with its name.
+    the images (config.eval.subsets) are in a folder with its name.
 
     Args:
         config: a validated config.
@@ -45,7 +45,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise InputError(
             f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"
         )
-    select_images(open_source(config, "eval"), config.eval)
+    select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets)
     baselines = baseline_configs(config)
     theory = theory_config(config)
     published = load_published(config.baselines.published) if config.baselines.published else []
@@ -65,7 +65,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     names = dict.fromkeys(("gaussian", config.model.name, "baselines"))
     folders = [workdir / name for name in names]
     inputs = {workdir: folders} | {
-        workdir / subset: [folder / subset for folder in folders] for subset in config.eval.families
+        workdir / subset: [folder / subset for folder in folders] for subset in config.eval.subsets
     }
     for output, results in inputs.items():
         written = make_figures(results, output / "figures")

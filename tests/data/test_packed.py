@@ -65,11 +65,11 @@ def test_numpy_alone_opens_the_pixels(whole):
     np.testing.assert_array_equal(np.load(whole / "train.npy", mmap_mode="r"), IMAGES)
 
 
-def test_families_outlive_packing(whole):
+def test_subsets_outlive_packing(whole):
     config = base_config()
-    config.eval.families = ("ref", "hq64")
+    config.eval.subsets = ("ref", "hq64")
     selection = select_images(read(whole), config.eval)
-    assert dict(selection.families) == {"ref": range(200), "hq64": range(200, 300)}
+    assert dict(selection.subsets) == {"ref": range(200), "hq64": range(200, 300)}
     np.testing.assert_array_equal(selection[200], IMAGES[0])
 
 

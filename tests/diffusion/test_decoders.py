@@ -18,7 +18,7 @@ from diffc_jax.diffusion.decoders import (
     register,
 )
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan
 from diffc_jax.models import gaussian
 from diffc_jax.plotting import rate_distortion, style
 from tests.support.gaussian_run import SIDE, export_model

@@ -16,11 +16,11 @@ from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.noise_levels import increment, to_float
 from diffc_jax.commands import train
 from diffc_jax.config import base_config, validate
-from diffc_jax.evaluation import codec_samples, file_sweep
+from diffc_jax.evaluation import codec_sweep
+from diffc_jax.evaluation.codec_sweep import nearest_steps
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.file_sweep import nearest_steps
+from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
 from diffc_jax.evaluation.results import read_rate_points
-from diffc_jax.evaluation.sweep import SweepPlan
 
 N_IMAGES, SIDE, LEVELS, FLOW_STEPS = 8, 16, 3, 4
 HEADER = 16
@@ -66,7 +66,7 @@ def workdir(images, streams, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 2)
         patch.setattr(
-            file_sweep.container, "parse", lambda data: streams.append(data) or parse(data)
+            codec_sweep.container, "parse", lambda data: streams.append(data) or parse(data)
         )
         evaluate(configured(images), folder)
     return folder
@@ -165,15 +165,15 @@ def test_summary_compares_with_the_sweep(workdir):
 
 
 def test_ideal_bits_are_those_of_the_image_at_its_own_noise():
-    """On a chain whose information is exp(-gamma) for one image and twice that for the other."""
+    """On a chain whose ideal rate is exp(-gamma) for one image and twice that for the other."""
     gammas = np.linspace(5.0, -13.0, 73)
     plan = SweepPlan(gammas, np.arange(73), np.array([20, 40]), ("flow",), 1, 1)
-    part = {
-        "kl_bits": np.exp(-gammas) * np.array([[1.0], [2.0]]),
-        codec_samples.GAMMA: np.array([[1.1, -3.3], [1.7, -7.9]]),
+    numbers = {
+        IDEAL_BITS: np.exp(-gammas) * np.array([[1.0], [2.0]]),
+        codec_sweep.GAMMA: np.array([[1.1, -3.3], [1.7, -7.9]]),
     }
-    expected = np.exp(-part[codec_samples.GAMMA]) * np.array([[1.0], [2.0]])
-    np.testing.assert_allclose(codec_samples.ideal_bits(part, plan), expected, rtol=1e-3)
+    expected = np.exp(-numbers[codec_sweep.GAMMA]) * np.array([[1.0], [2.0]])
+    np.testing.assert_allclose(codec_sweep.ideal_bits(numbers, plan), expected, rtol=1e-3)
 
 
 def test_gain_is_over_the_line_through_the_levels_of_the_sweep():
@@ -183,23 +183,22 @@ def test_gain_is_over_the_line_through_the_levels_of_the_sweep():
     )
     own = np.array([[1.1, -3.3], [-2.0, -7.9]])
 
-    def mse(gammas, gain=0.0):
-        return 255**2 / 10 ** ((np.array([[20.0], [30.0]]) - 2.5 * gammas + gain) / 10)
+    def psnr(gammas, gain=0.0):
+        return np.array([[20.0], [30.0]]) - 2.5 * gammas + gain
 
-    part = {
-        "kl_bits": np.exp(-plan.gammas) * np.ones((2, 1)),
-        codec_samples.BYTES: np.array([[3, 5], [4, 7]]),
-        codec_samples.PATH_BITS: np.array([[8, 16], [8, 24]]),
-        codec_samples.GAMMA: own,
-        codec_samples.DRIFT: np.array([0, 2]),
-        "mse/flow": mse(plan.level_gammas),
-        "mse/codec/flow": mse(own, gain=0.25),
+    numbers = {
+        IDEAL_BITS: np.exp(-plan.gammas) * np.ones((2, 1)),
+        codec_sweep.BYTES: np.array([[3, 5], [4, 7]]),
+        codec_sweep.PATH_BITS: np.array([[8, 16], [8, 24]]),
+        codec_sweep.GAMMA: own,
+        codec_sweep.DRIFT: np.array([0, 2]),
+        "psnr/flow": psnr(plan.level_gammas),
+        "psnr/codec/flow": psnr(own, gain=0.25),
     }
-    numbers = codec_samples.samples(part, plan, ("flow", "mean"))
-    np.testing.assert_allclose(numbers["codec/psnr_gain/flow"], 0.25)
-    assert "codec/psnr_gain/mean" not in numbers
-    np.testing.assert_array_equal(numbers["codec/file_bits"], [[24, 40], [32, 56]])
-    np.testing.assert_array_equal(numbers["codec/drifted"], [0, 1])
+    compared = codec_sweep.compared(numbers, plan, ["flow"])
+    np.testing.assert_allclose(compared["codec/psnr_gain/flow"], 0.25)
+    np.testing.assert_array_equal(compared["codec/file_bits"], [[24, 40], [32, 56]])
+    np.testing.assert_array_equal(compared["codec/drifted"], [0, 1])
 
 
 def test_resumed_is_uninterrupted(images, workdir, tmp_path, monkeypatch):

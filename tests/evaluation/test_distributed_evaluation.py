@@ -18,9 +18,9 @@ import safetensors.numpy
 from jax.experimental import multihost_utils
 
 from diffc_jax.commands import train
-from diffc_jax.evaluation import process_shares, stopping
+from diffc_jax.evaluation import processes as evaluation_processes
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.progress_files import Parts
+from diffc_jax.evaluation.store import Store
 
 ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = 22
@@ -43,7 +43,7 @@ def get_config(argument=""):
     config.data.image_size = 8
     config.data.train.max_images = 22
     config.eval.max_images = 11
-    config.eval.families = ("chelsea", "china")
+    config.eval.subsets = ("chelsea", "china")
     config.eval.rate_steps = 6
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
@@ -56,10 +56,10 @@ def get_config(argument=""):
 
 # A network that costs nothing stands in for the one that the config names.
 FEATURES = """
-from diffc_jax.evaluation import quality
+from diffc_jax.evaluation import measures
 from diffc_jax.metrics.features.extract import FeatureNetwork
 
-quality.load_feature_network = lambda name, weights: FeatureNetwork(
+measures.load_feature_network = lambda name, weights, field: FeatureNetwork(
     "means", 3, lambda variables, images: images.astype("float32").mean((1, 2)), {}
 )
 """
@@ -74,13 +74,13 @@ def shipped_config(argument="", **evaluation):
 
 
 class Processes:
-    """Runs front doors in several processes of one device each."""
+    """Runs entry points in several processes of one device each."""
 
     def __init__(self, folder):
         self._folder = folder
         (folder / "config.py").write_text(CONFIG_FILE + FEATURES)
 
-    def run(self, count, door, workdir, argument="", **flags):
+    def run(self, count, program, workdir, argument="", **flags):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -95,7 +95,7 @@ class Processes:
             "JAX_NUM_PROCESSES": str(count),
         }
         command = [
-            *(sys.executable, f"experiments/{door}.py", "--distributed=auto"),
+            *(sys.executable, f"experiments/{program}.py", "--distributed=auto"),
             *(f"--config={self._folder / 'config.py'}:{argument}", f"--workdir={workdir}"),
             *(f"--config.{name}={value}" for name, value in flags.items()),
         ]
@@ -169,7 +169,7 @@ def test_processes_evaluate_as_one(processes, tmp_path):
     sizes = {count: {"eval.batch_size": 2 * count} for count in folders}
     processes.run(1, "evaluate", folders[1], **sizes[1])
     said = processes.run(2, "evaluate", folders[2], **sizes[2])
-    # The four find most parts done.
+    # The four find most batches done.
     shutil.copytree(folders[2] / "eval" / "progress", folders[4] / "eval" / "progress")
     progress = next((folders[4] / "eval" / "progress").iterdir())
     for first in (2, 4, 13, 15):
@@ -178,8 +178,8 @@ def test_processes_evaluate_as_one(processes, tmp_path):
     processes.run(4, "evaluate", folders[4], **sizes[4])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
-    for count, family in itertools.product((2, 4), ("", "chelsea", "china")):
-        many, one = folders[count] / family / "eval", folders[1] / family / "eval"
+    for count, subset in itertools.product((2, 4), ("", "chelsea", "china")):
+        many, one = folders[count] / subset / "eval", folders[1] / subset / "eval"
         for name in ("per_image.csv", "per_image_codec.csv"):
             assert (many / name).read_bytes() == (one / name).read_bytes()
         for name in ("rd.csv", "rate_curve.csv"):
@@ -190,14 +190,14 @@ def test_processes_evaluate_as_one(processes, tmp_path):
                 for array in expected.files:
                     np.testing.assert_array_equal(found[array], expected[array])
         summary, expected = (json.loads((f / "summary.json").read_text()) for f in (many, one))
-        assert summary["n_images"] == (IMAGES // 2 if family else IMAGES)
+        assert summary["n_images"] == (IMAGES // 2 if subset else IMAGES)
         for name in ("bits_per_dim", "bits_per_dim_stderr", "chain_bits_per_dim"):
             np.testing.assert_allclose(summary[name], expected[name], rtol=1e-5, err_msg=name)
         assert sorted(path.name for path in many.iterdir()) == sorted(p.name for p in one.iterdir())
     points = [
         row
-        for family in ("", "chelsea", "china")
-        for row in rows(folders[1] / family / "eval" / "rd.csv")
+        for subset in ("", "chelsea", "china")
+        for row in rows(folders[1] / subset / "eval" / "rd.csv")
     ]
     assert len({row["fid"] for row in points}) == len(points)
     # Each process did its half, and only the first one speaks.
@@ -215,12 +215,12 @@ def test_images_are_shared_once_and_evenly(monkeypatch, count):
     shared = []
     for index in range(count):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        runs = process_shares.own_images(done)
+        runs = evaluation_processes.own_images(done)
         own = [image for run in runs for image in run]
         assert len(own) in (15 // count, -(-15 // count))
         assert len(runs) <= 4
         shared += own
-        cut = process_shares.own_images(done, [0, 5, 7, 10])
+        cut = evaluation_processes.own_images(done, [0, 5, 7, 10])
         assert [image for run in cut for image in run] == own
         assert not any(set(run[1:]) & {0, 5, 7, 10} for run in cut)
         assert len(cut) <= len(runs) + 2
@@ -231,22 +231,22 @@ def test_nothing_is_left_for_some_processes(monkeypatch):
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda array: array)
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     monkeypatch.setattr(jax, "process_index", lambda: 3)
-    assert process_shares.own_images(np.array([True, False, False])) == []
+    assert evaluation_processes.own_images(np.array([True, False, False])) == []
 
 
 def test_sigterm_keeps_finished_images_and_leaves_with_its_own_code(tmp_path, monkeypatch):
     config = shipped_config(batch_size=8, features="", codec_decoders=())
     train(config, tmp_path)
-    save = Parts.save
+    save = Store.save
 
-    def interrupted(self, part):
-        save(self, part)
+    def interrupted(self, batch):
+        save(self, batch)
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(Parts, "save", interrupted)
-        with pytest.raises(stopping.StoppedError) as caught:
+        patch.setattr(Store, "save", interrupted)
+        with pytest.raises(evaluation_processes.StoppedError) as caught:
             evaluate(config, tmp_path)
     assert str(caught.value) == (
         f"--workdir {tmp_path}: stopped by SIGTERM; finished images are kept, run the same command again"
@@ -254,8 +254,8 @@ def test_sigterm_keeps_finished_images_and_leaves_with_its_own_code(tmp_path, mo
     )
     assert caught.value.exit_code == 85
     assert signal.getsignal(signal.SIGTERM) is before
-    (part,) = (tmp_path / "eval" / "progress").glob("*/*.npz")
-    written = part.stat().st_mtime_ns
+    (batch,) = (tmp_path / "eval" / "progress").glob("*/*.npz")
+    written = batch.stat().st_mtime_ns
     evaluate(config, tmp_path)
-    assert part.stat().st_mtime_ns == written
+    assert batch.stat().st_mtime_ns == written
     assert len(rows(tmp_path / "eval" / "per_image.csv")) == IMAGES * 2

@@ -15,9 +15,8 @@ from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.commands import train
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import quality
+from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.progress_files import Parts
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.features.registry import load_feature_network
@@ -58,9 +57,9 @@ def small_network():
 def _network():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            quality,
+            measures,
             "load_feature_network",
-            lambda name, weights: load_feature_network(name, weights) and small_network(),
+            lambda *arguments: load_feature_network(*arguments) and small_network(),
         )
         yield
 
@@ -275,35 +274,6 @@ def test_unknown_measures(images, fields, message):
         ),
     ],
 )
-def test_weights_that_do_not_belong(images, fields, message):
+def test_weights_that_do_not_belong(images, workdir, fields, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
-        quality.Quality(configured(images, **fields), make_mesh())
-
-
-def part(start, stop):
-    return {"index": np.arange(start, stop), "x": np.arange(start, stop) ** 2}
-
-
-def test_parts_are_read_in_order_and_once(tmp_path):
-    parts = Parts(tmp_path)
-    for start, stop in ((0, 4), (4, 8), (2, 10), (12, 14)):
-        parts.save(part(start, stop))
-    assert parts.done(14).tolist() == [True] * 10 + [False] * 2 + [True] * 2
-    for images in (
-        range(3),
-        range(4),
-        range(9),
-        range(10),
-        range(3, 5),
-        range(4, 10),
-        range(12, 13),
-    ):
-        read = np.concatenate([values["x"] for values in parts.read(images, ["x"])])
-        np.testing.assert_array_equal(read, np.array(images) ** 2)
-
-
-def test_parts_leave_out_what_is_not_asked_for(tmp_path):
-    parts = Parts(tmp_path)
-    parts.save(part(0, 4))
-    assert [set(values) for values in parts.read(range(4), ["x", "y"])] == [{"x"}]
-    assert [set(values) for values in parts.read(range(4))] == [{"index", "x"}]
+        evaluate(configured(images, **fields), workdir)

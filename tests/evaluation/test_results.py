@@ -4,7 +4,6 @@ import dataclasses
 import math
 import re
 
-import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
@@ -13,7 +12,6 @@ from diffc_jax.evaluation.results import (
     RatePoint,
     read_rate_points,
     replace_rate_points,
-    standard_error,
     write_rate_points,
 )
 from scripts import update_docs
@@ -145,12 +143,6 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         write_rate_points(path, points())
     assert read_rate_points(path) == [JPEG]
     assert [p.name for p in tmp_path.iterdir()] == ["rd.csv"]
-
-
-def test_standard_error():
-    assert standard_error(np.asarray([1.0, 3.0])) == pytest.approx(1.0)
-    assert standard_error(np.asarray([1.0])) is None
-    assert standard_error(np.asarray([1.0, np.inf])) is None
 
 
 def test_binary_file_is_named(tmp_path):

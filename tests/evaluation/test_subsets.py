@@ -1,8 +1,11 @@
-"""Results by family of images: one evaluation, and files for each family as if it were all there is."""
+"""Results by subset of images: one evaluation, and files for each subset as if it were all there is."""
 
 import csv
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import tarfile
 
 import jax.numpy as jnp
@@ -17,24 +20,27 @@ from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.commands import train
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import quality
+from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.progress_files import Parts
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.results import read_rate_points
+from diffc_jax.evaluation.store import Store
 from diffc_jax.evaluation.subsets import ResultSet, select_images
-from diffc_jax.evaluation.sweep import Sweep
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
+from diffc_jax.runtime import run_config
+from diffc_jax.runtime.files import write_json
 from diffc_jax.studies import reproduction
 from diffc_jax.training.experiment import open_source
 
+ROOT = pathlib.Path(__file__).parents[2]
 SIDE, LEVELS = 16, 2
-# Families in the order of the config, which is not that of the files; the first 9 of each are evaluated.
+# Subsets in the order of the config, which is not that of the files; the first 9 of each are evaluated.
 FILES = {"big": 11, "small": 9, "unnamed": 3}
-FAMILIES, LIMIT = ("small", "big"), 9
+SUBSETS, LIMIT = ("small", "big"), 9
 RANGES = {"small": range(9), "big": range(9, 18)}
 GRID = 3
 
@@ -48,7 +54,7 @@ def configured(folder, **evaluation):
     config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": 4})
     config.eval.update({"decoders": ("flow", "mean"), "batch_size": 8, "bound_times": 2})
     config.eval.update({"image_metrics": ("ms_ssim",), "grid_images": GRID, "codec_memory": 4})
-    config.eval.update({"max_images": LIMIT, "families": FAMILIES})
+    config.eval.update({"max_images": LIMIT, "subsets": SUBSETS})
     config.eval.update(evaluation)
     config.baselines.codecs = ("jpeg_420",)
     validate(config)
@@ -69,13 +75,13 @@ def small_network():
 @pytest.fixture(scope="module", autouse=True)
 def _network():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quality, "load_feature_network", lambda name, weights: small_network())
+        patch.setattr(measures, "load_feature_network", lambda *_: small_network())
         yield
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Smooth random pictures, coarser in one family."""
+    """Smooth random pictures, coarser in one subset."""
     folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for name, count in FILES.items():
@@ -115,7 +121,7 @@ def workdir(images, network_calls, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pixels(images):
     """The images that are evaluated, in their order."""
-    paths = [images / name / f"{i:02}.png" for name in FAMILIES for i in range(LIMIT)]
+    paths = [images / name / f"{i:02}.png" for name in SUBSETS for i in range(LIMIT)]
     return np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
 
 
@@ -129,13 +135,13 @@ def arrays(path):
         return {name: content[name] for name in content.files}
 
 
-def parts_of_all(workdir):
+def numbers_of_all(workdir):
     """Everything that the evaluation kept, by image."""
     (folder,) = (workdir / "eval" / "progress").iterdir()
-    parts = list(Parts(folder).read(range(len(FAMILIES) * LIMIT)))
+    batches = list(Store(folder).read(range(len(SUBSETS) * LIMIT)))
     return {
-        name: np.concatenate([part[name] for part in parts])
-        for name in parts[0]
+        name: np.concatenate([batch[name] for batch in batches])
+        for name in batches[0]
         if not name.startswith("pixels")
     }
 
@@ -147,34 +153,43 @@ def frechet(features, reference):
 # Which images.
 
 
-def test_first_images_of_each_family_one_family_after_the_other(images, pixels):
+def test_first_images_of_each_subset_one_subset_after_the_other(images, pixels):
     config = configured(images)
-    selection = select_images(open_source(config, "eval"), config.eval)
+    selection = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
     assert isinstance(selection, data.ImageSource)
     assert (selection.name, selection.split) == ("pictures", "eval")
-    assert dict(selection.families) == RANGES
+    assert dict(selection.subsets) == RANGES
     np.testing.assert_array_equal(np.stack([selection[i] for i in range(len(selection))]), pixels)
     assert selection.label(11) == str(images / "big" / "02.png")
     assert np.flatnonzero(selection.are_first(2)).tolist() == [0, 1, 9, 10]
     config.eval.max_images = 0
-    everything = select_images(open_source(config, "eval"), config.eval)
-    assert dict(everything.families) == {"small": range(9), "big": range(9, 20)}
+    everything = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
+    assert dict(everything.subsets) == {"small": range(9), "big": range(9, 20)}
 
 
-def test_without_families_the_first_images_of_all(images):
-    config = configured(images, families=(), max_images=12)
-    selection = select_images(open_source(config, "eval"), config.eval)
-    assert dict(selection.families) == {}
+def test_without_subsets_the_first_images_of_all(images):
+    config = configured(images, subsets=(), max_images=12)
+    selection = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
+    assert dict(selection.subsets) == {}
     assert [pathlib.Path(selection.label(i)).parts[-2] for i in range(len(selection))] == [
         *(["big"] * 11),
         "small",
     ]
     assert np.flatnonzero(selection.are_first(3)).tolist() == [0, 1, 2]
     config.eval.max_images = 0
-    assert len(select_images(open_source(config, "eval"), config.eval)) == 23
+    assert (
+        len(select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets))
+        == 23
+    )
 
 
-def test_families_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
+def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
     (tmp_path / "notaref").mkdir()
     content = tmp_path / "0.png"
     PIL.Image.new("RGB", (4, 4)).save(content)
@@ -185,35 +200,35 @@ def test_families_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path
             content.write_bytes(b"broken")
     spec = data.SourceSpec(source="tar", path=str(tmp_path / "notaref"), image_size=4)
     config = base_config()
-    config.eval.families = ("ref", "hq64")
-    selection = select_images(data.open_source(spec), config.eval)
-    assert dict(selection.families) == {"ref": range(1), "hq64": range(1, 3)}
+    config.eval.subsets = ("ref", "hq64")
+    selection = select_images(data.open_source(spec), 0, ("ref", "hq64"))
+    assert dict(selection.subsets) == {"ref": range(1), "hq64": range(1, 3)}
     found = [pathlib.Path(selection.label(i).split(", member")[0]).name for i in range(3)]
     assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
 
 
-def test_families_that_cannot_be(images):
-    def message(families):
+def test_subsets_that_are_refused(images):
+    def message(subsets):
         config = configured(images)
-        config.eval.families = families
+        config.eval.subsets = subsets
         source = open_source(config, "eval")
         with pytest.raises(UsageError) as error:
-            validate(config) or select_images(source, config.eval)
+            validate(config) or select_images(source, 0, config.eval.subsets)
         return str(error.value)
 
-    assert message(("small", "small")) == ("eval.families: ('small', 'small') must name each once")
+    assert message(("small", "small")) == ("eval.subsets: ('small', 'small') must name each once")
     assert message(("a/b",)) == (
-        "eval.families: 'a/b' cannot name a folder; use letters, digits, '_', '-' and '.'"
+        "eval.subsets: 'a/b' cannot name a folder; use letters, digits, '_', '-' and '.'"
     )
     for name in ("", ".."):
-        assert message((name,)).startswith(f"eval.families: {name!r} cannot name a folder; ")
+        assert message((name,)).startswith(f"eval.subsets: {name!r} cannot name a folder; ")
     first = images / "big" / "00.png"
     assert message(("small", "smal")) == (
-        "eval.families: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
+        "eval.subsets: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
         f" {first}"
     )
     assert message(("big", "00")) == (
-        f"eval.families: {first} is of 'big' and of '00'; choose names of which only one is a word of each"
+        f"eval.subsets: {first} is of 'big' and of '00'; choose names of which only one is a word of each"
         " image's path"
     )
 
@@ -222,7 +237,7 @@ def test_families_that_cannot_be(images):
 
 
 def test_every_image_goes_through_the_network_once(network_calls, workdir):
-    # Padding has index 0; no batch has images of two families.
+    # Padding has index 0; no batch has images of two subsets.
     assert network_calls == [
         *([0, 1, 2, 3, 4, 5, 6, 7], [8, *[0] * 7]),
         *([9, 10, 11, 12, 13, 14, 15, 16], [17, *[0] * 7]),
@@ -233,18 +248,18 @@ def test_every_image_goes_through_the_network_once(network_calls, workdir):
     ]
 
 
-def test_tables_of_a_family_are_the_rows_of_all(workdir):
+def test_tables_of_a_subset_are_the_rows_of_all(workdir):
     for name in ("per_image.csv", "per_image_codec.csv"):
         whole = table(workdir / "eval" / name)
         assert {int(row["index"]) for row in whole} == set(range(18))
-        for family, indices in RANGES.items():
+        for subset, indices in RANGES.items():
             own = [row for row in whole if int(row["index"]) in indices]
-            assert table(workdir / family / "eval" / name) == own
+            assert table(workdir / subset / "eval" / name) == own
 
 
-def test_rate_points_of_a_family_are_averages_over_its_rows(workdir):
-    for family in FAMILIES:
-        folder = workdir / family / "eval"
+def test_rate_points_of_a_subset_are_averages_over_its_rows(workdir):
+    for subset in SUBSETS:
+        folder = workdir / subset / "eval"
         points = [p for p in read_rate_points(folder / "rd.csv") if p.method == "diffc"]
         assert len(points) == 2 * LEVELS
         rows = table(folder / "per_image.csv")
@@ -258,7 +273,7 @@ def test_rate_points_of_a_family_are_averages_over_its_rows(workdir):
                 name: np.array([float(row[name]) for row in chosen])
                 for name in ("bits_kl", "mse", "psnr", "ms_ssim")
             }
-            assert (point.n_images, point.split) == (LIMIT, f"eval {family}")
+            assert (point.n_images, point.split) == (LIMIT, f"eval {subset}")
             bits = columns["bits_kl"]
             assert point.bpp_kl == pytest.approx(bits.mean() / SIDE**2, rel=1e-9)
             assert point.bpp_stderr == pytest.approx(bits.std(ddof=1) / LIMIT**0.5 / SIDE**2)
@@ -271,8 +286,8 @@ def test_rate_points_of_a_family_are_averages_over_its_rows(workdir):
         assert min(abs(np.mean(last) / SIDE**2 - rate) for rate in rates) < 1e-9
 
 
-def test_distances_of_a_family_are_among_its_own_images(workdir):
-    kept = parts_of_all(workdir)
+def test_distances_of_a_subset_are_among_its_own_images(workdir):
+    kept = numbers_of_all(workdir)
     sets = {workdir: range(18)} | {workdir / name: images for name, images in RANGES.items()}
     for folder, images in sets.items():
         points = {
@@ -291,7 +306,7 @@ def test_distances_of_a_family_are_among_its_own_images(workdir):
         assert len(points) == 3 * LEVELS
 
 
-def test_bounds_of_families_average_to_that_of_all(workdir):
+def test_bounds_of_subsets_average_to_that_of_all(workdir):
     whole, small, big = (
         json.loads((folder / "eval" / "summary.json").read_text())
         for folder in (workdir, workdir / "small", workdir / "big")
@@ -301,13 +316,13 @@ def test_bounds_of_families_average_to_that_of_all(workdir):
         assert (small[name] + big[name]) / 2 == pytest.approx(whole[name], rel=1e-9)
     assert (small["n_images"], big["n_images"], big["split"]) == (9, 9, "eval big")
     files = {path.name for path in (workdir / "eval").iterdir()} - {"progress"}
-    for family in FAMILIES:
-        assert {path.name for path in (workdir / family / "eval").iterdir()} == files
+    for subset in SUBSETS:
+        assert {path.name for path in (workdir / subset / "eval").iterdir()} == files
 
 
-def test_the_first_family_is_what_it_is_alone(images, workdir, tmp_path):
+def test_the_first_subset_is_what_it_is_alone(images, workdir, tmp_path):
     """Its indices, and so its noise, are those of an evaluation of only its images."""
-    alone = configured(images / "small", families=())
+    alone = configured(images / "small", subsets=())
     alone.data.train.path = str(images)
     alone.eval.params = str(workdir / "params.safetensors")
     evaluate(alone, tmp_path)
@@ -329,8 +344,8 @@ def assert_same_cells(found, expected, left_out):
                 np.testing.assert_allclose(float(row[name]), float(want[name]), rtol=1e-6)
 
 
-def test_pictures_are_the_first_of_each_family(pixels, workdir):
-    kept = parts_of_all(workdir)
+def test_pictures_are_the_first_of_each_subset(pixels, workdir):
+    kept = numbers_of_all(workdir)
     shown = {
         workdir: range(GRID),
         workdir / "small": range(GRID),
@@ -349,12 +364,12 @@ def test_pictures_are_the_first_of_each_family(pixels, workdir):
         )
 
 
-def test_other_sizes_of_families_and_a_stopped_evaluation(images, pixels, workdir, tmp_path):
+def test_other_sizes_of_subsets_and_a_stopped_evaluation(images, pixels, workdir, tmp_path):
     config = configured(images, max_images=5, grid_images=7, codec_decoders=(), features="")
     config.eval.params = str(workdir / "params.safetensors")
     evaluate(config, tmp_path)
-    # The first pictures of all are of two families, one of which has fewer than there may be.
-    originals = np.concatenate([pixels[RANGES[family]][:5] for family in FAMILIES])
+    # The first pictures of all are of two subsets, one of which has fewer than there may be.
+    originals = np.concatenate([pixels[RANGES[subset]][:5] for subset in SUBSETS])
     for folder, indices in (("", range(7)), ("small", range(5)), ("big", range(5, 10))):
         pictures = arrays(tmp_path / folder / "eval" / "reconstructions.npz")
         assert pictures["index"].tolist() == list(indices)
@@ -389,16 +404,16 @@ def test_other_sizes_of_families_and_a_stopped_evaluation(images, pixels, workdi
 # The baselines.
 
 
-def test_baselines_of_a_family_are_those_of_its_images_alone(images, workdir, tmp_path):
-    for family in FAMILIES:
-        config = configured(images / family, families=())
-        evaluate_baselines(config, tmp_path / family)
-        found, expected = workdir / family / "eval", tmp_path / family / "eval"
+def test_baselines_of_a_subset_are_those_of_its_images_alone(images, workdir, tmp_path):
+    for subset in SUBSETS:
+        config = configured(images / subset, subsets=())
+        evaluate_baselines(config, tmp_path / subset)
+        found, expected = workdir / subset / "eval", tmp_path / subset / "eval"
         points = [p for p in read_rate_points(found / "rd.csv") if p.method == "jpeg"]
         alone = read_rate_points(expected / "rd.csv")
         assert len(points) == len(alone) > 5
         for point, want in zip(points, alone, strict=True):
-            assert point.split == f"eval {family}"
+            assert point.split == f"eval {subset}"
             for name, value in vars(want).items():
                 if name != "split":
                     assert getattr(point, name) == (
@@ -407,20 +422,20 @@ def test_baselines_of_a_family_are_those_of_its_images_alone(images, workdir, tm
         rows, wanted = (table(f / "per_image_baselines.csv") for f in (found, expected))
         assert len(rows) == LIMIT * len(points)
         for row, want in zip(rows, wanted, strict=True):
-            assert int(row.pop("index")) == RANGES[family][int(want.pop("index"))]
-            assert (row.pop("split"), want.pop("split")) == (f"eval {family}", "eval")
+            assert int(row.pop("index")) == RANGES[subset][int(want.pop("index"))]
+            assert (row.pop("split"), want.pop("split")) == (f"eval {subset}", "eval")
             assert row == want
         pictures, wanted = (arrays(f / "reconstructions_baselines.npz") for f in (found, expected))
         assert pictures.keys() == wanted.keys()
-        assert pictures.pop("index").tolist() == list(RANGES[family])[:GRID]
+        assert pictures.pop("index").tolist() == list(RANGES[subset])[:GRID]
         assert wanted.pop("index").tolist() == list(range(GRID))
         for name, array in wanted.items():
             np.testing.assert_array_equal(pictures[name], array)
         marks, wanted = (json.loads((f / "lossless.json").read_text()) for f in (found, expected))
-        assert marks == wanted | {"split": f"eval {family}"}
+        assert marks == wanted | {"split": f"eval {subset}"}
 
 
-def test_estimates_of_trained_networks_are_those_of_the_family():
+def test_estimates_of_trained_networks_are_those_of_the_subset():
     identity = {
         "method": "hific",
         "model": "width 1",
@@ -477,7 +492,7 @@ def test_features_of_originals_are_not_needed_for_another_reference(images, tmp_
 # Figures.
 
 
-def test_figures_and_report_of_a_family(workdir, tmp_path):
+def test_figures_and_report_of_a_subset(workdir, tmp_path):
     written = make_figures([workdir / "big"], tmp_path, measures=["psnr"])
     assert {"rate_psnr_log.png", "strips_gaussian.png", "rate_bounds_gaussian.png"} <= {
         path.name for path in written
@@ -493,7 +508,7 @@ def test_figures_and_report_of_a_family(workdir, tmp_path):
     assert f"{run}: no " not in page
 
 
-def test_reproduction_draws_every_family(images, workdir, tmp_path, monkeypatch):
+def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch):
     """All parts but figures and reports have been made."""
     for name in ("train", "evaluate", "evaluate_baselines", "analyse_theory"):
         monkeypatch.setattr(reproduction, name, lambda *args: None)
@@ -512,13 +527,37 @@ def test_reproduction_draws_every_family(images, workdir, tmp_path, monkeypatch)
     reproduction.reproduce(configured(images), tmp_path)
     folders = [tmp_path / "gaussian", tmp_path / "baselines"]
     expected = []
-    for output, family in (
+    for output, subset in (
         (tmp_path, "."),
         (tmp_path / "small", "small"),
         (tmp_path / "big", "big"),
     ):
-        inputs = [folder / family for folder in folders]
+        inputs = [folder / subset for folder in folders]
         expected += [(inputs, output / name) for name in ("figures", "report.html", "claims.md")]
     assert drawn == expected
-    with pytest.raises(UsageError, match=r"^eval\.families: no image of pictures eval is of 'x'"):
-        reproduction.reproduce(configured(images, families=("x",)), tmp_path)
+    with pytest.raises(UsageError, match=r"^eval\.subsets: no image of pictures eval is of 'x'"):
+        reproduction.reproduce(configured(images, subsets=("x",)), tmp_path)
+
+
+# The name that the field had before.
+
+
+def test_old_command_lines_and_runs_name_families(tmp_path):
+    command = [sys.executable, "experiments/evaluate.py", "--config=configs/quickstart.py:smoke"]
+    command += [f"--workdir={tmp_path}", "--config.eval.families=('small','big')", "--dry_run"]
+    found = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert found.returncode == 0, found.stderr.decode()
+    described = json.loads(found.stdout)
+    assert described["eval"]["subsets"] == ["small", "big"]
+    assert "families" not in described["eval"]
+
+    described["eval"]["families"] = described["eval"].pop("subsets")
+    write_json(tmp_path / "config.json", described)
+    config = base_config()
+    config.eval.subsets = ("small", "big")
+    differing = {field for field, _ in run_config._differences(config, tmp_path)}
+    assert not {"eval.families", "eval.subsets"} & differing
+    config.eval.subsets = ("small",)
+    assert "eval.subsets" in {field for field, _ in run_config._differences(config, tmp_path)}

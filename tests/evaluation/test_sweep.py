@@ -6,7 +6,7 @@ import pytest
 
 from diffc_jax import rng
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
+from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan, even_strata, nearest_levels
 from diffc_jax.models import gaussian
 from diffc_jax.theory import gaussian as theory
 
@@ -69,7 +69,7 @@ def test_rate_is_that_of_the_chain_within_the_monte_carlo_error(swept):
     offset = process.alpha(jnp.asarray(plan.gammas[0])) ** 2 * 64 * 0.02 / 2 / np.log(2)
     expected = theory.chain_rate(EIGENVALUES, plan.gammas)[plan.strata] + float(offset)
     for level in plan.levels:
-        mean, error = mean_and_error(result.kl_bits[:, level])
+        mean, error = mean_and_error(result.ideal_bits[:, level])
         assert error < 0.01 * expected[level] + 0.05
         assert abs(mean - expected[level]) < 4 * error
 
@@ -83,7 +83,7 @@ def test_rate_is_unbiased_in_the_choice_of_steps(variables, evaluations):
     offset = process.alpha(jnp.asarray(plan.gammas[0])) ** 2 * 64 * 0.02 / 2 / np.log(2)
     expected = theory.chain_rate(EIGENVALUES, plan.gammas)[plan.strata] + float(offset)
     for stratum in range(1, evaluations + 1):
-        mean, error = mean_and_error(result.kl_bits[:, stratum])
+        mean, error = mean_and_error(result.ideal_bits[:, stratum])
         assert abs(mean - expected[stratum]) < 4.5 * error
 
 
@@ -94,7 +94,7 @@ def test_few_evaluations_tell_the_rate_of_each_image(variables):
     few, all_steps = (
         Sweep(gaussian.eps_hat, make_plan(levels=2, kinds=(), evaluations=n), seed=0)
         .run(variables, x, indices)
-        .kl_bits[:, -1]
+        .ideal_bits[:, -1]
         for n in (60, 600)
     )
     difference = few / all_steps - 1
@@ -107,7 +107,7 @@ def test_rate_exceeds_the_information_by_the_cost_of_steps_only(swept):
     plan, _, result = swept
     for level in plan.levels:
         information = theory.rates(EIGENVALUES, np.exp(plan.rate_gammas[level])).sum()
-        mean, error = mean_and_error(result.kl_bits[:, level])
+        mean, error = mean_and_error(result.ideal_bits[:, level])
         assert information - 4 * error < mean < 1.02 * information + 4 * error + 0.2
 
 
@@ -162,7 +162,7 @@ def test_results_of_an_image_do_not_depend_on_its_batch(variables):
         return sweep.run(variables, draw(variables, indices), indices)
 
     whole, part = run([0, 1, 2, 3, 4]), run([3, 1])
-    np.testing.assert_allclose(whole.kl_bits[[3, 1]], part.kl_bits, rtol=1e-5)
+    np.testing.assert_allclose(whole.ideal_bits[[3, 1]], part.ideal_bits, rtol=1e-5)
     for decoder, levels in whole.reconstructions.items():
         for all_images, some in zip(levels, part.reconstructions[decoder], strict=True):
             np.testing.assert_allclose(all_images[jnp.array([3, 1])], some, atol=1e-5)
@@ -197,7 +197,7 @@ def test_another_seed_gives_other_noise(variables):
     first, second = (
         Sweep(gaussian.eps_hat, plan, seed).run(variables, x, indices) for seed in (0, 1)
     )
-    assert np.abs(first.kl_bits - second.kl_bits).max() > 1e-3
+    assert np.abs(first.ideal_bits - second.ideal_bits).max() > 1e-3
 
 
 def test_every_level_runs_the_same_compiled_programs(variables):
@@ -209,7 +209,7 @@ def test_every_level_runs_the_same_compiled_programs(variables):
         return gaussian.eps_hat(variables, z, gamma)
 
     Sweep(counted, plan, seed=0).run(variables, draw(variables, indices), indices)
-    # Once for the rate and once for each of three decoder families: ancestral, flow, mean.
+    # Once for the rate and once for each of three kinds of decoders: ancestral, flow, mean.
     assert len(calls) == 4
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.distortions import DISTORTIONS
+from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features import efficientnet
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.features.package_files import PackageFile

@@ -9,7 +9,7 @@ import skimage.data
 
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.distortions import DISTORTIONS
+from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.metrics.lpips import (
     LPIPS,

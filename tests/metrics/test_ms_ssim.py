@@ -5,7 +5,7 @@ from skimage.metrics import structural_similarity
 
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.distortions import DISTORTIONS
+from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.ms_ssim import ms_ssim, number_of_scales, ssim
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import RunningCovariance, RunningMean
+from diffc_jax.metrics.statistics import RunningCovariance, RunningMean, standard_error
 
 VECTORS = 100.0 + np.random.default_rng(0).normal(size=(50, 4)) @ np.diag([1.0, 2.0, 0.1, 5.0])
 
@@ -48,3 +48,10 @@ def test_infinite_samples_have_an_infinite_mean_and_no_error():
 
 def test_one_sample_has_no_error():
     assert np.isnan(RunningMean.of(np.ones((1, 2))).stderr).all()
+
+
+def test_standard_error_of_values_at_hand():
+    assert standard_error(np.asarray([1.0, 3.0])) == pytest.approx(1.0)
+    assert standard_error(VECTORS[:, 1]) == pytest.approx(RunningMean.of(VECTORS).stderr[1])
+    for values in ([1.0], [1.0, np.inf]):
+        assert np.isnan(standard_error(np.asarray(values)))

@@ -16,7 +16,7 @@ from diffc_jax.config import base_config
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation import results
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.progress_files import Parts
+from diffc_jax.evaluation.store import Store as BatchStore
 from diffc_jax.runtime import files
 
 
@@ -62,18 +62,18 @@ def test_files_are_whole_or_absent(folder):
         files.read_json(folder / "b.json")
 
 
-def test_rate_points_and_parts(folder):
+def test_rate_points_and_batches(folder):
     point = results.RatePoint(
         method="jpeg", rate_kind="file", bpp=1.5, n_images=2, dataset="photos"
     )
     results.replace_rate_points(folder / "rd.csv", [point], lambda _: True)
     results.replace_rate_points(folder / "rd.csv", [point], lambda _: False)
     assert results.read_rate_points(folder / "rd.csv") == [point, point]
-    parts = Parts(folder / "progress")
+    store = BatchStore(folder / "progress")
     for start in (2, 0, 5):
-        parts.save({"index": np.arange(start, start + 2), "x": np.arange(2)})
-    assert parts.done(6).tolist() == [True] * 4 + [False, True]
-    assert [part["index"].tolist() for part in parts.read(range(4))] == [[0, 1], [2, 3]]
+        store.save({"index": np.arange(start, start + 2), "x": np.arange(2)})
+    assert store.done(6).tolist() == [True] * 4 + [False, True]
+    assert [batch["index"].tolist() for batch in store.read(range(4))] == [[0, 1], [2, 3]]
 
 
 def test_evaluation_writes_the_same(folder, tmp_path):

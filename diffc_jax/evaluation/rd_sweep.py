@@ -1,28 +1,138 @@
-"""The rate of the chain at every noise level, and reconstructions at the chosen ones.
+"""The sweep, method `diffc`: the rate of the chain at every noise level, reconstructions at the chosen ones.
 
-C_t, the information of z_t, is a sum over the steps of the chain of KL[q(z_s | z_t, x) || p(z_s | z_t)], each
-a mean over z_t of q(z_t | x), which can be drawn at once. So the chain is never walked: its T steps are
-grouped into strata, and in each stratum one random step of every image stands for all. That is unbiased, and
-exact in the choice of steps where each is a stratum of its own.
+C_t, the ideal rate of z_t (section 3 of arXiv 2206.08889), is a sum over the steps of the chain of
+KL[q(z_s | z_t, x) || p(z_s | z_t)], each a mean over z_t of q(z_t | x), which can be drawn at once. So the
+chain is never walked: its T steps are grouped into strata, and in each stratum one random step of every image
+stands for all. That is unbiased, and exact in the choice of steps where each is a stratum of its own.
 
-Works on real-valued x of any range, on any denoiser; 8-bit values are the caller's business. Noise depends on
-the image's index only, so results do not depend on batches or devices.
+`Sweep` works on real-valued x of any range, on any denoiser; `SweepMethod` has 8-bit images and the columns
+of results. Noise depends on the image's index only, so results do not depend on batches or devices.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from diffc_jax import rng
+from diffc_jax.channel_simulation.rate_bound import rate_bound
 from diffc_jax.diffusion import elbo, process, samplers
 from diffc_jax.diffusion.decoders import Reconstruct, StepBudget, parse_decoder
 from diffc_jax.diffusion.process import Images
+from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.averages import Averages, finite
+from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
+from diffc_jax.evaluation.store import Arrays
+from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import Denoiser, Variables
+
+# The ideal rate of an image at the end of every stratum, bits; its name in stored batches.
+IDEAL_BITS = "kl_bits"
+# Fields of config.eval that `make_plan` takes.
+PLAN_FIELDS = (
+    *("rate_evaluations", "first_gamma", "last_gamma", "num_levels"),
+    *("decoders", "ancestral_steps", "flow_steps"),
+)
+
+
+class SweepMethod(Method):
+    """The sweep of a trained model as a method of an evaluation; its rates are bounds."""
+
+    name, work, rate_kind = "diffc", "sweep", "bound"
+    image_table, reconstructions = "per_image.csv", "reconstructions.npz"
+    image_columns = ("bits_kl", "bits_bound")
+    arrays = (IDEAL_BITS,)
+
+    def __init__(self, trained: Trained, plan: "SweepPlan", seed: int):
+        """Compiles the sweep of `trained`, on its devices."""
+        self.plan, self.decoders = plan, plan.decoders
+        self._trained, self._seed = trained, seed
+        self._n_pixels = trained.description["image_size"] ** 2
+        self._sweep = Sweep(trained.model.eps_hat, plan, seed)
+
+    def evaluations_per_image(self) -> int:
+        """See `Method`."""
+        return self.plan.evaluations_per_image()
+
+    def code(
+        self, batch: Batch, on_evaluations: Callable[[int], None]
+    ) -> tuple[Arrays, dict[str, list[np.ndarray]]]:
+        """See `Method`."""
+        placed = self._trained.place({"image": batch["image"], "index": batch["index"]})
+        x = process.pixels_to_unit(placed["image"])
+        result = self._sweep.run(self._trained.variables, x, placed["index"], on_evaluations)
+        mask = batch["mask"]
+        pixels = {
+            decoder: [np.asarray(process.unit_to_pixels(x))[mask] for x in levels]
+            for decoder, levels in result.reconstructions.items()
+        }
+        return {IDEAL_BITS: result.ideal_bits[mask]}, pixels
+
+    def averaged(self, numbers: Arrays) -> Arrays:
+        """See `Method`."""
+        return {IDEAL_BITS: numbers[IDEAL_BITS]}
+
+    def rate(self, averages: Averages, level: int) -> dict[str, Any]:
+        """See `Method`; the bound is that of the mean ideal rate."""
+        position, gamma = self.plan.levels[level], self.plan.level_gammas[level]
+        bits = averages[IDEAL_BITS]
+        ideal = float(bits.mean[position])
+        return {
+            "level": noise_level(gamma),
+            "gamma": float(gamma),
+            "bpp": float(rate_bound(ideal)) / self._n_pixels,
+            "bpp_kl": ideal / self._n_pixels,
+            "bpp_stderr": finite(bits.stderr[position] / self._n_pixels),
+            "seed": self._seed,
+        }
+
+    def image_rates(self, numbers: Arrays) -> dict[str, Shaped[np.ndarray, "b l"]]:
+        """See `Method`."""
+        ideal = numbers[IDEAL_BITS][:, self.plan.levels]
+        gammas = np.broadcast_to(self.plan.level_gammas, ideal.shape)
+        return {"gamma": gammas, "bits_kl": ideal, "bits_bound": rate_bound(ideal)}
+
+    def shown(self, first: Arrays) -> Arrays:
+        """See `Method`."""
+        pixels = {decoder: first[f"pixels/{decoder}"] for decoder in self.decoders}
+        return {"gammas": self.plan.level_gammas, **pixels}
+
+    def summary(self, averages: Averages, bound: Mapping[str, float]) -> dict[str, Any]:
+        """See `Method`."""
+        bits, n_dimensions = averages[IDEAL_BITS], 3 * self._n_pixels
+        return {
+            "seed": self._seed,
+            "chain_steps": len(self.plan.gammas) - 1,
+            "chain_bits_per_dim": float(bits.mean[-1]) / n_dimensions + bound["reconstruction"],
+            "chain_bits_per_dim_stderr": finite(bits.stderr[-1] / n_dimensions),
+            "rate_evaluations_per_image": len(self.plan.strata) - 1,
+            "denoiser_evaluations_per_image": {
+                decoder: [self.plan.n_steps(decoder, i) for i in range(len(self.plan.levels))]
+                for decoder in self.decoders
+            },
+        }
+
+    def tables(self, averages: Averages) -> dict[str, Table]:
+        """rate_curve.csv: the ideal rate and its bound at the end of every stratum."""
+        bits, n_pixels = averages[IDEAL_BITS], self._n_pixels
+        spent = np.diff(bits.mean, prepend=0.0)
+        rows = [
+            {
+                "step": int(step),
+                "gamma": float(self.plan.gammas[step]),
+                "bpp_kl": float(bits.mean[i]) / n_pixels,
+                "bpp_kl_stderr": finite(bits.stderr[i] / n_pixels),
+                "bpp": float(rate_bound(float(bits.mean[i]))) / n_pixels,
+                "step_bits": float(spent[i]),
+            }
+            for i, step in enumerate(self.plan.strata)
+        ]
+        return {"rate_curve.csv": Table(list(rows[0]), rows)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,6 +188,43 @@ class SweepPlan:
         return parse_decoder(decoder).n_steps(budget, fraction)
 
 
+def make_plan(
+    gammas: Float[np.ndarray, " n"],
+    *,
+    rate_evaluations: int,
+    first_gamma: float,
+    last_gamma: float,
+    num_levels: int,
+    decoders: tuple[str, ...],
+    ancestral_steps: int,
+    flow_steps: int,
+) -> SweepPlan:
+    """The plan that the fields of config.eval describe.
+
+    Args:
+        gammas: decreasing grid of the rate's chain, T + 1 values.
+        rate_evaluations: number of strata; 0 for one to each step.
+        first_gamma: highest noise level with reconstructions.
+        last_gamma: lowest.
+        num_levels: how many there are, from first to last in even steps.
+        decoders: see `SweepPlan`.
+        ancestral_steps: see `SweepPlan`.
+        flow_steps: see `SweepPlan`.
+
+    Raises:
+        UsageError: fewer distinct levels on the chain than asked for.
+    """
+    n_steps = len(gammas) - 1
+    strata = even_strata(n_steps, min(rate_evaluations or n_steps, n_steps))
+    levels = nearest_levels(gammas[strata], first_gamma, last_gamma, num_levels)
+    if len(levels) < num_levels:
+        raise UsageError(
+            f"eval.num_levels: {len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
+            f"between eval.first_gamma and eval.last_gamma, not {num_levels}"
+        )
+    return SweepPlan(gammas, strata, levels, tuple(decoders), ancestral_steps, flow_steps)
+
+
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
     """Ends of `count` strata of n_steps steps, as even as whole numbers allow."""
     return np.rint(np.linspace(0, n_steps, count + 1)).astype(int)
@@ -93,14 +240,14 @@ def nearest_levels(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SweepResult:
-    """Of one batch.
+    """What a sweep of one batch gives.
 
     Attributes:
-        kl_bits: (b, s) bits spent to reach the end of each stratum.
+        ideal_bits: (b, s) bits spent to reach the end of each stratum, C_t.
         reconstructions: decoder -> one batch of x for each level.
     """
 
-    kl_bits: Float[np.ndarray, "b s"]
+    ideal_bits: Float[np.ndarray, "b s"]
     reconstructions: dict[str, list[Array]]
 
 
@@ -138,7 +285,7 @@ class Sweep:
         plan = self._plan
         gammas, strata = jnp.asarray(plan.gammas, jnp.float32), jnp.asarray(plan.strata)
         kl = self._rate(variables, x, gammas, strata, rng.per_index(self._rate_key, indices))
-        kl_bits = np.asarray(kl, np.float64).T * elbo.BITS_PER_NAT
+        ideal_bits = np.asarray(kl, np.float64).T * elbo.BITS_PER_NAT
         on_evaluations(len(plan.strata) - 1)
 
         keys = rng.per_index(self._level_key, indices)
@@ -155,7 +302,7 @@ class Sweep:
                 image = program(variables, z, grid, n_steps, decoder_keys, value)
                 reconstructions[name].append(jax.block_until_ready(image))
                 on_evaluations(n_steps)
-        return SweepResult(kl_bits=kl_bits, reconstructions=reconstructions)
+        return SweepResult(ideal_bits=ideal_bits, reconstructions=reconstructions)
 
 
 def _stratified_rate(
