@@ -19,6 +19,7 @@ OUTSIDE = (
     "diffc_jax/baselines/published/README.md",
     "findings/README.md",
     "weights/README.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("examples/*.py"))),
 )
 
 

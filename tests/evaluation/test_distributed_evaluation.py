@@ -74,7 +74,7 @@ def shipped_config(argument="", **evaluation):
 
 
 class Processes:
-    """Runs front doors in several processes of one device each."""
+    """Runs entry points in several processes of one device each."""
 
     def __init__(self, folder):
         self._folder = folder

@@ -5,13 +5,14 @@ import re
 
 ROOT = pathlib.Path(__file__).parents[2]
 _FOLDERS = ("", "docs", "docs/results", "benchmarks", "findings", "weights")
-PAGES = tuple(
-    sorted(
+PAGES = (
+    *sorted(
         path.relative_to(ROOT).as_posix()
         for folder in _FOLDERS
         for path in (ROOT / folder).glob("*.md")
-    )
-) + ("diffc_jax/baselines/published/README.md",)
+    ),
+    "diffc_jax/baselines/published/README.md",
+)
 _BLOCK = re.compile(r"^```.*?^```[^\n]*$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?<=\n\n)(?:    [^\n]*\n)+")
 
