@@ -10,7 +10,7 @@ make_environment test
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/codespell
-.venv/bin/mkdocs build --strict --quiet
+.venv/bin/mkdocs build --strict
 # A worker for each of two to four cores; a file stays in one, so that its fixtures are made once. The order of the
 # alphabet starts the slowest files early.
 workers=$(nproc)

@@ -132,7 +132,7 @@ def moments_of_ancestral(variance, gamma, steps, order):
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_ancestral_steps_follow_their_recursion(denoise, order):
-    """Few, large steps: the distribution of the samples is that of the scheme, not yet that of the source."""
+    """Few, large steps: the law of the samples is that of the scheme, not yet that of the source."""
     n, gamma, steps = 20_000, 1.0, 8
     keys = jax.random.split(jax.random.key(1), 3)
     std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)

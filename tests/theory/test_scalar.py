@@ -1,4 +1,4 @@
-"""Scalar sources against closed forms, brute-force double integrals, identities and asymptotic formulas."""
+"""Scalar sources against closed forms, brute-force double integrals, identities and asymptotic laws."""
 
 import dataclasses
 import itertools
