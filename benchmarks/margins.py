@@ -5,7 +5,7 @@
 
 Reads workdirs or rd.csv files, as experiments/plot.py does. A method is named as in their columns, with model
 and decoder where the method alone leaves a choice: hevc, jpeg/4:2:0, diffc/flow, diffc_codec/unet/flow.
---headerless takes the rates of files without their headers.
+--headerless takes the rates of files without what their containers say about any image.
 
 PSNR is that of the mean squared error. Between rate points it is linear in the logarithm of the rate, beyond
 them there is nothing, and nothing is printed. The difference of two such lines is straight between the rate
