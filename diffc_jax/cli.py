@@ -1,4 +1,4 @@
-"""What the front doors share: flags, the config, and errors as one line with an exit code."""
+"""What the entry points share: flags, the config, and errors as one line with an exit code."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """The U-Net of "Improved Denoising Diffusion Probabilistic Models" (Nichol & Dhariwal 2021), for its weights.
 
 Modules carry the names of the published PyTorch state dicts, so that conversion is by name. The network
-lives on other pixels and other times than this project; both maps are exact:
+uses other pixel values and noise levels than this project; both maps are exact:
 
 - its images are y = v / 127.5 - 1, ours x = (2 v + 1) / 256 - 1, hence y = (256 / 255) x;
 - its noise levels are the indices i of a cosine schedule of 4000 steps, of which it is told i / 4.
