@@ -1,7 +1,8 @@
 """A Gaussian fitted to images: one variance for each DCT coefficient of each rotated colour channel.
 
 It is the Gaussian baseline of every figure: fitted in seconds by one pass over the data, and its denoiser is
-exact (the Wiener filter), so every formula of the Gaussian analysis can be checked on it. Networks may start from it.
+exact (the Wiener filter), so every formula of the Gaussian analysis can be checked on it. Networks may start
+from it.
 """
 
 import functools

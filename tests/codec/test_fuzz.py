@@ -41,7 +41,7 @@ def picture(seed, height, width):
 
 @pytest.fixture(scope="module")
 def streams(codec):
-    """Streams of two tiles each, lossless and lossy."""
+    """Of two tiles each, lossless and lossy."""
     images = (picture(0, 8, 16), picture(1, 7, 10), picture(2, 5, 9), picture(3, 16, 8))
     targets = (Target(lossless=True), Target(packets=5), Target(packets=3), Target(gamma=-3.0))
     return [
