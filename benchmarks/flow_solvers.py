@@ -22,7 +22,7 @@ from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.metrics import psnr
 from diffc_jax.training.experiment import open_source
 
-_IMAGES = flags.DEFINE_integer("images", 16, "Number of held-out images.")
+_IMAGES = flags.DEFINE_integer("images", 16, "Number of validation images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
 _REFERENCE_STEPS = 1000
 _STEPS = (8, 12, 16, 20, 25, 30)

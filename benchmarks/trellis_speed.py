@@ -1,10 +1,10 @@
-"""Speed of the trellis-coded random codebook on this machine, and the law of its samples.
+"""Speed of the trellis-coded random codebook on this machine, and the distribution of its samples.
 
     python benchmarks/trellis_speed.py --batch=16
 
 Each block is one setting: seconds to compile encoding and decoding, milliseconds a message to encode (which
 decodes, too) and to decode, alone and in a batch; then what samples are like for |mu| at shares of the
-longest mu that is sent without bias (`TrellisChannel.reach`). "law" is what true samples have.
+longest mu that is sent without bias (`TrellisChannel.reach`). "exact" is what true samples have.
 `orthogonal_ks` of pooled coordinates and `projection_ks` are Kolmogorov-Smirnov distances from N(0, 1).
 """
 
@@ -62,7 +62,7 @@ def print_speed(channel: TrellisChannel) -> None:
 def print_laws(channel: TrellisChannel) -> None:
     names = [field.name for field in dataclasses.fields(SampleStatistics)]
     print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
-    print(f"  {'law':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
+    print(f"  {'exact':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
     batch, number = _BATCH.value, _MESSAGES.value // _BATCH.value * _BATCH.value
     for share in SHARES:
         keys, mu = messages(channel, number, share)

@@ -1,13 +1,15 @@
-"""Writes the tables in docs that are generated from code: the columns of rd.csv.
+"""Writes what docs say from code: the columns of rd.csv in docs/formats.md, and docs/config.md.
 
 python scripts/update_docs.py
 """
 
 import pathlib
 
+from diffc_jax.config.fields import config_page
 from diffc_jax.evaluation.results import columns_table
 
-FORMATS = pathlib.Path(__file__).parent.parent / "docs" / "formats.md"
+_DOCS = pathlib.Path(__file__).parent.parent / "docs"
+FORMATS, CONFIG = _DOCS / "formats.md", _DOCS / "config.md"
 BEGIN, END = "<!-- columns of rd.csv -->\n", "<!-- end -->\n"
 
 
@@ -20,3 +22,4 @@ def with_columns_table(text: str) -> str:
 
 if __name__ == "__main__":
     FORMATS.write_text(with_columns_table(FORMATS.read_text(encoding="utf-8")), encoding="utf-8")
+    CONFIG.write_text(config_page(), encoding="utf-8")

@@ -119,7 +119,7 @@ def base_config() -> ConfigDict:
     config.train.clip_norm = 1.0
     # [-] Decay of the average of the parameters, per step.
     config.train.ema_decay = 0.9999
-    # [-] Decay of a second average; at the end the one with the lower held-out loss is kept. 0: only one.
+    # [-] Decay of a second average; at the end the one with the lower validation loss is kept. 0: only one.
     config.train.second_ema_decay = 0.0
     # [steps] Distance between two reports of the metrics.
     config.train.log_every_steps = 50

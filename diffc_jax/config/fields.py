@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"\[([^\]]+)\] (.+)")
 _PAGE = """\
 # Fields of a config
 
-`scripts/write_config_page.py` writes this page from the comments in `diffc_jax/config/`; edit those.
+`scripts/update_docs.py` writes this page from the comments in `diffc_jax/config/`; edit those.
 `--config.FIELD=VALUE` overrides any field. Where the unit is "-" a field is a plain number; -log SNR
 is the noise level gamma, a natural logarithm.
 

@@ -80,7 +80,7 @@ class DiffusionTask(Experiment):
         return f"loss {loss:.4f} bits/dim"
 
     def make_validation(self) -> Callable[[TrainState], Validation]:
-        """Bits/dim of the held-out images, and a grid of unconditional samples."""
+        """Bits/dim of the validation images, and a grid of unconditional samples."""
         source = self.open_source("eval")
         ranges = time_ranges(self.config)
         times = (0.0, 1.0) if ranges is None else (min(ranges.lowest), ranges.highest)
@@ -101,7 +101,7 @@ class DiffusionTask(Experiment):
     def export(
         self, state: TrainState, evaluate: Callable[[TrainState], Validation]
     ) -> tuple[PyTree, dict[str, Any]]:
-        """Averaged parameters and fitted constants; of two averages the one with the lower held-out loss."""
+        """Averaged parameters and fitted constants; of two averages the one with the lower validation loss."""
         card: dict[str, Any] = {
             "model": plain(self.config.model),
             "schedule": self.config.schedule.to_dict(),
@@ -117,7 +117,9 @@ class DiffusionTask(Experiment):
             }
             best = min(losses, key=lambda decay: losses[decay])
             ema = averages[best]
-            logging.info("held-out bits/dim by decay of the average: %s; keeping %s", losses, best)
+            logging.info(
+                "validation bits/dim by decay of the average: %s; keeping %s", losses, best
+            )
             card |= {"ema_decay": best, "bits_per_dim_by_ema_decay": losses}
         tree = parameter_tree(ema, state.fixed)
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), card

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.progress import format_seconds
 
-# Kept for the last checkpoint and the export, beside the evaluations of held-out images.
+# Kept for the last checkpoint and the export, beside the evaluations of validation images.
 _SECONDS_TO_SAVE = 5.0
 _MARGIN = 1.2
 
@@ -70,7 +70,7 @@ class TimeLimit:
         return time.monotonic() - self._start
 
     def evaluated(self, seconds: float) -> None:
-        """Notes how long an evaluation of held-out images takes."""
+        """Notes how long an evaluation of validation images takes."""
         passes = self._averages + (
             self._averages > 1
         )  # the last report, and a choice between averages

@@ -141,7 +141,7 @@ class _Run:
         self._checkpoints.save(state, progress)
 
     def report_validation(self, step: int, state: State) -> None:
-        """Evaluates held-out images and writes what they give."""
+        """Evaluates validation images and writes what they give."""
         begin = time.monotonic()
         with self._meter.paused():
             validation = self._evaluate(state)
@@ -153,7 +153,7 @@ class _Run:
                 images.save_png(validation.image, path)
         if self._limit is not None:
             self._limit.evaluated(time.monotonic() - begin)
-        logging.info("step %d: %s on held-out images", step, validation.summary)
+        logging.info("step %d: %s on validation images", step, validation.summary)
 
     def steps(
         self, state: State, first_step: int, num_steps: int, preempted: Callable[[], bool]

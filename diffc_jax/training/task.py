@@ -21,7 +21,7 @@ Update = Callable[[State, Array], tuple[State, dict[str, Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What a pass over held-out images gives.
+    """What a pass over validation images gives.
 
     Attributes:
         values: scalars to write down, by name.

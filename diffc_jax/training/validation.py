@@ -1,4 +1,4 @@
-"""One pass over held-out images, shared by all processes: values of each image, and bits per dimension."""
+"""One pass over validation images, shared by all processes: values of each image, and bits per dimension."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 

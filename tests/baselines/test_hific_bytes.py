@@ -23,7 +23,7 @@ HYPER_CHANNELS = 24
 
 
 def laplacian_masses(channels):
-    """A discrete law for each channel, wider from channel to channel."""
+    """A discrete distribution for each channel, wider from channel to channel."""
     spread = np.linspace(0.3, 4.0, channels)[:, None]
     masses = np.exp(-np.abs(np.arange(-HYPER_LARGEST, HYPER_LARGEST + 1)) / spread)
     return masses / masses.sum(1, keepdims=True)

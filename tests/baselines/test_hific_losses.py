@@ -214,7 +214,7 @@ def test_second_stage_moves_both_networks(second_stage, pixels):
 
 
 def test_discriminator_learns_to_tell_apart(second_stage, pixels):
-    """Of a generator that stands still."""
+    """The generator stands still."""
     state, step = second_stage
     autoencoder = state.params["autoencoder"]
     values = []

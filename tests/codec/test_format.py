@@ -123,7 +123,7 @@ GAMMA_RANGE = (-13.3, 5.0)
 
 
 def x_hat(z, snr):
-    """Of the denoiser below."""
+    """What the denoiser below estimates."""
     gamma = min(max(-math.log(snr) if snr else math.inf, GAMMA_RANGE[0]), GAMMA_RANGE[1])
     return z / math.sqrt(1 + math.exp(gamma))
 

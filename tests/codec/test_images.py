@@ -21,7 +21,7 @@ FINGERPRINT = bytes.fromhex("a1b2c3d4")
 
 
 def statistics():
-    """Of smooth images: variances fall with the frequency, the first colour is grey."""
+    """Statistics of smooth images: variances fall with the frequency, the first colour is grey."""
     frequency = np.add.outer(np.arange(SIDE) ** 2, np.arange(SIDE) ** 2)[..., np.newaxis]
     rotation, _ = np.linalg.qr(np.array([[1.0, 1, 0], [1, -1, 1], [1, 0, -1]]))
     return {

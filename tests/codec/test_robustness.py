@@ -35,7 +35,7 @@ DRIFT = (
 
 
 def statistics():
-    """Of smooth images."""
+    """Statistics of smooth images."""
     frequency = np.add.outer(np.arange(SIDE) ** 2, np.arange(SIDE) ** 2)[..., np.newaxis]
     return {
         "mean": np.zeros(3, np.float32),

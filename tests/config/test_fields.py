@@ -37,4 +37,4 @@ def test_every_field_of_a_source_is_explained():
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text() == fields.config_page(), "run: python scripts/write_config_page.py"
+    assert PAGE.read_text() == fields.config_page(), "run: python scripts/update_docs.py"

@@ -177,7 +177,7 @@ def test_ideal_bits_are_those_of_the_image_at_its_own_noise():
 
 
 def test_gain_is_over_the_line_through_the_levels_of_the_sweep():
-    """Of files between, before and behind two levels, on images whose PSNR is linear in gamma."""
+    """Files between, before and behind two levels, on images whose PSNR is linear in gamma."""
     plan = SweepPlan(
         np.linspace(5.0, -13.0, 73), np.arange(73), np.array([20, 40]), ("flow",), 1, 1
     )

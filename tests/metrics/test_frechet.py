@@ -187,7 +187,7 @@ def test_kernel_distance_of_known_gaussians():
 
 
 def test_kernel_distance_is_unbiased_and_its_error_is_honest():
-    """Of two sets from one source: around zero, as often negative, by as much as stderr says."""
+    """Two sets from one source: around zero, as often negative, by as much as stderr says."""
     generator = np.random.default_rng(1)
     results = [
         kid.kernel_distance(*generator.normal(size=(2, 60, 5)), "net", subset_size=6)

@@ -54,7 +54,7 @@ def one_layer() -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class QuickTask(DiffusionTask):
-    """Trains `one_layer`; its held-out loss is the distance of the averaged bias from `best_bias`."""
+    """Trains `one_layer`; its validation loss is the distance of the averaged bias from `best_bias`."""
 
     best_bias: float = 0.0
 

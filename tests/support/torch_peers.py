@@ -14,7 +14,7 @@ def import_torch():
 
 @functools.cache
 def _declare_operators():
-    """What torchvision needs to be imported; for as long as the result lives, which is in the cache.
+    """What torchvision needs to be imported; for as long as the result is in the cache.
 
     Packaged torchvision is built for CUDA. Beside a CPU build of torch its operators are absent, and it
     imports only if these two, which our tests have no use of, are declared.

@@ -72,7 +72,7 @@ def images(tmp_path):
 
 
 class Program:
-    """A front door as a process on one device; compiled programs are shared between processes."""
+    """An entry point as a process on one device; compiled programs are shared between processes."""
 
     def __init__(self, tmp_path, images, network):
         self._config = tmp_path / "config.py"
