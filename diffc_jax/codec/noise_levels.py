@@ -154,7 +154,7 @@ class Turns:
         return self._path_bits[self._queue[0][1]] is not None
 
     def prediction(self, path_bits: int) -> Prediction:
-        """Of the first increment of a packet of this tile.
+        """Predicts the first increment of a packet of this tile.
 
         Args:
             path_bits: of its steps, a power of two.

@@ -51,7 +51,7 @@ def base_config() -> ConfigDict:
     config.data.image_size = 64
     # [source] Training images: one source, or a tuple of several with weights and noise ranges.
     config.data.train = source_config(split="train")
-    # [source] Held-out images, for validation and evaluation.
+    # [source] Images for validation and evaluation.
     config.data.eval = source_config(split="eval")
     # [source] What distances between sets compare with; no source: the originals of the evaluated images.
     config.data.reference = source_config(source="")

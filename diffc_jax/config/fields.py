@@ -18,8 +18,8 @@ _PAGE = """\
 # Fields of a config
 
 `scripts/update_docs.py` writes this page from the comments in `diffc_jax/config/`; edit those.
-`--config.FIELD=VALUE` overrides any field. Where the unit is "-" a field is a plain number; -log SNR
-is the noise level gamma, a natural logarithm.
+`--config.FIELD=VALUE` overrides any field. Where the unit is "-", a field is a plain number; -log
+SNR is the noise level gamma, a natural logarithm.
 
 ## All jobs
 

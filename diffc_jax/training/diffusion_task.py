@@ -101,7 +101,7 @@ class DiffusionTask(Experiment):
     def export(
         self, state: TrainState, evaluate: Callable[[TrainState], Validation]
     ) -> tuple[PyTree, dict[str, Any]]:
-        """Averaged parameters and fitted constants; of two averages the one with the lower validation loss."""
+        """Averaged parameters, of two averages those with the lower validation loss; fitted constants."""
         card: dict[str, Any] = {
             "model": plain(self.config.model),
             "schedule": self.config.schedule.to_dict(),

@@ -43,7 +43,7 @@ def make_image(seed, height, width):
 
 @pytest.fixture(scope="module")
 def streams(codec):
-    """Of two tiles each, lossless and lossy."""
+    """Streams of two tiles each, lossless and lossy."""
     images = (make_image(0, 8, 16), make_image(1, 7, 10), make_image(2, 5, 9), make_image(3, 16, 8))
     targets = (Target(lossless=True), Target(packets=5), Target(packets=3), Target(gamma=-3.0))
     return [
