@@ -12,8 +12,6 @@
 #     python examples/encode_decode.py
 
 # %% The denoiser, an image, and what both sides know.
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,9 +27,7 @@ codec = dj.load_codec()
 programs = codec.programs
 chain = programs.chain(MEMORY)
 channel = dj.TrellisChannel(3 * SIDE**2, PATH_BITS, MEMORY)
-streams = np.array(
-    [[SEED, 0]], np.uint32
-)  # of shared randomness: the seed and the number of the tile
+streams = np.array([[SEED, 0]], np.uint32)  # shared randomness: the seed, the number of the tile
 image = open_source(SourceSpec(split="eval", image_size=SIDE))[0]
 
 
@@ -74,7 +70,7 @@ def decode(data):
     assert int(check[0]) == packet.check, "the latents of sender and receiver differ"
     gamma, end = -np.log(noise_levels.to_float(snr)), programs.gamma_range[0]
     grid = jnp.asarray(np.linspace(gamma, end, 17), jnp.float32)
-    x = dj.flow(functools.partial(programs.denoiser, programs.variables), z, grid, 16)
+    x = dj.flow(lambda *at: programs.denoiser(programs.variables, *at), z, grid, 16)
     return np.asarray(process.unit_to_pixels(x)[0])
 
 
@@ -84,6 +80,4 @@ decoded = decode(data)
 assert data == codec.encode(image, packets=1, memory=MEMORY, seed=SEED)
 assert np.abs(codec.decode(data).astype(int) - decoded).max() <= 1
 psnr = 10 * np.log10(255**2 / np.mean((decoded.astype(float) - image) ** 2))
-print(
-    f"{len(data)} bytes, {8 * len(data) / SIDE**2:.3f} bits per pixel, {psnr:.2f} dB: as the codec"
-)
+print(f"{len(data)} bytes, {8 * len(data) / SIDE**2:.3f} bpp, {psnr:.2f} dB: as the codec")
