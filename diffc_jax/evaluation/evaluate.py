@@ -109,6 +109,11 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
                 contents |= tables.images(result, settings.grid_images)
                 contents |= tables.summary(result, average, bound, seconds)
                 tables.write(result.folder, contents)
+                logging.info(
+                    "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
+                    *(own.model.name, len(result.images), images.name, result.split),
+                    *(bound["bits_per_dim"], bound["bits_per_dim_stderr"], result.folder),
+                )
     return [result.folder for result in sets]
 
 
