@@ -49,7 +49,7 @@ class CodecMethod(Method):
     name, work, rate_kind = "diffc_codec", "codec", "file"
     image_table, reconstructions = "per_image_codec.csv", "reconstructions_codec.npz"
     image_columns = ("bits_kl", "bits_path", "bits_file")
-    arrays = (BYTES, PATH_BITS, GAMMA, DRIFT)
+    arrays, prefix = (BYTES, PATH_BITS, GAMMA, DRIFT), "codec/"
 
     def __init__(
         self,
@@ -84,10 +84,6 @@ class CodecMethod(Method):
             self._batch_size,
             trained.place,
         ).programs
-
-    def series(self, decoder: str) -> str:
-        """See `Method`; the sweep has decoders of the same names."""
-        return _series(decoder)
 
     def evaluations_per_image(self) -> int:
         """Those of the decoders; those of the chain depend on the image."""
@@ -170,7 +166,7 @@ class CodecMethod(Method):
         """See `Method`; in the layout of the files of the baselines."""
         arrays: Arrays = {}
         for decoder in self.decoders:
-            series = self.series(decoder)
+            series = self.prefix + decoder
             pixels = first[f"pixels/{series}"]
             arrays |= {
                 f"{series}/images": pixels,
@@ -266,13 +262,9 @@ def compared(numbers: Arrays, plan: SweepPlan, swept: Sequence[str]) -> Arrays:
     for decoder in swept:
         expected = _along_lines(numbers[GAMMA], plan.level_gammas, numbers[f"psnr/{decoder}"])
         with np.errstate(invalid="ignore"):
-            gain = numbers[f"psnr/{_series(decoder)}"] - expected
+            gain = numbers[f"psnr/{CodecMethod.prefix}{decoder}"] - expected
         arrays[f"codec/psnr_gain/{decoder}"] = gain
     return arrays
-
-
-def _series(decoder: str) -> str:
-    return f"codec/{decoder}"
 
 
 def ideal_bits(numbers: Arrays, plan: SweepPlan) -> Float[np.ndarray, "b l"]:

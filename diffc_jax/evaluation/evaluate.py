@@ -105,10 +105,14 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
             seconds["distances"] = (time.monotonic() - begin) / len(result.images)
             if processes.is_primary():
                 average.update()
-                contents = tables.rates(result, average, distances)
-                contents |= tables.images(result, settings.grid_images)
-                contents |= tables.summary(result, average, bound, seconds)
-                tables.write(result.folder, contents)
+                tables.write(result.folder, tables.rates(result, average, distances))
+                tables.write(result.folder, tables.images(result, settings.grid_images))
+                tables.write(result.folder, tables.summary(result, average, bound, seconds))
+                logging.info(
+                    "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
+                    *(own.model.name, len(result.images), images.name, result.split),
+                    *(bound["bits_per_dim"], bound["bits_per_dim_stderr"], result.folder),
+                )
     return [result.folder for result in sets]
 
 
@@ -154,7 +158,7 @@ def _fill_store(
             rates, reconstructions = method.code(batch, progress.advance)
             numbers |= rates
             for decoder, levels in reconstructions.items():
-                series = method.series(decoder)
+                series = method.prefix + decoder
                 numbers |= measures.of_levels(series, originals, levels, shown)
             seconds[method.work] += time.monotonic() - begin
         store.save(numbers)

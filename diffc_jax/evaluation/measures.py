@@ -34,6 +34,7 @@ class Measures:
 
     Attributes:
         metrics: names of the metrics of pairs.
+        has_features: whether there is a feature network.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Measures:
             UsageError: weights where none or some are needed; the message starts with the field.
             InputError: weights that are missing or damaged.
         """
-        self.metrics = tuple(metrics)
+        self.metrics, self.has_features = tuple(metrics), bool(features)
         self._extractor: Extractor | None = None
         if features:
             network = load_feature_network(features, feature_weights, "eval.feature_weights")
@@ -68,11 +69,6 @@ class Measures:
             "ms_ssim": lambda: ms_ssim,
         }
         self._metrics = {name: loaders[name]() for name in self.metrics}
-
-    @property
-    def has_features(self) -> bool:
-        """Whether there is a feature network."""
-        return self._extractor is not None
 
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
@@ -167,7 +163,7 @@ class Measures:
 
         reference = processes.primary_first(lambda: self.reference(features, others, folder))
         points = [
-            (method.series(decoder), level)
+            (method.prefix + decoder, level)
             for method in methods
             for decoder in method.decoders
             for level in range(len(method.plan.levels))

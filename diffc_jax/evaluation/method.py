@@ -40,6 +40,8 @@ class Method(abc.ABC):
         image_columns: columns of that table, between those that all methods have.
         reconstructions: file of its reconstructions of the first images.
         arrays: names of the numbers of an image that `code` gives.
+        prefix: what comes before the names of decoders in the arrays of a batch: "mse/PREFIXdecoder" and so
+            on, below "mse/SERIES".
     """
 
     name: str
@@ -51,10 +53,7 @@ class Method(abc.ABC):
     image_columns: tuple[str, ...]
     reconstructions: str
     arrays: tuple[str, ...]
-
-    def series(self, decoder: str) -> str:
-        """Name of what a decoder makes, in the arrays of a batch: "mse/SERIES" and so on."""
-        return decoder
+    prefix: str
 
     @abc.abstractmethod
     def evaluations_per_image(self) -> int:

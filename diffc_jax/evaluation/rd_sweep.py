@@ -30,6 +30,7 @@ from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import Denoiser, Variables
+from diffc_jax.runtime.sharding import put_batch
 
 # The ideal rate of an image at the end of every stratum, bits; its name in stored batches.
 IDEAL_BITS = "kl_bits"
@@ -46,12 +47,12 @@ class SweepMethod(Method):
     name, work, rate_kind = "diffc", "sweep", "bound"
     image_table, reconstructions = "per_image.csv", "reconstructions.npz"
     image_columns = ("bits_kl", "bits_bound")
-    arrays = (IDEAL_BITS,)
+    arrays, prefix = (IDEAL_BITS,), ""
 
     def __init__(self, trained: Trained, plan: "SweepPlan", seed: int):
         """Compiles the sweep of `trained`, on its devices."""
         self.plan, self.decoders = plan, plan.decoders
-        self._trained, self._seed = trained, seed
+        self._mesh, self._variables, self._seed = trained.mesh, trained.variables, seed
         self._n_pixels = trained.description["image_size"] ** 2
         self._sweep = Sweep(trained.model.eps_hat, plan, seed)
 
@@ -63,9 +64,9 @@ class SweepMethod(Method):
         self, batch: Batch, on_evaluations: Callable[[int], None]
     ) -> tuple[Arrays, dict[str, list[np.ndarray]]]:
         """See `Method`."""
-        placed = self._trained.place({"image": batch["image"], "index": batch["index"]})
+        placed = put_batch(self._mesh, {"image": batch["image"], "index": batch["index"]})
         x = process.pixels_to_unit(placed["image"])
-        result = self._sweep.run(self._trained.variables, x, placed["index"], on_evaluations)
+        result = self._sweep.run(self._variables, x, placed["index"], on_evaluations)
         mask = batch["mask"]
         pixels = {
             decoder: [np.asarray(process.unit_to_pixels(x))[mask] for x in levels]
@@ -155,12 +156,12 @@ class SweepPlan:
     ancestral_steps: int
     flow_steps: int
 
-    @property
+    @functools.cached_property
     def rate_gammas(self) -> Float[np.ndarray, " s"]:
         """Negative log signal-to-noise ratio at the ends of strata, where the rate is known."""
         return self.gammas[self.strata]
 
-    @property
+    @functools.cached_property
     def level_gammas(self) -> Float[np.ndarray, " l"]:
         """Negative log signal-to-noise ratio of each level."""
         return self.rate_gammas[self.levels]

@@ -46,7 +46,7 @@ class Tables:
         self._all_methods = tuple(methods)
         self._methods = tuple(method for method in methods if method.decoders)
         self._series = [
-            method.series(decoder) for method in self._methods for decoder in method.decoders
+            method.prefix + decoder for method in self._methods for decoder in method.decoders
         ]
         self._names = [
             "index",
@@ -175,7 +175,7 @@ class Tables:
         averages: Averages,
         distances: Distances,
     ) -> RatePoint:
-        series = method.series(decoder)
+        series = method.prefix + decoder
         mse, psnr = float(averages[f"mse/{series}"].mean[level]), averages[f"psnr/{series}"]
         columns: dict[str, Any] = {
             "psnr": float(psnr_from_mse(mse)),
@@ -208,7 +208,7 @@ class Tables:
             rates = {name: of.tolist() for name, of in method.image_rates(numbers).items()}
             for i, index in enumerate(numbers["index"].tolist()):
                 for decoder in method.decoders:
-                    series = method.series(decoder)
+                    series = method.prefix + decoder
                     for level, gamma in enumerate(rates["gamma"][i]):
                         yield {
                             "index": index,

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from diffc_jax.config import base_config
 from diffc_jax.data import open_source, packed
 from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.data.prepare import prepare
@@ -66,9 +65,7 @@ def test_numpy_alone_opens_the_pixels(whole):
 
 
 def test_subsets_outlive_packing(whole):
-    config = base_config()
-    config.eval.subsets = ("ref", "hq64")
-    selection = select_images(read(whole), config.eval)
+    selection = select_images(read(whole), subsets=("ref", "hq64"))
     assert dict(selection.subsets) == {"ref": range(200), "hq64": range(200, 300)}
     np.testing.assert_array_equal(selection[200], IMAGES[0])
 

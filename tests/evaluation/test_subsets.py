@@ -199,9 +199,7 @@ def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path)
             archive.add(content, f"n{number}/reflex.png")
             content.write_bytes(b"broken")
     spec = data.SourceSpec(source="tar", path=str(tmp_path / "notaref"), image_size=4)
-    config = base_config()
-    config.eval.subsets = ("ref", "hq64")
-    selection = select_images(data.open_source(spec), 0, ("ref", "hq64"))
+    selection = select_images(data.open_source(spec), subsets=("ref", "hq64"))
     assert dict(selection.subsets) == {"ref": range(1), "hq64": range(1, 3)}
     found = [pathlib.Path(selection.label(i).split(", member")[0]).name for i in range(3)]
     assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
