@@ -169,15 +169,14 @@ def make_strips(
         columns: so many rates at most.
     """
     levels = _levels(shown, columns).tolist()
-    images = range(min(max_images, len(reconstructions.index)))
     cells = []
-    for image in images:
+    for image in range(min(max_images, len(reconstructions.index))):
         first = tuple(_cell(shown, image, level) for level in levels)
         below = (tuple(_below(shown, codec, image, level) for level in levels) for codec in codecs)
         cells.append((first, *below))
     return Strips(
-        index=tuple(int(reconstructions.index[image]) for image in images),
-        originals=tuple(reconstructions.originals[image] for image in images),
+        index=tuple(reconstructions.index[: len(cells)].tolist()),
+        originals=tuple(reconstructions.originals[: len(cells)]),
         labels=tuple(map(_label, (shown, *codecs))),
         cells=tuple(cells),
         same_levels=tuple(_label(codec) for codec in codecs if _is_own(codec)),
@@ -284,7 +283,7 @@ def image_table(
                     middle = (left + cell_width / 2, upper + cell_height / 2)
                     axes.text(*middle, _DASH, fontsize=11, color=style.CAPTION_GREY, **centred)
                 else:
-                    canvas[place] = _enlarged(cell.image, scale)
+                    canvas[place] = cell.image.repeat(scale, axis=0).repeat(scale, axis=1)
                 _write_numbers(axes, cell, left, left + cell_width, upper + cell_height + 6)
         axes.imshow(canvas, interpolation="none", extent=(0, canvas_width, canvas_height, 0))
         axes.set_axis_off()
@@ -327,10 +326,6 @@ def _write_numbers(
         axes.text(right, y, psnr, color=_PSNR_RED, horizontalalignment="right", **below)
 
 
-def _enlarged(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "H W 3"]:
-    return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
 def _check_columns(originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[GridColumn]) -> None:
     if not len(originals):
         raise InputError("originals: a reconstruction grid needs at least one image")
@@ -367,13 +362,9 @@ def _is_own(codec: DecodedImages) -> bool:
 def _below(shown: DecodedImages, codec: DecodedImages, image: int, level: int) -> Cell:
     if _is_own(codec):
         return _cell(codec, image, int(np.abs(codec.levels - shown.levels[level]).argmin()))
-    return _matched(codec, image, float(shown.bpp[image, level]))
-
-
-def _matched(codec: DecodedImages, image: int, bpp: float) -> Cell:
-    rates = np.where(codec.bpp[image] <= _EXCESS * bpp, codec.bpp[image], -np.inf)
-    level = int(rates.argmax())
-    return _cell(codec, image, level) if np.isfinite(rates[level]) else Cell(None)
+    fits = codec.bpp[image] <= _EXCESS * float(shown.bpp[image, level])
+    rates = np.where(fits, codec.bpp[image], -np.inf)
+    return _cell(codec, image, int(rates.argmax())) if fits.any() else Cell(None)
 
 
 def _label(decoded: DecodedImages) -> str:

@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -98,9 +98,14 @@ def make_report(
     runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
     pictures, without_pictures = _collect_pictures(runs, allow_mixed_data)
     data = {
-        "points": [_json_ready(dataclasses.asdict(point)) for point in points],
+        "points": [
+            {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
+            for point in points
+        ],
         "series": _series_data(points, series),
-        "markers": {marker: _svg_path(marker) for marker in _marker_names(series)},
+        "markers": {
+            marker: _svg_path(marker) for marker in (*(line.line["marker"] for line in series), "^")
+        },
         "measures": measures,
         "default_measure": [m["column"] for m in measures].index(measure_default),
         "pictures": [_pictures_data(found, series) for found in pictures],
@@ -141,12 +146,8 @@ def _embedded_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
-    return {name: _finite_or_text(value) for name, value in values.items()}
-
-
 def _finite_or_text(value: Any) -> Any:
+    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -230,10 +231,6 @@ def _luminance(rgb: np.ndarray) -> float:
     return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
 
 
-def _marker_names(series: Iterable[style.Series]) -> list[str]:
-    return list(dict.fromkeys([*(line.line["marker"] for line in series), "^"]))
-
-
 def _svg_path(marker: str) -> dict[str, Any]:
     """Outline of a matplotlib marker of size 1, y downwards, and whether it has an inside."""
     shape = MarkerStyle(marker)
@@ -287,10 +284,8 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
     lines: dict[_Key, style.Series] = {}
     for line in series:
         lines.setdefault(_key(line.points[0]), line)
-    order = list(lines)
-    shown = sorted(
-        found.series, key=lambda p: order.index(_key(p)) if _key(p) in lines else len(order)
-    )
+    order = {key: position for position, key in enumerate(lines)}
+    shown = sorted(found.series, key=lambda decoded: order.get(_key(decoded), len(order)))
     seen: collections.Counter[_Key] = collections.Counter()
     described = []
     for decoded in shown:

@@ -1,6 +1,7 @@
 """Figures of the chain's rate: bounds against the ideal, and which noise levels cost how much."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +19,16 @@ from diffc_jax.plotting import layout, style
 
 RATE_CURVE = "rate_curve.csv"
 CHUNKS = (4, 16, 64)
-_DASHED, _DOTTED, _MIXED = (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
-_CHUNK_LINES = ((style.ORANGE, (0, (2.5, 1))), (style.GREEN, _DASHED), (style.SKY, _MIXED))
+_CHUNK_LINES = (
+    (style.ORANGE, (0, (2.5, 1))),
+    (style.GREEN, style.DASHED),
+    (style.SKY, style.MIXED),
+)
 _RUN_LINES = (
-    *(
-        (style.VERMILION, "-"),
-        (style.BLUE, _DASHED),
-        (style.GREEN, _MIXED),
-        (style.PURPLE, _DOTTED),
-    ),
+    (style.VERMILION, "-"),
+    (style.BLUE, style.DASHED),
+    (style.GREEN, style.MIXED),
+    (style.PURPLE, style.DOTTED),
 )
 _LOWEST_BPP, _LARGEST_RATIO = 0.006, 6.0
 _FORMULA = "k + log2(k + 1) + 5".replace(" ", "\N{NO-BREAK SPACE}")
@@ -111,7 +113,11 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
         data: what the caption says about the images.
     """
     lines: list[tuple[str, Float[np.ndarray, " t"], dict[str, Any]]] = [
-        ("every step alone", curve.stepwise_bpp(), {"color": style.PURPLE, "linestyle": _DOTTED})
+        (
+            "every step alone",
+            curve.stepwise_bpp(),
+            {"color": style.PURPLE, "linestyle": style.DOTTED},
+        )
     ]
     for chunk, (color, dashes) in zip(CHUNKS, _CHUNK_LINES, strict=True):
         look = {"color": color, "linestyle": dashes, "linewidth": 1.2}
@@ -173,8 +179,7 @@ def plot_coding_cost(curves: Sequence[RateCurve], data: str) -> Figure:
     with matplotlib.rc_context(dict(style.RC)):
         figure = Figure(figsize=(7.4, 4.5), dpi=200, layout="constrained")
         axes = figure.add_subplot()
-        for position, curve in enumerate(curves):
-            color, dashes = _RUN_LINES[position % len(_RUN_LINES)]
+        for curve, (color, dashes) in zip(curves, itertools.cycle(_RUN_LINES), strict=False):
             axes.plot(
                 (curve.gammas[1:] + curve.gammas[:-1]) / 2,
                 curve.density(),

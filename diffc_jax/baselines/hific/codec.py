@@ -105,7 +105,6 @@ class TrainedRun:
     """A finished run of `configs/hific64.py` or the like.
 
     Attributes:
-        path: its folder.
         method: "hific" or "hyperprior".
         width: of its networks, as results name them.
         target_bpp: that it was trained for.
@@ -113,7 +112,6 @@ class TrainedRun:
         costs: `trained_parameters`, `images_seen` and `train_cpu_hours`.
     """
 
-    path: AnyPath
     method: str
     width: str
     target_bpp: float
@@ -169,7 +167,6 @@ def load_run(path: AnyPath) -> TrainedRun:
     except ValueError as error:
         raise InputError(f"{weights}: {error}") from error
     return TrainedRun(
-        path=path,
         method=card["model"]["name"],
         width=f"width {card['model']['width']:g}",
         target_bpp=target,
@@ -207,17 +204,16 @@ def evaluate_runs(
             estimates.append(bits)
             progress.advance(len(batch))
         whole = np.concatenate(decoded)
-        identity = {
-            "method": run.method,
-            "model": run.width,
-            "level": run.target_bpp,
-            "dataset": dataset,
-            "split": split,
-            **run.costs,
-        }
+        source = {"dataset": dataset, "split": split}
         yield CodecPoint(
             f"{run.method}, {run.width}",
-            identity,
+            {
+                "method": run.method,
+                "model": run.width,
+                "level": run.target_bpp,
+                **source,
+                **run.costs,
+            },
             range(len(images)),
             np.array(sizes, np.float64),
             psnr.mse(images, whole),
