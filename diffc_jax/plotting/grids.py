@@ -90,10 +90,7 @@ class Strips:
 
 
 def draw_evaluation_grid(folder: AnyPath) -> None:
-    """Draws the images that an evaluation has kept, at four of its levels; nothing if it kept none.
-
-    Args:
-        folder: W/eval, which gets reconstructions.png.
+    """Draws W/eval/reconstructions.png: images that an evaluation has kept, if any, at four of its levels.
 
     Raises:
         InputError: a broken file.

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -106,11 +106,7 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
     """Draws the ideal rate, the bound, and what it would be for chunks and steps sent on their own.
 
     The left panel has the rates over the noise level, the right one how many times the ideal rate they
-    are.
-
-    Args:
-        curve: of one run.
-        data: what the caption says about the images.
+    are. The caption begins with `data`.
     """
     lines: list[tuple[str, Float[np.ndarray, " t"], dict[str, Any]]] = [
         (
@@ -159,22 +155,19 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
 
 def bounds_rows(curve: RateCurve) -> list[dict[str, Any]]:
     """The table behind `plot_bounds`: one row for each noise level, rates in bits per pixel."""
-    columns: dict[str, np.ndarray] = {
-        "gamma": curve.gammas,
-        "bpp_kl": curve.bpp_kl,
-        "bpp": curve.bpp,
+    return _rows(
+        gamma=curve.gammas,
+        bpp_kl=curve.bpp_kl,
+        bpp=curve.bpp,
         **{f"bpp_chunks_{chunk}": curve.chunked_bpp(chunk) for chunk in CHUNKS},
-        "bpp_steps": curve.stepwise_bpp(),
-    }
-    return _rows(columns)
+        bpp_steps=curve.stepwise_bpp(),
+    )
 
 
 def plot_coding_cost(curves: Sequence[RateCurve], data: str) -> Figure:
     """Draws bits per pixel and unit of gamma at every noise level; the area is the ideal rate.
 
-    Args:
-        curves: of one or more runs.
-        data: what the caption says about the images.
+    One line for each run; the caption begins with `data`.
     """
     with matplotlib.rc_context(dict(style.RC)):
         figure = Figure(figsize=(7.4, 4.5), dpi=200, layout="constrained")
@@ -209,11 +202,9 @@ def coding_cost_rows(curves: Sequence[RateCurve]) -> list[dict[str, Any]]:
         {"run": curve.name, **row}
         for curve in curves
         for row in _rows(
-            {
-                "gamma_from": curve.gammas[:-1],
-                "gamma_to": curve.gammas[1:],
-                "bpp_per_gamma": curve.density(),
-            }
+            gamma_from=curve.gammas[:-1],
+            gamma_to=curve.gammas[1:],
+            bpp_per_gamma=curve.density(),
         )
     ]
 
@@ -225,7 +216,7 @@ def _label_gamma(axes: Axes, curves: Sequence[RateCurve]) -> None:
     axes.set_xlabel("γ, negative log signal-to-noise ratio of z (noise falls to the right)")
 
 
-def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(**columns: np.ndarray) -> list[dict[str, Any]]:
     return [
         dict(zip(columns, map(float, values), strict=True))
         for values in zip(*columns.values(), strict=True)

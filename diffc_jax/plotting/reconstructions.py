@@ -91,10 +91,7 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
 
 
 def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
-    """Reads `reconstructions.npz` of the sweep, and the numbers to it from `per_image.csv`.
-
-    Args:
-        folder: `eval/` of a workdir.
+    """Reads `reconstructions.npz` of the sweep and its numbers in `per_image.csv`, both in W/eval.
 
     Raises:
         InputError: a missing or broken file, or images without rows in the table.
@@ -124,10 +121,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
 
 
 def load_files(path: str | os.PathLike[str]) -> Reconstructions:
-    """Reads images and numbers of the files of codecs.
-
-    Args:
-        path: of `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
+    """Reads `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
 
     Raises:
         InputError: a missing or broken file.

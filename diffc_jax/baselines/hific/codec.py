@@ -29,11 +29,7 @@ _SECONDS_PER_HOUR = 3600.0
 
 
 class HificCodec:
-    """Files of one trained model.
-
-    Args:
-        model: the networks.
-        params: of the autoencoder.
+    """Files of one trained model, with the parameters of its autoencoder.
 
     Raises:
         ValueError: parameters that are not finite.
@@ -180,11 +176,7 @@ def evaluate_runs(
 ) -> Iterator[CodecPoint]:
     """Writes every image to a file with every run, and decodes the files.
 
-    Args:
-        runs: networks at their rates.
-        images: of sides that their latents divide.
-        dataset: name and variant of the data, copied into the results.
-        split: its split, copied likewise.
+    `dataset` and `split` are copied into the results.
 
     Yields:
         Methods one after the other, in order of target.

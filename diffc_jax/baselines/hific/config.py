@@ -60,11 +60,7 @@ class HificArchitecture:
     ) -> "HificArchitecture":
         """The paper's networks with `width` times as many channels everywhere.
 
-        Args:
-            width: of the networks.
-            downsamplings: see the attributes.
-            latent_channels: of the latent; 0 for the paper's times `width`.
-            residual_blocks: see the attributes.
+        `latent_channels` is the paper's number times `width`, too, if it is 0.
 
         Raises:
             UsageError: `width` is not positive, or another argument is out of range.
@@ -85,10 +81,7 @@ class HificArchitecture:
         )
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Shape of the latent of an image.
-
-        Args:
-            size: of the image, (h, w) in pixels.
+        """Shape of the latent of an image of `size`, (h, w) in pixels.
 
         Raises:
             UsageError: the sides cannot be halved `downsamplings` times.
@@ -188,8 +181,7 @@ def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDic
 def small_config(argument: str) -> ConfigDict:
     """HiFiC for half an hour on two CPU cores: an eighth of the paper's channels, a third of its blocks.
 
-    Args:
-        argument: as for `hific_config`, which also says what it raises.
+    Argument and errors are those of `hific_config`.
     """
     config = hific_config(argument, width=1 / 8, residual_blocks=3)
     if "smoke" in argument:

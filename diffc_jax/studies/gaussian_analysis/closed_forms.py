@@ -31,10 +31,6 @@ _MAX_BITS_PER_COMPONENT = 64.0
 def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     """Rows of curves.csv: every curve at the same rates, evenly spaced in their logarithm.
 
-    Args:
-        eigenvalues: of the source.
-        config: config.gaussian.
-
     Raises:
         UsageError: the range of rates has none of them.
     """
@@ -55,18 +51,17 @@ def component_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     for name, curve in CURVES.items():
         for bpp in config.component_bpp:
             point = curve.at_rate(eigenvalues, bpp * n_pixels(eigenvalues))
-            for i, value in enumerate(eigenvalues):
-                bits, distortion = float(point.rates[i]), float(point.distortions[i])
-                snr_db = decibels(value / distortion) if distortion > 0 else None
+            columns = (column.tolist() for column in (eigenvalues, point.rates, point.distortions))
+            for i, (value, bits, distortion) in enumerate(zip(*columns, strict=True), start=1):
                 rows.append(
                     {
                         "curve": name,
                         "bits_per_pixel": bpp,
-                        "component": i + 1,
-                        "eigenvalue": float(value),
+                        "component": i,
+                        "eigenvalue": value,
                         "bits": bits,
                         "distortion": distortion,
-                        "snr_db": snr_db,
+                        "snr_db": decibels(value / distortion) if distortion > 0 else None,
                     }
                 )
     return rows
@@ -83,20 +78,9 @@ def realism_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
         point = CURVES["diffc_f"].at_rate(eigenvalues, bpp * n_pixels(eigenvalues))
         noise = allocation.isotropic(eigenvalues, point.parameter)
         for kappa in _KAPPAS:
-            weight = 2.0 - kappa
             for family, parameter, distortions, distances in (
-                (
-                    "kappa",
-                    kappa,
-                    gaussian.distortions_flow(eigenvalues, noise, kappa),
-                    gaussian.wasserstein_flow(eigenvalues, noise, kappa),
-                ),
-                (
-                    "mix",
-                    weight,
-                    gaussian.distortions_mix(eigenvalues, noise, weight),
-                    gaussian.wasserstein_mix(eigenvalues, noise, weight),
-                ),
+                ("kappa", kappa, gaussian.distortions_flow, gaussian.wasserstein_flow),
+                ("mix", 2.0 - kappa, gaussian.distortions_mix, gaussian.wasserstein_mix),
             ):
                 rows.append(
                     {
@@ -104,8 +88,10 @@ def realism_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
                         "parameter": float(parameter),
                         "bits": point.bits,
                         "bits_per_pixel": bpp,
-                        "distortion": float(distortions.sum()),
-                        "squared_wasserstein": float(distances.sum()),
+                        "distortion": float(distortions(eigenvalues, noise, parameter).sum()),
+                        "squared_wasserstein": float(
+                            distances(eigenvalues, noise, parameter).sum()
+                        ),
                     }
                 )
     return rows
@@ -138,11 +124,7 @@ def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
 
 
 def scalar_rows(config: ConfigDict) -> list[Row]:
-    """Rows of scalar/curves.csv, by quadrature.
-
-    Args:
-        config: config.scalar.
-    """
+    """Rows of scalar/curves.csv, by quadrature as config.scalar says."""
     sigma2s = _noise_levels(config.min_sigma2, config.points_per_decade)
     return [
         {"source": name} | dataclasses.asdict(analyse(scalar_source(name, config), sigma2))

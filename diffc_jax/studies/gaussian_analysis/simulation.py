@@ -55,13 +55,7 @@ class SimulatedPoint(NamedTuple):
 
 
 def gaussian_rows(eigenvalues: Eigenvalues, config: ConfigDict, seed: int) -> Iterator[Row]:
-    """Rows of simulation.csv: Monte Carlo through the sweep, with the closed form at the same parameter.
-
-    Args:
-        eigenvalues: of the source.
-        config: config.gaussian.
-        seed: of samples and noise.
-    """
+    """Rows of simulation.csv, as config.gaussian says, with the closed form at the same parameter."""
     generator = np.random.default_rng(rng.numpy_seed(seed, "analysis/gaussian"))
     shape = (config.samples, len(eigenvalues))
     x, other = (np.sqrt(eigenvalues) * generator.standard_normal(shape) for _ in range(2))
@@ -111,13 +105,8 @@ def gaussian_rows(eigenvalues: Eigenvalues, config: ConfigDict, seed: int) -> It
 def mixture_rows(name: str, source: Mixture, config: ConfigDict, seed: int) -> Iterator[Row]:
     """Monte Carlo through the sweep with exact scores, with the bounds of the Gaussian and of Shannon.
 
-    Columns are those of the quadrature, each measured one with its standard error beside it.
-
-    Args:
-        name: of the source, in the rows.
-        source: a mixture.
-        config: config.mixture; every sample is sent at every level.
-        seed: of samples and noise.
+    Columns are those of the quadrature, each measured one with its standard error beside it. Every sample is
+    sent at every level, as config.mixture says.
     """
     generator = np.random.default_rng(rng.numpy_seed(seed, f"analysis/{name}"))
     x = source.sample(config.samples, generator)
