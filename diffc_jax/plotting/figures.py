@@ -33,6 +33,9 @@ from diffc_jax.plotting.rates import (
 from diffc_jax.plotting.reconstructions import DecodedImages, collect_reconstructions
 from diffc_jax.runtime.files import atomic_write
 
+# Figures with the tables behind them, by the names of their files.
+_Drawn = dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]
+
 # Without dates and program versions the same results give the same bytes.
 _METADATA: Mapping[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -135,7 +138,7 @@ def make_figures(
     points = list(dict.fromkeys((*own, *more_points)))
     rows = [dataclasses.asdict(point) for point in points]
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
-    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    drawn: _Drawn = {}
     for name, shown in panels.items():
         for scale in SCALES:
             figure = plot_rates(
@@ -157,17 +160,13 @@ def make_figures(
     return written
 
 
-def _rate_figures(
-    workdirs: Sequence[pathlib.Path],
-) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
+def _rate_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
     """`rate_bounds_RUN` of every sweep and `coding_cost` of all together."""
     found = [w for w in dict.fromkeys(workdirs) if (w / "eval" / RATE_CURVE).is_file()]
     sweeps = {w: [p for p in collect_rate_points([w]) if p.method == "diffc"] for w in found}
-    names = _distinct(
-        [points[0].model or w.name if points else w.name for w, points in sweeps.items()]
-    )
+    names = _distinct([(points and points[0].model) or w.name for w, points in sweeps.items()])
     curves, data = [], []
-    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    drawn: _Drawn = {}
     for name, (workdir, points) in zip(names, sweeps.items(), strict=True):
         curve = load_rate_curve(workdir / "eval" / RATE_CURVE, name)
         curves.append(curve)
@@ -179,9 +178,7 @@ def _rate_figures(
     return drawn
 
 
-def _strip_figures(
-    workdirs: Sequence[pathlib.Path],
-) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
+def _strip_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
     """`strips_MODEL` of every model: DiffC-F (or the first decoder), its files and JPEG below."""
     chosen = []
     for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):

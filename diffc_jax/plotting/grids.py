@@ -27,7 +27,7 @@ from diffc_jax.runtime.files import AnyPath, atomic_write
 _DPI = 200
 _CELL_PIXELS = 192
 _GAP, _GROUP_GAP, _MARGIN = 10, 26, 16
-_NUMBERS, _TITLE, _HEADING, _ROW_LABEL = 34, 32, 40, 40
+_NUMBERS, _HEADING, _ROW_LABEL = 34, 40, 40
 _PSNR_RED = "#C00000"
 _FRAME_GREY = 217
 _DASH = "\N{EN DASH}"
@@ -60,14 +60,12 @@ class GridColumn:
         images: the reconstructions.
         bpp: bits per pixel of each image.
         psnr: PSNR of each image in dB; infinite where it is exact.
-        title: heading of this column alone, such as its noise level.
     """
 
     group: str
     images: UInt8[np.ndarray, "n h w 3"]
     bpp: Float[np.ndarray, " n"]
     psnr: Float[np.ndarray, " n"]
-    title: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,17 +112,9 @@ def draw_evaluation_grid(folder: AnyPath) -> None:
 
 
 def reconstruction_grid(
-    originals: UInt8[np.ndarray, "n h w 3"],
-    columns: Sequence[GridColumn],
-    *,
-    scale: int | None = None,
+    originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[GridColumn]
 ) -> Figure:
-    """Draws originals beside reconstructions, with their rate (black) and PSNR (red) below.
-
-    Args:
-        originals: one row each.
-        columns: reconstructions of all the originals, from left to right.
-        scale: see `image_table`.
+    """Draws originals, a row for each, beside reconstructions of all of them, a column for each entry.
 
     Raises:
         InputError: no originals, or a column whose shapes do not fit them (the column is named).
@@ -140,8 +130,6 @@ def reconstruction_grid(
         ],
         originals.shape[1:3],
         headings=["original", *(column.group for column in columns)],
-        titles=["", *(column.title for column in columns)],
-        scale=scale,
     )
 
 
@@ -223,37 +211,32 @@ def image_table(
     shape: tuple[int, int],
     *,
     headings: Sequence[str],
-    titles: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     rows_in_group: int = 1,
-    scale: int | None = None,
     caption: str = "",
 ) -> Figure:
     """Draws a table of images, with their rate (black) and PSNR (red) below.
 
-    Every image pixel becomes a square of `scale` x `scale` pixels of the saved figure.
+    Every image pixel becomes a square of pixels of the saved figure, and cells are about 192 pixels wide.
 
     Args:
         cells: the rows, each with as many cells; None leaves a place blank.
         shape: height and width of every image.
         headings: of the columns; neighbours with the same one share it.
-        titles: smaller headings of the columns, or none.
         row_labels: written upwards, left of the rows; or none.
         rows_in_group: so many rows stand closer together.
-        scale: magnification; None makes cells about 192 pixels wide.
         caption: small print below the table.
     """
     height, width = shape
-    scale = scale or max(1, round(_CELL_PIXELS / width))
+    scale = max(1, round(_CELL_PIXELS / width))
     cell_width, cell_height = scale * width, scale * height
-    top = _MARGIN + _HEADING + (_TITLE if any(titles) else 0)
     lefts = [
         _MARGIN + (_ROW_LABEL if row_labels else 0) + index * (cell_width + _GAP)
         for index in range(len(headings))
     ]
     row_gap = _GROUP_GAP - _GAP if rows_in_group > 1 else 0
     tops = [
-        top + row * (cell_height + _NUMBERS + _GAP) + row // rows_in_group * row_gap
+        _MARGIN + _HEADING + row * (cell_height + _NUMBERS + _GAP) + row // rows_in_group * row_gap
         for row in range(len(cells))
     ]
     canvas_width = lefts[-1] + cell_width + _MARGIN
@@ -284,9 +267,6 @@ def image_table(
                 _write_numbers(axes, cell, left, left + cell_width, upper + cell_height + 6)
         axes.imshow(canvas, interpolation="none", extent=(0, canvas_width, canvas_height, 0))
         axes.set_axis_off()
-        for title, left in zip(titles, lefts, strict=False):
-            if title:
-                axes.text(left + cell_width / 2, top - 9, title, fontsize=7, **centred)
         for text, run in itertools.groupby(
             zip(headings, lefts, strict=True), key=lambda item: item[0]
         ):
@@ -330,8 +310,8 @@ def _check_columns(originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[Gr
         shapes = (column.images.shape, column.bpp.shape, column.psnr.shape)
         if shapes != (originals.shape, originals.shape[:1], originals.shape[:1]):
             raise InputError(
-                f"column {f'{column.group} {column.title}'.strip()!r}: images, bpp and psnr have "
-                f"shapes {shapes}, but the originals have {originals.shape}"
+                f"column {column.group!r}: images, bpp and psnr have shapes {shapes}, but the originals "
+                f"have {originals.shape}"
             )
 
 
