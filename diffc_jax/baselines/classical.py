@@ -27,8 +27,8 @@ def evaluate_codecs(
 
     Args:
         images: uint8 RGB, (n, h, w, 3).
-        dataset: name and variant of the data, copied into the results.
-        split: its split, copied likewise.
+        dataset: copied into the results.
+        split: copied likewise.
         codecs: names from `CODECS`, or methods.
         qualities: ladders that replace the default ones, by name from `CODECS`.
         max_workers: threads; None is the choice of `ThreadPoolExecutor`.

@@ -46,15 +46,12 @@ _METADATA: Mapping[str, dict[str, Any]] = {
 def save_figure(
     figure: Figure, stem: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[pathlib.Path]:
-    """Writes `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all.
+    """Writes `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all, and returns their paths.
 
     Args:
         figure: saved at its own resolution.
         stem: path without a suffix; a dot in the name is kept.
         rows: the table behind the figure, all with the same keys, at least one.
-
-    Returns:
-        The files written.
 
     Raises:
         InputError: the folder cannot be written.
@@ -106,7 +103,7 @@ def make_figures(
 ) -> list[pathlib.Path]:
     """Draws everything that the inputs have data for; docs/formats.md lists the figures.
 
-    Files of the same names in `output_dir` are replaced; others are left alone.
+    Files of the same names in `output_dir` are replaced; others are left alone. Returns the files written.
 
     Args:
         inputs: workdirs, or paths of `rd.csv` files (which have no images and no rate curve).
@@ -118,9 +115,6 @@ def make_figures(
         show_ideal: draws the ideal rates too.
         allow_mixed_data: draws points of different images together.
         more_points: drawn beside those of the inputs, such as published ones.
-
-    Returns:
-        The files written.
 
     Raises:
         UsageError: no inputs, or what `plot_rates` refuses.

@@ -47,6 +47,7 @@ from diffc_jax.plotting.reconstructions import (
     collect_reconstructions,
 )
 from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.images import tile
 
 _TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
@@ -64,6 +65,8 @@ def make_report(
 ) -> pathlib.Path:
     """Writes one self-contained HTML file: curves, reconstructions, tables, config and environment.
 
+    Returns its path.
+
     Args:
         inputs: workdirs with `eval/rd.csv`, or paths of such files, which give curves only. Anything
             else that a workdir lacks is left out, and the page says so.
@@ -71,9 +74,6 @@ def make_report(
         measure_default: the y axis to begin with, a key of `MEASURES`.
         allow_mixed_data: shows results of different images together; the legend names the data.
         more_points: shown beside those of the inputs, such as published ones.
-
-    Returns:
-        The file written.
 
     Raises:
         UsageError: no inputs, an unknown measure or selector, or points of different images.
@@ -336,12 +336,8 @@ def _one_series_data(
 
 def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndarray, "H W 3"]:
     """All images in one, row by row; the last row is filled up with black."""
-    count, height, width, _ = images.shape
-    rows = -(-count // columns)
-    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
-    padded[:count] = images
-    grid = padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
-    return grid.reshape(rows * height, columns * width, 3)
+    blank = np.zeros((-len(images) % columns, *images.shape[1:]), np.uint8)
+    return tile(np.concatenate([images, blank]), columns)
 
 
 def _data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:

@@ -14,9 +14,6 @@ from diffc_jax.errors import UsageError
 LARGEST_SCALE = 256.0
 _LARGEST_SCALE_BITS = 0.5 * math.log2(2 * math.pi * math.e * LARGEST_SCALE**2)
 
-# Channels of the paper: images after the first layer, latents, hyper-latents, discriminator.
-_BASE, _LATENT, _HYPER, _DISCRIMINATOR = 60, 220, 320, 64
-
 
 @dataclasses.dataclass(frozen=True)
 class HificArchitecture:
@@ -32,11 +29,11 @@ class HificArchitecture:
     """
 
     downsamplings: int = 4
-    base_channels: int = _BASE
-    latent_channels: int = _LATENT
-    hyper_channels: int = _HYPER
+    base_channels: int = 60
+    latent_channels: int = 220
+    hyper_channels: int = 320
     residual_blocks: int = 9
-    discriminator_channels: int = _DISCRIMINATOR
+    discriminator_channels: int = 64
 
     def __post_init__(self) -> None:
         if self.downsamplings not in (3, 4):
@@ -73,11 +70,11 @@ class HificArchitecture:
 
         return cls(
             downsamplings=downsamplings,
-            base_channels=channels(_BASE),
-            latent_channels=latent_channels or channels(_LATENT),
-            hyper_channels=channels(_HYPER),
+            base_channels=channels(cls.base_channels),
+            latent_channels=latent_channels or channels(cls.latent_channels),
+            hyper_channels=channels(cls.hyper_channels),
             residual_blocks=residual_blocks,
-            discriminator_channels=channels(_DISCRIMINATOR),
+            discriminator_channels=channels(cls.discriminator_channels),
         )
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:

@@ -78,12 +78,7 @@ class HyperAnalysis(nn.Module):
 
 
 class HyperSynthesis(nn.Module):
-    """Quantised hyper-latents to one parameter (mean or scale) of each value of a latent.
-
-    Attributes:
-        channels: inside.
-        latent_channels: of the latent.
-    """
+    """Quantised hyper-latents to one parameter (mean or scale) of each value of a latent."""
 
     channels: int
     latent_channels: int
@@ -178,12 +173,9 @@ class Discriminator(nn.Module):
         *,
         update_stats: bool,
     ) -> Float[Array, "b h//8 w//8"]:
-        """Logits, positive for photographs.
+        """Logits, positive for photographs, of images with values in [0, 1] and their quantised latents.
 
-        Args:
-            images: with values in [0, 1].
-            latents: their quantised latents.
-            update_stats: whether the power iterations of the spectral norms move on.
+        `update_stats` says whether the power iterations of the spectral norms move on.
         """
         given = SpectralConv(_LATENT_CHANNELS, kernel=3)(latents, update_stats=update_stats)
         given = nn.leaky_relu(given, _LEAK)

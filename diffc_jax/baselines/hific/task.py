@@ -236,9 +236,8 @@ def learning_rates(
 ) -> tuple[optax.Schedule, optax.Schedule]:
     """Learning rates of the autoencoder, and of the discriminator, which starts with the second stage.
 
-    Args:
-        config: of the run; each stage goes through the schedule of config.train.
-        stages: updates without and with a discriminator.
+    Each of the stages, so many updates without and with a discriminator, goes through the schedule of
+    config.train.
     """
     adversarial = config.train.copy_and_resolve_references()
     adversarial.learning_rate = config.hific.adversarial_learning_rate
@@ -289,17 +288,9 @@ def make_train_step(
 
     Autoencoder and discriminator move at the same time, on the same images. (The original draws a second
     batch for the discriminator, which costs another forward pass.) Without a weight for the discriminator it
-    and its optimiser stay as they are.
-
-    Args:
-        model: the networks.
-        target: rate to hold.
-        weights: of the other terms; the state must have a discriminator if `weights.gan` is not 0.
-        optimizers: of both networks.
-        seed: of the noise.
-        lpips: distance of images with values in [-1, 1]; needed if its weight is not 0.
-        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
-            it out; None for one device.
+    and its optimiser stay as they are; with one, the state must have a discriminator. `lpips`, a distance of
+    images with values in [-1, 1], is needed if its weight is not 0. `mesh` has the devices that the compiled
+    step is for, with a state as `sharding.split_parameters` lays it out; None is one device.
 
     Returns:
         Metrics are `loss`, `bpp` (quantised), `noisy_bpp`, `rate_weight`, `mse` (values 0 to 255),

@@ -153,13 +153,7 @@ def near_exact_race(
 
     With score s and time t of the leader, candidates that beat it later come as a Poisson process whose mean
     number after t is `later_winners`; the time of the next one is found by inverting it, its projection is
-    normal above what it needs, and the losers in between are a Poisson number.
-
-    Args:
-        kl_bits: |mu|^2 / (2 ln 2) > 0.
-        tail: in (0, 1).
-        count: races.
-        generator: of all randomness.
+    normal above what it needs, and the losers in between are a Poisson number. kl_bits is |mu|^2 / (2 ln 2).
     """
     length = _length(kl_bits)
     time = generator.exponential(size=count)

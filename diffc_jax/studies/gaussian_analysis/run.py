@@ -25,9 +25,7 @@ from diffc_jax.theory.mixture import GaussianMixture, Mixture
 def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes W/gaussian, W/scalar and W/vector: tables as CSV, each with its figure as PNG and PDF.
 
-    Args:
-        config: a config checked by `studies.gaussian_analysis.config.validate`.
-        workdir: folder of the results; files of the same names are replaced.
+    The config is one that `config.validate` has checked. Files of the same names are replaced.
 
     Raises:
         UsageError: a field that cannot be used.
