@@ -93,16 +93,13 @@ def evaluate_baselines(
     if codecs:
         bits = measure_lossless(images)
         for result in sets:
-            marks = lossless_marks({name: result.of(values) for name, values in bits.items()})
-            write_json(
-                result.folder / "lossless.json",
-                marks
-                | {
-                    "n_images": len(result.images),
-                    "dataset": selection.name,
-                    "split": result.split,
-                },
-            )
+            marks: dict[str, Any] = {
+                **lossless_marks({name: result.of(values) for name, values in bits.items()}),
+                "n_images": len(result.images),
+                "dataset": selection.name,
+                "split": result.split,
+            }
+            write_json(result.folder / "lossless.json", marks)
 
 
 def check_baselines(config: ConfigDict) -> None:

@@ -14,18 +14,12 @@ from diffc_jax.runtime.progress import Progress
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
-    "png": (
-        functools.partial(encode_image, container="PNG", optimize=True),
-        decode_image,
-    ),
+    "png": (functools.partial(encode_image, container="PNG", optimize=True), decode_image),
     "webp": (
         functools.partial(encode_image, container="WEBP", lossless=True, quality=100, method=6),
         decode_image,
     ),
-    "jpegxl": (
-        functools.partial(encode_jpegxl, lossless=True, effort=9),
-        decode_jpegxl,
-    ),
+    "jpegxl": (functools.partial(encode_jpegxl, lossless=True, effort=9), decode_jpegxl),
 }
 
 
@@ -33,9 +27,6 @@ def measure_lossless(
     images: UInt8[np.ndarray, "n h w 3"],
 ) -> dict[str, Float64[np.ndarray, " n"]]:
     """Bits per dimension of the whole file of each image, headers counted, by the names in `LOSSLESS`.
-
-    Args:
-        images: RGB.
 
     Raises:
         InputError: a file that does not decode to its image.

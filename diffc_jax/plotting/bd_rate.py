@@ -71,12 +71,7 @@ class BjontegaardDelta(NamedTuple):
 def bjontegaard_delta(
     first: Curve, second: Curve, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> BjontegaardDelta:
-    """Compares two curves over their common range.
-
-    Args:
-        first: a curve.
-        second: another.
-        within: limits of x outside of which nothing is compared.
+    """Compares two curves where their ranges of x and the limits `within` overlap.
 
     Raises:
         InputError: no x there at which both are defined.
@@ -92,13 +87,10 @@ def bjontegaard_delta(
 def rate_curve(
     name: str, points: Iterable[RatePoint], measure: str, headerless: bool = False
 ) -> Curve:
-    """A measure over the logarithm of the rate in bits per pixel, in order of rate.
+    """A measure, key of `MEASURES`, over the logarithm of the rate in bits per pixel, in order of rate.
 
-    Args:
-        name: of the curve.
-        points: those without a rate above 0 or a finite value are left out.
-        measure: key of `measures.MEASURES`.
-        headerless: takes the rates of files without the constant bytes of their containers.
+    Points without a rate above 0 or a finite value are left out; `headerless` takes the rates of files
+    without the constant bytes of their containers.
     """
     pairs = set()
     for point in points:

@@ -95,7 +95,7 @@ def _row_against(own: style.Series, other: style.Series, *, headerless: bool) ->
     return (
         _name(other),
         f"{np.exp(found.at[0]):.2f} to {np.exp(found.at[-1]):.2f}" if found else _NONE,
-        _where_lower(distance) if distance else _NONE,
+        _where_higher(distance.swapped) if distance else _NONE,
         _span(np.exp(-distance.difference), ".2f") if distance else _NONE,
         _where_higher(psnr) if psnr else _NONE,
         _span(psnr.difference, "+.2f") if psnr else _NONE,
@@ -130,10 +130,6 @@ def _where_higher(delta: BjontegaardDelta) -> str:
     return f"{above / np.ptp(delta.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
 
 
-def _where_lower(delta: BjontegaardDelta) -> str:
-    return _where_higher(delta.swapped)
-
-
 def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
     """A table for each denoiser: both decoders of the same z."""
     for flow in series:
@@ -142,16 +138,15 @@ def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
         partner = _bound(series, flow, "ancestral")
         if partner is None:
             continue
-        by_gamma = {point.gamma: point for point in partner.points}
-        pairs = [(by_gamma[p.gamma], p) for p in flow.points if p.gamma in by_gamma]
         yield f"\n## DiffC-F and DiffC-A with the denoiser {flow.points[0].model}\n"
+        psnrs = {point.gamma: value_of(point, "psnr") for point in partner.points}
         rows = []
-        for a, f in pairs:
-            psnr_a, psnr_f = value_of(a, "psnr"), value_of(f, "psnr")
-            numbers = f"{f.bpp:.3f}", f"{psnr_a:.2f}", f"{psnr_f:.2f}", f"{psnr_f - psnr_a:+.2f}"
-            rows.append(
-                (f"{value_of(f, 'gamma'):.2f}", *numbers, f"{10 ** ((psnr_a - psnr_f) / 10):.3f}")
-            )
+        for point in flow.points:
+            if point.gamma in psnrs:
+                a, f = psnrs[point.gamma], value_of(point, "psnr")
+                numbers = f"{point.bpp:.3f}", f"{a:.2f}", f"{f:.2f}", f"{f - a:+.2f}"
+                ratio = f"{10 ** ((a - f) / 10):.3f}"
+                rows.append((f"{value_of(point, 'gamma'):.2f}", *numbers, ratio))
         yield from _table(("-log SNR", "bpp", "A, dB", "F, dB", "F over A, dB", "D_F / D_A"), rows)
 
 
@@ -208,13 +203,10 @@ def _bound(
     series: Sequence[style.Series], line: style.Series, decoder: str | None
 ) -> style.Series | None:
     """The bound of the same denoiser with this decoder."""
-    point = line.points[0]
+    wanted = ("diffc", line.points[0].model, line.points[0].checkpoint, decoder)
     for other in series:
         found = other.points[0]
-        if (found.method, found.model, found.checkpoint, found.decoder) == (
-            *("diffc", point.model, point.checkpoint),
-            decoder,
-        ):
+        if (found.method, found.model, found.checkpoint, found.decoder) == wanted:
             return other
     return None
 

@@ -27,7 +27,7 @@ from diffc_jax.runtime.files import AnyPath, atomic_write
 _DPI = 200
 _CELL_PIXELS = 192
 _GAP, _GROUP_GAP, _MARGIN = 10, 26, 16
-_NUMBERS, _TITLE, _HEADING, _ROW_LABEL = 34, 32, 40, 40
+_NUMBERS, _HEADING, _ROW_LABEL = 34, 40, 40
 _PSNR_RED = "#C00000"
 _FRAME_GREY = 217
 _DASH = "\N{EN DASH}"
@@ -60,14 +60,12 @@ class GridColumn:
         images: the reconstructions.
         bpp: bits per pixel of each image.
         psnr: PSNR of each image in dB; infinite where it is exact.
-        title: heading of this column alone, such as its noise level.
     """
 
     group: str
     images: UInt8[np.ndarray, "n h w 3"]
     bpp: Float[np.ndarray, " n"]
     psnr: Float[np.ndarray, " n"]
-    title: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +88,7 @@ class Strips:
 
 
 def draw_evaluation_grid(folder: AnyPath) -> None:
-    """Draws the images that an evaluation has kept, at four of its levels; nothing if it kept none.
-
-    Args:
-        folder: W/eval, which gets reconstructions.png.
+    """Draws W/eval/reconstructions.png: images that an evaluation has kept, if any, at four of its levels.
 
     Raises:
         InputError: a broken file.
@@ -117,17 +112,9 @@ def draw_evaluation_grid(folder: AnyPath) -> None:
 
 
 def reconstruction_grid(
-    originals: UInt8[np.ndarray, "n h w 3"],
-    columns: Sequence[GridColumn],
-    *,
-    scale: int | None = None,
+    originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[GridColumn]
 ) -> Figure:
-    """Draws originals beside reconstructions, with their rate (black) and PSNR (red) below.
-
-    Args:
-        originals: one row each.
-        columns: reconstructions of all the originals, from left to right.
-        scale: see `image_table`.
+    """Draws originals, a row for each, beside reconstructions of all of them, a column for each entry.
 
     Raises:
         InputError: no originals, or a column whose shapes do not fit them (the column is named).
@@ -143,8 +130,6 @@ def reconstruction_grid(
         ],
         originals.shape[1:3],
         headings=["original", *(column.group for column in columns)],
-        titles=["", *(column.title for column in columns)],
-        scale=scale,
     )
 
 
@@ -169,15 +154,14 @@ def make_strips(
         columns: so many rates at most.
     """
     levels = _levels(shown, columns).tolist()
-    images = range(min(max_images, len(reconstructions.index)))
     cells = []
-    for image in images:
+    for image in range(min(max_images, len(reconstructions.index))):
         first = tuple(_cell(shown, image, level) for level in levels)
         below = (tuple(_below(shown, codec, image, level) for level in levels) for codec in codecs)
         cells.append((first, *below))
     return Strips(
-        index=tuple(int(reconstructions.index[image]) for image in images),
-        originals=tuple(reconstructions.originals[image] for image in images),
+        index=tuple(reconstructions.index[: len(cells)].tolist()),
+        originals=tuple(reconstructions.originals[: len(cells)]),
         labels=tuple(map(_label, (shown, *codecs))),
         cells=tuple(cells),
         same_levels=tuple(_label(codec) for codec in codecs if _is_own(codec)),
@@ -227,37 +211,32 @@ def image_table(
     shape: tuple[int, int],
     *,
     headings: Sequence[str],
-    titles: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     rows_in_group: int = 1,
-    scale: int | None = None,
     caption: str = "",
 ) -> Figure:
     """Draws a table of images, with their rate (black) and PSNR (red) below.
 
-    Every image pixel becomes a square of `scale` x `scale` pixels of the saved figure.
+    Every image pixel becomes a square of pixels of the saved figure, and cells are about 192 pixels wide.
 
     Args:
         cells: the rows, each with as many cells; None leaves a place blank.
         shape: height and width of every image.
         headings: of the columns; neighbours with the same one share it.
-        titles: smaller headings of the columns, or none.
         row_labels: written upwards, left of the rows; or none.
         rows_in_group: so many rows stand closer together.
-        scale: magnification; None makes cells about 192 pixels wide.
         caption: small print below the table.
     """
     height, width = shape
-    scale = scale or max(1, round(_CELL_PIXELS / width))
+    scale = max(1, round(_CELL_PIXELS / width))
     cell_width, cell_height = scale * width, scale * height
-    top = _MARGIN + _HEADING + (_TITLE if any(titles) else 0)
     lefts = [
         _MARGIN + (_ROW_LABEL if row_labels else 0) + index * (cell_width + _GAP)
         for index in range(len(headings))
     ]
     row_gap = _GROUP_GAP - _GAP if rows_in_group > 1 else 0
     tops = [
-        top + row * (cell_height + _NUMBERS + _GAP) + row // rows_in_group * row_gap
+        _MARGIN + _HEADING + row * (cell_height + _NUMBERS + _GAP) + row // rows_in_group * row_gap
         for row in range(len(cells))
     ]
     canvas_width = lefts[-1] + cell_width + _MARGIN
@@ -284,13 +263,10 @@ def image_table(
                     middle = (left + cell_width / 2, upper + cell_height / 2)
                     axes.text(*middle, _DASH, fontsize=11, color=style.CAPTION_GREY, **centred)
                 else:
-                    canvas[place] = _enlarged(cell.image, scale)
+                    canvas[place] = cell.image.repeat(scale, axis=0).repeat(scale, axis=1)
                 _write_numbers(axes, cell, left, left + cell_width, upper + cell_height + 6)
         axes.imshow(canvas, interpolation="none", extent=(0, canvas_width, canvas_height, 0))
         axes.set_axis_off()
-        for title, left in zip(titles, lefts, strict=False):
-            if title:
-                axes.text(left + cell_width / 2, top - 9, title, fontsize=7, **centred)
         for text, run in itertools.groupby(
             zip(headings, lefts, strict=True), key=lambda item: item[0]
         ):
@@ -327,10 +303,6 @@ def _write_numbers(
         axes.text(right, y, psnr, color=_PSNR_RED, horizontalalignment="right", **below)
 
 
-def _enlarged(image: UInt8[np.ndarray, "h w 3"], scale: int) -> UInt8[np.ndarray, "H W 3"]:
-    return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
 def _check_columns(originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[GridColumn]) -> None:
     if not len(originals):
         raise InputError("originals: a reconstruction grid needs at least one image")
@@ -338,8 +310,8 @@ def _check_columns(originals: UInt8[np.ndarray, "n h w 3"], columns: Sequence[Gr
         shapes = (column.images.shape, column.bpp.shape, column.psnr.shape)
         if shapes != (originals.shape, originals.shape[:1], originals.shape[:1]):
             raise InputError(
-                f"column {f'{column.group} {column.title}'.strip()!r}: images, bpp and psnr have "
-                f"shapes {shapes}, but the originals have {originals.shape}"
+                f"column {column.group!r}: images, bpp and psnr have shapes {shapes}, but the originals "
+                f"have {originals.shape}"
             )
 
 
@@ -367,13 +339,9 @@ def _is_own(codec: DecodedImages) -> bool:
 def _below(shown: DecodedImages, codec: DecodedImages, image: int, level: int) -> Cell:
     if _is_own(codec):
         return _cell(codec, image, int(np.abs(codec.levels - shown.levels[level]).argmin()))
-    return _matched(codec, image, float(shown.bpp[image, level]))
-
-
-def _matched(codec: DecodedImages, image: int, bpp: float) -> Cell:
-    rates = np.where(codec.bpp[image] <= _EXCESS * bpp, codec.bpp[image], -np.inf)
-    level = int(rates.argmax())
-    return _cell(codec, image, level) if np.isfinite(rates[level]) else Cell(None)
+    fits = codec.bpp[image] <= _EXCESS * float(shown.bpp[image, level])
+    rates = np.where(fits, codec.bpp[image], -np.inf)
+    return _cell(codec, image, int(rates.argmax())) if fits.any() else Cell(None)
 
 
 def _label(decoded: DecodedImages) -> str:

@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -47,6 +47,7 @@ from diffc_jax.plotting.reconstructions import (
     collect_reconstructions,
 )
 from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.images import tile
 
 _TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
@@ -64,6 +65,8 @@ def make_report(
 ) -> pathlib.Path:
     """Writes one self-contained HTML file: curves, reconstructions, tables, config and environment.
 
+    Returns its path.
+
     Args:
         inputs: workdirs with `eval/rd.csv`, or paths of such files, which give curves only. Anything
             else that a workdir lacks is left out, and the page says so.
@@ -71,9 +74,6 @@ def make_report(
         measure_default: the y axis to begin with, a key of `MEASURES`.
         allow_mixed_data: shows results of different images together; the legend names the data.
         more_points: shown beside those of the inputs, such as published ones.
-
-    Returns:
-        The file written.
 
     Raises:
         UsageError: no inputs, an unknown measure or selector, or points of different images.
@@ -98,9 +98,14 @@ def make_report(
     runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
     pictures, without_pictures = _collect_pictures(runs, allow_mixed_data)
     data = {
-        "points": [_json_ready(dataclasses.asdict(point)) for point in points],
+        "points": [
+            {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
+            for point in points
+        ],
         "series": _series_data(points, series),
-        "markers": {marker: _svg_path(marker) for marker in _marker_names(series)},
+        "markers": {
+            marker: _svg_path(marker) for marker in (*(line.line["marker"] for line in series), "^")
+        },
         "measures": measures,
         "default_measure": [m["column"] for m in measures].index(measure_default),
         "pictures": [_pictures_data(found, series) for found in pictures],
@@ -141,12 +146,8 @@ def _embedded_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
-    return {name: _finite_or_text(value) for name, value in values.items()}
-
-
 def _finite_or_text(value: Any) -> Any:
+    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -230,10 +231,6 @@ def _luminance(rgb: np.ndarray) -> float:
     return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
 
 
-def _marker_names(series: Iterable[style.Series]) -> list[str]:
-    return list(dict.fromkeys([*(line.line["marker"] for line in series), "^"]))
-
-
 def _svg_path(marker: str) -> dict[str, Any]:
     """Outline of a matplotlib marker of size 1, y downwards, and whether it has an inside."""
     shape = MarkerStyle(marker)
@@ -287,10 +284,8 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
     lines: dict[_Key, style.Series] = {}
     for line in series:
         lines.setdefault(_key(line.points[0]), line)
-    order = list(lines)
-    shown = sorted(
-        found.series, key=lambda p: order.index(_key(p)) if _key(p) in lines else len(order)
-    )
+    order = {key: position for position, key in enumerate(lines)}
+    shown = sorted(found.series, key=lambda decoded: order.get(_key(decoded), len(order)))
     seen: collections.Counter[_Key] = collections.Counter()
     described = []
     for decoded in shown:
@@ -341,12 +336,8 @@ def _one_series_data(
 
 def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndarray, "H W 3"]:
     """All images in one, row by row; the last row is filled up with black."""
-    count, height, width, _ = images.shape
-    rows = -(-count // columns)
-    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
-    padded[:count] = images
-    grid = padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
-    return grid.reshape(rows * height, columns * width, 3)
+    blank = np.zeros((-len(images) % columns, *images.shape[1:]), np.uint8)
+    return tile(np.concatenate([images, blank]), columns)
 
 
 def _data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:

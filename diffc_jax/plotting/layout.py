@@ -18,7 +18,6 @@ from matplotlib.transforms import Transform
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
 
-CAPTION_SIZE = 7.0
 _CAPTION_CHARACTERS_PER_INCH = 19.5
 
 
@@ -72,7 +71,7 @@ def draw_caption(figure: Figure, lines: Sequence[str]) -> None:
         0.09 / figure.get_figwidth(),
         6.5 / 72 / figure.get_figheight(),
         "\n".join(lines),
-        fontsize=CAPTION_SIZE,
+        fontsize=7.0,
         color=style.CAPTION_GREY,
         verticalalignment="bottom",
         linespacing=1.25,
@@ -96,12 +95,13 @@ def describe_training(points: Iterable[RatePoint]) -> str:
     networks: dict[str, set[RatePoint]] = {}
     for point in points:
         if point.trained_parameters:
-            networks.setdefault(_network_name(point), set()).add(point)
-    return (
-        f"Trained: {'; '.join(map(_describe_network, networks, networks.values()))}."
-        if networks
-        else ""
-    )
+            is_ours = point.method in style.DIFFC_METHODS
+            name = (
+                f"DiffC, {point.model}" if is_ours else style.codec_label(point.method, point.model)
+            )
+            networks.setdefault(name, set()).add(point)
+    described = "; ".join(map(_describe_network, networks, networks.values()))
+    return f"Trained: {described}." if described else ""
 
 
 class _Heading(Text):
@@ -128,12 +128,6 @@ class _HeadingHandler(HandlerBase):
                 -xdescent, -ydescent, heading, fontsize=fontsize, fontweight="bold", transform=trans
             )
         ]
-
-
-def _network_name(point: RatePoint) -> str:
-    if point.method in style.DIFFC_METHODS:
-        return f"DiffC, {point.model}"
-    return style.codec_label(point.method, point.model)
 
 
 def _describe_network(name: str, points: set[RatePoint]) -> str:

@@ -69,10 +69,8 @@ def measures_in(points: Sequence[RatePoint]) -> tuple[str, ...]:
 def describe_measure(name: str, points: Sequence[RatePoint], scale: str | None = None) -> Measure:
     """The measure as these points have it: a distance between sets is named after its features.
 
-    Args:
-        name: key of `MEASURES`.
-        points: at least one, all with the same features.
-        scale: of the axis where less is better; None is the measure's own.
+    The points, at least one, have the same features. `scale` is that of the axis where less is better; None
+    is the measure's own.
     """
     measure = MEASURES[name]
     if name in SET_DISTANCES:

@@ -72,9 +72,8 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
     for folder in (pathlib.Path(workdir) / "eval" for workdir in workdirs):
         if (folder / SWEEP).is_file():
             found.append(load_sweep(folder))
-        for name in (CODEC, BASELINES):
-            if (folder / name).is_file():
-                found.append(load_files(folder / name))
+        paths = (folder / name for name in (CODEC, BASELINES))
+        found += [load_files(path) for path in paths if path.is_file()]
     joined: list[Reconstructions] = []
     for new in found:
         for position, old in enumerate(joined):
@@ -92,10 +91,7 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
 
 
 def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
-    """Reads `reconstructions.npz` of the sweep, and the numbers to it from `per_image.csv`.
-
-    Args:
-        folder: `eval/` of a workdir.
+    """Reads `reconstructions.npz` of the sweep and its numbers in `per_image.csv`, both in W/eval.
 
     Raises:
         InputError: a missing or broken file, or images without rows in the table.
@@ -125,10 +121,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
 
 
 def load_files(path: str | os.PathLike[str]) -> Reconstructions:
-    """Reads images and numbers of the files of codecs.
-
-    Args:
-        path: of `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
+    """Reads `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
 
     Raises:
         InputError: a missing or broken file.
@@ -143,13 +136,12 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
     for name in names:
         levels = _array(path, arrays, f"{name}/level", (None,), np.number).astype(np.float64)
         shape = (len(index), len(levels))
+        decoder = f"{name}/decoder"
         series.append(
             DecodedImages(
                 method=_text(path, arrays, f"{name}/method"),
                 model=_text(path, arrays, f"{name}/model") or None,
-                decoder=_text(path, arrays, f"{name}/decoder")
-                if f"{name}/decoder" in arrays
-                else None,
+                decoder=_text(path, arrays, decoder) if decoder in arrays else None,
                 levels=levels,
                 images=_array(
                     path, arrays, f"{name}/images", (*shape, *originals.shape[1:]), np.uint8

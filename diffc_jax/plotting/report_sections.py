@@ -95,17 +95,10 @@ def summary(
 ) -> str:
     """What was measured, on which images, with which models, and how well these model the data."""
     own = [point for point in points if not style.is_published(point)]
-    files = [line for line in series if line.points[0].method == style.DIFFC_CODEC]
-    diffc = [
-        line
-        for line in series
-        if line.points[0].method in style.DIFFC_METHODS and line not in files
-    ]
-    codecs = [
-        line
-        for line in series
-        if line not in (*diffc, *files) and not style.is_published(line.points[0])
-    ]
+    lines = [line for line in series if not style.is_published(line.points[0])]
+    diffc = [line for line in lines if line.points[0].method == "diffc"]
+    files = [line for line in lines if line.points[0].method == style.DIFFC_CODEC]
+    codecs = [line for line in lines if line.points[0].method not in style.DIFFC_METHODS]
     sentences = []
     if own:
         images = _and(tables.count(n, "image") for n in sorted({point.n_images for point in own}))
@@ -119,9 +112,8 @@ def summary(
         decoders = _and(line.label for line in diffc)
         sentences.append(f"DiffC with the denoiser{plural} {_and(models)}, decoded by {decoders}.")
     if files:
-        models = list(dict.fromkeys(line.points[0].model or "unnamed" for line in files))
-        labels = list(dict.fromkeys(line.label for line in files))
-        sentences.append(f"Files of its codec with {_and(models)}: {_and(labels)}.")
+        names = _and(line.points[0].model or "unnamed" for line in files)
+        sentences.append(f"Files of its codec with {names}: {_and(line.label for line in files)}.")
     if codecs:
         sentences.append(f"Compared with {_and(line.label for line in codecs)}.")
     if training := describe_training(own):
@@ -272,9 +264,8 @@ def _evaluations(run: Run, summary: dict[str, Any]) -> str:
 
 def _bits_per_dim(run: Run) -> str:
     assert run.summary is not None
-    described = ", ".join(
-        str(value) for value in (run.summary.get("model"), run.summary.get("checkpoint")) if value
-    )
+    named = (run.summary.get("model"), run.summary.get("checkpoint"))
+    described = ", ".join(str(value) for value in named if value)
     return (
         f"{run.name} ({described}): {_with_error(run.summary, 'bits_per_dim')} bits/dim over "
         f"{tables.count(run.summary.get('n_images', 0), 'image')}."

@@ -17,8 +17,9 @@ from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
 from diffc_jax.evaluation.results import RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, YELLOW, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#000000"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 CAPTION_GREY = "0.35"
+DASHED, DOTTED, MIXED = (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
 
 RC: Mapping[Any, Any] = {
     "font.size": 9,
@@ -34,6 +35,8 @@ RC: Mapping[Any, Any] = {
     "legend.fontsize": 8,
     "pdf.fonttype": 42,
 }
+# One font in each file: embedding a second one takes longer than drawing.
+ONE_FONT = dict(RC) | {"axes.titleweight": "normal"}
 
 # Members of families of decoders, and decoders that are not registered here, take these in turn.
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
@@ -87,6 +90,7 @@ PUBLISHED: Mapping[str, tuple[str, str, str]] = {
     "bpg": ("BPG", "#1F1F1F", "+"),
 }
 _OTHER_PUBLISHED = (BLACK, "8")
+_KNOWN_CODECS = {method for method, _ in CODECS}
 _RATE_KINDS = {"bound": "upper bound", "file": "file bytes"}
 
 
@@ -119,7 +123,10 @@ def series_of(points: Sequence[RatePoint]) -> list[Series]:
     scene = _Scene.of(points)
     series = []
     for identity in sorted({identity for identity, _ in lines}, key=scene.rank):
-        variants = sorted((c for i, c in lines if i == identity), key=_none_first)
+        variants = sorted(
+            (c for i, c in lines if i == identity),
+            key=lambda c: [(value is not None, value) for _, value in c],
+        )
         differing = [len(set(column)) > 1 for column in zip(*variants, strict=True)]
         for repeat, circumstances in enumerate(variants):
             remarks = [
@@ -165,14 +172,6 @@ class _Identity(NamedTuple):
     def codec(self) -> tuple[str, str | None]:
         return self.method, self.model
 
-    @property
-    def is_neural(self) -> bool:
-        return self.method in NEURAL
-
-    @property
-    def is_known_codec(self) -> bool:
-        return self.method in {method for method, _ in CODECS}
-
 
 def is_published(point: RatePoint) -> bool:
     """Whether others measured the point."""
@@ -197,10 +196,6 @@ def _circumstances(point: RatePoint) -> _Circumstances:
     )
 
 
-def _none_first(circumstances: _Circumstances) -> list[tuple[bool, Any]]:
-    return [(value is not None, value) for _, value in circumstances]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Scene:
     """What one figure shows, in drawing order: networks, decoders, codecs and others' data sets."""
@@ -214,7 +209,7 @@ class _Scene:
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
         known_codecs, known_decoders = list(CODECS), [one.name for one in _single_decoders()]
-        codecs = {i.codec for i in present if not (i.is_diffc or i.is_neural or i.dataset)}
+        codecs = {i.codec for i in present if not (i.is_diffc or i.method in NEURAL or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
             networks=tuple(sorted({i.model for i in present if i.is_network}, key=str)),
@@ -228,10 +223,10 @@ class _Scene:
             names = [*PUBLISHED, identity.published_name]
             group = 2 * self.datasets.index(identity.dataset) + (identity.rate_kind == "file")
             return 5, group, names.index(identity.published_name), str(identity)
-        if identity.is_neural:
+        if identity.method in NEURAL:
             return 2, 0, list(NEURAL).index(identity.method), str(identity)
         if not identity.is_diffc:
-            group = 3 if identity.is_known_codec else 4
+            group = 3 if identity.method in _KNOWN_CODECS else 4
             is_bound = int(identity.rate_kind == "bound")
             return group, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
@@ -244,7 +239,7 @@ class _Scene:
     def line(self, identity: _Identity) -> dict[str, Any]:
         if identity.dataset:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
-        if identity.is_neural:
+        if identity.method in NEURAL:
             _, color, marker = NEURAL[identity.method]
             line = {"color": color, "marker": marker, "linestyle": "-"}
             return line | {"linewidth": 1.3, "markersize": 4.5, "zorder": 2.5}
@@ -256,11 +251,9 @@ class _Scene:
         color, marker = looks[min(position, len(looks) - 1)]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
         if identity.is_files:
-            line |= {
-                "color": _darker(color),
-                "linestyle": _FILES_DASHES,
-                "markerfacecolor": "white",
-            }
+            red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
+            dark = to_hex((red, green, blue)).upper()
+            line |= {"color": dark, "linestyle": _FILES_DASHES, "markerfacecolor": "white"}
         if not identity.is_network:
             return line | {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
         line |= {"linewidth": 1.6, "markersize": 4.2, "zorder": 3}
@@ -304,11 +297,6 @@ def _single_decoders() -> list[Decoder]:
     return [decoder for decoder in DECODERS.values() if not decoder.symbol]
 
 
-def _darker(color: str) -> str:
-    red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
-    return to_hex((red, green, blue)).upper()
-
-
 def _repeated(repeat: int) -> dict[str, Any]:
     """A second, third, ... line of the same identity: one, two, ... dots between its dashes."""
     if not repeat:
@@ -320,10 +308,10 @@ def _group(identity: _Identity) -> str:
     kind = _RATE_KINDS[identity.rate_kind]
     if identity.dataset:
         return f"Published ({kind})\non {identity.dataset}"
-    if identity.is_neural:
+    if identity.method in NEURAL:
         return f"Trained codecs ({kind})"
     if not identity.is_diffc:
-        return f"{'Codecs' if identity.is_known_codec else 'Other methods'} ({kind})"
+        return f"{'Codecs' if identity.method in _KNOWN_CODECS else 'Other methods'} ({kind})"
     return f"{', '.join(filter(None, ('DiffC', identity.model)))} ({kind})"
 
 

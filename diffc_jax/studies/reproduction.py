@@ -31,10 +31,6 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     config.baselines.published there is figures_published too. Figures, report and claims of each subset of
     the images (config.eval.subsets) are in a folder with its name.
 
-    Args:
-        config: a validated config.
-        workdir: folder of all results.
-
     Raises:
         InputError: config.eval.params names no file.
         DiffcError: from any step; running again continues with that step.
@@ -94,9 +90,6 @@ def gaussian_config(config: ConfigDict) -> ConfigDict:
 
 def baseline_configs(config: ConfigDict) -> dict[str, ConfigDict]:
     """Configs of the networks that config.baselines.targets asks for, by the folders of their runs.
-
-    Args:
-        config: gives images, seed and devices.
 
     Raises:
         UsageError: a target that cannot be used.

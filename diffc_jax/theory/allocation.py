@@ -20,11 +20,7 @@ def water_filling(eigenvalues: Eigenvalues, level: float) -> Eigenvalues:
     """Noise that makes posterior variances min(lambda_i, level): 1 / n_i = 1 / level - 1 / lambda_i or 0.
 
     Optimal for the posterior mean, whose distortion it makes that of reverse water-filling, and hence for
-    posterior sampling (DiffC-A*; section 4; 1.4).
-
-    Args:
-        eigenvalues: of the source.
-        level: water level theta, between 0 and the largest eigenvalue.
+    posterior sampling (DiffC-A*; section 4; 1.4). The level is between 0 and the largest eigenvalue.
     """
     told = eigenvalues > level
     nothing = np.full_like(eigenvalues, np.inf)
@@ -36,11 +32,7 @@ def realistic(eigenvalues: Eigenvalues, slope: float) -> Eigenvalues:
 
     Minimising sum 2 lambda_i (1 - rho_i) at the rate -1/2 sum log2(1 - rho_i^2) gives
     rho_i / (1 - rho_i^2) = c lambda_i, so n_i = lambda_i (1 - rho_i^2) / rho_i^2 = 1 / (c rho_i): every
-    component gets some rate, and those far above the noise all get nearly the same noise.
-
-    Args:
-        eigenvalues: of the source.
-        slope: c, positive.
+    component gets some rate, and those far above the noise all get nearly the same noise. The slope is c > 0.
     """
     x = slope * eigenvalues
     rho = 2.0 * x / (1.0 + np.hypot(1.0, 2.0 * x))
@@ -51,16 +43,12 @@ def realistic(eigenvalues: Eigenvalues, slope: float) -> Eigenvalues:
 def reverse_water_filling(
     eigenvalues: Eigenvalues, level: float
 ) -> tuple[Eigenvalues, Float[np.ndarray, " m"]]:
-    """R(D), the optimum without realism: rates in bits, and distortions min(lambda_i, level).
+    """R(D), the optimum without realism, at a level between 0 and the largest eigenvalue.
 
     Section 4; Cover & Thomas 2006, theorem 10.3.3; 1.3.
 
-    Args:
-        eigenvalues: of the source.
-        level: water level theta, between 0 and the largest eigenvalue.
-
     Returns:
-        1/2 log2(lambda_i / min(lambda_i, level)), and the distortions.
+        Rates 1/2 log2(lambda_i / min(lambda_i, level)) in bits, and distortions min(lambda_i, level).
     """
     # log(lambda / level), with all digits where the two are close.
     excess = np.log1p(np.maximum(eigenvalues - level, 0.0) / level)

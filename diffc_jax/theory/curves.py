@@ -167,12 +167,6 @@ def score_scaled(kappa: int | float) -> Curve:
     return Curve("gamma", _allocated(allocation.isotropic, decode))
 
 
-def mixed(weight: int | float) -> Curve:
-    """DiffC with weight times the flow's output plus 1 - weight times the posterior mean (1.7)."""
-    decode = functools.partial(gaussian.distortions_mix, weight=weight)
-    return Curve("gamma", _allocated(allocation.isotropic, decode))
-
-
 def check_spectrum(values: Shaped[np.ndarray, "..."]) -> Eigenvalues:
     """Eigenvalues of a covariance as float64 in decreasing order.
 

@@ -40,9 +40,10 @@ def distortions_flow(
     For kappa = 1 this is 2 lambda_i (1 - rho_i), for kappa = 2 the distortion of the posterior mean; values
     between them go beyond the paper (1.7).
     """
-    log_gain = _log_gain(eigenvalues, noise, kappa)
-    missing = np.expm1(log_gain) ** 2 * eigenvalues
-    return missing + _variances(eigenvalues, noise, kappa) / (1.0 + eigenvalues / noise)
+    missing = np.expm1(_log_gain(eigenvalues, noise, kappa)) ** 2 * eigenvalues
+    # Of the output: rho_i^(2 kappa) (lambda_i + n_i).
+    variances = eigenvalues**kappa * (eigenvalues + noise) ** (1.0 - kappa)
+    return missing + variances / (1.0 + eigenvalues / noise)
 
 
 def distortions_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:
@@ -97,8 +98,3 @@ def _log_gain(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eig
         return np.zeros_like(eigenvalues)
     with np.errstate(divide="ignore", invalid="ignore"):
         return -0.5 * kappa * np.where(eigenvalues > 0, np.log1p(noise / eigenvalues), np.inf)
-
-
-def _variances(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eigenvalues:
-    """Variance rho_i^(2 kappa) (lambda_i + n_i) of the score-scaled flow's output."""
-    return eigenvalues**kappa * (eigenvalues + noise) ** (1.0 - kappa)

@@ -85,17 +85,6 @@ class GaussianMixture(ScalarSource):
         log_density = self.log_density(x, 0.0)
         return float(-steps @ (np.exp(log_density) * log_density) / np.log(2.0))
 
-    @functools.cached_property
-    def fisher_information(self) -> float:
-        """See base class; by quadrature."""
-        _, means, stds = self._components
-        x, steps = self.nodes(0.0)
-        log_joint = self._log_joint(x, 0.0)
-        log_density = np.logaddexp.reduce(log_joint, axis=1)
-        responsibilities = np.exp(log_joint - log_density[:, None])
-        score = np.sum(responsibilities * (means - x[:, None]) / stds**2, axis=1)
-        return float(steps @ (np.exp(log_density) * score**2))
-
     def features(self, noise: float) -> list[Feature]:
         """See base class; one for each component."""
         _, means, stds = self._components

@@ -44,11 +44,6 @@ class ScalarSource(abc.ABC):
     def entropy(self) -> float:
         """Differential entropy h(X) in bits."""
 
-    @property
-    @abc.abstractmethod
-    def fisher_information(self) -> float:
-        """J = E[((log p)'(X))^2], in 1 / X^2; infinite where the density jumps."""
-
     @abc.abstractmethod
     def features(self, noise: float) -> list[Feature]:
         """Where an integral over y must be fine."""
@@ -113,11 +108,6 @@ class Laplace(ScalarSource):
     def entropy(self) -> float:
         """See base class."""
         return float(np.log2(2.0 * np.e * self.scale))
-
-    @property
-    def fisher_information(self) -> float:
-        """See base class."""
-        return self.scale**-2
 
     def features(self, noise: float) -> list[Feature]:
         """See base class; the kink, blurred by the noise, with exponential tails."""
@@ -188,11 +178,6 @@ class Uniform(ScalarSource):
         """See base class."""
         return float(np.log2(2.0 * self.half_width))
 
-    @property
-    def fisher_information(self) -> float:
-        """See base class."""
-        return np.inf
-
     def features(self, noise: float) -> list[Feature]:
         """See base class; the two jumps, blurred by the noise."""
         return [Feature(end, noise, REACH * noise) for end in (-self.half_width, self.half_width)]
@@ -213,14 +198,12 @@ class Uniform(ScalarSource):
 
     def flow(self, y: Values, noise: float) -> Values:
         """See base class; P(Y > |y|) is an integral of the Gaussian's survival function."""
-        near, far = (
-            self._mean_above((np.abs(y) + shift) / noise)
-            for shift in (-self.half_width, self.half_width)
-        )
-        return np.copysign(self.half_width - noise * (near - far), y)
 
-    @staticmethod
-    def _mean_above(threshold: Values) -> Values:
-        """E max(U - threshold, 0), the integral of the survival function of U ~ N(0, 1)."""
-        density = np.exp(-(threshold**2) / 2.0) / np.sqrt(2.0 * np.pi)
-        return density - threshold * scipy.special.ndtr(-threshold)
+        def integral(threshold: Values) -> Values:
+            """E max(U - threshold, 0) for U ~ N(0, 1)."""
+            density = np.exp(-(threshold**2) / 2.0) / np.sqrt(2.0 * np.pi)
+            return density - threshold * scipy.special.ndtr(-threshold)
+
+        near = integral((np.abs(y) - self.half_width) / noise)
+        far = integral((np.abs(y) + self.half_width) / noise)
+        return np.copysign(self.half_width - noise * (near - far), y)

@@ -9,7 +9,7 @@ import scipy.optimize
 
 from diffc_jax.errors import UsageError
 from diffc_jax.theory import allocation, gaussian
-from diffc_jax.theory.curves import CURVES, check_spectrum, mixed, score_scaled
+from diffc_jax.theory.curves import CURVES, Curve, check_spectrum, score_scaled
 
 POWER_LAW = np.arange(1, 769) ** -1.5
 POWER_LAW *= 192 / POWER_LAW.sum()
@@ -175,6 +175,17 @@ def test_zero_eigenvalues_change_nothing(name):
     assert whole.distortion == pytest.approx(part.distortion, rel=1e-13)
     assert not whole.rates[-11:].any()
     assert not whole.distortions[-11:].any()
+
+
+def mixed(weight):
+    """DiffC with weight times the flow's output plus 1 - weight times the posterior mean (1.7)."""
+
+    def code(eigenvalues, gamma):
+        noise = allocation.isotropic(eigenvalues, gamma)
+        rates = gaussian.rates(eigenvalues, noise)
+        return rates, gaussian.distortions_mix(eigenvalues, noise, weight)
+
+    return Curve("gamma", code)
 
 
 def test_families_between_realism_and_least_distortion():

@@ -6,6 +6,7 @@ import pytest
 from diffc_jax.errors import UsageError
 from diffc_jax.theory.mixture import GaussianMixture
 from diffc_jax.theory.scalar_sources import Laplace, Uniform
+from tests.support.fisher_information import fisher_information
 
 SOURCES = {
     "mixture": GaussianMixture((0.5, 0.5), (-1.0, 1.0), (0.1, 0.3)),
@@ -18,7 +19,7 @@ every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 
 @every_source
 def test_statistics_of_the_source(source):
-    """Mean, variance, entropy and Fisher information as sums over the density almost without noise."""
+    """Mean, variance and entropy as sums over the density almost without noise."""
     noise = 1e-6
     x, weights = source.nodes(noise)
     log_density = source.log_density(x, noise)
@@ -26,14 +27,14 @@ def test_statistics_of_the_source(source):
     assert probabilities @ x == pytest.approx(source.mean, abs=1e-9)
     assert probabilities @ (x - source.mean) ** 2 == pytest.approx(source.variance, rel=1e-9)
     assert probabilities @ log_density / -np.log(2) == pytest.approx(source.entropy, abs=1e-5)
-    if np.isfinite(source.fisher_information):
-        score = (source.posterior(x, noise)[0] - x) / noise**2
-        assert probabilities @ score**2 == pytest.approx(source.fisher_information, rel=1e-4)
 
 
-def test_fisher_information_of_kinks_and_jumps():
-    assert Laplace(0.5).fisher_information == 4.0
-    assert Uniform(2.0).fisher_information == np.inf
+@pytest.mark.parametrize(
+    ("source", "expected"), [(Laplace(0.5), 4.0), (GaussianMixture((1.0,), (0.3,), (0.2,)), 25.0)]
+)
+def test_fisher_information(source, expected):
+    """Through the posterior; it is 1 / scale^2 and 1 / std^2."""
+    assert fisher_information(source) == pytest.approx(expected, rel=1e-4)
 
 
 @every_source

@@ -29,11 +29,7 @@ _SECONDS_PER_HOUR = 3600.0
 
 
 class HificCodec:
-    """Files of one trained model.
-
-    Args:
-        model: the networks.
-        params: of the autoencoder.
+    """Files of one trained model, with the parameters of its autoencoder.
 
     Raises:
         ValueError: parameters that are not finite.
@@ -105,7 +101,6 @@ class TrainedRun:
     """A finished run of `configs/hific64.py` or the like.
 
     Attributes:
-        path: its folder.
         method: "hific" or "hyperprior".
         width: of its networks, as results name them.
         target_bpp: that it was trained for.
@@ -113,7 +108,6 @@ class TrainedRun:
         costs: `trained_parameters`, `images_seen` and `train_cpu_hours`.
     """
 
-    path: AnyPath
     method: str
     width: str
     target_bpp: float
@@ -169,7 +163,6 @@ def load_run(path: AnyPath) -> TrainedRun:
     except ValueError as error:
         raise InputError(f"{weights}: {error}") from error
     return TrainedRun(
-        path=path,
         method=card["model"]["name"],
         width=f"width {card['model']['width']:g}",
         target_bpp=target,
@@ -183,11 +176,7 @@ def evaluate_runs(
 ) -> Iterator[CodecPoint]:
     """Writes every image to a file with every run, and decodes the files.
 
-    Args:
-        runs: networks at their rates.
-        images: of sides that their latents divide.
-        dataset: name and variant of the data, copied into the results.
-        split: its split, copied likewise.
+    `dataset` and `split` are copied into the results.
 
     Yields:
         Methods one after the other, in order of target.
@@ -207,17 +196,16 @@ def evaluate_runs(
             estimates.append(bits)
             progress.advance(len(batch))
         whole = np.concatenate(decoded)
-        identity = {
-            "method": run.method,
-            "model": run.width,
-            "level": run.target_bpp,
-            "dataset": dataset,
-            "split": split,
-            **run.costs,
-        }
+        source = {"dataset": dataset, "split": split}
         yield CodecPoint(
             f"{run.method}, {run.width}",
-            identity,
+            {
+                "method": run.method,
+                "model": run.width,
+                "level": run.target_bpp,
+                **source,
+                **run.costs,
+            },
             range(len(images)),
             np.array(sizes, np.float64),
             psnr.mse(images, whole),

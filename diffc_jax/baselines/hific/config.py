@@ -14,9 +14,6 @@ from diffc_jax.errors import UsageError
 LARGEST_SCALE = 256.0
 _LARGEST_SCALE_BITS = 0.5 * math.log2(2 * math.pi * math.e * LARGEST_SCALE**2)
 
-# Channels of the paper: images after the first layer, latents, hyper-latents, discriminator.
-_BASE, _LATENT, _HYPER, _DISCRIMINATOR = 60, 220, 320, 64
-
 
 @dataclasses.dataclass(frozen=True)
 class HificArchitecture:
@@ -32,11 +29,11 @@ class HificArchitecture:
     """
 
     downsamplings: int = 4
-    base_channels: int = _BASE
-    latent_channels: int = _LATENT
-    hyper_channels: int = _HYPER
+    base_channels: int = 60
+    latent_channels: int = 220
+    hyper_channels: int = 320
     residual_blocks: int = 9
-    discriminator_channels: int = _DISCRIMINATOR
+    discriminator_channels: int = 64
 
     def __post_init__(self) -> None:
         if self.downsamplings not in (3, 4):
@@ -60,11 +57,7 @@ class HificArchitecture:
     ) -> "HificArchitecture":
         """The paper's networks with `width` times as many channels everywhere.
 
-        Args:
-            width: of the networks.
-            downsamplings: see the attributes.
-            latent_channels: of the latent; 0 for the paper's times `width`.
-            residual_blocks: see the attributes.
+        `latent_channels` is the paper's number times `width`, too, if it is 0.
 
         Raises:
             UsageError: `width` is not positive, or another argument is out of range.
@@ -77,18 +70,15 @@ class HificArchitecture:
 
         return cls(
             downsamplings=downsamplings,
-            base_channels=channels(_BASE),
-            latent_channels=latent_channels or channels(_LATENT),
-            hyper_channels=channels(_HYPER),
+            base_channels=channels(cls.base_channels),
+            latent_channels=latent_channels or channels(cls.latent_channels),
+            hyper_channels=channels(cls.hyper_channels),
             residual_blocks=residual_blocks,
-            discriminator_channels=channels(_DISCRIMINATOR),
+            discriminator_channels=channels(cls.discriminator_channels),
         )
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Shape of the latent of an image.
-
-        Args:
-            size: of the image, (h, w) in pixels.
+        """Shape of the latent of an image of `size`, (h, w) in pixels.
 
         Raises:
             UsageError: the sides cannot be halved `downsamplings` times.
@@ -188,8 +178,7 @@ def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDic
 def small_config(argument: str) -> ConfigDict:
     """HiFiC for half an hour on two CPU cores: an eighth of the paper's channels, a third of its blocks.
 
-    Args:
-        argument: as for `hific_config`, which also says what it raises.
+    Argument and errors are those of `hific_config`.
     """
     config = hific_config(argument, width=1 / 8, residual_blocks=3)
     if "smoke" in argument:

@@ -16,10 +16,6 @@ from diffc_jax.errors import UsageError
 Images = Float[Array, "b h w 3"]
 Distance = Callable[[Images, Images], Float[Array, " b"]]
 
-_MSE_WEIGHT = 0.075 * 2.0**-5
-_LPIPS_WEIGHT = 1.0
-_GAN_WEIGHT = 0.15
-_WEIGHT_BELOW = 2.0**-6
 # In the first steps, see RateTarget.
 _EARLY_TARGET_FACTOR = 0.20 / 0.14
 _EARLY_WEIGHT_FACTOR = 0.5
@@ -40,7 +36,7 @@ class RateTarget:
 
     target_bpp: float
     weight_above: float = 2.0
-    weight_below: float = _WEIGHT_BELOW
+    weight_below: float = 2.0**-6
     early_steps: int = 50_000
 
     def __post_init__(self) -> None:
@@ -70,17 +66,11 @@ class RateTarget:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the terms other than the rate; a term of weight 0 need not be computed.
+    """Weights k_M, k_P and beta of the terms other than the rate; a term of weight 0 is not computed."""
 
-    Attributes:
-        mse: k_M.
-        lpips: k_P.
-        gan: beta.
-    """
-
-    mse: float = _MSE_WEIGHT
-    lpips: float = _LPIPS_WEIGHT
-    gan: float = _GAN_WEIGHT
+    mse: float = 0.075 * 2.0**-5
+    lpips: float = 1.0
+    gan: float = 0.15
 
 
 # The plain hyper-prior, HiFiC before and with its discriminator.

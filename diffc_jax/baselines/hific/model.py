@@ -62,9 +62,6 @@ class Hific:
 
     Two networks, each with parameters of its own: the autoencoder, which holds everything that a file
     depends on, and the discriminator. A plain hyper-prior is the autoencoder alone.
-
-    Attributes:
-        architecture: widths.
     """
 
     architecture: HificArchitecture
@@ -84,12 +81,9 @@ class Hific:
         return variables["params"], variables["batch_stats"]
 
     def forward(self, params: Params, images: Images, key: Key[Array, ""]) -> Forward:
-        """Bits and reconstructions for training; not compiled, as the whole training step is.
+        """Bits and reconstructions for training, `key` for the noise in place of rounding.
 
-        Args:
-            params: of the autoencoder.
-            images: a batch.
-            key: of the noise in place of rounding.
+        Not compiled, as the whole training step is.
         """
         return cast(Forward, Autoencoder(self.architecture).apply({"params": params}, images, key))
 
@@ -100,13 +94,9 @@ class Hific:
         images: Images,
         latents: Float[Array, "b h_ w_ c"],
     ) -> tuple[Float[Array, "b h//8 w//8"], PyTree]:
-        """Logits, positive for photographs, and the spectral norms moved on; not compiled.
+        """Logits, positive for photographs, and the state `spectral` of the norms moved on; not compiled.
 
-        Args:
-            params: of the discriminator.
-            spectral: state of its spectral norms.
-            images: photographs or reconstructions.
-            latents: their quantised latents.
+        `images` are photographs or reconstructions, `latents` their quantised latents.
         """
         logits, updated = Discriminator(self.architecture).apply(
             {"params": params, "batch_stats": spectral},
@@ -135,10 +125,7 @@ class Hific:
     ) -> UInt8[np.ndarray, "h_ w_ c_"]:
         """The tables with which the latent of one image is written; see `_in_double_precision`.
 
-        Args:
-            params: of the autoencoder.
-            hyper: symbols of the hyper-latent.
-            latent_size: (h_, w_) of the latent.
+        `hyper` are the symbols of its hyper-latent, `latent_size` is (h_, w_).
         """
         # One image at a time: what a batch changes in the order of summation must not change a file.
         indices = _in_double_precision(self._scale_indices, params, hyper[None], latent_size)
@@ -175,11 +162,7 @@ def _in_double_precision(function: Any, params: Params, *arguments: Any) -> Any:
 
 
 class Autoencoder(nn.Module):
-    """HiFiC without its discriminator; images have values in [0, 1].
-
-    Attributes:
-        architecture: widths.
-    """
+    """HiFiC without its discriminator; images have values in [0, 1]."""
 
     architecture: HificArchitecture
 

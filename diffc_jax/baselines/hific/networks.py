@@ -22,11 +22,7 @@ _MEDIAN_RANGE, _BISECTIONS = 4096.0, 64
 
 
 class Encoder(nn.Module):
-    """One layer at full size, one for each halving, and a linear one to the latent's channels.
-
-    Attributes:
-        architecture: widths.
-    """
+    """One layer at full size, one for each halving, and a linear one to the latent's channels."""
 
     architecture: HificArchitecture
 
@@ -43,11 +39,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Residual blocks on the latent's grid with a skip over all of them, then a layer for each doubling.
-
-    Attributes:
-        architecture: widths.
-    """
+    """Residual blocks on the latent's grid with a skip over all of them, then a layer for each doubling."""
 
     architecture: HificArchitecture
 
@@ -73,11 +65,7 @@ class Generator(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """Latents to hyper-latents, on a grid a quarter as fine.
-
-    Attributes:
-        channels: of the hyper-latent.
-    """
+    """Latents to hyper-latents, on a grid a quarter as fine."""
 
     channels: int
 
@@ -90,12 +78,7 @@ class HyperAnalysis(nn.Module):
 
 
 class HyperSynthesis(nn.Module):
-    """Quantised hyper-latents to one parameter (mean or scale) of each value of a latent.
-
-    Attributes:
-        channels: inside.
-        latent_channels: of the latent.
-    """
+    """Quantised hyper-latents to one parameter (mean or scale) of each value of a latent."""
 
     channels: int
     latent_channels: int
@@ -117,9 +100,6 @@ class FactorizedPrior(nn.Module):
 
     The logit of the cumulative function is a stack of four matrices with positive entries and three
     nonlinearities x + tanh(a) tanh(x), three units wide (Balle et al. 2018, appendix 6.1).
-
-    Attributes:
-        channels: number of densities.
     """
 
     channels: int
@@ -181,11 +161,7 @@ def _centred_uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array
 
 
 class Discriminator(nn.Module):
-    """PatchGAN with one decision for each 8x8 pixels, conditioned on the latent; spectral norm throughout.
-
-    Attributes:
-        architecture: widths.
-    """
+    """PatchGAN with one decision for each 8x8 pixels, conditioned on the latent; spectral norm throughout."""
 
     architecture: HificArchitecture
 
@@ -197,22 +173,18 @@ class Discriminator(nn.Module):
         *,
         update_stats: bool,
     ) -> Float[Array, "b h//8 w//8"]:
-        """Logits, positive for photographs.
+        """Logits, positive for photographs, of images with values in [0, 1] and their quantised latents.
 
-        Args:
-            images: with values in [0, 1].
-            latents: their quantised latents.
-            update_stats: whether the power iterations of the spectral norms move on.
+        `update_stats` says whether the power iterations of the spectral norms move on.
         """
-        given = leaky_relu(
-            SpectralConv(_LATENT_CHANNELS, kernel=3)(latents, update_stats=update_stats)
-        )
+        given = SpectralConv(_LATENT_CHANNELS, kernel=3)(latents, update_stats=update_stats)
+        given = nn.leaky_relu(given, _LEAK)
         given = jax.image.resize(given, (*images.shape[:3], _LATENT_CHANNELS), "nearest")
         x = jnp.concatenate([images, given], axis=-1)
         channels = self.architecture.discriminator_channels
         for doublings, stride in enumerate(_STRIDES):
             layer = SpectralConv(channels << doublings, stride=stride)
-            x = leaky_relu(layer(x, update_stats=update_stats))
+            x = nn.leaky_relu(layer(x, update_stats=update_stats), _LEAK)
         return SpectralConv(1)(x, update_stats=update_stats)[..., 0]
 
 
@@ -272,14 +244,7 @@ class Doubling(nn.Module):
 
 
 class NormedConv(nn.Module):
-    """A convolution, ChannelNorm and, unless it is switched off, ReLU.
-
-    Attributes:
-        channels: of the result.
-        kernel: side of the kernel.
-        stride: 2 halves the sides.
-        relu: whether negative values are cut off.
-    """
+    """A convolution, ChannelNorm and, unless it is switched off, ReLU."""
 
     channels: int
     kernel: int = 3
@@ -299,11 +264,6 @@ class SpectralConv(nn.Module):
     """A convolution whose kernel, as a matrix, is divided by its largest singular value.
 
     That value is followed by one power iteration a call (Miyato et al. 2018), in "batch_stats".
-
-    Attributes:
-        channels: of the result.
-        kernel: side of the kernel.
-        stride: 2 halves the sides.
     """
 
     channels: int
@@ -319,8 +279,3 @@ class SpectralConv(nn.Module):
             self.channels, (self.kernel, self.kernel), strides=(self.stride, self.stride)
         )
         return cast(Array, nn.SpectralNorm(conv)(x, update_stats=update_stats))
-
-
-def leaky_relu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Negative values are multiplied by 0.2."""
-    return nn.leaky_relu(x, _LEAK)

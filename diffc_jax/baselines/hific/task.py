@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data, rng
@@ -75,14 +75,7 @@ class Optimizers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class HificTask:
-    """An autoencoder and, for HiFiC, its discriminator; see `training.task.Task` for the methods.
-
-    Attributes:
-        config: of the run.
-        mesh: the devices.
-        model: the networks.
-        lpips: the distance that HiFiC is trained with; None for the hyper-prior.
-    """
+    """An autoencoder and, for HiFiC, its discriminator and LPIPS; methods as in `training.task.Task`."""
 
     config: ConfigDict
     mesh: Mesh
@@ -109,9 +102,9 @@ class HificTask:
         stages = num_steps - adversarial_steps, adversarial_steps
         target = rate_target(self.config, num_steps)
         optimizers = _make_optimizers(self.config, stages)
-        weights = losses.HYPERPRIOR if self.lpips is None else losses.FIRST_STAGE
-        distance = None
+        weights, distance = losses.HYPERPRIOR, None
         if self.lpips is not None:
+            weights = losses.FIRST_STAGE
             distance = functools.partial(self.lpips.distance, self.lpips.variables)
 
         def update(weights: losses.LossWeights) -> Update:
@@ -243,9 +236,8 @@ def learning_rates(
 ) -> tuple[optax.Schedule, optax.Schedule]:
     """Learning rates of the autoencoder, and of the discriminator, which starts with the second stage.
 
-    Args:
-        config: of the run; each stage goes through the schedule of config.train.
-        stages: updates without and with a discriminator.
+    Each of the stages, so many updates without and with a discriminator, goes through the schedule of
+    config.train.
     """
     adversarial = config.train.copy_and_resolve_references()
     adversarial.learning_rate = config.hific.adversarial_learning_rate
@@ -260,13 +252,9 @@ def _make_optimizers(config: ConfigDict, stages: tuple[int, int]) -> Optimizers:
 
 
 def init_state(model: Hific, optimizers: Optimizers, seed: int, adversarial: bool) -> HificState:
-    """A fresh state; a pure function, which can be compiled or evaluated abstractly.
+    """A fresh state, with a discriminator if there is a stage with one (`adversarial`).
 
-    Args:
-        model: the networks.
-        optimizers: of both.
-        seed: of the experiment.
-        adversarial: whether there is a discriminator, now or in a later stage.
+    A pure function, which can be compiled or evaluated abstractly.
     """
     params = {
         "autoencoder": model.init_autoencoder(rng.stream(seed, "init/autoencoder")),
@@ -300,17 +288,9 @@ def make_train_step(
 
     Autoencoder and discriminator move at the same time, on the same images. (The original draws a second
     batch for the discriminator, which costs another forward pass.) Without a weight for the discriminator it
-    and its optimiser stay as they are.
-
-    Args:
-        model: the networks.
-        target: rate to hold.
-        weights: of the other terms; the state must have a discriminator if `weights.gan` is not 0.
-        optimizers: of both networks.
-        seed: of the noise.
-        lpips: distance of images with values in [-1, 1]; needed if its weight is not 0.
-        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
-            it out; None for one device.
+    and its optimiser stay as they are; with one, the state must have a discriminator. `lpips`, a distance of
+    images with values in [-1, 1], is needed if its weight is not 0. `mesh` has the devices that the compiled
+    step is for, with a state as `sharding.split_parameters` lays it out; None is one device.
 
     Returns:
         Metrics are `loss`, `bpp` (quantised), `noisy_bpp`, `rate_weight`, `mse` (values 0 to 255),
@@ -326,13 +306,23 @@ def make_train_step(
         spectral = state.spectral if mesh is None else sharding.gather(mesh, state.spectral)
 
         def of_autoencoder(params: Params) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
-            return autoencoder_terms(
-                {"autoencoder": params, "discriminator": networks["discriminator"]},
-                spectral,
-                images,
-                key,
-                state.step,
+            forward = model.forward(params, images, key)
+            fake_logits = None
+            if weights.gan:
+                # The latent is the condition, not what is judged.
+                latents = jax.lax.stop_gradient(forward.latents)
+                fake_logits, _ = model.discriminate(
+                    networks["discriminator"], spectral, forward.reconstructions, latents
+                )
+            n_pixels = images.shape[1] * images.shape[2]
+            bpp = forward.quantised_bits.mean() / n_pixels
+            noisy_bpp = forward.bits.mean() / n_pixels
+            rate_weight = target.weight(bpp, state.step)
+            loss, terms = autoencoder_loss(
+                weights, rate_weight, noisy_bpp, images, forward.reconstructions, lpips, fake_logits
             )
+            terms |= {"bpp": bpp, "noisy_bpp": noisy_bpp, "rate_weight": rate_weight}
+            return loss, (terms, forward)
 
         grads: dict[str, Params] = {}
         (loss, (metrics, forward)), grads["autoencoder"] = jax.value_and_grad(
@@ -361,30 +351,5 @@ def make_train_step(
             updates, opt_state[name] = optimizer.update(own, opt_state[name], params[name])
             params[name] = optax.apply_updates(params[name], updates)
         return HificState(state.step + 1, params, opt_state, spectral, plain_mse), metrics
-
-    def autoencoder_terms(
-        networks: dict[str, Params],
-        spectral: PyTree,
-        images: Float[Array, "b h w 3"],
-        key: Key[Array, ""],
-        step: Int[Array, ""],
-    ) -> tuple[Float[Array, ""], tuple[Metrics, Forward]]:
-        forward = model.forward(networks["autoencoder"], images, key)
-        fake_logits = None
-        if weights.gan:
-            # The latent is the condition, not what is judged.
-            latents = jax.lax.stop_gradient(forward.latents)
-            fake_logits, _ = model.discriminate(
-                networks["discriminator"], spectral, forward.reconstructions, latents
-            )
-        n_pixels = images.shape[1] * images.shape[2]
-        bpp = forward.quantised_bits.mean() / n_pixels
-        noisy_bpp = forward.bits.mean() / n_pixels
-        rate_weight = target.weight(bpp, step)
-        loss, terms = autoencoder_loss(
-            weights, rate_weight, noisy_bpp, images, forward.reconstructions, lpips, fake_logits
-        )
-        terms |= {"bpp": bpp, "noisy_bpp": noisy_bpp, "rate_weight": rate_weight}
-        return loss, (terms, forward)
 
     return train_step

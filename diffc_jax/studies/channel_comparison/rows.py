@@ -153,13 +153,7 @@ def near_exact_race(
 
     With score s and time t of the leader, candidates that beat it later come as a Poisson process whose mean
     number after t is `later_winners`; the time of the next one is found by inverting it, its projection is
-    normal above what it needs, and the losers in between are a Poisson number.
-
-    Args:
-        kl_bits: |mu|^2 / (2 ln 2) > 0.
-        tail: in (0, 1).
-        count: races.
-        generator: of all randomness.
+    normal above what it needs, and the losers in between are a Poisson number. kl_bits is |mu|^2 / (2 ln 2).
     """
     length = _length(kl_bits)
     time = generator.exponential(size=count)
@@ -190,11 +184,7 @@ def near_exact_race(
 def bounded_races(
     kl_bits: int | float, candidates: int, count: int, generator: np.random.Generator
 ) -> dict[str, Winners]:
-    """Schemes with `candidates` candidates, all on the same ones.
-
-    Returns:
-        poisson_truncated, ordered and minimal.
-    """
+    """poisson_truncated, ordered and minimal with `candidates` candidates, all on the same ones."""
     length, rows = _length(kl_bits), max(1, _NORMALS_AT_ONCE // candidates)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, count, rows):
@@ -251,9 +241,7 @@ def _chunked_row(
     sent = _Sent(channel, keys, mu, batch)
     noise = np.asarray(_rotate(keys, sent.sample)).reshape(aims.shape) - aims
     along = np.sum(noise * aims, axis=2).ravel() / _length(kl_bits)
-    bits = np.full(along.size, sent.bits / along.size)
-    row = _row(scheme, setting, "channel", kl_bits, bits, along)
-    return row | sent.columns() | {"chunks": channel.chunks, "bits_stderr": None}
+    return sent.row(scheme, setting, kl_bits, along, channel.chunks)
 
 
 def _whole_row(
@@ -271,9 +259,7 @@ def _whole_row(
     sent = _Sent(channel, keys, mu, batch)
     projection = np.sum(np.asarray(mu, np.float64) * np.asarray(sent.sample), axis=1)
     along = projection / _length(kl_bits) - _length(kl_bits)
-    bits = np.full(messages, sent.bits / messages)
-    row = _row(scheme, setting, "channel", kl_bits, bits, along)
-    return row | sent.columns() | {"chunks": 1, "bits_stderr": None}
+    return sent.row(scheme, setting, kl_bits, along, chunks=1)
 
 
 class _Sent:
@@ -300,14 +286,24 @@ class _Sent:
             self._seconds.append([seconds / batch for seconds in times])
             found.append(np.asarray(indices))
             samples.append(sample)
-        self.bits = 8 * len(channel.to_bytes(np.concatenate(found)))
+        self._bits = 8 * len(channel.to_bytes(np.concatenate(found)))
         self.sample = jnp.concatenate(samples)
 
-    def columns(self) -> Row:
-        """What is measured on whole messages."""
+    def row(
+        self,
+        scheme: str,
+        setting: str,
+        kl_bits: int | float,
+        along: Float[np.ndarray, " n"],
+        chunks: int,
+    ) -> Row:
+        """The columns of whole messages; `along` has one projection for each unit."""
         found = sample_statistics(self._mu, self.sample)
         encode, decode = np.median(self._seconds, axis=0)
-        return {
+        bits = np.full(along.size, self._bits / along.size)
+        return _row(scheme, setting, "channel", kl_bits, bits, along) | {
+            "bits_stderr": None,
+            "chunks": chunks,
             "variance_orthogonal": found.variance,
             "ks_orthogonal": found.orthogonal_ks,
             "ks_orthogonal_true": _TRUE_KS / self._mu.size**0.5,

@@ -24,14 +24,11 @@ Job = tuple[Callable[..., list[Row]], dict[str, Any]]
 
 
 def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes W/channel_simulation: schemes.csv, and figures with their tables.
+    """Writes W/channel_simulation: schemes.csv, and figures with their tables; older ones are replaced.
 
-    Each job's rows are kept in W/channel_simulation/progress, so that a killed run continues.
-    Take another folder after changing a scheme's code. Seconds are those of the machine that ran the job.
-
-    Args:
-        config: a config checked by `studies.channel_comparison.config.validate`.
-        workdir: folder of the results; files of the same names are replaced.
+    The config is one that `config.validate` has checked. Each job's rows are kept in
+    W/channel_simulation/progress, so that a killed run continues. Take another folder after changing a
+    scheme's code. Seconds are those of the machine that ran the job.
     """
     begin = time.monotonic()
     folder = workdir / "channel_simulation"

@@ -6,7 +6,6 @@ components: isotropic noise and every decoder commute with rotations, so only th
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,11 @@ _MAX_BITS_PER_COMPONENT = 64.0
 def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     """Rows of curves.csv: every curve at the same rates, evenly spaced in their logarithm.
 
-    Args:
-        eigenvalues: of the source.
-        config: config.gaussian.
-
     Raises:
         UsageError: the range of rates has none of them.
     """
-    rates = list(_rates(eigenvalues, config))
+    limit = min(config.max_bits, _MAX_BITS_PER_COMPONENT * np.count_nonzero(eigenvalues))
+    rates = _powers_of_ten(config.min_bits, limit, config.points_per_decade)
     if not rates:
         raise UsageError(
             f"gaussian.min_bits: from {config.min_bits:g} to {config.max_bits:g} bits, and at most "
@@ -55,18 +51,17 @@ def component_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     for name, curve in CURVES.items():
         for bpp in config.component_bpp:
             point = curve.at_rate(eigenvalues, bpp * n_pixels(eigenvalues))
-            for i, value in enumerate(eigenvalues):
-                bits, distortion = float(point.rates[i]), float(point.distortions[i])
-                snr_db = decibels(value / distortion) if distortion > 0 else None
+            columns = (column.tolist() for column in (eigenvalues, point.rates, point.distortions))
+            for i, (value, bits, distortion) in enumerate(zip(*columns, strict=True), start=1):
                 rows.append(
                     {
                         "curve": name,
                         "bits_per_pixel": bpp,
-                        "component": i + 1,
-                        "eigenvalue": float(value),
+                        "component": i,
+                        "eigenvalue": value,
                         "bits": bits,
                         "distortion": distortion,
-                        "snr_db": snr_db,
+                        "snr_db": decibels(value / distortion) if distortion > 0 else None,
                     }
                 )
     return rows
@@ -83,20 +78,9 @@ def realism_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
         point = CURVES["diffc_f"].at_rate(eigenvalues, bpp * n_pixels(eigenvalues))
         noise = allocation.isotropic(eigenvalues, point.parameter)
         for kappa in _KAPPAS:
-            weight = 2.0 - kappa
             for family, parameter, distortions, distances in (
-                (
-                    "kappa",
-                    kappa,
-                    gaussian.distortions_flow(eigenvalues, noise, kappa),
-                    gaussian.wasserstein_flow(eigenvalues, noise, kappa),
-                ),
-                (
-                    "mix",
-                    weight,
-                    gaussian.distortions_mix(eigenvalues, noise, weight),
-                    gaussian.wasserstein_mix(eigenvalues, noise, weight),
-                ),
+                ("kappa", kappa, gaussian.distortions_flow, gaussian.wasserstein_flow),
+                ("mix", 2.0 - kappa, gaussian.distortions_mix, gaussian.wasserstein_mix),
             ):
                 rows.append(
                     {
@@ -104,8 +88,10 @@ def realism_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
                         "parameter": float(parameter),
                         "bits": point.bits,
                         "bits_per_pixel": bpp,
-                        "distortion": float(distortions.sum()),
-                        "squared_wasserstein": float(distances.sum()),
+                        "distortion": float(distortions(eigenvalues, noise, parameter).sum()),
+                        "squared_wasserstein": float(
+                            distances(eigenvalues, noise, parameter).sum()
+                        ),
                     }
                 )
     return rows
@@ -138,12 +124,9 @@ def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
 
 
 def scalar_rows(config: ConfigDict) -> list[Row]:
-    """Rows of scalar/curves.csv, by quadrature.
-
-    Args:
-        config: config.scalar.
-    """
-    sigma2s = _noise_levels(config.min_sigma2, config.points_per_decade)
+    """Rows of scalar/curves.csv, by quadrature as config.scalar says."""
+    powers = _powers_of_ten(config.min_sigma2, 1.0, config.points_per_decade)
+    sigma2s = sorted([*powers[:-1], 0.5, 0.8, 0.9, 0.97, 0.99])  # a few are nearly all noise
     return [
         {"source": name} | dataclasses.asdict(analyse(scalar_source(name, config), sigma2))
         for name in config.sources
@@ -176,13 +159,11 @@ def decibels(ratio: float) -> float:
     return float(10.0 * np.log10(ratio))
 
 
-def _rates(eigenvalues: Eigenvalues, config: ConfigDict) -> Iterator[float]:
-    """Powers of ten and rates between them."""
-    density = config.points_per_decade
-    limit = min(config.max_bits, _MAX_BITS_PER_COMPONENT * np.count_nonzero(eigenvalues))
-    first, last = np.log10(config.min_bits) * density, np.log10(limit) * density
-    for i in range(int(np.ceil(first - 1e-9)), int(np.floor(last + 1e-9)) + 1):
-        yield 10.0 ** (i / density)
+def _powers_of_ten(lowest: float, highest: float, per_decade: int) -> list[float]:
+    """Powers of ten and numbers between them, evenly spaced in their logarithm."""
+    first, last = np.log10(lowest) * per_decade, np.log10(highest) * per_decade
+    positions = range(int(np.ceil(first - 1e-9)), int(np.floor(last + 1e-9)) + 1)
+    return [10.0 ** (i / per_decade) for i in positions]
 
 
 def _row(name: str, eigenvalues: Eigenvalues, bits: float, curve: Curve) -> Row:
@@ -195,9 +176,3 @@ def _row(name: str, eigenvalues: Eigenvalues, bits: float, curve: Curve) -> Row:
         "distortion": point.distortion,
         "snr_db": decibels(eigenvalues.sum() / point.distortion),
     }
-
-
-def _noise_levels(lowest: float, per_decade: int) -> list[float]:
-    """Powers of ten and levels between them from `lowest` up, and a few that are nearly all noise."""
-    first = int(np.ceil(np.log10(lowest) * per_decade - 1e-9))
-    return sorted([10.0 ** (i / per_decade) for i in range(first, 0)] + [0.5, 0.8, 0.9, 0.97, 0.99])

@@ -46,12 +46,8 @@ def fit_config_patches(config: ConfigDict) -> tuple[Eigenvalues, str]:
 def fit_patches(source: data.ImageSource, patch_size: int) -> RunningCovariance:
     """Mean and covariance of all patches on the grid of every image, in one pass.
 
-    Args:
-        source: images; rows and columns beyond a whole number of patches are left out.
-        patch_size: height and width of a patch, pixels.
-
-    Returns:
-        Mean and covariance of flattened patches (patch_size * patch_size * 3 dimensions), pixels in [-1, 1].
+    Patches are flat vectors of patch_size * patch_size * 3 pixels in [-1, 1]. Rows and columns beyond a whole
+    number of them are left out.
 
     Raises:
         InputError: an image that cannot be read.

@@ -21,15 +21,11 @@ from diffc_jax.theory.mixture import GaussianMixture, Mixture
 # Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
 # loading them would take as long as its analysis.
 
-Rows = Sequence[closed_forms.Row]
-
 
 def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes W/gaussian, W/scalar and W/vector: tables as CSV, each with its figure as PNG and PDF.
 
-    Args:
-        config: a config checked by `studies.gaussian_analysis.config.validate`.
-        workdir: folder of the results; files of the same names are replaced.
+    The config is one that `config.validate` has checked. Files of the same names are replaced.
 
     Raises:
         UsageError: a field that cannot be used.
@@ -45,7 +41,8 @@ def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
     _analyse_gaussian(config, workdir / "gaussian", eigenvalues, source, simulated)
     _analyse_scalar(config, workdir / "scalar", simulated)
     if simulated:
-        _analyse_vector(config, workdir / "vector")
+        rows = _simulate_mixture("vector", vector_mixture(config), config)
+        save_figure(figures.plot_vector(rows), workdir / "vector" / "curves", rows)
     logging.info("analysis in %s, %.0f s", workdir, time.monotonic() - begin)
 
 
@@ -97,16 +94,11 @@ def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -
     save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
 
 
-def _analyse_vector(config: ConfigDict, folder: pathlib.Path) -> None:
-    rows = _simulate_mixture("vector", vector_mixture(config), config)
-    save_figure(figures.plot_vector(rows), folder / "curves", rows)
-
-
 def _simulate_mixture(name: str, mixture: Mixture, config: ConfigDict) -> list[closed_forms.Row]:
     from diffc_jax.studies.gaussian_analysis import simulation
 
     return list(simulation.mixture_rows(name, mixture, config.mixture, config.seed))
 
 
-def _write(path: pathlib.Path, rows: Rows) -> None:
+def _write(path: pathlib.Path, rows: Sequence[closed_forms.Row]) -> None:
     write_table(path, rows[0].keys(), map(dict, rows))
