@@ -37,15 +37,11 @@ class Decoded:
 
 
 def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
-    """The longest prefix of at most so many bits per pixel.
-
-    Args:
-        stream: as parsed.
-        bpp: all bytes counted.
-        name: of the argument or flag, for the error.
+    """The longest prefix of at most so many bits per pixel, all bytes counted.
 
     Raises:
-        UsageError: it does not have a packet for each tile; the message says from where on it does.
+        UsageError: it does not have a packet for each tile; the message names the argument or flag `name`, and
+            the rate from which on it has them.
     """
     header = stream.header
     n_pixels = header.width * header.height

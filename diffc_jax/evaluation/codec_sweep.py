@@ -31,7 +31,7 @@ from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
-from diffc_jax.programs.chain import CHECK_TOLERANCE
+from diffc_jax.codec.chain import CHECK_TOLERANCE
 
 # Names in stored batches: bytes of the file of each level, bits of its messages alone, the noise level it
 # arrives at, and the largest distance between the checks of encoder and decoder (see `codec.chain`).
