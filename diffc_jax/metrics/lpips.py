@@ -99,13 +99,9 @@ class PairwiseLPIPS:
     """LPIPS of 8-bit images in batches of one fixed size, split over the devices of a mesh."""
 
     def __init__(self, lpips: LPIPS, mesh: Mesh, batch_size: int = 32):
-        """Puts the weights on the devices.
+        """Puts the weights on the devices of this process.
 
-        Args:
-            lpips: which distance.
-            mesh: of devices of this process, see `runtime.sharding.make_mesh`.
-            batch_size: pairs in flight; rounded up to a multiple of the number of devices. It
-                bounds memory and changes no value.
+        `batch_size`, rounded up to a multiple of their number, bounds memory and changes no value.
         """
 
         def distance(

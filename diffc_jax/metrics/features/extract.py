@@ -52,13 +52,10 @@ class Extractor:
     """Computes features in batches of one fixed size, split over the devices of a mesh."""
 
     def __init__(self, network: FeatureNetwork, mesh: Mesh, batch_size: int = 32):
-        """Puts the network on the devices.
+        """Puts the network on the devices of this process.
 
-        Args:
-            network: the feature network.
-            mesh: of devices of this process, see `runtime.sharding.make_mesh`.
-            batch_size: images in flight; rounded up to a multiple of the number of devices. It
-                bounds memory and changes no feature; fewer images cost as much as a full batch.
+        `batch_size`, rounded up to a multiple of their number, bounds memory and changes no feature; fewer
+        images cost as much as a full batch.
         """
         self.network = network
         self._mesh = mesh
@@ -118,11 +115,8 @@ def reference_moments(
     The file's name is a hash of the images' bytes, the network's name and its weights, so it can
     neither be stale nor be mistaken for another's.
 
-    Args:
-        extractor: with the feature network.
-        batches: gives the images, in batches of any size; called once for the hash and, unless the
-            moments are cached, once more.
-        folder: of the cached files.
+    `batches` gives the images, in batches of any size; it is called for the hash and, unless the moments
+    are cached, once more.
 
     Raises:
         InputError: no images, features that are not finite, or a damaged cached file.
