@@ -90,18 +90,10 @@ class Chain:
         snr: Ratios,
         delta: Ratios,
     ) -> tuple[Images, UInt8[Array, " b"]]:
-        """The next latents z_s; sender and receiver compute the same.
+        """The next latents z_s, at snr + delta, and one-byte checks of them; both sides compute the same.
 
-        Args:
-            keys: of the messages (`message_keys`).
-            z: latents z_t, at `snr`.
-            x_hat: predictions from z.
-            sample: of N(mu, I), as the channel delivers it.
-            snr: before the step.
-            delta: what the step adds to it.
-
-        Returns:
-            Latents at snr + delta, and one-byte checks of these.
+        `keys` are `message_keys`, z are the latents z_t, at `snr`, `x_hat` the predictions from them, and
+        `sample` is of N(mu, I), as the channel delivers it.
         """
         after = np.sqrt((snr + delta) * (1 + snr + delta))
         weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after

@@ -161,14 +161,9 @@ class Reconstructor:
         seeds: Int[np.ndarray, " n"],
         batch_size: int,
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """Pixels.
+        """Pixels of latents of positive signal-to-noise ratios, `batch_size` at once.
 
-        Args:
-            variables: of the denoiser.
-            z: latents.
-            snr: signal-to-noise ratio of each, positive.
-            seeds: of the noise of a random decoder, which is the receiver's own.
-            batch_size: tiles that go through the denoiser at once.
+        `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
         low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)

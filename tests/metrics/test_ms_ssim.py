@@ -3,9 +3,9 @@ import pytest
 import skimage.data
 from skimage.metrics import structural_similarity
 
+from benchmarks.distortions import DISTORTIONS
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.ms_ssim import ms_ssim, number_of_scales, ssim_terms
 
 
