@@ -25,7 +25,7 @@ LARGEST_BLOCK = 4096
 
 @jax.jit
 def rotate(keys: UInt32[Array, "b 2"], vectors: Float[Array, "b m"]) -> Float[Array, "b m"]:
-    """Rotates each vector by the orthogonal map of its key, which depends on m; below 12 it is only signs."""
+    """Rotates each vector by the orthogonal map of its key, another for each m; below m = 12 only signs."""
     first, second = _signs(keys, vectors.shape[1])
     mixed = _transform_blocks(vectors * first)[:, _dealing(vectors.shape[1])]
     return _transform_blocks(mixed * second)

@@ -40,6 +40,7 @@ Steps = Int[np.ndarray, " b"]
 Ratios = Float[np.ndarray, " b"]
 
 
+# Channels make their tables once.
 _trellis = functools.cache(TrellisChannel)
 
 

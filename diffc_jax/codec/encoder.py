@@ -185,7 +185,10 @@ def _power_below(number: int) -> int:
 
 
 def cut_packets(packets: Sequence[LongPacket], ends: Collection[int]) -> Iterator[Packet]:
-    """All packets of a tile up to the last of `ends`, numbers of steps, cut so that one ends at each."""
+    """The packets of a tile up to the last of `ends`, cut so that one ends at each.
+
+    `ends` are numbers of steps of the tile, in any order.
+    """
     before, last = 0, max(ends)
     for packet in packets:
         stop = min(packet.n_steps, last - before)
@@ -218,7 +221,7 @@ class TileEncoder:
         batch_size: int,
         on_packets: Callable[["TileEncoder"], None] = lambda encoder: None,
     ):
-        """Begins with no bits of the tiles x, each with its stream.
+        """Begins with no bits of x, tiles with a stream each.
 
         `batch_size` of them go through the denoiser at once, and `next_packet` calls `on_packets` when it
         has encoded some.

@@ -160,11 +160,7 @@ class RatePoint:
     ] = None
     bpp_stderr: Annotated[
         float | None,
-        Column(
-            "standard error of bpp over the images",
-            unit="bits per pixel",
-            heading="± bpp",
-        ),
+        Column("standard error of bpp over the images", unit="bits per pixel", heading="± bpp"),
     ] = None
     psnr_mean_stderr: Annotated[
         float | None,
