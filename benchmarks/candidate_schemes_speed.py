@@ -19,9 +19,9 @@ import numpy as np
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.channel_simulation.candidate_schemes import poisson_channel
 from diffc_jax.channel_simulation.channel import Channel
 from diffc_jax.channel_simulation.dithered import DitheredChannel
-from diffc_jax.channel_simulation.pfr import poisson_channel
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _BITS = flags.DEFINE_float("bits", 4096.0, "KL of an image.", lower_bound=1.0)

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 from absl import flags
+from distortions import DISTORTIONS
 from jaxtyping import UInt8
 
 from diffc_jax import cli, data
 from diffc_jax.metrics import psnr
-from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features.efficientnet import efficientnet_lite0
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.frechet import FrechetReference
@@ -93,7 +93,7 @@ def main() -> None:
             pairs = images[: _PAIRS.value], distorted[: _PAIRS.value]
             rows.append(
                 (
-                    reference.distance(extractor.moments([distorted])).value,
+                    reference.distance(extractor.moments([distorted])),
                     *(float(distance(*pairs).mean()) for distance in distances),
                     float(ms_ssim(images, distorted).mean()),
                     psnr.psnr(psnr.mse(images, distorted)),

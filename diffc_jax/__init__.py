@@ -8,6 +8,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffc_jax.channel_simulation.candidate_schemes import (
+        minimal_channel,
+        ordered_channel,
+        poisson_channel,
+    )
     from diffc_jax.channel_simulation.candidates import CandidateChannel
     from diffc_jax.channel_simulation.channel import (
         Channel,
@@ -16,9 +21,6 @@ if TYPE_CHECKING:
         sample_statistics,
     )
     from diffc_jax.channel_simulation.dithered import DitheredChannel
-    from diffc_jax.channel_simulation.minimal import minimal_channel
-    from diffc_jax.channel_simulation.ordered import ordered_channel
-    from diffc_jax.channel_simulation.pfr import poisson_channel
     from diffc_jax.channel_simulation.rate_bound import (
         chunked_rate_bound,
         rate_bound,
@@ -108,9 +110,7 @@ _MODULES = {
     "channel_simulation.dithered": "DitheredChannel",
     "channel_simulation.trellis": "TrellisChannel",
     "channel_simulation.rate_bound": "chunked_rate_bound rate_bound stepwise_rate_bound",
-    "channel_simulation.minimal": "minimal_channel",
-    "channel_simulation.ordered": "ordered_channel",
-    "channel_simulation.pfr": "poisson_channel",
+    "channel_simulation.candidate_schemes": "minimal_channel ordered_channel poisson_channel",
     "errors": "DiffcError InputError UsageError",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -33,10 +33,7 @@ def random_words(
 ) -> UInt32[Array, "b count 2"]:
     """Independent uniform words: word i of a key is Threefry-2x32-20 of the counter (stream, i).
 
-    Args:
-        keys: one for each message.
-        stream: first counter, 0 to 2^32 - 1; it may be traced.
-        count: how many words, at most 2^32.
+    `stream` may be traced; `count` is at most 2^32.
     """
     first = jnp.full(count, stream, jnp.uint32)
     counters = jnp.concatenate([first, jnp.arange(count, dtype=jnp.uint32)])

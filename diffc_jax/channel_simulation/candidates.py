@@ -250,13 +250,9 @@ def _in_groups(
     jobs: Int[np.ndarray, " n"],
     *of_jobs: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
-    """Results of many jobs, of which `function` does up to _JOBS at a time.
+    """Results of many jobs, each for a chunk, of which `function` does up to _JOBS at a time.
 
-    Args:
-        function: of the number of jobs and of _JOBS rows of every array.
-        of_chunks: arrays with a row for each chunk.
-        jobs: the chunk of each job.
-        of_jobs: arrays with a row for each job.
+    It takes their number and _JOBS rows of every array, of which some have a row for each chunk.
     """
     results = []
     for start in range(0, len(jobs), _JOBS):

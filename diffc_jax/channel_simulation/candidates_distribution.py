@@ -80,13 +80,9 @@ def index_code(
     ideal_rate: int | float,
     candidates: int | float,
 ) -> IndexCode:
-    """The code `name` for the index of the winner.
+    """The code for the index of `winner(ideal_rate, candidates)`.
 
-    Args:
-        name: "digits", from the distribution of the index; or "zipf", which only depends on ideal_rate.
-        winner: `poisson_winner` or `ordered_winner`.
-        ideal_rate: its argument.
-        candidates: its argument.
+    `name` is "digits", from the distribution of the index; or "zipf", which only depends on ideal_rate.
 
     Raises:
         UsageError: unknown name, or ideal_rate out of range.

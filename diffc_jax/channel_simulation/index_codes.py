@@ -24,6 +24,8 @@ Indices = Int[np.ndarray, " n"]
 
 # Indices are below 2^63.
 MAX_DIGITS = 63
+# As many are up to an index as it has digits below the first one; a logarithm would round.
+_POWERS = 1 << np.arange(1, MAX_DIGITS)
 _FREQUENCY_BITS = 20
 # Digits below the first one that a Zipf code gives probabilities of their own.
 _ZIPF_DIGITS = 6
@@ -132,7 +134,7 @@ class DigitsCode:
             raise ValueError(
                 f"indices from {indices.min()} to {indices.max()} are not in 1 to 2^{len(self.digits)} - 1"
             )
-        below = _floor_log2(indices)
+        below = np.searchsorted(_POWERS, indices, side="right")
         coded = np.minimum(below, len(self.leading) - 1)
         head = (indices >> (below - coded)) - (1 << coded)
         return below, coded, head, indices & ((1 << (below - coded)) - 1)
@@ -297,13 +299,3 @@ def _decode_raw(decoder: Any, widths: Indices) -> Indices:
     sizes = (1 << widths[chosen]).astype(np.int32)
     values[chosen] = decoder.decode(_stream().model.Uniform(), sizes)
     return values
-
-
-def _floor_log2(values: Indices) -> Indices:
-    """Exact, unlike a logarithm in floating point."""
-    rest, result = values.copy(), np.zeros_like(values)
-    for shift in (32, 16, 8, 4, 2, 1):
-        large = rest >> shift > 0
-        result += shift * large
-        rest = np.where(large, rest >> shift, rest)
-    return result

@@ -25,12 +25,7 @@ LARGEST_BLOCK = 4096
 
 @jax.jit
 def rotate(keys: UInt32[Array, "b 2"], vectors: Float[Array, "b m"]) -> Float[Array, "b m"]:
-    """Rotates each vector by the orthogonal map of its key.
-
-    Args:
-        keys: one for each vector.
-        vectors: of any length m; below 12 there is nothing but signs. The map of a key depends on m.
-    """
+    """Rotates each vector by the orthogonal map of its key, another for each m; below m = 12 only signs."""
     first, second = _signs(keys, vectors.shape[1])
     mixed = _transform_blocks(vectors * first)[:, _dealing(vectors.shape[1])]
     return _transform_blocks(mixed * second)
@@ -96,13 +91,7 @@ def _hadamard(v: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
 
     def butterfly(_: Array, v: Array) -> Array:
         v0, v1, v2, v3 = (v[..., i * n // 4 : (i + 1) * n // 4] for i in range(4))
-        sums, differences = (v0 + v1, v2 + v3), (v0 - v1, v2 - v3)
-        parts = (
-            sums[0] + sums[1],
-            differences[0] + differences[1],
-            sums[0] - sums[1],
-            differences[0] - differences[1],
-        )
-        return jnp.stack(parts, axis=-1).reshape(v.shape)
+        s01, s23, d01, d23 = v0 + v1, v2 + v3, v0 - v1, v2 - v3
+        return jnp.stack([s01 + s23, d01 + d23, s01 - s23, d01 - d23], axis=-1).reshape(v.shape)
 
     return jax.lax.fori_loop(0, digits, butterfly, v) * np.float32(2.0**-digits)

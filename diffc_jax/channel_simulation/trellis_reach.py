@@ -53,10 +53,7 @@ _FRACTION_FACTORS = {
 def mean_projections(size: int, path_bits: int, memory: int) -> Float[np.ndarray, " k1"]:
     """Mean projection of the best path on any direction, if 0, 1, .. K of its bits are free.
 
-    Args:
-        size: M, dimensions of a message.
-        path_bits: K, 32 to 2048.
-        memory: nu of the trellis, 3 to 15.
+    Arguments are those of `TrellisChannel`.
     """
     memories = list(_FRACTION_FACTORS)
     gain = np.interp(np.log2(path_bits), np.arange(5, 12), _GAINS[memory])

@@ -11,7 +11,9 @@ KL = delta |x - x_hat|^2 / 2 nats. It begins at S = 0, where z is noise that bot
 `encoder.send` is the whole algorithm.
 """
 
+import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,44 +40,37 @@ Steps = Int[np.ndarray, " b"]
 Ratios = Float[np.ndarray, " b"]
 
 
+# Channels make their tables once.
+_trellis = functools.cache(TrellisChannel)
+
+
+@dataclasses.dataclass(eq=False)
 class Chain:
     """The compiled steps for one denoiser; each image of a batch has its own noise level.
 
     A stream, two numbers below 2^32 (the seed of the file, the tile), and the number of the step choose all
     randomness that the two sides share. Signal-to-noise ratios are float64.
+
+    Attributes:
+        eps_hat: the denoiser.
+        image_shape: (h, w, c) of its images.
+        gamma_range: least and largest gamma that it was trained for; beyond them it is asked for the nearest.
+        memory: nu of the trellis.
+        place: puts batches of images on the devices.
     """
 
-    def __init__(
-        self,
-        eps_hat: Denoiser,
-        image_shape: tuple[int, int, int],
-        gamma_range: tuple[float, float],
-        memory: int,
-        place: Place = jnp.asarray,
-    ):
-        """A chain.
+    eps_hat: Denoiser
+    image_shape: tuple[int, int, int]
+    gamma_range: tuple[float, float]
+    memory: int
+    place: Place = jnp.asarray
 
-        Args:
-            eps_hat: the denoiser.
-            image_shape: (h, w, c) of its images.
-            gamma_range: least and largest gamma that it was trained for; beyond them it is asked for
-                the nearest.
-            memory: nu of the trellis.
-            place: puts batches of images on the devices.
-        """
-        self.image_shape = image_shape
-        self.gamma_range = gamma_range
-        self.place = place
-        self._memory = memory
-        self._channels: dict[int, TrellisChannel] = {}
-        self._predict = jax.jit(functools.partial(_predict, eps_hat))
+    def __post_init__(self) -> None:
+        self._predict = jax.jit(functools.partial(_predict, self.eps_hat))
 
     def channel(self, path_bits: int) -> TrellisChannel:
         """The channel of messages of `path_bits` bits."""
-        if path_bits not in self._channels:
-            size = int(np.prod(self.image_shape))
-            self._channels[path_bits] = TrellisChannel(size, path_bits, self._memory)
-        return self._channels[path_bits]
+        return _trellis(math.prod(self.image_shape), path_bits, self.memory)
 
     def start(self, streams: Streams) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
@@ -96,18 +91,10 @@ class Chain:
         snr: Ratios,
         delta: Ratios,
     ) -> tuple[Images, UInt8[Array, " b"]]:
-        """The next latents z_s; sender and receiver compute the same.
+        """The next latents z_s, at snr + delta, and one-byte checks of them; both sides compute the same.
 
-        Args:
-            keys: of the messages (`message_keys`).
-            z: latents z_t, at `snr`.
-            x_hat: predictions from z.
-            sample: of N(mu, I), as the channel delivers it.
-            snr: before the step.
-            delta: what the step adds to it.
-
-        Returns:
-            Latents at snr + delta, and one-byte checks of these.
+        `keys` are `message_keys`, z are the latents z_t, at `snr`, `x_hat` the predictions from them, and
+        `sample` is of N(mu, I), as the channel delivers it.
         """
         after = np.sqrt((snr + delta) * (1 + snr + delta))
         weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
@@ -118,12 +105,7 @@ class Chain:
 
 @jax.jit
 def message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
-    """Keys of the shared randomness of one message for each stream.
-
-    Args:
-        streams: of each image.
-        steps: number of the step in its stream, from 0.
-    """
+    """Keys of the shared randomness of one message for each stream: that of a step, counted from 0."""
     return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
 
 

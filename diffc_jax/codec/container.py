@@ -71,19 +71,9 @@ class Header:
             raise InputError(f"fingerprint of {len(self.fingerprint)} bytes instead of 4")
 
     @property
-    def tiles_across(self) -> int:
-        """Tiles in a row."""
-        return -(-self.width // self.tile)
-
-    @property
-    def tiles_down(self) -> int:
-        """Rows of tiles."""
-        return -(-self.height // self.tile)
-
-    @property
     def n_tiles(self) -> int:
         """Tiles of the image."""
-        return self.tiles_across * self.tiles_down
+        return -(-self.width // self.tile) * -(-self.height // self.tile)
 
     def to_bytes(self) -> bytes:
         """The header as it stands in a file, with its checksum (16 bytes for one tile of 64x64)."""
@@ -149,14 +139,9 @@ class Residual:
 
 
 class StreamWriter:
-    """Writes a stream packet by packet: whose turn it is depends on the packets so far.
-
-    Attributes:
-        header: of the stream.
-    """
+    """Writes a stream packet by packet: whose turn it is depends on the packets so far."""
 
     def __init__(self, header: Header):
-        self.header = header
         self._data = bytearray(header.to_bytes())
         self._checksum = self._data[-1]
         self._turns = Turns(header.n_tiles)
@@ -167,11 +152,7 @@ class StreamWriter:
         return self._turns.tile
 
     def append(self, packet: Packet | Residual, most_bytes: int | None = None) -> int:
-        """Writes the next packet of `next_tile`, if it fits.
-
-        Args:
-            packet: what to write.
-            most_bytes: largest size of the stream; None for any.
+        """Writes the next packet of `next_tile`, if the stream then has `most_bytes` or fewer.
 
         Returns:
             Bytes of the stream so far; 0 if they would be too many, and nothing was written.
@@ -205,12 +186,9 @@ class StreamWriter:
 
 
 def write_stream(header: Header, packets: Sequence[Sequence[Packet | Residual]]) -> bytes:
-    """A whole stream.
+    """A whole stream of the packets of each tile, tiles in raster order.
 
-    Args:
-        header: of the stream.
-        packets: of each tile, tiles in raster order. They are interleaved by the rule of the format, so
-            that the tile with the least signal always goes next.
+    They are interleaved by the rule of the format, so that the tile with the least signal always goes next.
 
     Raises:
         ValueError: a tile without packets, or packets that the rule leaves no place for (those of a

@@ -61,17 +61,10 @@ def _steps(packets: Sequence[Packet]) -> list[_Step]:
 
 
 class LatentDecoder:
-    """Walks the chain of each tile as far as its packets go."""
+    """Walks the chain of each tile, from SNR 0, as far as its packets go."""
 
     def __init__(self, chain: Chain, variables: Variables, streams: Streams, batch_size: int):
-        """Begins at SNR 0.
-
-        Args:
-            chain: of the denoiser.
-            variables: of the denoiser.
-            streams: of each tile.
-            batch_size: tiles that go through the denoiser at once.
-        """
+        """`batch_size` tiles go through the denoiser at once, each with its stream."""
         n_tiles = len(streams)
         self._chain = chain
         self._variables = variables
@@ -135,34 +128,30 @@ class LatentDecoder:
             self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
 
 
+@dataclasses.dataclass(eq=False)
 class Reconstructor:
-    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`."""
+    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`.
 
-    def __init__(
-        self,
-        eps_hat: Denoiser,
-        gamma_range: tuple[float, float],
-        decoder: str,
-        n_steps: int,
-        place: Place = jnp.asarray,
-    ):
-        """Compiles nothing yet.
+    Attributes:
+        eps_hat: the denoiser.
+        gamma_range: least and largest gamma that it was trained for.
+        decoder: its name.
+        n_steps: denoiser evaluations of a decoder that takes several.
+        place: puts batches of images on the devices.
 
-        Args:
-            eps_hat: the denoiser.
-            gamma_range: least and largest gamma that it was trained for.
-            decoder: its name.
-            n_steps: denoiser evaluations of a decoder that takes several.
-            place: puts batches of images on the devices.
+    Raises:
+        UsageError: unknown decoder.
+    """
 
-        Raises:
-            UsageError: unknown decoder.
-        """
-        self._gamma_range = gamma_range
-        self._n_steps = n_steps
-        self._place = place
-        chosen = parse_decoder(decoder, "decoder")
-        self._reconstruct = jax.jit(functools.partial(_reconstruct_each, chosen, eps_hat))
+    eps_hat: Denoiser
+    gamma_range: tuple[float, float]
+    decoder: str
+    n_steps: int
+    place: Place = jnp.asarray
+
+    def __post_init__(self) -> None:
+        decoder = parse_decoder(self.decoder, "decoder")
+        self._reconstruct = jax.jit(functools.partial(_reconstruct_each, decoder, self.eps_hat))
 
     def __call__(
         self,
@@ -172,24 +161,19 @@ class Reconstructor:
         seeds: Int[np.ndarray, " n"],
         batch_size: int,
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """Pixels.
+        """Pixels of latents of positive signal-to-noise ratios, `batch_size` at once.
 
-        Args:
-            variables: of the denoiser.
-            z: latents.
-            snr: signal-to-noise ratio of each, positive.
-            seeds: of the noise of a random decoder, which is the receiver's own.
-            batch_size: tiles that go through the denoiser at once.
+        `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
-        low, high = self._gamma_range
+        low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)
-        fractions = np.linspace(0.0, 1.0, self._n_steps + 1)
+        fractions = np.linspace(0.0, 1.0, self.n_steps + 1)
         grids = (first[:, None] + fractions * (low - first[:, None])).astype(np.float32)
         pixels = np.zeros(z.shape, np.uint8)
-        batch_size = least_batch_size(len(z), batch_size, self._place)
+        batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            pixels[rows] = self._reconstruct(variables, self._place(z[rows]), grids[rows], keys)
+            pixels[rows] = self._reconstruct(variables, self.place(z[rows]), grids[rows], keys)
         return pixels
 
 

@@ -157,14 +157,9 @@ def _squared_error(x: Images, x_hat: Images) -> Float[Array, " b"]:
 
 
 def packet_plan(bits_before: int, size: int) -> tuple[int, int]:
-    """What the next packet of a tile looks like; the format leaves that to the encoder.
+    """Path bits of a step and number of steps of a tile's next packet, after so many path bits.
 
-    Args:
-        bits_before: path bits of the tile so far.
-        size: dimensions of a tile.
-
-    Returns:
-        Path bits of a step, and number of steps.
+    The format leaves that to the encoder; `size` is the number of dimensions of a tile.
     """
     most = max(_power_below(size // _DIMENSIONS_PER_BIT), PATH_BITS[0])
     path_bits = min(
@@ -176,12 +171,7 @@ def packet_plan(bits_before: int, size: int) -> tuple[int, int]:
 
 
 def planned_steps(bits: float, size: int) -> int:
-    """Steps that a tile takes to at least so many path bits, in whole packets.
-
-    Args:
-        bits: path bits.
-        size: dimensions of a tile.
-    """
+    """Steps that a tile of `size` dimensions takes to at least so many path bits, in whole packets."""
     steps = sent = 0
     while sent < bits:
         path_bits, n_steps = packet_plan(sent, size)
@@ -195,11 +185,9 @@ def _power_below(number: int) -> int:
 
 
 def cut_packets(packets: Sequence[LongPacket], ends: Collection[int]) -> Iterator[Packet]:
-    """The packets of a tile up to the last of `ends`, cut so that one ends at each of them.
+    """The packets of a tile up to the last of `ends`, cut so that one ends at each.
 
-    Args:
-        packets: from the first on.
-        ends: numbers of steps of the tile, in any order.
+    `ends` are numbers of steps of the tile, in any order.
     """
     before, last = 0, max(ends)
     for packet in packets:
@@ -233,16 +221,10 @@ class TileEncoder:
         batch_size: int,
         on_packets: Callable[["TileEncoder"], None] = lambda encoder: None,
     ):
-        """Begins with no bits.
+        """Begins with no bits of x, tiles with a stream each.
 
-        Args:
-            chain: of the denoiser.
-            variables: of the denoiser.
-            x: what is to be sent.
-            streams: of each tile.
-            end_snr: see above.
-            batch_size: tiles that go through the denoiser at once.
-            on_packets: called by `next_packet` when it has encoded some.
+        `batch_size` of them go through the denoiser at once, and `next_packet` calls `on_packets` when it
+        has encoded some.
         """
         self._chain = chain
         self._variables = variables

@@ -38,15 +38,8 @@ def compress(
 ) -> None:
     """Encodes files one after the other; each is whole or absent.
 
-    Args:
-        model: params.safetensors or the folder of a run; None for the shipped weights.
-        inputs: files or patterns.
-        output: a .diffc file, or a folder for several.
-        target: how far to encode.
-        memory: of the trellis.
-        seed: of the shared randomness.
-        batch_size: tiles that go through the denoiser at once.
-        dry_run: check everything, say what would be done, and stop.
+    `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, the others as
+    for `encode_image`; `dry_run` checks everything, says what would be done, and stops.
 
     Raises:
         UsageError: a value that cannot be used.
@@ -110,15 +103,9 @@ def decompress(
 
     What is wrong with a stream that decodes nevertheless is logged as a warning.
 
-    Args:
-        model: params.safetensors or the folder of a run; None for the shipped weights.
-        inputs: files or patterns.
-        output: a .png file, or a folder for several.
-        decoder: its name, one of `diffusion.decoders`.
-        n_steps: denoiser evaluations of the decoder.
-        at_bpp: bits per pixel of the prefix that is decoded; None for all.
-        batch_size: tiles that go through the denoiser at once.
-        dry_run: describe the streams and stop; needs no model.
+    `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, `decoder` and
+    `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all); `dry_run` describes the
+    streams and stops, without a model.
 
     Raises:
         UsageError: a value that cannot be used.

@@ -37,15 +37,11 @@ class Decoded:
 
 
 def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
-    """The longest prefix of at most so many bits per pixel.
-
-    Args:
-        stream: as parsed.
-        bpp: all bytes counted.
-        name: of the argument or flag, for the error.
+    """The longest prefix of at most so many bits per pixel, all bytes counted.
 
     Raises:
-        UsageError: it does not have a packet for each tile; the message says from where on it does.
+        UsageError: it does not have a packet for each tile; the message begins with `name`, the argument or
+            flag, and says from where on it does.
     """
     header = stream.header
     n_pixels = header.width * header.height
@@ -128,18 +124,10 @@ def decode_stream(
 
 def _decode_latents(programs: ProgramCache, stream: Stream) -> Latents:
     header = stream.header
-    walk = LatentDecoder(
-        programs.chain(header.memory),
-        programs.variables,
-        tile_streams(header.seed, header.n_tiles),
-        programs.batch_size,
-    )
-    walk.advance(
-        {
-            tile: [packet for packet in packets if isinstance(packet, Packet)]
-            for tile, packets in enumerate(stream.packets)
-        }
-    )
+    chain, streams = programs.chain(header.memory), tile_streams(header.seed, header.n_tiles)
+    walk = LatentDecoder(chain, programs.variables, streams, programs.batch_size)
+    steps = [[one for one in some if isinstance(one, Packet)] for some in stream.packets]
+    walk.advance(dict(enumerate(steps)))
     return walk.latents()
 
 

@@ -196,7 +196,7 @@ def _encode_to_psnr(
     def good_enough(n_packets: int, n_steps: int | None = None) -> bool:
         n_steps = n_steps or possible_steps(n_packets)[-1]
         decoded = decode_stream(programs, container.parse(beginning(n_packets, n_steps)))
-        progress.count_check(encoder)
+        progress.tell(encoder, n_new_checks=1)
         return _psnr(image, decoded.image) >= psnr
 
     allowed = _sufficient_error(psnr)
@@ -261,13 +261,9 @@ class _Progress:
         self._on_progress = on_progress
         self._n_checks = 0
 
-    def count_check(self, encoder: TileEncoder) -> None:
-        """A beginning of the stream was decoded."""
-        self._n_checks += 1
-        self.tell(encoder)
-
-    def tell(self, encoder: TileEncoder) -> None:
-        """Says how much is done now."""
+    def tell(self, encoder: TileEncoder, n_new_checks: int = 0) -> None:
+        """Says how much is done now, with so many more beginnings of the stream decoded."""
+        self._n_checks += n_new_checks
         fraction = self._fraction_of_steps(encoder)
         if self._target.psnr is not None:
             # A check costs about half as much as all steps, and bisection takes about so many.

@@ -79,32 +79,22 @@ def make_codec(
         description: with "model" and "schedule" as in a config, and "image_size".
         params: {"model": ..., "schedule": ...}.
         fixed: what the model was fitted to.
-        batch_size: tiles that go through the denoiser at once.
-        place: puts batches of images on the devices.
+        batch_size: see `ProgramCache`.
+        place: see `ProgramCache`.
     """
     variables = model_variables(params, fixed)
     low, high = schedule.gamma(params["schedule"], jnp.array([0.0, 1.0])).tolist()
     named = {name: description[name] for name in ("model", "schedule", "image_size")}
-    side = description["image_size"]
+    shape, name = (named["image_size"], named["image_size"], 3), fingerprint(named, variables)
     return Codec(
-        ProgramCache(
-            model.eps_hat,
-            variables,
-            (side, side, 3),
-            (low, high),
-            fingerprint(named, variables),
-            batch_size,
-            place,
-        )
+        ProgramCache(model.eps_hat, variables, shape, (low, high), name, batch_size, place)
     )
 
 
 def fingerprint(description: Mapping[str, Any], variables: Variables) -> bytes:
-    """First bytes of the SHA-256 of what a denoiser is.
+    """First bytes of the SHA-256 of what decides what a denoiser computes.
 
-    Args:
-        description: plain values that, besides the variables, decide what it computes.
-        variables: of the denoiser; names, shapes and float32 values count.
+    That is plain values that describe it, and the names, shapes and float32 values of its variables.
     """
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)

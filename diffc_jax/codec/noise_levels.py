@@ -76,11 +76,7 @@ def pack(codes: Sequence[int], prediction: Prediction) -> bytes:
     """The codes of a packet's steps as bits, most significant first, zero bits up to a whole byte.
 
     Each is an Exp-Golomb code (order 0) of its distance from its prediction, in the order
-    0, 1, -1, 2, -2, ...
-
-    Args:
-        codes: in LOWEST..HIGHEST.
-        prediction: of the first code.
+    0, 1, -1, 2, -2, ...; `prediction` is that of the first.
     """
     bits = count = 0
     for code in codes:
@@ -96,8 +92,8 @@ def unpack(data: bytes, start: int, n_codes: int, prediction: Prediction) -> tup
     """Inverts `pack`.
 
     Args:
-        data: a stream; the bits begin at byte `start` and what follows them is not looked at.
-        start: see `data`.
+        data: a stream; what follows the bits is not looked at.
+        start: byte at which the bits begin.
         n_codes: how many codes there are.
         prediction: as for `pack`.
 
@@ -154,23 +150,14 @@ class Turns:
         return self._path_bits[self._queue[0][1]] is not None
 
     def prediction(self, path_bits: int) -> Prediction:
-        """Predicts the first increment of a packet of this tile.
-
-        Args:
-            path_bits: of its steps, a power of two.
-        """
+        """Predicts the first increment of a packet of this tile; `path_bits` is a power of two."""
         tile = self._queue[0][1]
         before = self._path_bits[tile] or path_bits
         octaves = path_bits.bit_length() - before.bit_length()
         return self._predictions[tile].with_bits(octaves)
 
     def advance(self, path_bits: int, increments: Sequence[int]) -> None:
-        """This tile has a packet of these steps; one without steps is its last.
-
-        Args:
-            path_bits: of each step, a power of two.
-            increments: codes of what they add to the signal-to-noise ratio.
-        """
+        """This tile has a packet of steps with these codes; one without steps is its last."""
         if not increments:
             heapq.heappop(self._queue)
             return

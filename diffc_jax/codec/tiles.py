@@ -16,12 +16,7 @@ Place = Callable[[np.ndarray], Array]
 
 
 def cut(image: UInt8[np.ndarray, "h w 3"], tile: int) -> UInt8[np.ndarray, "n tile tile 3"]:
-    """The tiles of an image in raster order, ceil(h / tile) * ceil(w / tile) of them.
-
-    Args:
-        image: of any size but empty.
-        tile: side of a tile in pixels.
-    """
+    """The tiles of an image, not empty, in raster order: ceil(h / tile) * ceil(w / tile) of them."""
     height, width, channels = image.shape
     padding = ((0, -height % tile), (0, -width % tile), (0, 0))
     padded = np.pad(image, padding, mode="symmetric")
@@ -32,13 +27,7 @@ def cut(image: UInt8[np.ndarray, "h w 3"], tile: int) -> UInt8[np.ndarray, "n ti
 def assemble(
     tiles: UInt8[np.ndarray, "n tile tile 3"], width: int, height: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Inverts `cut`: the image of this size that the tiles were cut from.
-
-    Args:
-        tiles: in raster order.
-        width: of the image in pixels.
-        height: of the image in pixels.
-    """
+    """Inverts `cut`: the image of this size in pixels that the tiles were cut from."""
     tile, channels = tiles.shape[1], tiles.shape[3]
     across = -(-width // tile)
     rows = tiles.reshape(-1, across, tile, tile, channels).swapaxes(1, 2)
@@ -53,10 +42,7 @@ def tile_streams(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
 def least_batch_size(n_tiles: int, batch_size: int, place: Place) -> int:
     """The size of a batch of all tiles, or `batch_size` if that is less.
 
-    Args:
-        n_tiles: how many tiles there are.
-        batch_size: the largest size, which `place` can divide among its devices.
-        place: puts batches on the devices; the size is a multiple of their number, too.
+    Both it and `batch_size` are multiples of the number of devices among which `place` divides a batch.
     """
     devices = len(place(np.zeros((batch_size, 1))).sharding.addressable_devices)
     return min(-(-n_tiles // devices) * devices, batch_size)

@@ -25,14 +25,7 @@ class Averages:
         names: Sequence[str],
         averaged: Callable[[Arrays], Arrays],
     ):
-        """Averages nothing yet.
-
-        Args:
-            store: where the numbers are.
-            images: the set.
-            names: arrays of the store that are needed.
-            averaged: what is averaged, made of these arrays and "psnr/SERIES".
-        """
+        """Averages nothing yet; `averaged` makes of arrays `names` and "psnr/SERIES" what is averaged."""
         self.count = 0
         self._store, self._images, self._names, self._averaged = store, images, names, averaged
         self._means: dict[str, RunningMean] = {}

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 from scipy.interpolate import PchipInterpolator
 
 from diffc_jax.codec import container, noise_levels
+from diffc_jax.codec.chain import CHECK_TOLERANCE
 from diffc_jax.codec.container import Header, Packet, StreamWriter
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
@@ -31,7 +32,6 @@ from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
-from diffc_jax.programs.chain import CHECK_TOLERANCE
 
 # Names in stored batches: bytes of the file of each level, bits of its messages alone, the noise level it
 # arrives at, and the largest distance between the checks of encoder and decoder (see `codec.chain`).
@@ -59,15 +59,7 @@ class CodecMethod(Method):
         memory: int,
         batch_size: int,
     ):
-        """A codec on the devices of `trained`.
-
-        Args:
-            trained: the model.
-            plan: the levels, and the sweep to compare with.
-            decoders: what files are decoded with.
-            memory: of the trellis.
-            batch_size: images of a batch.
-        """
+        """A codec with this memory of the trellis, on the devices of `trained`; `plan` is the sweep's."""
         self.plan, self.decoders = plan, tuple(decoders)
         self._trained, self._memory, self._batch_size = trained, memory, batch_size
         self._n_pixels = trained.description["image_size"] ** 2
@@ -240,12 +232,7 @@ class CodecMethod(Method):
 
 
 def compared(numbers: Arrays, plan: SweepPlan, swept: Sequence[str]) -> Arrays:
-    """Numbers of each image whose means compare files with the sweep.
-
-    Args:
-        numbers: of the sweep and of the files.
-        plan: of the sweep.
-        swept: decoders that both have.
+    """Numbers of each image whose means compare files with the sweep; `swept` are decoders that both have.
 
     Returns:
         "codec/file_bits", "codec/path_bits", "codec/gamma" and "codec/kl_bits" (the ideal rate at that gamma)

@@ -127,14 +127,7 @@ def _fill_store(
 ) -> dict[str, float | None]:
     """Stores the numbers of the images of this process that the store lacks.
 
-    Args:
-        store: of the evaluation.
-        images: of the evaluation.
-        are_shown: which of them keep the pixels of their reconstructions.
-        batch_size: of this process.
-        methods: what each batch goes through.
-        measures: of reconstructions.
-        write_rates: writes what is known so far; process 0 calls it now and then.
+    Images that `are_shown` keep the pixels of their reconstructions. Process 0 calls `write_rates` sometimes.
 
     Returns:
         Seconds for each image, of the work of each method; None where there was nothing left to do.

@@ -45,14 +45,9 @@ class Measures:
         mesh: Mesh,
         batch_size: int,
     ):
-        """Loads the networks.
+        """Loads the networks onto the devices of this process, for `batch_size` images in flight.
 
-        Args:
-            features: name of the feature network, empty for none.
-            feature_weights: its file, if it needs one.
-            metrics: names of the metrics of pairs, see `COLUMNS`.
-            mesh: of devices of this process.
-            batch_size: images in flight.
+        `features` names a feature network, empty for none, and `feature_weights` its file if it needs one.
 
         Raises:
             UsageError: weights where none or some are needed; the message starts with the field.
@@ -87,14 +82,7 @@ class Measures:
     def of_levels(
         self, series: str, images: Images, levels: Sequence[Images], shown: Bool[np.ndarray, " b"]
     ) -> Arrays:
-        """What a store keeps of the reconstructions of a batch at each level.
-
-        Args:
-            series: names them in the arrays.
-            images: the originals.
-            levels: their reconstructions.
-            shown: of which the pixels are kept.
-        """
+        """What a store keeps, as arrays "MEASURE/SERIES", of the reconstructions of a batch at each level."""
         metrics = {"mse": mse, **self._metrics}
         arrays = {
             f"{name}/{series}": np.stack([metric(images, level) for level in levels], axis=1)
@@ -113,13 +101,10 @@ class Measures:
         others: data.ImageSource | None,
         folder: AnyPath,
     ) -> Reference:
-        """What distances of sets compare with.
+        """What distances of sets compare with: the evaluated images, or others if there are some.
 
-        Args:
-            features: gives the features of the evaluated images, which are the reference if there are no
-                others.
-            others: other images.
-            folder: where the moments of other images are kept, under a hash of these images.
+        `features` gives the features of the former; the moments of the latter are kept in `folder`, under a
+        hash of their images.
 
         Raises:
             InputError: reference images that cannot be read.
@@ -143,17 +128,10 @@ class Measures:
         others: data.ImageSource | None,
         folder: AnyPath,
     ) -> dict[tuple[str, int], SetDistance]:
-        """Distances of every (series, level) to the reference, computed by all processes together.
+        """Distances of every (series, level) to the `reference`, computed by all processes together.
 
-        Args:
-            methods: whose reconstructions are compared.
-            store: with the features; each process reads it batch by batch.
-            images: which set of images.
-            others: see `reference`.
-            folder: see `reference`.
-
-        Returns:
-            Nothing without a feature network, or of a single image.
+        None without a feature network, or of a single image. Each process reads the features of the set of
+        images from the store, batch by batch.
         """
         if not self.has_features or len(images) < 2:
             return {}

@@ -86,12 +86,9 @@ def own_batch_size(batch_size: int, mesh: Mesh) -> int:
 
 
 def own_images(done: Bool[np.ndarray, " n"], starts: Sequence[int] = ()) -> list[range]:
-    """The images of this process, of those that are not done, as ranges.
+    """The images of this process, of those that are not done, as ranges that do not go through `starts`.
 
-    Args:
-        done: which images have numbers; the word of process 0 counts, for others may see what one of them
-            has done since.
-        starts: images that a range may begin with but not go through.
+    What process 0 says is done counts, for others may see what one of them has done since.
     """
     agreed = np.asarray(multihost_utils.broadcast_one_to_all(done.astype(np.uint8)))
     own = np.array_split(np.flatnonzero(agreed == 0), jax.process_count())[jax.process_index()]

@@ -200,17 +200,7 @@ def make_plan(
     ancestral_steps: int,
     flow_steps: int,
 ) -> SweepPlan:
-    """The plan that the fields of config.eval describe.
-
-    Args:
-        gammas: decreasing grid of the rate's chain, T + 1 values.
-        rate_evaluations: number of strata; 0 for one to each step.
-        first_gamma: highest noise level with reconstructions.
-        last_gamma: lowest.
-        num_levels: how many there are, from first to last in even steps.
-        decoders: see `SweepPlan`.
-        ancestral_steps: see `SweepPlan`.
-        flow_steps: see `SweepPlan`.
+    """The plan that the fields of config.eval describe, for a decreasing grid of T + 1 gammas.
 
     Raises:
         UsageError: fewer distinct levels on the chain than asked for.

@@ -160,11 +160,7 @@ class RatePoint:
     ] = None
     bpp_stderr: Annotated[
         float | None,
-        Column(
-            "standard error of bpp over the images",
-            unit="bits per pixel",
-            heading="± bpp",
-        ),
+        Column("standard error of bpp over the images", unit="bits per pixel", heading="± bpp"),
     ] = None
     psnr_mean_stderr: Annotated[
         float | None,
@@ -305,12 +301,7 @@ def read_rate_points(path: str | os.PathLike[str]) -> list[RatePoint]:
 def read_table(
     path: str | os.PathLike[str], *, numbers: Sequence[str], texts: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a CSV file one by one; columns not asked for are left out.
-
-    Args:
-        path: with a header line.
-        numbers: columns to return as floats.
-        texts: columns to return as they are.
+    """Yields the columns `numbers` (as floats) and `texts` of a CSV file with a header line, row by row.
 
     Raises:
         InputError: missing file, missing column, or a cell that is no number (line and column named).

@@ -45,11 +45,8 @@ class Store:
     def read(self, images: range, names: Sequence[str] = ()) -> Iterator[Arrays]:
         """Numbers of neighbouring images in order, up to the first that has none.
 
-        One batch is in memory at a time.
-
-        Args:
-            images: their indices.
-            names: arrays to read, others stay on disk; none means all. Batches without one skip it.
+        One batch is in memory at a time. Arrays not in `names` stay on disk; none means all. Batches without
+        one skip it.
 
         Raises:
             InputError: a damaged file.

@@ -82,10 +82,7 @@ def select_images(
     An image is of the subset whose name is a word of its label, the path of its file and its place in it:
     "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
 
-    Args:
-        source: where the images come from; none is decoded.
-        max_images: how many of the source, or of each subset; 0 for all.
-        subsets: their names, config.eval.subsets; () for none.
+    `max_images` of 0 means all. No image is decoded.
 
     Raises:
         UsageError: a subset without images, or an image of two.

@@ -34,14 +34,7 @@ class Tables:
         metrics: Sequence[str],
         columns: Mapping[str, Any],
     ):
-        """Holds what all sets of images have in common.
-
-        Args:
-            store: with the numbers of the images.
-            methods: the sweep, and others with the same levels.
-            metrics: of pairs of images.
-            columns: of all rate points: model, dataset, checkpoint and what training cost.
-        """
+        """Holds what all sets of images have in common; `columns` are those that all rate points share."""
         self._store, self._metrics, self._columns = store, tuple(metrics), dict(columns)
         self._all_methods = tuple(methods)
         self._methods = tuple(method for method in methods if method.decoders)
@@ -61,13 +54,7 @@ class Tables:
     def rates(
         self, result: ResultSet, averages: Averages, distances: Distances | None = None
     ) -> Contents:
-        """rd.csv and rate_curve.csv.
-
-        Args:
-            result: the set of images.
-            averages: over those that are done.
-            distances: of each (series, level), if they were computed.
-        """
+        """rd.csv and rate_curve.csv of a set, from averages over the images that are done."""
         if not averages.count:
             return {}
         contents: Contents = {}
@@ -105,13 +92,10 @@ class Tables:
         bound: Mapping[str, float],
         seconds: Mapping[str, float | None],
     ) -> Contents:
-        """summary.json.
+        """summary.json of a set.
 
-        Args:
-            result: the set of images.
-            averages: over all of them.
-            bound: their variational bound in continuous time, its standard error and its parts, bits/dim.
-            seconds: for each image, of each piece of work; None where nothing was computed.
+        `bound` is what `Trained.elbo` gives; `seconds` are for each image, of each piece of work, None where
+        nothing was computed.
         """
         summary: dict[str, Any] = {
             **{name: self._columns[name] for name in ("model", "dataset", "checkpoint")},

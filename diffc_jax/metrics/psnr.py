@@ -18,10 +18,6 @@ def mse(
 ) -> Float64[np.ndarray, " b"]:
     """Mean squared error of each image over its pixels and channels, in squared 8-bit grey levels.
 
-    Args:
-        images: uint8, (b, h, w, c).
-        reconstructions: likewise.
-
     Raises:
         InputError: not uint8 (PSNR is defined after rounding), or not of one shape (b, h, w, c).
     """

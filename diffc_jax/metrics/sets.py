@@ -44,13 +44,7 @@ class Reference:
         network: str,
         description: str,
     ):
-        """Decomposes the covariance.
-
-        Args:
-            moments: of the features of all reference images.
-            features: the first of them, for kernel distances; None for none.
-            network: name of the feature network.
-            description: of the images, for results.
+        """Decomposes the covariance of all; `features` are the first, for kernel distances; None for none.
 
         Raises:
             InputError: fewer than two images.
@@ -63,18 +57,14 @@ class Reference:
         moments, kept = _moments(batches)
         kid, stderr = None, None
         if self._features is not None and min(len(kept), len(self._features)) >= 2 * MIN_SUBSETS:
-            kernel = kernel_distance(kept, self._features, self.network)
+            kernel = kernel_distance(kept, self._features)
             kid, stderr = kernel.value, kernel.stderr
-        fid = self._frechet.distance(moments).value
+        fid = self._frechet.distance(moments)
         return SetDistance(fid, self.network, self.description, kid, stderr)
 
 
 def originals(features: Iterable[Float32[np.ndarray, "_ d"]], network: str) -> Reference:
-    """The images that were reconstructed as the reference.
-
-    Args:
-        features: of them, in batches.
-        network: name of the feature network.
+    """The images that were reconstructed, by their features in batches, as the reference.
 
     Raises:
         InputError: fewer than two images.
@@ -88,13 +78,7 @@ def other_images(
     name: str,
     folder: AnyPath,
 ) -> Reference:
-    """Other images as the reference; only their moments are kept, so that there are no kernel distances.
-
-    Args:
-        extractor: with the feature network.
-        batches: see `reference_moments`.
-        name: of the images, for results.
-        folder: see `reference_moments`.
+    """Other images as the reference; only `reference_moments` are kept, so there are no kernel distances.
 
     Raises:
         InputError: fewer than two images, or images that cannot be read.

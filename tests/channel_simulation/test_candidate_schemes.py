@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
+from diffc_jax.channel_simulation.candidate_schemes import (
+    PoissonRace,
+    later_winners,
+    minimal_channel,
+    ordered_channel,
+    poisson_channel,
+)
 from diffc_jax.channel_simulation.candidates import CandidateChannel
 from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.index_codes import FixedCode, digits_code, zipf_code
-from diffc_jax.channel_simulation.minimal import minimal_channel
-from diffc_jax.channel_simulation.ordered import ordered_channel
-from diffc_jax.channel_simulation.pfr import PoissonRace, later_winners, poisson_channel
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
 

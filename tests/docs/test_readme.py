@@ -36,6 +36,7 @@ def test_every_config_is_listed():
 
 def test_every_benchmark_is_described():
     library = {
+        "distortions.py",
         "shared.py",
         *(f"accelerator_{part}.py" for part in ("codec", "jobs", "networks", "sweep")),
     }

@@ -12,9 +12,9 @@ import skimage.data
 from jax import lax
 from PIL import Image
 
+from benchmarks.distortions import DISTORTIONS
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features import efficientnet
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.features.package_files import PackageFile

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import skimage.data
 
+from benchmarks.distortions import DISTORTIONS
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.distortions import DISTORTIONS
 from diffc_jax.metrics.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.metrics.lpips import (
     LPIPS,

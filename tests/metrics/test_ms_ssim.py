@@ -3,10 +3,10 @@ import pytest
 import skimage.data
 from skimage.metrics import structural_similarity
 
+from benchmarks.distortions import DISTORTIONS
 from diffc_jax import data
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.distortions import DISTORTIONS
-from diffc_jax.metrics.ms_ssim import ms_ssim, number_of_scales, ssim
+from diffc_jax.metrics.ms_ssim import ms_ssim, number_of_scales, ssim_terms
 
 
 def _crops(number: int) -> np.ndarray:
@@ -17,6 +17,11 @@ def _crops(number: int) -> np.ndarray:
 def _noisy(images: np.ndarray, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, 20, images.shape).round()
     return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+def ssim(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    terms = ssim_terms(images.astype(np.float64), reconstructions.astype(np.float64))
+    return np.prod(terms, axis=0).mean(axis=(1, 2, 3))
 
 
 def test_ssim_equals_scikit_image():
@@ -88,14 +93,13 @@ def test_similarity_falls_with_distortion(metric, name):
     assert (np.diff(similarities) < -0.004).all()
 
 
-@pytest.mark.parametrize("metric", [ssim, ms_ssim])
-def test_refuses_other_types_and_shapes(metric):
+def test_refuses_other_types_and_shapes():
     crops = _crops(2)
     with pytest.raises(InputError) as error:
-        metric(crops.astype(np.int32), crops)
+        ms_ssim(crops.astype(np.int32), crops)
     assert str(error.value) == "images: dtype is int32, not uint8; round to 8 bits first"
     with pytest.raises(InputError) as error:
-        metric(crops[0], crops[0])
+        ms_ssim(crops[0], crops[0])
     assert str(error.value) == (
         "reconstructions: shape is (64, 64, 3), that of the images (64, 64, 3); "
         "both must be the same (b, h, w, c)"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from diffc_jax.channel_simulation.candidate_schemes import later_winners
 from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
-from diffc_jax.channel_simulation.pfr import later_winners
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke, validate
 from diffc_jax.studies.channel_comparison.rows import FIELDS, bounded_races, near_exact_race

@@ -43,7 +43,8 @@ def local_weights(location: str, field: str = "weights") -> pathlib.Path:
 
 def _downloaded(url: str) -> pathlib.Path:
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    path = pathlib.Path(cache) / "diffc_jax" / _file_name(url)
+    name = pathlib.PurePosixPath(urllib.parse.urlparse(url).path).name
+    path = pathlib.Path(cache) / "diffc_jax" / name
     if path.exists():
         return path
     logging.info("downloading %s to %s", url, path)
@@ -59,12 +60,8 @@ def _downloaded(url: str) -> pathlib.Path:
             raise InputError(
                 f"{url}: cannot be downloaded ({reason}); fetch it elsewhere and give its path"
             ) from error
-        _check_hash(temporary, path.name, url)
+        _check_hash(temporary, name, url)
     return path
-
-
-def _file_name(url: str) -> str:
-    return pathlib.PurePosixPath(urllib.parse.urlparse(url).path).name
 
 
 def _check_hash(path: pathlib.Path, name: str, shown: str) -> None:

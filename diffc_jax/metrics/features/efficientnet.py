@@ -58,18 +58,8 @@ def efficientnet_lite0() -> FeatureNetwork:
             features, _ = EfficientNetLite0().apply(variables, preprocess(images))
         return cast(Array, features)
 
-    return FeatureNetwork(
-        name="efficientnet_lite0", dimension=FEATURES, apply=apply, variables=load_variables()
-    )
-
-
-def load_variables() -> Variables:
-    """The published weights as variables of `EfficientNetLite0`.
-
-    Raises:
-        InputError: the package with the weights is missing or its file is damaged.
-    """
-    return {"params": from_torch(read_torch_state_dict(WEIGHTS.locate()))}
+    variables = {"params": from_torch(read_torch_state_dict(WEIGHTS.locate()))}
+    return FeatureNetwork("efficientnet_lite0", FEATURES, apply, variables)
 
 
 def preprocess(images: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
@@ -87,10 +77,6 @@ class DepthwiseConv(nn.Module):
 
     It is written as a sum over the taps of the kernel, because XLA's grouped convolution is ten and
     more times slower than that on a CPU.
-
-    Attributes:
-        size: side of the kernel.
-        stride: in both directions.
     """
 
     size: int
@@ -121,11 +107,7 @@ class DepthwiseConv(nn.Module):
 class InvertedBottleneck(nn.Module):
     """Expansion to more channels, depthwise convolution, linear projection; skip where shapes agree.
 
-    Attributes:
-        expansion: factor of the channels in between.
-        size: side of the depthwise kernel.
-        stride: of the depthwise convolution.
-        features: channels of the output.
+    `expansion` is the factor of the channels in between, `features` the number of those of the output.
     """
 
     expansion: int
@@ -152,11 +134,7 @@ class EfficientNetLite0(nn.Module):
     def __call__(
         self, x: Float[Array, "b 224 224 3"]
     ) -> tuple[Float[Array, "b 1280"], Float[Array, "b 1000"]]:
-        """Features, averaged over positions, and logits of ImageNet's classes in their usual order.
-
-        Args:
-            x: as `preprocess` returns it.
-        """
+        """Features, averaged over positions, and logits of ImageNet's classes; x is from `preprocess`."""
         x = nn.relu6(nn.Conv(32, (3, 3), strides=2, padding="SAME", name="stem")(x))
         for stage, (blocks, size, stride, expansion, channels) in enumerate(_STAGES):
             for index in range(blocks):

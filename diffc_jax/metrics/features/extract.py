@@ -17,7 +17,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
-from diffc_jax.runtime.sharding import put_batch, replicated, split_batch
+from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,17 +52,14 @@ class Extractor:
     """Computes features in batches of one fixed size, split over the devices of a mesh."""
 
     def __init__(self, network: FeatureNetwork, mesh: Mesh, batch_size: int = 32):
-        """Puts the network on the devices.
+        """Puts the network on the devices of this process.
 
-        Args:
-            network: the feature network.
-            mesh: of devices of this process, see `runtime.sharding.make_mesh`.
-            batch_size: images in flight; rounded up to a multiple of the number of devices. It
-                bounds memory and changes no feature; fewer images cost as much as a full batch.
+        `batch_size`, rounded up to a multiple of their number, bounds memory and changes no feature; fewer
+        images cost as much as a full batch.
         """
         self.network = network
         self._mesh = mesh
-        self._batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._batch_size = even_batch_size(batch_size, mesh)
         self._variables = jax.device_put(network.variables, replicated(mesh))
         self._apply = jax.jit(network.apply, out_shardings=split_batch(mesh))
 
@@ -82,8 +79,8 @@ class Extractor:
         for start in range(0, len(images), self._batch_size):
             part = images[start : start + self._batch_size]
             padding = ((0, self._batch_size - len(part)), (0, 0), (0, 0), (0, 0))
-            batch = put_batch(self._mesh, {"image": np.pad(part, padding)})
-            result = np.asarray(self._apply(self._variables, batch["image"]))[: len(part)]
+            batch = put_batch(self._mesh, np.pad(part, padding))
+            result = np.asarray(self._apply(self._variables, batch))[: len(part)]
             finite = np.isfinite(result).all(axis=1)
             if not finite.all():
                 raise InputError(
@@ -94,7 +91,7 @@ class Extractor:
         return features
 
     def moments(self, batches: Iterable[UInt8[np.ndarray, "_ h w 3"]]) -> RunningCovariance:
-        """RunningCovariance of the features of all images of all batches; one batch is in memory at a time.
+        """Moments of the features of all images of all batches; one batch is in memory at a time.
 
         Raises:
             InputError: no images, or features that are not finite.
@@ -113,16 +110,13 @@ def reference_moments(
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
     folder: files.AnyPath,
 ) -> RunningCovariance:
-    """RunningCovariance of a reference set, read from `folder` if they were computed before.
+    """Moments of a reference set, read from `folder` if they were computed before.
 
     The file's name is a hash of the images' bytes, the network's name and its weights, so it can
     neither be stale nor be mistaken for another's.
 
-    Args:
-        extractor: with the feature network.
-        batches: gives the images, in batches of any size; called once for the hash and, unless the
-            moments are cached, once more.
-        folder: of the cached files.
+    `batches` gives the images, in batches of any size; it is called for the hash and, unless the moments
+    are cached, once more.
 
     Raises:
         InputError: no images, features that are not finite, or a damaged cached file.

@@ -57,9 +57,6 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
     before it. Only dense CPU-readable tensors of the common types are known (bool, integers,
     float16, bfloat16, float32, float64); CUDA tensors are read like any other.
 
-    Args:
-        path: of the `.pth` or `.pt` file.
-
     Returns:
         Tensors by name, in the file's order; each array owns its memory and is contiguous.
 

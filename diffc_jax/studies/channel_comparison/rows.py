@@ -33,14 +33,17 @@ from jaxtyping import Array, Bool, Float, UInt32
 from scipy import special, stats
 
 from diffc_jax import rng
+from diffc_jax.channel_simulation.candidate_schemes import (
+    later_winners,
+    minimal_channel,
+    ordered_channel,
+    poisson_channel,
+)
 from diffc_jax.channel_simulation.candidates import CandidateChannel
 from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.channel import Channel, sample_statistics
 from diffc_jax.channel_simulation.dithered import DitheredChannel
 from diffc_jax.channel_simulation.index_codes import FixedCode, IndexCode, digits_code, zipf_code
-from diffc_jax.channel_simulation.minimal import minimal_channel
-from diffc_jax.channel_simulation.ordered import ordered_channel
-from diffc_jax.channel_simulation.pfr import later_winners, poisson_channel
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 
