@@ -140,34 +140,6 @@ def _flow(
     return samplers.flow(denoise, z, gammas, n_steps, kappa)
 
 
-def _ancestral(
-    denoise: NoisePredictor,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
-    keys: Key[Array, " b"],
-    value: Float[Array, ""] | float,
-) -> Images:
-    del value
-    return samplers.ancestral(denoise, z, gammas, n_steps, keys)
-
-
-def _mean(
-    denoise: NoisePredictor,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
-    keys: Key[Array, " b"],
-    value: Float[Array, ""] | float,
-) -> Images:
-    del n_steps, keys, value
-    return samplers.posterior_mean(denoise, z, gammas[0])
-
-
-def _ancestral_steps(budget: StepBudget, fraction: float) -> int:
-    return max(1, round(budget.ancestral * fraction))
-
-
 _SHIPPED = (
     Decoder(
         name="flow",
@@ -182,8 +154,10 @@ _SHIPPED = (
         name="ancestral",
         label="DiffC-A (ancestral)",
         description="a random sample of the images that fit the bits",
-        reconstruct=_ancestral,
-        n_steps=_ancestral_steps,
+        reconstruct=lambda denoise, z, gammas, n_steps, keys, _: samplers.ancestral(
+            denoise, z, gammas, n_steps, keys
+        ),
+        n_steps=lambda budget, fraction: max(1, round(budget.ancestral * fraction)),
         color="#0072B2",
         marker="s",
     ),
@@ -191,7 +165,7 @@ _SHIPPED = (
         name="mean",
         label="DiffC-D (posterior mean)",
         description="their mean, with the least distortion and blurred, in one step",
-        reconstruct=_mean,
+        reconstruct=lambda denoise, z, gammas, *_: samplers.posterior_mean(denoise, z, gammas[0]),
         n_steps=lambda budget, fraction: 1,
         color="#009E73",
         marker="^",

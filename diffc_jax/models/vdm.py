@@ -103,8 +103,7 @@ class VDMNetwork(nn.Module):
         # Fourier features need float32: 2 pi 2^7 z in bfloat16 has lost its phase.
         features = fourier_features(z, self.fourier)
         stem = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="stem")(features)
-        down = [f"down_{i}" for i in range(self.blocks)]
-        up = [f"up_{i}" for i in range(self.blocks)]
+        down, up = ([f"{way}_{i}" for i in range(self.blocks)] for way in ("down", "up"))
         if self.is_initializing():  # only the parameters matter, and the loop needs them
             for name in down:
                 block(stem, name)
@@ -203,17 +202,12 @@ def vdm_model(
         del statistics
         return network.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
 
-    def eps_hat(
-        variables: Variables, z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
-    ) -> Float[Array, "b h w c"]:
-        return run_network(network, variables, z, gamma)
-
-    def train_eps_hat(
+    def denoise(
         variables: Variables,
         z: Float[Array, "b h w c"],
         gamma: Float[Array, " b"],
-        key: Key[Array, ""],
+        dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "b h w c"]:
-        return run_network(network, variables, z, gamma, dropout_key=key)
+        return run_network(network, variables, z, gamma, dropout_key=dropout_key)
 
-    return Model("vdm", init, eps_hat, train_eps_hat)
+    return Model("vdm", init, denoise, denoise)
