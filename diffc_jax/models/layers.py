@@ -58,7 +58,6 @@ class GammaEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b f"]:
-        """Embeds noise levels, normalised to [0, 1]."""
         x = sinusoidal_embedding(position, self.width)
         for _ in range(2):
             x = nn.swish(nn.Dense(self.features, dtype=self.dtype)(x))
@@ -78,7 +77,6 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Maps pixels to mixtures of all pixels."""
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)

@@ -60,7 +60,6 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
-        """Maps an image and the embedding of its noise level."""
         h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype)(h)
         shift = nn.Dense(
@@ -90,7 +89,6 @@ class VDMNetwork(nn.Module):
     def __call__(
         self, z: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w c"]:
-        """Predicts the noise in z."""
         block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def block(x: Array, name: str) -> Array:

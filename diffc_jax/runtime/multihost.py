@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +81,7 @@ def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
     """
     received = False
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+    def note(*_: object) -> None:
         nonlocal received
         received = True
 

@@ -26,11 +26,9 @@ QUICKLY: dict[str, Any] = {
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-    """A mesh of all devices of all processes.
+    """A mesh of all devices of all processes: `data` groups of `fsdp` devices that share parameters.
 
-    Args:
-        data: groups of devices that each hold all parameters, or -1 for the rest.
-        fsdp: devices that share one set of parameters, or -1 for the rest.
+    One of them may be -1, for the rest.
 
     Raises:
         UsageError: the devices cannot be divided so; names config.mesh.data or config.mesh.fsdp.

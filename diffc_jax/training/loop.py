@@ -30,10 +30,6 @@ def train(task: Task, workdir: AnyPath) -> None:
     params.safetensors with its card params.json. A model without trained parameters (a fitted Gaussian) is
     written in the same way, as step 0.
 
-    Args:
-        task: the model.
-        workdir: folder of the run.
-
     Raises:
         UsageError: a config that cannot be used, or another one than the folder was made with.
         InputError: data that cannot be read.
