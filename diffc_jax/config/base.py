@@ -186,11 +186,7 @@ def base_config() -> ConfigDict:
 
 
 def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) -> None:
-    """Checks the part of --config=FILE.py:ARGUMENT behind the colon.
-
-    Raises:
-        UsageError: it is neither empty nor known.
-    """
+    """Raises UsageError unless ARGUMENT of --config=FILE.py:ARGUMENT is empty or known."""
     if argument and argument not in known:
         raise UsageError(
             f"unknown argument {argument!r} behind the colon; it may be {', '.join(known)}",

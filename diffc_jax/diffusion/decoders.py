@@ -25,15 +25,10 @@ Reconstruct = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class StepBudget:
-    """Denoiser evaluations that a sweep grants its decoders.
+    """Denoiser evaluations that a sweep grants its decoders."""
 
-    Attributes:
-        flow: of a deterministic solver, at every level.
-        ancestral: of ancestral sampling over the whole range of gamma, of which a level has a fraction.
-    """
-
-    flow: int
-    ancestral: int
+    flow: int  # at every level
+    ancestral: int  # over the whole range of gamma, of which a level has a fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +80,7 @@ class Decoder:
 
 
 def register(decoder: Decoder) -> None:
-    """Makes a decoder known everywhere.
-
-    Raises:
-        ValueError: the name is taken.
-    """
+    """Makes a decoder known everywhere; ValueError if its name is taken."""
     if decoder.name in DECODERS:
         raise ValueError(f"there is a decoder {decoder.name!r} already")
     DECODERS[decoder.name] = decoder
@@ -102,11 +93,7 @@ def find_decoder(name: str) -> Decoder | None:
 
 
 def parse_decoder(name: Any, field: str = "eval.decoders") -> Decoder:
-    """The decoder of this name.
-
-    Args:
-        name: such as "flow" or "kappa=1.5", from a config or a flag.
-        field: where it comes from, for error messages.
+    """The decoder of a name such as "flow" or "kappa=1.5" from a config or a flag.
 
     Raises:
         UsageError: there is no such decoder, or its number is not positive.

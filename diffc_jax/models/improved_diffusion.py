@@ -65,13 +65,7 @@ def _conv(
     """3x3, padded by one pixel on each side; with stride 2 "SAME" would pad otherwise."""
     initializer = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     return nn.Conv(
-        features,
-        (3, 3),
-        stride,
-        padding=1,
-        dtype=dtype,
-        kernel_init=initializer,
-        name=name,
+        features, (3, 3), stride, padding=1, dtype=dtype, kernel_init=initializer, name=name
     )
 
 

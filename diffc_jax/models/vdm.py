@@ -42,13 +42,8 @@ def fourier_features(
 class ResidualBlock(nn.Module):
     """Two convolutions after norm and swish; the noise level shifts the second norm's input.
 
-    The second convolution is zero-initialised, so that a block starts as its skip.
-
-    Attributes:
-        width: channels of the output; a dense layer adapts the skip if the input has others.
-        groups: of the group norms.
-        dropout: rate, in [0, 1).
-        dtype: of the activations.
+    The second convolution is zero-initialised, so that a block starts as its skip, which a dense layer adapts
+    if the input has other channels than `width`.
     """
 
     width: int

@@ -57,11 +57,7 @@ class TrainingSet:
         return "+".join(dict.fromkeys(source.split for source in self.sources))
 
     def check_unchanged(self, recorded: int) -> None:
-        """Compares the number of images with that of an earlier part of the run.
-
-        Raises:
-            UsageError: it is another one.
-        """
+        """Raises UsageError if an earlier part of the run has had another number of images."""
         if recorded != len(self):
             raise UsageError(
                 f"has {len(self)} images now and had {recorded} when the run was saved; its"
