@@ -51,8 +51,8 @@ def run_experiment(
 ) -> None:
     """Runs `experiment(config, workdir)` as a program with --config, --workdir and --dry_run.
 
-    `validate` checks the config first, also for --dry_run, which prints what `dry_run` says. With `multi_host`
-    several processes can share the job, through --distributed.
+    `validate` checks the config first, also for --dry_run, which prints what `dry_run` says. With
+    `multi_host` several processes can share the job, through --distributed.
     """
 
     def main() -> None:
