@@ -24,11 +24,8 @@ _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 flags.disclaim_key_flags()
 
 
-def define_experiment_flags(multi_host: bool = False) -> None:
-    """Defines --config, --workdir, --dry_run and, if `multi_host`, --distributed."""
-    config_flags.DEFINE_config_file(
-        "config", None, "Experiment, for example configs/quickstart.py."
-    )
+def _define_experiment_flags(multi_host: bool) -> None:
+    config_flags.DEFINE_config_file("config", None, "Experiment, as configs/quickstart.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; the same folder resumes it.")
     flags.DEFINE_bool("dry_run", False, "Print the resolved config and exit.")
     if multi_host:
@@ -52,13 +49,10 @@ def run_experiment(
     dry_run: Callable[[ConfigDict], str] = describe,
     multi_host: bool = False,
 ) -> None:
-    """Runs `experiment(config, workdir)` as a program with the flags of `define_experiment_flags`.
+    """Runs `experiment(config, workdir)` as a program with --config, --workdir and --dry_run.
 
-    Args:
-        experiment: the job.
-        validate: checks the config first, also for --dry_run.
-        dry_run: what --dry_run prints.
-        multi_host: whether several processes can share the job, with --distributed.
+    `validate` checks the config first, also for --dry_run, which prints what `dry_run` says. With
+    `multi_host` several processes can share the job, through --distributed.
     """
 
     def main() -> None:
@@ -73,7 +67,7 @@ def run_experiment(
                 logging.set_verbosity(logging.WARNING)
         experiment(config, prepare_workdir(flags.FLAGS.workdir))
 
-    define_experiment_flags(multi_host)
+    _define_experiment_flags(multi_host)
     run(main)
 
 
@@ -171,9 +165,8 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
     field = next((name for name in names if root.args and root.args[0] in name.split(".")), None)
     if isinstance(root, KeyError) and field:
         suggestion = re.search(r'Did you mean "(\w+)"', str(error))
-        return f"--{field}: no such field" + (
-            f"; did you mean {suggestion.group(1)}?" if suggestion else ""
-        )
+        meant = f"; did you mean {suggestion[1]}?" if suggestion else ""
+        return f"--{field}: no such field{meant}"
     return f"--config: {file}: {type(root).__name__}: {root}"
 
 

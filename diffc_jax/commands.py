@@ -20,22 +20,14 @@ if TYPE_CHECKING:
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks everything that can be checked without data or devices.
-
-    Raises:
-        UsageError: the first field that cannot be used, and what it may be.
-    """
+    """Checks everything that can be checked without data or devices; see `config.validate`."""
     config_lib.validate(config)
     if hific_config.is_hific(config):
         hific_config.validate(config)
 
 
 def build_task(config: ConfigDict) -> "Task":
-    """Builds what config.model describes, on a mesh of all devices.
-
-    Raises:
-        UsageError: a field that cannot be used.
-    """
+    """Builds what config.model describes, on a mesh of all devices; UsageError if it cannot be used."""
     if hific_config.is_hific(config):
         from diffc_jax.baselines.hific.task import build_hific_task
 
@@ -54,10 +46,6 @@ def train(config: ConfigDict, workdir: AnyPath) -> None:
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     """Measures what `train` left in a folder: by a sweep, or HiFiC by its files; results are in W/eval.
-
-    Args:
-        config: a validated config.
-        workdir: folder of the run.
 
     Raises:
         UsageError: of HiFiC, another run than the folder's, other weights, or several processes.

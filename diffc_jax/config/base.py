@@ -1,8 +1,6 @@
 """The configuration of an experiment: every field with its default, and one function that checks them all.
 
 A file in `configs/` starts from `base_config()` and changes fields; `--config.x.y=v` overrides any of them.
-Durations of training may be given as `train.num_steps`, `train.num_epochs`, `train.num_examples` or
-`train.max_seconds`: exactly one of them is positive.
 """
 
 import re
@@ -10,11 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from diffc_jax.config.checks import above, at_least, one_of, within
-from diffc_jax.config.sources import (
-    check_training_sources,
-    source_config,
-    training_sources,
-)
+from diffc_jax.config.sources import check_training_sources, source_config, training_sources
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import UsageError
 
@@ -25,6 +19,16 @@ PLACEMENTS = ("host", "device", "auto")
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
 # The shortest message of the codec has 32 bits, at most one for each value of the image.
 _SMALLEST_CODED_IMAGE = 4
+# Groups, fields in them, and the least value that these may have.
+_LOWEST = (
+    ("data", "image_size num_threads", 1),
+    ("train", "batch_size accumulation_steps steps_per_call keep_checkpoints", 1),
+    ("train", "log_every_steps eval_every_steps checkpoint_every_steps", 1),
+    ("train", "num_steps num_epochs num_examples max_seconds eval_images", 0),
+    ("train", "warmup_steps weight_decay", 0),
+    ("eval", "batch_size rate_steps num_levels bound_times ancestral_steps flow_steps", 1),
+    ("eval", "rate_evaluations max_images grid_images", 0),
+)
 # Names that fields had before, in old command lines and config.json files -> their names.
 FORMER_NAMES = {"eval.families": "eval.subsets"}
 
@@ -41,7 +45,6 @@ def base_config() -> ConfigDict:
 
     config.mesh = ConfigDict()
     # [groups] Number of groups of devices that each hold the whole state; -1: as many as mesh.fsdp leaves.
-    # The batch is split over all devices.
     config.mesh.data = -1
     # [devices] Number of devices that the state is split over; -1: all that mesh.data leaves.
     config.mesh.fsdp = 1
@@ -59,8 +62,7 @@ def base_config() -> ConfigDict:
     config.data.random_flip = True
     # [threads] Number of threads that decode training images.
     config.data.num_threads = 4
-    # [name] Where the training images are kept: "host" decodes and sends every batch, "device" holds all of
-    # them in the memory of each device, "auto" does that on accelerators where they fit.
+    # [name] Where training images are: "host", "device" (all on each) or "auto" (that where they fit).
     config.data.placement = "host"
 
     config.model = ConfigDict()
@@ -78,9 +80,7 @@ def base_config() -> ConfigDict:
     config.train = ConfigDict()
     # [images] Batch of a step, on all devices together.
     config.train.batch_size = 64
-    # [parts] Number of parts of a batch that go through the network one after the other, to save memory. More
-    # than 1 puts the gradients in a loop, which XLA's CPU compiler makes slow
-    # (findings/xla_cpu_conv_gradient_in_scan.sh).
+    # [parts] Number of parts of a batch that go through the network in turn, to save memory; slow on CPUs.
     config.train.accumulation_steps = 1
     # [steps] Duration of the training; exactly one of the four durations is positive.
     config.train.num_steps = 0
@@ -106,8 +106,7 @@ def base_config() -> ConfigDict:
     config.train.muon_learning_rate = 2e-3
     # [steps] Length of the linear rise of the learning rate from the first step on.
     config.train.warmup_steps = 100
-    # [name] Course of the learning rate: constant; cosine or linear: to zero; drop: a tenth in the second
-    # half; wsd: constant, then linear to zero in the last decay_fraction.
+    # [name] Course: constant; cosine, linear: to zero; drop: a tenth from half on; wsd: to zero at the end.
     config.train.lr_decay = "constant"
     # [fraction] Part of the run in which wsd decays.
     config.train.decay_fraction = 0.2
@@ -139,8 +138,7 @@ def base_config() -> ConfigDict:
     config.eval.batch_size = 32
     # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split.
     config.eval.max_images = 0
-    # [names] Subsets with results of their own beside those of all images: words of the images' paths, see
-    # diffc_jax.evaluation.subsets; () for none.
+    # [names] Subsets with results of their own: words of paths, see diffc_jax.evaluation.subsets.
     config.eval.subsets = ()
     # [steps] T, the length of the chain whose KL divergences are the ideal rate.
     config.eval.rate_steps = 1000
@@ -162,8 +160,7 @@ def base_config() -> ConfigDict:
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.
     config.eval.grid_images = 8
-    # [name] Network whose features make Fréchet and kernel distances: efficientnet_lite0, or inception_v3_fid
-    # (the FID); empty for none.
+    # [name] Network of Fréchet and kernel distances: efficientnet_lite0, inception_v3_fid; empty for none.
     config.eval.features = "efficientnet_lite0"
     # [path] Path or https address of the weights of inception_v3_fid; efficientnet_lite0 brings its own.
     config.eval.feature_weights = ""
@@ -181,8 +178,7 @@ def base_config() -> ConfigDict:
     )
     # [paths] Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
     config.baselines.trained = ""
-    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior with the settings of
-    # configs/hific64_small.py, on the images and with the seed of the config.
+    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior as configs/hific64_small.py.
     config.baselines.targets = ()
     # [names] Others' curves that reproduce.py draws too, in figures of their own; as plot.py --published.
     config.baselines.published = ()
@@ -190,11 +186,7 @@ def base_config() -> ConfigDict:
 
 
 def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) -> None:
-    """Checks the part of --config=FILE.py:ARGUMENT behind the colon.
-
-    Raises:
-        UsageError: it is neither empty nor known.
-    """
+    """Raises UsageError unless ARGUMENT of --config=FILE.py:ARGUMENT is empty or known."""
     if argument and argument not in known:
         raise UsageError(
             f"unknown argument {argument!r} behind the colon; it may be {', '.join(known)}",
@@ -239,54 +231,31 @@ def validate(config: ConfigDict) -> None:
     """
     data, train, evaluation = config.data, config.train, config.eval
     within("seed", config.seed, 0, 2**32)
-    at_least("data.image_size", data.image_size, 1)
-    at_least("data.num_threads", data.num_threads, 1)
     for field, size in config.mesh.items():
         if size != -1:
             at_least(f"mesh.{field}", size, 1)
     if config.mesh.data == config.mesh.fsdp == -1:
         raise UsageError("only one of them may be -1, the rest", field="mesh.data, mesh.fsdp")
     one_of("data.placement", data.placement, PLACEMENTS)
-    at_least("train.batch_size", train.batch_size, 1)
-    at_least("train.accumulation_steps", train.accumulation_steps, 1)
-    for field in ("num_steps", "num_epochs", "num_examples", "max_seconds"):
-        at_least(f"train.{field}", train[field], 0)
-    at_least("train.steps_per_call", train.steps_per_call, 1)
+    for group, fields, low in _LOWEST:
+        for field in fields.split():
+            at_least(f"{group}.{field}", config[group][field], low)
     check_training_sources(config)
     _check_optimizer(train)
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"{train.low_rate_emphasis} needs schedule.name = linear; learned"
-            " schedules minimise the bound",
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules minimise the bound",
             field="train.low_rate_emphasis",
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
-    for field in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
-        at_least(f"train.{field}", train[field], 1)
-    at_least("train.keep_checkpoints", train.keep_checkpoints, 1)
-    at_least("train.eval_images", train.eval_images, 0)
-
-    for field in (
-        "batch_size",
-        "rate_steps",
-        "num_levels",
-        "bound_times",
-        "ancestral_steps",
-        "flow_steps",
-    ):
-        at_least(f"eval.{field}", evaluation[field], 1)
-    for field in ("rate_evaluations", "max_images", "grid_images"):
-        at_least(f"eval.{field}", evaluation[field], 0)
     for name in evaluation.subsets:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
                 f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
                 field="eval.subsets",
             )
-    if len(evaluation.subsets) != len(set(evaluation.subsets)):
-        raise UsageError(f"{tuple(evaluation.subsets)} must name each once", field="eval.subsets")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
@@ -299,10 +268,9 @@ def validate(config: ConfigDict) -> None:
             f"{tuple(evaluation.decoders)} must name at least one, and each once",
             field="eval.decoders",
         )
-    if len(evaluation.codec_decoders) != len(set(evaluation.codec_decoders)):
-        raise UsageError(
-            f"{tuple(evaluation.codec_decoders)} must name each once", field="eval.codec_decoders"
-        )
+    for field in ("subsets", "codec_decoders"):
+        if len(names := evaluation[field]) != len(set(names)):
+            raise UsageError(f"{tuple(names)} must name each once", field=f"eval.{field}")
     within("eval.codec_memory", evaluation.codec_memory, 3, 16)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
@@ -334,8 +302,6 @@ def _check_optimizer(train: ConfigDict) -> None:
     one_of("train.optimizer", train.optimizer, OPTIMIZERS)
     for field in ("learning_rate", "muon_learning_rate", "clip_norm"):
         above(f"train.{field}", train[field], 0.0)
-    at_least("train.warmup_steps", train.warmup_steps, 0)
-    at_least("train.weight_decay", train.weight_decay, 0.0)
     one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
     within("train.decay_fraction", train.decay_fraction, 0.0, 1.0)
     if train.max_seconds and train.lr_decay not in ("constant", "wsd"):

@@ -1,7 +1,9 @@
 """What the fields of a config mean, read from the source; docs/config.md is this as a page."""
 
 import dataclasses
+import functools
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,14 +47,7 @@ One of several sources of `data.train` (`training_source`) has two more:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field of `base_config`.
-
-    Attributes:
-        name: with its group, such as "train.batch_size".
-        unit: of its value.
-        meaning: one or more sentences.
-        default: its value.
-    """
+    """One field of `base_config`; its name has its group, as in "train.batch_size"."""
 
     name: str
     unit: str
@@ -72,7 +67,7 @@ def describe_fields() -> Iterator[Field]:
             comment += line.removeprefix("#")
             continue
         if match := _ASSIGNMENT.match(line):
-            default = _value(config, match[1])
+            default = functools.reduce(operator.getitem, match[1].split("."), config)
             is_group = isinstance(default, ConfigDict) and "source" not in default
             described = _COMMENT.fullmatch(comment.strip())
             if described is not None:
@@ -101,12 +96,6 @@ def config_page() -> str:
             if name != "**fields"
         ),
     )
-
-
-def _value(config: ConfigDict, name: str) -> Any:
-    for part in name.split("."):
-        config = config[part]
-    return config
 
 
 def _shown(value: Any) -> str:

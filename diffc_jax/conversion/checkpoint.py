@@ -21,11 +21,7 @@ from diffc_jax.training.state import count_parameters
 
 
 def params_template(config: ConfigDict, name: str) -> PyTree:
-    """Shapes of the trained parameters of config.model.
-
-    Args:
-        config: a validated config.
-        name: the model that the checkpoint is for.
+    """Shapes of the trained parameters of a validated config's model, which has to be called `name`.
 
     Raises:
         UsageError: config.model is another one, or has a field that cannot be used.
@@ -43,12 +39,7 @@ def params_template(config: ConfigDict, name: str) -> PyTree:
 def check_tensors(
     tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], source: str
 ) -> None:
-    """Refuses anything but finite floats of the given names and shapes.
-
-    Args:
-        tensors: what the checkpoint holds.
-        shapes: what the network of the config needs, by the checkpoint's names.
-        source: where the tensors come from, for messages.
+    """Refuses anything but finite floats of the names and shapes that the network of the config needs.
 
     Raises:
         InputError: missing, unexpected, wrongly shaped or non-finite tensors (the first is named,
@@ -74,12 +65,8 @@ def write_converted(
 ) -> None:
     """Writes W/params.safetensors and its card, and logs checksums and the number of parameters.
 
-    Args:
-        config: of the model and its schedule.
-        params: {"model": ..., "schedule": ...}, float32.
-        origin: what the card says about the checkpoint, besides its name and checksum.
-        source: the checkpoint.
-        workdir: W; None to write nothing.
+    `params` are {"model": ..., "schedule": ...}, float32; `origin` is what the card says about the checkpoint
+    `source` besides its name and checksum; if W is None, nothing is written.
 
     Raises:
         InputError: the folder cannot be written.

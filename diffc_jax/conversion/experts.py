@@ -59,11 +59,7 @@ class _Half:
 
 
 def _read_half(path: pathlib.Path) -> _Half:
-    """Reads a file and its card.
-
-    Raises:
-        InputError: one of them is missing or damaged, or they are not those of a whole `unet`.
-    """
+    """Reads a file and its card; InputError unless they are those of a whole `unet`."""
     card = files.read_json(path.with_suffix(".json"))
     load_codec(path, batch_size=1)  # refuses what is no model, not whole or not finite
     if card["model"]["name"] != "unet":
@@ -72,11 +68,7 @@ def _read_half(path: pathlib.Path) -> _Half:
 
 
 def _check_common(fine: _Half, noisy: _Half) -> None:
-    """Refuses halves of other images or noise levels.
-
-    Raises:
-        InputError: they differ in what a joined model has once.
-    """
+    """Raises InputError for halves that differ in what a joined model has once."""
     for field in ("image_size", "schedule"):
         if noisy.card[field] != fine.card[field]:
             raise InputError(
@@ -88,11 +80,7 @@ def _check_common(fine: _Half, noisy: _Half) -> None:
 
 
 def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
-    """The card of the joined model.
-
-    Raises:
-        UsageError: the noise level is not between those of the schedule and of both networks.
-    """
+    """The card of the joined model; UsageError as of `join_experts`."""
     cards = {side: half.card for side, half in halves.items()}
     fine = cards["fine"]
     low, high = fine["schedule"]["gamma_min"], fine["schedule"]["gamma_max"]

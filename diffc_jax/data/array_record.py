@@ -111,9 +111,8 @@ class ShardWriter:
         self, source: StoredImages, indices: range, path: pathlib.Path, progress: Progress
     ) -> None:
         module = require("array_record.python.array_record_module")
-        writer = module.ArrayRecordWriter(
-            str(path), "group_size:1"
-        )  # one record a chunk: random access
+        # One record a chunk: random access.
+        writer = module.ArrayRecordWriter(str(path), "group_size:1")
         for records in map_in_windows(lambda index: encode(source[index], self._encoding), indices):
             for record in records:
                 writer.write(record)

@@ -26,11 +26,7 @@ _DECODER_ERRORS = (
 
 
 class UnreadableImageError(InputError):
-    """An image that cannot be decoded; `SourceSpec.skip_corrupt` leaves it out.
-
-    Attributes:
-        flaw: which image, and why it cannot be decoded.
-    """
+    """An image that cannot be decoded, and why; `SourceSpec.skip_corrupt` leaves it out."""
 
     def __init__(self, label: str, reason: object):
         self.flaw = f"{label}: cannot be decoded ({reason})"
@@ -42,12 +38,8 @@ def to_rgb(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """Decodes, converts and scales one image as `spec` says.
 
-    Of animations the first frame is used; EXIF orientation is ignored, as ImageNet's tools do.
-
-    Args:
-        item: an encoded file in any format Pillow reads, or 8-bit RGB pixels.
-        label: name of the image for error messages.
-        spec: `image_size`, `resize` and `non_rgb` are used.
+    Of animations the first frame is used; EXIF orientation is ignored, as ImageNet's tools do. `item` is an
+    encoded file in any format that Pillow reads, or 8-bit RGB pixels; `label` names it in messages.
 
     Raises:
         UnreadableImageError: the file cannot be decoded.
@@ -63,17 +55,13 @@ def to_rgb(
         kind = _non_rgb_kind(image)
         image.load()
     except _DECODER_ERRORS as error:
-        reason = (
-            "unknown image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        raise UnreadableImageError(label, "unknown image format" if unknown else error) from None
+    if kind and spec.non_rgb == "refuse":
+        raise InputError(
+            f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
         )
-        raise UnreadableImageError(label, reason) from None
-    if kind:
-        if spec.non_rgb == "refuse":
-            raise InputError(
-                f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
-            )
-        return np.asarray(_fit(_convert(image), label, spec))
-    return np.asarray(_fit(image, label, spec))
+    return np.asarray(_fit(_convert(image) if kind else image, label, spec))
 
 
 def encode(image: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:

@@ -128,11 +128,7 @@ class TarStore:
 
 
 def entries(path: str, source: str) -> list[str]:
-    """The comma-separated parts of a `path` field.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The comma-separated parts of a `path` field; UsageError if there is none."""
     parts = [part.strip() for part in path.split(",") if part.strip()]
     if not parts:
         raise UsageError(
@@ -146,11 +142,7 @@ def expand(
 ) -> list[pathlib.Path]:
     """All files named by a `path` field, those of one folder or glob in natural order.
 
-    Args:
-        path: files, folders and globs, separated by commas.
-        source: the kind of source, for messages.
-        in_folder: which files of a folder are meant.
-        kind: what such a file is called, for messages.
+    `in_folder` tells which files of a folder are meant; messages name the kind of source and of file.
 
     Raises:
         UsageError: the field is empty.

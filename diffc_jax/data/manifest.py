@@ -54,12 +54,9 @@ def read_manifest(path: pathlib.Path) -> Manifest:
 
 
 def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
-    """The manifests of a `path` field, each with its own path, complete and as `spec` wants them.
+    """The manifests of a `path` field, each with its own path, complete and of this layout.
 
-    Args:
-        spec: `path` has folders or manifests, separated by commas; `split`, `image_size` and
-            `resize` are compared with the manifests.
-        layout: the layout that the source reads.
+    `split`, `image_size` and `resize` of the specification are compared with the manifests.
 
     Raises:
         UsageError: a field of `spec` that does not go with a manifest.
@@ -82,11 +79,7 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
 
 
 def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
-    """The file of an entry of the manifest at `path`.
-
-    Raises:
-        InputError: it is missing.
-    """
+    """The file of an entry of the manifest at `path`; InputError if it is missing."""
     file = path.parent / entry["file"]
     if not file.is_file():
         raise InputError(f"{file}: is missing, but {path.name} lists it")

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from absl import logging
 
@@ -22,24 +22,10 @@ from diffc_jax.data.manifest import (
 )
 from diffc_jax.data.packed import PackedWriter
 from diffc_jax.data.sources import open_source
-from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.files import file_sha256
 
 INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """Writes the images of one layout."""
-
-    def describe(self, source: StoredImages) -> dict[str, Any]:
-        """The fields of the manifest that only this layout has."""
-        ...
-
-    def write(self, source: StoredImages, output: pathlib.Path, manifest: Manifest) -> None:
-        """Writes what the manifest does not list yet; keeps it up to date, in memory and on disk."""
-        ...
 
 
 def prepare(
@@ -57,14 +43,10 @@ def prepare(
 
     Args:
         spec: the images; its `name` is the variant that results will show and must be given.
-        output: folder for the files and `manifest.json`.
+        output: folder for the files and `manifest.json`, which is returned.
         layout: "array_record" or "packed".
         encoding: "webp" (the default) or "png", both lossless; of ArrayRecord shards only.
         shard_size: images in each shard but the last, by default 50,000; likewise.
-
-    Returns:
-        The manifest. Its `inputs` have the SHA-256 of each input file; for a folder it is that
-        of the images' own hashes, one a line.
 
     Raises:
         UsageError: a field that cannot be used, or `output` holds another preparation.
@@ -101,7 +83,7 @@ def prepare(
     return manifest
 
 
-def _writer(layout: str, **options: Any) -> Writer:
+def _writer(layout: str, **options: Any) -> PackedWriter | ShardWriter:
     given = {field: value for field, value in options.items() if value is not None}
     if layout == "packed":
         for field in given:
@@ -150,6 +132,7 @@ def _resampling(spec: SourceSpec) -> str:
 
 
 def _describe_inputs(spec: SourceSpec, files: Sequence[str]) -> list[dict[str, Any]]:
+    """The SHA-256 of each input file; for a folder that of the images' own hashes, one a line."""
     hashes = [file_sha256(file) for file in files]
     sizes = [os.path.getsize(file) for file in files]
     if spec.source == "folder":

@@ -21,15 +21,12 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int:
         """Number of images, at least 1."""
-        ...
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The image, always the same for the same index; safe to call from several threads."""
-        ...
 
     def label(self, index: int) -> str:
         """Names one image in messages: file and place in it. Nothing is decoded."""
-        ...
 
 
 @runtime_checkable
@@ -45,19 +42,15 @@ class Store(Protocol):
     @property
     def files(self) -> Sequence[str]:
         """The files that it reads; empty for packages' own data and TFDS."""
-        ...
 
     def __len__(self) -> int:
         """Number of images."""
-        ...
 
     def label(self, index: int) -> str:
         """Names one image in error messages: file and member."""
-        ...
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "h w 3"]:
         """An encoded file or RGB pixels; safe to call from several threads."""
-        ...
 
 
 @runtime_checkable
@@ -72,4 +65,3 @@ class PixelStore(Store, Protocol):
 
     def rows(self, start: int, stop: int) -> UInt8[np.ndarray, "n s s 3"]:
         """Images `start` to `stop` at once, as views where possible; not to be written to."""
-        ...

@@ -31,15 +31,10 @@ class TfdsStore:
             raise InputError(
                 f"{self.name}: is prepared as {found}, which has no random access; {how}"
             )
-        images = [
-            key
-            for key, feature in builder.info.features.items()
-            if isinstance(feature, tfds.features.Image)
-        ]
+        features = builder.info.features
+        images = [key for key in features if isinstance(features[key], tfds.features.Image)]
         if not images:
-            raise InputError(
-                f"{self.name}: has no image feature, only {list(builder.info.features)}"
-            )
+            raise InputError(f"{self.name}: has no image feature, only {list(features)}")
         self._key = "image" if "image" in images else images[0]
         try:
             self._records = builder.as_data_source(
@@ -78,13 +73,11 @@ def _builder(tfds: Any, spec: SourceSpec) -> Any:
         return tfds.builder(spec.name, data_dir=spec.path or None)
     except tfds.core.DatasetNotFoundError:
         where = f" or prepared in {spec.path}" if spec.path else ""
-        raise UsageError(
-            f"{spec.name!r} is not a data set known to TFDS{where}", field="name"
-        ) from None
+        message = f"{spec.name!r} is not a data set known to TFDS{where}"
+        raise UsageError(message, field="name") from None
     except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"{spec.name!r} cannot be opened ({_line(error)})", field="name"
-        ) from error
+        message = f"{spec.name!r} cannot be opened ({_line(error)})"
+        raise UsageError(message, field="name") from error
 
 
 def _line(error: Exception) -> str:

@@ -25,15 +25,10 @@ Reconstruct = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class StepBudget:
-    """Denoiser evaluations that a sweep grants its decoders.
+    """Denoiser evaluations that a sweep grants its decoders."""
 
-    Attributes:
-        flow: of a deterministic solver, at every level.
-        ancestral: of ancestral sampling over the whole range of gamma, of which a level has a fraction.
-    """
-
-    flow: int
-    ancestral: int
+    flow: int  # at every level
+    ancestral: int  # over the whole range of gamma, of which a level has a fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +80,7 @@ class Decoder:
 
 
 def register(decoder: Decoder) -> None:
-    """Makes a decoder known everywhere.
-
-    Raises:
-        ValueError: the name is taken.
-    """
+    """Makes a decoder known everywhere; ValueError if its name is taken."""
     if decoder.name in DECODERS:
         raise ValueError(f"there is a decoder {decoder.name!r} already")
     DECODERS[decoder.name] = decoder
@@ -102,11 +93,7 @@ def find_decoder(name: str) -> Decoder | None:
 
 
 def parse_decoder(name: Any, field: str = "eval.decoders") -> Decoder:
-    """The decoder of this name.
-
-    Args:
-        name: such as "flow" or "kappa=1.5", from a config or a flag.
-        field: where it comes from, for error messages.
+    """The decoder of a name such as "flow" or "kappa=1.5" from a config or a flag.
 
     Raises:
         UsageError: there is no such decoder, or its number is not positive.
@@ -140,34 +127,6 @@ def _flow(
     return samplers.flow(denoise, z, gammas, n_steps, kappa)
 
 
-def _ancestral(
-    denoise: NoisePredictor,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
-    keys: Key[Array, " b"],
-    value: Float[Array, ""] | float,
-) -> Images:
-    del value
-    return samplers.ancestral(denoise, z, gammas, n_steps, keys)
-
-
-def _mean(
-    denoise: NoisePredictor,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
-    keys: Key[Array, " b"],
-    value: Float[Array, ""] | float,
-) -> Images:
-    del n_steps, keys, value
-    return samplers.posterior_mean(denoise, z, gammas[0])
-
-
-def _ancestral_steps(budget: StepBudget, fraction: float) -> int:
-    return max(1, round(budget.ancestral * fraction))
-
-
 _SHIPPED = (
     Decoder(
         name="flow",
@@ -182,8 +141,10 @@ _SHIPPED = (
         name="ancestral",
         label="DiffC-A (ancestral)",
         description="a random sample of the images that fit the bits",
-        reconstruct=_ancestral,
-        n_steps=_ancestral_steps,
+        reconstruct=lambda denoise, z, gammas, n_steps, keys, _: samplers.ancestral(
+            denoise, z, gammas, n_steps, keys
+        ),
+        n_steps=lambda budget, fraction: max(1, round(budget.ancestral * fraction)),
         color="#0072B2",
         marker="s",
     ),
@@ -191,7 +152,7 @@ _SHIPPED = (
         name="mean",
         label="DiffC-D (posterior mean)",
         description="their mean, with the least distortion and blurred, in one step",
-        reconstruct=_mean,
+        reconstruct=lambda denoise, z, gammas, *_: samplers.posterior_mean(denoise, z, gammas[0]),
         n_steps=lambda budget, fraction: 1,
         color="#009E73",
         marker="^",

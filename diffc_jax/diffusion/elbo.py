@@ -52,11 +52,8 @@ def mixture_times(
     Args:
         key: of one uniform shift of all strata.
         counts: how many images of each source the batch has, those of one source side by side.
-        lowest: time from which on a source is used, below `highest`; one of them is the lowest of all.
+        lowest: time from which on a source is used, below `highest`.
         highest: the end of the range.
-
-    Returns:
-        Times, and weights: one over the density of times at that time.
     """
     shift = jax.random.uniform(key)
     times = jnp.concatenate(
@@ -126,21 +123,13 @@ def estimate_elbo(
     keys: Key[Array, " b"],
     n_steps: int = 0,
 ) -> Elbo:
-    """Unbiased estimate of the ELBO from one time for each image (VDM, sections 4 and 5).
+    """Unbiased estimate of the ELBO from one time and key for each image (VDM, sections 4 and 5).
 
-    Args:
-        denoise: eps_hat as a function of (z, gamma).
-        gamma: the schedule as a function of t in [0, 1].
-        pixels: 8-bit images.
-        t: a time in [0, 1) for each image, uniform over the batch or the pass.
-        keys: one key for each image.
-        n_steps: 0 for continuous time; T for a chain of T steps, whose terms are larger.
-
-    Returns:
-        The terms of the negative ELBO, in bits for each image.
+    `gamma` is the schedule as a function of t in [0, 1]; times are uniform over the batch or the pass;
+    `n_steps` is 0 for continuous time, or T for a chain of T steps, whose terms are larger.
     """
     x = process.pixels_to_unit(pixels)
-    noise_keys, end_keys = _split_keys(keys)
+    noise_keys, end_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     eps = process.image_noise(noise_keys, x.shape[1:])
     if n_steps:
         t = (jnp.floor(t * n_steps) + 1.0) / n_steps
@@ -156,8 +145,3 @@ def estimate_elbo(
     eps_0 = process.image_noise(end_keys, x.shape[1:])
     prior, reconstruction = end_terms(pixels, eps_0, gamma(jnp.zeros(())), gamma(jnp.ones(())))
     return Elbo(prior=prior, diffusion=diffusion, reconstruction=reconstruction)
-
-
-def _split_keys(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"]]:
-    pairs = jax.vmap(jax.random.split)(keys)
-    return pairs[:, 0], pairs[:, 1]

@@ -50,19 +50,8 @@ def ancestral(
     Order 2 extrapolates x_hat as `flow` does, and with exact denoisers needs about a tenth of the steps for
     the same accuracy.
 
-    Args:
-        denoise: eps_hat as a function of (z, gamma).
-        z: latents at gammas[0].
-        gammas: decreasing grid with at least n_steps + 1 entries; the chain ends at gammas[n_steps].
-        n_steps: number of denoiser evaluations.
-        keys: one key for each image; step i uses the i-th fold of it.
-        order: 1 or 2.
-
-    Returns:
-        z / alpha at gammas[n_steps]: a sample of x up to the noise that is left there.
-
-    Raises:
-        ValueError: another order.
+    Args, results and errors are those of `flow`, but for `keys`: step i uses the i-th fold of each image's.
+    The result is a sample of x up to the noise that is left at gammas[n_steps].
     """
 
     def noise(i: Int[Array, ""]) -> Images:

@@ -22,10 +22,7 @@ from diffc_jax.models.unet import unet_model
 
 
 def experts_model(
-    image_shape: tuple[int, int, int],
-    split_gamma: float,
-    fine: Any,
-    noisy: Any,
+    image_shape: tuple[int, int, int], split_gamma: float, fine: Any, noisy: Any
 ) -> Model:
     """Two experts; variables["params"] and variables["fixed"] are {"fine": ..., "noisy": ...}.
 

@@ -27,30 +27,19 @@ def normalised_gamma(
     return (gamma - low) / (high - low)
 
 
-def sinusoidal_embedding(
-    position: Float[Array, " b"], width: int, highest: float = 1000.0
-) -> Float[Array, "b w"]:
-    """Sines, then cosines, of `width // 2` frequencies spaced logarithmically.
+def sinusoidal_embedding(position: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
+    """Sines, then cosines, of `width // 2` angular frequencies spaced logarithmically from 1000 to 0.1.
 
-    Args:
-        position: in [0, 1].
-        width: even, at least 4.
-        highest: angular frequency of the first sine; the last has a ten-thousandth of it.
+    Positions are in [0, 1]; the width is even, at least 4.
     """
     half = width // 2
-    frequencies = highest * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))
+    frequencies = 1000.0 * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))
     angles = position[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 class GammaEmbedding(nn.Module):
-    """Sinusoids of the noise level and two dense layers, each followed by swish.
-
-    Attributes:
-        width: of the sinusoids, even.
-        features: of both dense layers.
-        dtype: of the activations.
-    """
+    """Sinusoids of the noise level, normalised to [0, 1], and two dense layers, each followed by swish."""
 
     width: int
     features: int
@@ -58,7 +47,6 @@ class GammaEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b f"]:
-        """Embeds noise levels, normalised to [0, 1]."""
         x = sinusoidal_embedding(position, self.width)
         for _ in range(2):
             x = nn.swish(nn.Dense(self.features, dtype=self.dtype)(x))
@@ -68,9 +56,7 @@ class GammaEmbedding(nn.Module):
 class SelfAttention(nn.Module):
     """Attention of every pixel to all pixels, with a zero-initialised projection; no skip, no norm.
 
-    Attributes:
-        heads: must divide the channels.
-        dtype: of the activations; the softmax is computed in float32.
+    The heads must divide the channels; the softmax is computed in float32.
     """
 
     heads: int
@@ -78,7 +64,6 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Maps pixels to mixtures of all pixels."""
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
@@ -117,11 +102,7 @@ def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*{
 
 
 def activation_dtype(name: str, group: str = "model") -> Any:
-    """The dtype of that name; `group` is what its field belongs to in a config.
-
-    Raises:
-        UsageError: neither float32 nor bfloat16.
-    """
+    """The dtype of that name; UsageError, with the field's group, if there is none."""
     if name not in DTYPES:
         raise UsageError(
             f"unknown {name!r}; choose one of {', '.join(DTYPES)}", field=f"{group}.dtype"
@@ -138,12 +119,8 @@ def build_from_fields(
 ) -> Model:
     """Calls `builder(image_shape=image_shape, **fields)` after a check of the names of the fields.
 
-    Args:
-        builder: its arguments, but for `image_shape` and `group`, are the fields.
-        group: what the fields belong to in a config ("model"); passed on if the builder asks for it.
-        name: of the model, for messages.
-        fields: those that are given.
-        image_shape: height, width and channels.
+    `group` is what they belong to in a config ("model"), and is passed on if the builder asks for it; `name`
+    is that of the model, for messages.
 
     Raises:
         UsageError: a field that the model does not have, or that it needs and lacks.

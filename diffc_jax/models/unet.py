@@ -45,7 +45,6 @@ class ModulatedNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
     ) -> Float[Array, "b h w c"]:
-        """Normalises each pixel and modulates its channels."""
         modulation = nn.Dense(2 * x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros)(
             embedding
         )
@@ -68,7 +67,6 @@ class GatedBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w c"]:
-        """Maps an image and the embedding of its noise level."""
         width = x.shape[-1]
         h = ModulatedNorm(self.dtype)(x, embedding)
         h = gate(nn.Conv(2 * width, (3, 3), dtype=self.dtype)(h))
@@ -100,7 +98,6 @@ class PatchUNet(nn.Module):
     def __call__(
         self, features: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w d"]:
-        """Maps features of pixels and the noise level to outputs for each pixel."""
         block_class = nn.remat(GatedBlock, static_argnums=(3,)) if self.remat else GatedBlock
 
         def run_blocks(x: Array, count: int, name: str) -> Array:

@@ -5,25 +5,15 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """Datasheet numbers of one device.
+    """Datasheet numbers of one device."""
 
-    Attributes:
-        flops: dense bfloat16 operations a second.
-        memory: bytes.
-        bandwidth: of the memory, bytes a second.
-        link: bytes a second that it sends to its neighbours, in one direction.
-        network: the same between nodes.
-        node: devices of a node, within which `link` counts.
-        kinds: what JAX calls the device.
-    """
-
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    network: float
-    node: int
-    kinds: tuple[str, ...]
+    flops: float  # dense bfloat16 operations a second
+    memory: float  # bytes
+    bandwidth: float  # of the memory, bytes a second
+    link: float  # bytes a second that it sends to its neighbours, in one direction
+    network: float  # the same between nodes
+    node: int  # devices of a node, within which `link` counts
+    kinds: tuple[str, ...]  # what JAX calls the device
 
 
 # H100 SXM5 80 GB and A100 SXM4 80 GB: NVIDIA's datasheets (dense rates; NVLink 900 and 600 GB/s in both

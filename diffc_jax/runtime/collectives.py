@@ -45,11 +45,9 @@ class Collective:
 
 
 def read_collectives(text: str, devices: int) -> list[Collective]:
-    """The collectives of a program, those of one kind and group size together.
+    """The collectives of a compiled program, those of one kind and group size together.
 
-    Args:
-        text: of the compiled program, for one of its devices; loops are counted as often as they run.
-        devices: number of devices of the program.
+    `text` is what XLA says of one of its `devices`; loops are counted as often as they run.
     """
     computations = dict(_computations(text))
     found: dict[tuple[str, int], tuple[int, int]] = {}
@@ -90,15 +88,14 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _bytes(types: str) -> int:
+    def size(kind: str) -> int:
+        match = _BITS.match(kind)
+        return max(int(match[1]) // 8, 1) if match else 1  # "pred"
+
     return sum(
-        math.prod(map(int, filter(None, shape.split(",")))) * max(_bits(kind) // 8, 1)
+        math.prod(map(int, filter(None, shape.split(",")))) * size(kind)
         for kind, shape in _ARRAY.findall(types)
     )
-
-
-def _bits(kind: str) -> int:
-    match = _BITS.match(kind)
-    return int(match[1]) if match else 8  # "pred"
 
 
 def _group(line: str, devices: int) -> int:

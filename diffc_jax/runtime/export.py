@@ -19,10 +19,7 @@ _SEPARATOR = "/"
 def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
     """Writes `path` (.safetensors) and its card beside it (.json).
 
-    Args:
-        path: of the weights.
-        tree: nested dicts of arrays; names are joined by "/".
-        card: what the weights are: config, data, steps, bits per dimension, ...
+    `tree` has nested dicts of arrays, whose names are joined by "/"; `card` says what they are.
     """
     flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
     arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
@@ -32,11 +29,7 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
 
 
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:
-    """Reads exported weights; whatever float type they are stored in, they come in that of the template.
-
-    Args:
-        path: of a .safetensors file.
-        template: nested dicts of arrays or shapes that the file must match, and whose types it gets.
+    """Reads exported weights, which must match a template of arrays or shapes and get its float types.
 
     Raises:
         InputError: missing or damaged file, other names or shapes than the template's, or NaN or infinity

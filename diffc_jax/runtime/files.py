@@ -103,11 +103,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        InputError: missing or not JSON.
-    """
+    """Reads a JSON file; InputError if it is missing or not JSON."""
     try:
         return json.loads(as_path(path).read_text())
     except OSError as error:

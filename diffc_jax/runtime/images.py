@@ -12,13 +12,7 @@ from diffc_jax.runtime.optional import require
 
 
 def encode_image(image: UInt8[np.ndarray, "h w *c"], container: str, **settings: Any) -> bytes:
-    """The file of an image.
-
-    Args:
-        image: 8-bit pixels.
-        container: a format that Pillow writes, such as "PNG" or "WEBP".
-        **settings: of Pillow's encoder.
-    """
+    """The file of an image, in a format that Pillow writes ("PNG", "WEBP"), with Pillow's settings."""
     stream = io.BytesIO()
     PIL.Image.fromarray(image).save(stream, container, **settings)
     return stream.getvalue()

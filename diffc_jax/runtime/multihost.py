@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import jax
 import jax.numpy as jnp
@@ -82,15 +81,14 @@ def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
     """
     received = False
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+    def note(*_: object) -> None:
         nonlocal received
         received = True
 
     def requested() -> bool:
         return received if jax.process_count() == 1 else agree(received)
 
-    agree = _Agreement(mesh)
+    agree = _agreement(mesh)
     before = signal.signal(signal.SIGTERM, note)
     try:
         yield requested
@@ -98,19 +96,18 @@ def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Agreement:
-    """Whether any process said yes at the call before, the same answer in all processes.
+def _agreement(mesh: Mesh) -> Callable[[bool], bool]:
+    """Makes `agree(vote)`: whether any process said yes at the call before, the same answer in all.
 
     That one call of delay lets the devices work on a step while the answers to the last one travel.
     """
+    any_of_all = jax.jit(jnp.any, out_shardings=sharding.replicated(mesh))
+    last: Array | None = None
 
-    def __init__(self, mesh: Mesh):
-        self._sharding = sharding.split_batch(mesh)
-        self._any = jax.jit(jnp.any, out_shardings=sharding.replicated(mesh))
-        self._last: Array | None = None
-
-    def __call__(self, vote: bool) -> bool:
-        answer = self._last is not None and bool(self._last)
-        votes = np.full(jax.local_device_count(), vote)
-        self._last = self._any(jax.make_array_from_process_local_data(self._sharding, votes))
+    def agree(vote: bool) -> bool:
+        nonlocal last
+        answer = last is not None and bool(last)
+        last = any_of_all(sharding.put_batch(mesh, np.full(jax.local_device_count(), vote)))
         return answer
+
+    return agree

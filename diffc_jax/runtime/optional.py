@@ -12,12 +12,7 @@ from diffc_jax.errors import InputError
 
 
 class Package(NamedTuple):
-    """A package that can be missing.
-
-    Attributes:
-        distribution: what pip calls it.
-        purpose: what it is needed for.
-    """
+    """A package that can be missing: what pip calls it, and what it is needed for."""
 
     distribution: str
     purpose: str
@@ -49,9 +44,6 @@ PACKAGES: Mapping[str, Package] = {
 def require(module: str) -> Any:
     """Imports a module of one of the `PACKAGES`; takes about a microsecond from the second time on.
 
-    Args:
-        module: its full name, such as "array_record.python.array_record_module".
-
     Raises:
         InputError: the package is not installed or does not work.
     """
@@ -69,12 +61,7 @@ def require(module: str) -> Any:
 
 
 def missing(package: Package, version: str = "") -> InputError:
-    """The error that a package is not installed.
-
-    Args:
-        package: which one.
-        version: the only release that will do, if there is one.
-    """
+    """The error that a package is not installed; `version` is the only release that will do, if any."""
     name = package.distribution
     return InputError(
         f"{name} is not installed; it is needed for {package.purpose}; "

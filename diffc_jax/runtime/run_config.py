@@ -33,12 +33,7 @@ def config_path(workdir: files.AnyPath) -> files.AnyPath:
 
 
 def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True) -> None:
-    """Checks that an earlier config.json describes the same training, and if so writes the new one.
-
-    Args:
-        config: of the run.
-        workdir: its folder.
-        write: false in the processes that only check.
+    """Checks that an earlier config.json describes the same training, and if so may write the new one.
 
     Raises:
         UsageError: the folder holds a run with another config; the differences are listed.

@@ -26,11 +26,9 @@ QUICKLY: dict[str, Any] = {
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-    """A mesh of all devices of all processes.
+    """A mesh of all devices of all processes: `data` groups of `fsdp` devices that share parameters.
 
-    Args:
-        data: groups of devices that each hold all parameters, or -1 for the rest.
-        fsdp: devices that share one set of parameters, or -1 for the rest.
+    One of them may be -1, for the rest.
 
     Raises:
         UsageError: the devices cannot be divided so; names config.mesh.data or config.mesh.fsdp.
@@ -60,14 +58,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis split over all devices."""
-    return NamedSharding(mesh, PartitionSpec((_DATA, _FSDP)))
-
-
-def split_stacked_batches(mesh: Mesh) -> NamedSharding:
-    """The second axis split over all devices: several batches along a first one."""
-    return NamedSharding(mesh, PartitionSpec(None, (_DATA, _FSDP)))
+def split_batch(mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """The first axis split over all devices; of several batches stacked along a first axis the second."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * stacked, (_DATA, _FSDP)))
 
 
 def split_parameters(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -129,19 +122,11 @@ def compile_updates(
     mesh: Mesh,
     stacked: bool,
 ) -> jax.stages.Wrapped:
-    """Compiles `updates(state, resident, batches) -> (state, metrics)`; the state is given up.
-
-    Args:
-        updates: one update, or several in a loop.
-        template: of the state.
-        mesh: the devices.
-        stacked: whether `batches` has several, along a first axis; `resident` is on every device.
-    """
+    """The same for `updates(state, resident, batches)`, with `resident` on every device."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-    batches = split_stacked_batches(mesh) if stacked else split_batch(mesh)
     return jax.jit(
         updates,
-        in_shardings=(shardings, replicated(mesh), batches),
+        in_shardings=(shardings, replicated(mesh), split_batch(mesh, stacked)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
@@ -162,19 +147,11 @@ def scatter(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, split_parameters(mesh, tree))
 
 
-def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
+def put_batch(mesh: Mesh, batch: PyTree, stacked: bool = False) -> PyTree:
     """Puts this process's rows of a batch (see `process_rows`) on its devices, as global arrays."""
-    return _put(split_batch(mesh), batch)
-
-
-def put_stacked_batches(mesh: Mesh, batches: PyTree) -> PyTree:
-    """Likewise several batches, along a first axis."""
-    return _put(split_stacked_batches(mesh), batches)
-
-
-def _put(sharding: NamedSharding, arrays: PyTree) -> PyTree:
+    sharding = split_batch(mesh, stacked)
     return jax.tree.map(
-        lambda array: jax.make_array_from_process_local_data(sharding, array), arrays
+        lambda array: jax.make_array_from_process_local_data(sharding, array), batch
     )
 
 
@@ -198,11 +175,8 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulation_steps
     unit = mesh.size * accumulation_steps
     if batch_size % unit:
         nearest = max(1, round(batch_size / unit)) * unit
-        times = (
-            f" times train.accumulation_steps = {accumulation_steps}"
-            if accumulation_steps > 1
-            else ""
-        )
+        several = accumulation_steps > 1
+        times = f" times train.accumulation_steps = {accumulation_steps}" if several else ""
         raise UsageError(
             f"{batch_size} is not divisible by the {mesh.size} devices{times}; try {nearest}",
             field=field,

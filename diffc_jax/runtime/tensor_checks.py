@@ -14,11 +14,6 @@ def check_names_and_shapes(
 ) -> None:
     """Refuses anything but tensors of the given names and shapes.
 
-    Args:
-        tensors: what a checkpoint holds.
-        shapes: what is needed, by the checkpoint's names.
-        complaint: how a message begins: where the tensors come from, and what they are not.
-
     Raises:
         InputError: missing, unexpected or wrongly shaped tensors; see `refuse`.
     """
@@ -31,7 +26,10 @@ def check_names_and_shapes(
 
 
 def refuse(complaint: str, flaw: str, names: Sequence[str], detail: str = "") -> None:
-    """Raises InputError if there are tensors with this flaw; it says how many, and names the first."""
+    """Raises InputError if there are tensors with this flaw; it says how many, and names the first.
+
+    `complaint` is how it begins: where the tensors come from, and what they are not.
+    """
     if names:
         raise InputError(
             f"{complaint}: {len(names)} tensors {flaw}, the first is {names[0]!r}{detail}"

@@ -14,11 +14,7 @@ Allowed = Mapping[tuple[str, str], Any]
 
 
 class RefusedNameError(Exception):
-    """A pickle names something that its kind of file has no need of.
-
-    Attributes:
-        name: what it names, with its module.
-    """
+    """A pickle has a `name`, with its module, that its kind of file has no need of."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -35,23 +31,16 @@ class RestrictedUnpickler(pickle.Unpickler):
         persistent_load: Callable[[Any], Any] | None = None,
         encoding: str = "ASCII",
     ):
-        """Reads from an open file.
+        """Reads from an open file; a name that is not `allowed` raises `RefusedNameError`.
 
-        Args:
-            file: with the methods that `pickle.Unpickler` asks for.
-            allowed: what the pickle may name; all else raises `RefusedNameError`.
-            persistent_load: what makes objects of the references to data outside the pickle.
-            encoding: of the strings of Python 2; "bytes" leaves them as they are.
+        `persistent_load` makes objects of the references to data outside the pickle; `encoding` is that of
+        the strings of Python 2, which "bytes" leaves as they are.
         """
         super().__init__(file, encoding=encoding)
         self._allowed, self._persistent_load = allowed, persistent_load
 
     def find_class(self, module: str, name: str) -> Any:
-        """The object that is allowed under this name.
-
-        Raises:
-            RefusedNameError: there is none.
-        """
+        """The object that is allowed under this name."""
         if (module, name) not in self._allowed:
             raise RefusedNameError(f"{module}.{name}")
         return self._allowed[module, name]
@@ -64,13 +53,9 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 class PickledArray:
-    """Stands in for a NumPy array in a pickle: its description and bytes, of which nothing is made.
+    """Stands in for a NumPy array in a pickle: its description and bytes, unchecked.
 
-    Attributes:
-        shape: as the pickle gives it, unchecked like all else.
-        dtype: a `PickledDtype`.
-        fortran_order: whether the first axis is the fastest.
-        data: the bytes.
+    `dtype` is a `PickledDtype`; in `fortran_order` the first axis is the fastest.
     """
 
     shape: Any = None
@@ -83,12 +68,7 @@ class PickledArray:
 
 
 class PickledDtype:
-    """Stands in for a NumPy dtype in a pickle.
-
-    Attributes:
-        code: such as "u1" or "f4".
-        byte_order: "<", ">" or "|".
-    """
+    """Stands in for a NumPy dtype: `code` such as "u1" or "f4", `byte_order` "<", ">" or "|"."""
 
     def __init__(self, code: str | bytes):
         self.code = code.decode() if isinstance(code, bytes) else code

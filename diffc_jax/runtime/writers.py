@@ -70,22 +70,6 @@ class _Object:
         self._written = time.monotonic()
 
 
-class SilentWriter:
-    """Stands in for a `MetricWriter` in the processes that do not write."""
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes nothing."""
-
-    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
-        """Writes nothing."""
-
-    def sync(self) -> None:
-        """Has nothing to write."""
-
-    def close(self) -> None:
-        """Has nothing to write."""
-
-
 def _open_events(workdir: AnyPath, first_step: int) -> Any:
     """The writer for TensorBoard; where its package is missing None, which the log says."""
     try:

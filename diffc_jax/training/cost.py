@@ -110,12 +110,9 @@ def measure_step(task: Task) -> StepCost:
 
 
 def report_cost(cost: StepCost, num_steps: int = 0, accelerator: str = "") -> str:
-    """The cost as text.
+    """The cost as text, with an estimate of time on one of ACCELERATORS if it is named.
 
-    Args:
-        cost: of a step.
-        num_steps: of the run; 0 if it is not known.
-        accelerator: one of ACCELERATORS for an estimate of time, or empty.
+    `num_steps` is that of the run; 0 if it is not known.
     """
     mesh = " x ".join(f"{name} {size}" for name, size in cost.mesh.items())
     lines = [

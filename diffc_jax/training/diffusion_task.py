@@ -63,11 +63,7 @@ class DiffusionTask(Experiment):
         )
 
     def summarise(self, means: dict[str, float]) -> str:
-        """The bound.
-
-        Raises:
-            DivergedError: it has risen far above what it was.
-        """
+        """The bound; DivergedError if it has risen far above what it was."""
         loss = means["loss"]
         lowest = self._lowest_loss.setdefault("lowest", loss)
         if loss > max(_DIVERGED * lowest, _PIXEL_BITS):

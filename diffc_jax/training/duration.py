@@ -48,13 +48,7 @@ class TimeLimit:
     """
 
     def __init__(self, train: ConfigDict, start: float, end: int | None):
-        """Makes a limit.
-
-        Args:
-            train: config.train.
-            start: `time.monotonic` when the run started, or would have, had it not been interrupted.
-            end: last step of the run, if its decay has begun.
-        """
+        """`start`: `time.monotonic` less all time spent; `end`: last step, if the decay has begun."""
         self._limit = train.max_seconds
         self._decay_fraction = train.decay_fraction if train.lr_decay == "wsd" else 0.0
         self._per_call = train.steps_per_call
@@ -71,9 +65,8 @@ class TimeLimit:
 
     def evaluated(self, seconds: float) -> None:
         """Notes how long an evaluation of validation images takes."""
-        passes = self._averages + (
-            self._averages > 1
-        )  # the last report, and a choice between averages
+        # The last report, and a choice between averages.
+        passes = self._averages + (self._averages > 1)
         self._reserve = _SECONDS_TO_SAVE + _MARGIN * passes * seconds
 
     def finished(self, step: int, ordered: int) -> int | None:
@@ -112,13 +105,8 @@ class TimeLimit:
         calls = max(math.floor((possible - (ordered - step)) / self._per_call), 1)
         length = calls * self._per_call if self._decay_fraction else 0
         self.end = ordered + length
-        logging.info(
-            "step %d: %d steps to the end, %s left of %s",
-            step,
-            length,
-            format_seconds(self._limit - now),
-            format_seconds(self._limit),
-        )
+        time_left, limit = format_seconds(self._limit - now), format_seconds(self._limit)
+        logging.info("step %d: %d steps to the end, %s left of %s", step, length, time_left, limit)
         return length
 
 

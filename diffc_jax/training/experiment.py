@@ -5,7 +5,6 @@ import dataclasses
 import jax
 from absl import logging
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax import data
@@ -43,10 +42,6 @@ class Experiment:
         """The images of config.data.train or config.data.eval."""
         return open_source(self.config, split)
 
-    def eval_batch_size(self) -> int:
-        """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""
-        return sharding.even_batch_size(self.config.eval.batch_size, self.mesh)
-
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
         statistics = statistics_shapes(self.image_shape) if self.model.needs_statistics else None
@@ -61,8 +56,11 @@ class Experiment:
     def fresh_state(self, source: data.ImageSource) -> TrainState:
         """The state before the first step; fits what the model needs to know about the data."""
         template = self.state_template()
-        initial = self._initial_params(template)
-        statistics = None
+        initial = statistics = None
+        if path := self.config.train.init_params:
+            logging.info("starting from %s", path)
+            tree = parameter_tree(template.params, template.fixed)
+            initial = load_params(files.as_path(path), tree)
         if initial is not None:
             statistics = initial["fixed"] or None
         elif self.model.needs_statistics:
@@ -73,23 +71,12 @@ class Experiment:
         state = sharding.run_once(self._init_state, shardings, statistics)
         if initial is None:
             return state
-        names = ("params", "ema", "second_ema")
-        return dataclasses.replace(
-            state,
-            **{
-                name: jax.device_put(initial["params"], getattr(shardings, name))
-                for name in names
-                if getattr(state, name) is not None
-            },
-        )
-
-    def _initial_params(self, template: TrainState) -> PyTree | None:
-        """Exported parameters and fitted constants that training starts from; None for none."""
-        path = self.config.train.init_params
-        if not path:
-            return None
-        logging.info("starting from %s", path)
-        return load_params(files.as_path(path), parameter_tree(template.params, template.fixed))
+        copies = {
+            name: jax.device_put(initial["params"], getattr(shardings, name))
+            for name in ("params", "ema", "second_ema")
+            if getattr(state, name) is not None
+        }
+        return dataclasses.replace(state, **copies)
 
     def update(self, num_steps: int) -> Update:
         """`make_train_step` for a run of `num_steps`, or of one with an open end, if that is 0."""
@@ -140,12 +127,7 @@ def time_ranges(config: ConfigDict) -> TimeRanges | None:
 
 
 def open_source(config: ConfigDict, split: str) -> data.ImageSource:
-    """Opens config.data.eval, config.data.reference or the clean source of config.data.train.
-
-    Raises:
-        UsageError: a field of it that cannot be used.
-        InputError: a file that cannot.
-    """
+    """Opens config.data.eval, .reference or the clean source of .train; errors as of `open_spec`."""
     source = clean_source(config) if split == "train" else config.data[split]
     return open_spec(config, source, f"data.{split}")
 

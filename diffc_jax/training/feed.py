@@ -34,7 +34,6 @@ class TrainingSet:
     """Opened sources and the order of their images.
 
     Attributes:
-        sources: one or several.
         clean: the one that is used at all noise levels, which models are fitted to.
         order: which images each batch has.
     """
@@ -58,11 +57,7 @@ class TrainingSet:
         return "+".join(dict.fromkeys(source.split for source in self.sources))
 
     def check_unchanged(self, recorded: int) -> None:
-        """Compares the number of images with that of an earlier part of the run.
-
-        Raises:
-            UsageError: it is another one.
-        """
+        """Raises UsageError if an earlier part of the run has had another number of images."""
         if recorded != len(self):
             raise UsageError(
                 f"has {len(self)} images now and had {recorded} when the run was saved; its"
@@ -72,12 +67,7 @@ class TrainingSet:
 
 
 def open_training_set(config: ConfigDict) -> TrainingSet:
-    """Opens config.data.train.
-
-    Raises:
-        UsageError: a field of it that cannot be used.
-        InputError: a file that cannot.
-    """
+    """Opens config.data.train; errors as of `open_spec`."""
     specs = training_sources(config)
     several = len(specs) > 1
     sources = tuple(
@@ -173,17 +163,10 @@ class DeviceBatches:
 def make_batches(
     training_set: TrainingSet, config: ConfigDict, template: State, mesh: Mesh, first: int
 ) -> Batches:
-    """Puts the training images where config.data.placement says.
-
-    Args:
-        training_set: opened.
-        config: of the run.
-        template: of the state, which has to fit beside the images.
-        mesh: the devices.
-        first: number of finished updates.
+    """Puts the training images where config.data.placement says, for batches from number `first` on.
 
     Raises:
-        UsageError: device memory too small for the images.
+        UsageError: device memory too small for the images beside a state like `template`.
     """
     placement = config.data.placement
     needed = len(training_set) * config.data.image_size**2 * 3
@@ -217,8 +200,11 @@ class Runner:
         """Batches for `run`, sent to the devices; to be called while these are busy."""
         batches = self._batches.take(first, count)
         if self._scans:
-            return [sharding.put_stacked_batches(self._mesh, batches)]
-        return [sharding.put_batch(self._mesh, _at(batches, number)) for number in range(count)]
+            return [sharding.put_batch(self._mesh, batches, stacked=True)]
+        return [
+            sharding.put_batch(self._mesh, jax.tree.map(lambda array, i=i: array[i], batches))
+            for i in range(count)
+        ]
 
     def run(
         self, update: Update, state: State, batches: list[PyTree]
@@ -250,7 +236,3 @@ class Runner:
         return sharding.compile_updates(
             several if self._scans else one, self._template, self._mesh, stacked=self._scans
         )
-
-
-def _at(batches: PyTree, number: int) -> PyTree:
-    return jax.tree.map(lambda array: array[number], batches)

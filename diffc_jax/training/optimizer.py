@@ -24,12 +24,7 @@ def make_optimizer(
 
     AdamW has all parameters. Muon has the matrices and the kernels of convolutions, seen as matrices from all
     their inputs to their outputs, and leaves the rest to AdamW (that of optax.contrib, with Nesterov's
-    momentum).
-
-    Args:
-        train: config.train.
-        num_steps: of the run; 0 if its end is not known yet.
-        learning_rate: of AdamW; None for what `learning_rate_schedule` makes of `train`.
+    momentum). `learning_rate` is that of AdamW; None for `learning_rate_schedule`.
     """
     clip = optax.clip_by_global_norm(train.clip_norm)
     if learning_rate is None:
@@ -56,12 +51,9 @@ def make_optimizer(
 def learning_rate_schedule(
     train: ConfigDict, num_steps: int, peak: float | None = None
 ) -> optax.Schedule:
-    """Linear warm-up to `peak`, then what config.train.lr_decay says.
+    """Linear warm-up to `peak` (None: train.learning_rate), then what config.train.lr_decay says.
 
-    Args:
-        train: config.train.
-        num_steps: of the run; 0 if its end is not known yet, for a rate that does not decay.
-        peak: highest rate; None for train.learning_rate.
+    It does not decay if `num_steps` is 0, the number of a run whose end is not known yet.
     """
     peak = train.learning_rate if peak is None else peak
     warmup = min(train.warmup_steps, num_steps) if num_steps else train.warmup_steps
@@ -92,11 +84,9 @@ def _matrices(params: PyTree) -> PyTree:
 
 
 def decay_factor(step: Int[Array, ""], decay: PyTree) -> Float[Array, ""]:
-    """Factor of the learning rate in a run whose decay begins when its time is nearly over.
+    """Factor of the learning rate after `step` updates of a run whose decay begins near its end.
 
-    Args:
-        step: number of finished updates.
-        decay: {"start": step at which the decay begins, "length": its steps}; see `fresh_decay`.
+    `decay` is {"start": step at which it begins, "length": its steps}; see `fresh_decay`.
     """
     left = (decay["start"] + decay["length"] - step) / jnp.maximum(decay["length"], 1)
     return jnp.clip(left, 0.0, 1.0)

@@ -77,22 +77,13 @@ def make_train_step(
     ranges: TimeRanges | None = None,
     second_ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
-    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
+    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are those of the bound, in bits/dim.
 
-    Args:
-        model: what is trained.
-        schedule: trained with it, if it has parameters.
-        optimizer: of both.
-        ema_decay: of the moving average of the parameters.
-        seed: of the experiment.
-        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
-            it out; None for one device.
-        accumulation_steps: parts of the batch that go through the network one after the other. Memory
-            for activations shrinks with it; the update is that of the whole batch (only the masks of
-            dropout are other ones).
-        low_rate_emphasis: see `diffusion.weighting.loss_weight`; metrics are those of the bound.
-        ranges: noise levels at which images are used; None for all images at all levels.
-        second_ema_decay: of the second average, if the state has one.
+    A `mesh` is for a state as `sharding.split_parameters` lays it out; None is for one device. Memory for
+    activations shrinks with `accumulation_steps`, parts of the batch that go through the network one after
+    the other; the update is that of the whole batch (only the masks of dropout are other ones).
+    `low_rate_emphasis` is that of `diffusion.weighting.loss_weight`; without `ranges` all images are used at
+    all noise levels; `second_ema_decay` is of the second average, if the state has one.
     """
     root = rng.stream(seed, "train/step")
 

@@ -21,13 +21,7 @@ Update = Callable[[State, Array], tuple[State, dict[str, Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What a pass over validation images gives.
-
-    Attributes:
-        values: scalars to write down, by name.
-        summary: the one that matters, as text with its unit.
-        image: to look at.
-    """
+    """What a pass over validation images gives: scalars by name, the main one as text, and an image."""
 
     values: dict[str, float]
     summary: str

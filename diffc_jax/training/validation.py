@@ -41,10 +41,8 @@ def per_image(
 ) -> dict[str, np.ndarray]:
     """Values of every image, in the order of their indices, the same in all processes.
 
-    Args:
-        measure: takes a batch of all processes, on their devices, to values of its images.
-        batches: of "image", "index" and "mask" (False for padding), of the images of this process.
-        mesh: the devices.
+    `measure` takes a batch of all processes, on their devices, to values of its images; `batches` are of
+    "image", "index" and "mask" (False for padding), of the images of this process.
     """
     values: dict[str, list[np.ndarray]] = {}
     indices = []
@@ -67,13 +65,8 @@ def make_estimate(
 ) -> Estimate:
     """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image.
 
-    Args:
-        model: with its schedule.
-        schedule: of its noise levels.
-        seed: of the experiment.
-        mesh: the devices.
-        times: the part of the bound that is estimated, for a model of some noise levels; terms at ends
-            that do not belong to it are left out.
+    `times` is the part of the bound that is estimated, for a model of some noise levels; terms at ends that
+    do not belong to it are left out.
     """
     low, high = times
     root = rng.stream(seed, "eval/bound")
@@ -119,17 +112,9 @@ def evaluate_elbo(
     mesh: Mesh,
     n_draws: int = 1,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """The bound and its parts of every image of a pass, in the order of their indices.
+    """The `bits_per_dim` of every image and its parts `diffusion`, `prior` and `reconstruction`.
 
-    Args:
-        estimate: from `make_estimate`.
-        state: whose averaged parameters are evaluated.
-        batches: of "image", "index" and "mask" (False for padding), of the images of this process.
-        mesh: the devices.
-        n_draws: times drawn for each image.
-
-    Returns:
-        `bits_per_dim`, `diffusion`, `prior` and `reconstruction`.
+    They are means over `n_draws` times for each image; order and `batches` are as of `per_image`.
     """
 
     def measure(batch: dict[str, Array]) -> dict[str, np.ndarray]:
