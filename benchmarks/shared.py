@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from diffc_jax import data
 from diffc_jax.codec.loading import fingerprint
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.models import build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.layers import GAMMA_RANGE
