@@ -45,7 +45,12 @@ def join_experts(
     halves = {"fine": _read_half(fine), "noisy": _read_half(noisy)}
     _check_common(**halves)
     card = _join_cards(halves, split_gamma)
-    export_params(output, _join_arrays(halves), card)
+    arrays = {
+        _OF_EACH.sub(rf"\1/{side}/", name): array
+        for side, half in halves.items()
+        for name, array in half.arrays.items()
+    }
+    export_params(output, arrays, card)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +113,4 @@ def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
             side: {"file": half.path.name, "sha256": half.sha256, "card": half.card}
             for side, half in halves.items()
         },
-    }
-
-
-def _join_arrays(halves: dict[str, _Half]) -> dict[str, np.ndarray]:
-    """All arrays under their new names."""
-    return {
-        _OF_EACH.sub(rf"\1/{side}/", name): array
-        for side, half in halves.items()
-        for name, array in half.arrays.items()
     }

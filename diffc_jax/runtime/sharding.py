@@ -104,29 +104,16 @@ def memory_of_each_device(mesh: Mesh) -> int | None:
 
 
 def compile_step(
-    step: Callable[[PyTree, Array], tuple[PyTree, dict[str, Array]]], template: PyTree, mesh: Mesh
+    step: Callable[..., tuple[PyTree, PyTree]], template: PyTree, mesh: Mesh, *inputs: NamedSharding
 ) -> jax.stages.Wrapped:
-    """Compiles `step(state, pixels) -> (state, metrics)` for a state like `template`, which is given up."""
+    """Compiles `step(state, *inputs) -> (state, metrics)` for a state like `template`, which is given up.
+
+    Without the shardings of inputs these are one batch.
+    """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     return jax.jit(
         step,
-        in_shardings=(shardings, split_batch(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
-    )
-
-
-def compile_updates(
-    updates: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]],
-    template: PyTree,
-    mesh: Mesh,
-    stacked: bool,
-) -> jax.stages.Wrapped:
-    """The same for `updates(state, resident, batches)`, with `resident` on every device."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-    return jax.jit(
-        updates,
-        in_shardings=(shardings, replicated(mesh), split_batch(mesh, stacked)),
+        in_shardings=(shardings, *(inputs or (split_batch(mesh),))),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )

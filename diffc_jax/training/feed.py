@@ -233,6 +233,10 @@ class Runner:
         ) -> tuple[State, dict[str, Array]]:
             return jax.lax.scan(lambda now, batch: one(now, resident, batch), state, batches)
 
-        return sharding.compile_updates(
-            several if self._scans else one, self._template, self._mesh, stacked=self._scans
+        return sharding.compile_step(
+            several if self._scans else one,
+            self._template,
+            self._mesh,
+            sharding.replicated(self._mesh),
+            sharding.split_batch(self._mesh, stacked=self._scans),
         )
