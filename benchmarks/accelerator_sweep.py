@@ -13,14 +13,8 @@ from shared import first_and_median_seconds, photographs
 from diffc_jax import rng
 from diffc_jax.config import base_config, shrink_to_smoke
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.rd_sweep import (
-    PLAN_FIELDS,
-    Sweep,
-    SweepPlan,
-    even_strata,
-    make_plan,
-    nearest_levels,
-)
+from diffc_jax.evaluation.plan import PLAN_FIELDS, SweepPlan, even_strata, make_plan, nearest_levels
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.models import Denoiser, Variables, gaussian
 from diffc_jax.theory import gaussian as theory
 

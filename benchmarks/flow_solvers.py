@@ -17,7 +17,7 @@ from absl import flags
 
 from diffc_jax import cli, data, rng
 from diffc_jax.diffusion import process, samplers
-from diffc_jax.evaluation.rd_sweep import PLAN_FIELDS, make_plan
+from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.metrics import psnr
 from diffc_jax.training.experiment import open_source

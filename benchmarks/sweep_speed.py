@@ -17,7 +17,8 @@ from shared import first_and_median_seconds
 
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.rd_sweep import PLAN_FIELDS, Sweep, make_plan
+from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.training.experiment import open_source
 

@@ -33,13 +33,8 @@ if TYPE_CHECKING:
     from diffc_jax.diffusion.samplers import ancestral, flow, posterior_mean
     from diffc_jax.diffusion.schedules import Schedule, build_schedule
     from diffc_jax.errors import DiffcError, InputError, UsageError
-    from diffc_jax.evaluation.rd_sweep import (
-        Sweep,
-        SweepPlan,
-        SweepResult,
-        even_strata,
-        nearest_levels,
-    )
+    from diffc_jax.evaluation.plan import SweepPlan, even_strata, nearest_levels
+    from diffc_jax.evaluation.rd_sweep import Sweep, SweepResult
     from diffc_jax.models import Model, build_model
     from diffc_jax.models.gaussian import fit_statistics, gaussian_model
     from diffc_jax.theory.curves import CURVES, Curve, CurvePoint
@@ -100,7 +95,8 @@ _MODULES = {
     "models.gaussian": "fit_statistics gaussian_model",
     "diffusion.schedules": "Schedule build_schedule",
     "diffusion.samplers": "ancestral flow posterior_mean",
-    "evaluation.rd_sweep": "Sweep SweepPlan SweepResult even_strata nearest_levels",
+    "evaluation.plan": "SweepPlan even_strata nearest_levels",
+    "evaluation.rd_sweep": "Sweep SweepResult",
     "theory.curves": "CURVES Curve CurvePoint",
     "theory.mixture": "GaussianMixture",
     "theory.scalar_sources": "Laplace Uniform",

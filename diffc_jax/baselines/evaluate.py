@@ -22,13 +22,12 @@ from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
 from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
-from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.evaluation.subsets import ResultSet, open_images, open_reference
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
-from diffc_jax.training.experiment import open_source
 
 _BATCH = 256
 
@@ -60,7 +59,7 @@ def evaluate_baselines(
             "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
         )
     settings = config.eval
-    selection = select_images(open_source(config, "eval"), settings.max_images, settings.subsets)
+    selection = open_images(config)
     measures = Measures(
         settings.features,
         settings.feature_weights,
@@ -128,8 +127,7 @@ def _references(
 ) -> list[Reference | None]:
     """What the distances of each set compare with; features of the images are computed once, if at all."""
     features = functools.cache(lambda: measures.features(images))
-    others = config.data.reference.source
-    source = open_source(config, "reference") if measures.has_features and others else None
+    source = open_reference(config)
 
     def reference(result: ResultSet) -> Reference | None:
         if not measures.has_features or len(result.images) < 2:

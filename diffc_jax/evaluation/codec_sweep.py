@@ -29,7 +29,8 @@ from diffc_jax.codec.tiles import tile_streams
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.averages import Averages, finite
 from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
-from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
+from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 

@@ -20,14 +20,14 @@ from diffc_jax.config.sources import plain
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
 from diffc_jax.evaluation.measures import Measures
-from diffc_jax.evaluation.rd_sweep import PLAN_FIELDS, SweepMethod, make_plan
+from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
+from diffc_jax.evaluation.rd_sweep import SweepMethod
 from diffc_jax.evaluation.store import Store, fingerprint
-from diffc_jax.evaluation.subsets import Selection, select_images
+from diffc_jax.evaluation.subsets import Selection, open_images, open_reference
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.progress import Progress
-from diffc_jax.training.experiment import open_source
 
 _SECONDS_BETWEEN_WRITES = 60.0
 
@@ -51,10 +51,7 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         StoppedError: SIGTERM came.
     """
     settings = config.eval
-    compared = settings.features and config.data.reference.source
-    splits = ("eval", "reference") if compared else ("eval",)
-    sources = {split: open_source(config, split) for split in splits}
-    images = select_images(sources["eval"], settings.max_images, settings.subsets)
+    images, reference = open_images(config), open_reference(config)
     described = plain(config)
     trained = load_trained(config, workdir)
     with processes.leaving_at_sigterm(workdir):
@@ -99,7 +96,7 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
                 methods,
                 store,
                 result.images,
-                sources.get("reference"),
+                reference,
                 workdir / "eval" / "reference",
             )
             seconds["distances"] = (time.monotonic() - begin) / len(result.images)

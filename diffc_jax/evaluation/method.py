@@ -3,17 +3,15 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.special
 from jaxtyping import Float, Shaped, UInt8
 
 from diffc_jax.evaluation.averages import Averages
+from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
-
-if TYPE_CHECKING:
-    from diffc_jax.evaluation.rd_sweep import SweepPlan
 
 Images = UInt8[np.ndarray, "b h w 3"]
 Batch = Mapping[str, np.ndarray]
@@ -47,7 +45,7 @@ class Method(abc.ABC):
     name: str
     work: str
     rate_kind: str
-    plan: "SweepPlan"
+    plan: SweepPlan
     decoders: tuple[str, ...]
     image_table: str
     image_columns: tuple[str, ...]

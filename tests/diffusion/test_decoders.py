@@ -18,7 +18,8 @@ from diffc_jax.diffusion.decoders import (
     register,
 )
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.models import gaussian
 from diffc_jax.plotting import rate_distortion, style
 from tests.support.gaussian_run import SIDE, export_model

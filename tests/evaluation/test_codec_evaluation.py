@@ -19,7 +19,8 @@ from diffc_jax.config import base_config, validate
 from diffc_jax.evaluation import codec_sweep
 from diffc_jax.evaluation.codec_sweep import nearest_steps
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.evaluation.rd_sweep import IDEAL_BITS, SweepPlan
+from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
 from diffc_jax.evaluation.results import read_rate_points
 
 N_IMAGES, SIDE, LEVELS, FLOW_STEPS = 8, 16, 3, 4

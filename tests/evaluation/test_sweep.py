@@ -6,7 +6,8 @@ import pytest
 
 from diffc_jax import rng
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan, even_strata, nearest_levels
+from diffc_jax.evaluation.plan import SweepPlan, even_strata, nearest_levels
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.models import gaussian
 from diffc_jax.theory import gaussian as theory
 

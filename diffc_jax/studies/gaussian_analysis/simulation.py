@@ -9,7 +9,8 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from diffc_jax import rng
-from diffc_jax.evaluation.rd_sweep import Sweep, SweepPlan
+from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.models import Denoiser, Variables
 from diffc_jax.models import mixture as mixture_model
