@@ -206,7 +206,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"data__train__path": ""},
-            "data.train.path: is empty; source=folder needs a file, a folder or a glob",
+            "data.train.path: is empty; source=folder needs a folder",
         ),
         (
             {"data__train__source": "photos", "data__image_size": 1000},

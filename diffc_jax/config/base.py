@@ -96,7 +96,7 @@ def base_config() -> ConfigDict:
     config.train.init_params = ""
     # [-log SNR] Noise levels that are trained, for an expert: (low, high); () for all.
     config.train.gamma_range = ()
-    # [-] 0: the loss is the bound; towards 1 lower rates count more.
+    # [-] 0: the loss is the variational bound (ELBO); towards 1 lower rates count more.
     config.train.low_rate_emphasis = 0.0
     # [name] Optimiser: adamw; or muon for the matrices of the network and AdamW for the rest.
     config.train.optimizer = "adamw"
@@ -106,7 +106,8 @@ def base_config() -> ConfigDict:
     config.train.muon_learning_rate = 2e-3
     # [steps] Length of the linear rise of the learning rate from the first step on.
     config.train.warmup_steps = 100
-    # [name] Course: constant; cosine, linear: to zero; drop: a tenth from half on; wsd: to zero at the end.
+    # [name] After warm-up: constant; cosine or linear to zero; drop (to a tenth halfway);
+    # wsd (to zero at the end).
     config.train.lr_decay = "constant"
     # [fraction] Part of the run in which wsd decays.
     config.train.decay_fraction = 0.2
@@ -120,13 +121,13 @@ def base_config() -> ConfigDict:
     config.train.ema_decay = 0.9999
     # [-] Decay of a second average; at the end the one with the lower validation loss is kept. 0: only one.
     config.train.second_ema_decay = 0.0
-    # [steps] Distance between two reports of the metrics.
+    # [steps] Steps between two reports of the metrics.
     config.train.log_every_steps = 50
-    # [steps] Distance between two validations.
+    # [steps] Steps between two validations.
     config.train.eval_every_steps = 1000
     # [images] Number of images in a validation; 0: the whole split.
     config.train.eval_images = 0
-    # [steps] Distance between two checkpoints.
+    # [steps] Steps between two checkpoints.
     config.train.checkpoint_every_steps = 1000
     # [checkpoints] Number of checkpoints that are kept, the newest ones.
     config.train.keep_checkpoints = 2
@@ -156,7 +157,7 @@ def base_config() -> ConfigDict:
     config.eval.ancestral_steps = 40
     # [steps] Steps of the flow decoder from each level.
     config.eval.flow_steps = 16
-    # [times] Number of times drawn for each image to estimate the bound in bits/dim.
+    # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.
     config.eval.grid_images = 8
@@ -245,7 +246,7 @@ def validate(config: ConfigDict) -> None:
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules minimise the bound",
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules minimise the ELBO",
             field="train.low_rate_emphasis",
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):

@@ -25,8 +25,10 @@ class SourceSpec:
 
     Attributes:
         source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
-        path: file, folder or glob, several separated by commas (all sources but photos); for tfds
-            the data directory or the folder of one prepared data set, empty for the default.
+        path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
+            array_record and packed, prepared folders or their manifests; several separated by commas.
+            For tfds, the data directory or the folder of one prepared data set, empty for the default.
+            photos has none.
         name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
             data set, empty for a name derived from the path.
         split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the

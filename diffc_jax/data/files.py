@@ -17,6 +17,12 @@ _SUFFIXES = frozenset(
 )
 _KIND = "images (" + ", ".join(sorted(_SUFFIXES)) + ")"
 _BLOCK = 512
+# What the `path` of a source names; of the others a file, a folder or a glob.
+_FOLDERS = {
+    "folder": "a folder",
+    "array_record": "a prepared folder",
+    "packed": "a prepared folder",
+}
 
 
 def is_image_name(name: str) -> bool:
@@ -131,9 +137,8 @@ def entries(path: str, source: str) -> list[str]:
     """The comma-separated parts of a `path` field; UsageError if there is none."""
     parts = [part.strip() for part in path.split(",") if part.strip()]
     if not parts:
-        raise UsageError(
-            f"is empty; source={source} needs a file, a folder or a glob", field="path"
-        )
+        needed = _FOLDERS.get(source, "a file, a folder or a glob")
+        raise UsageError(f"is empty; source={source} needs {needed}", field="path")
     return parts
 
 

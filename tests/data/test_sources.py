@@ -72,11 +72,18 @@ def test_bad_field_is_named(field, value, message):
     fails(UsageError, message, lambda: open_source(SourceSpec(**{field: value})))
 
 
-@pytest.mark.parametrize("source", ["folder", "tar", "npz", "pickle", "array_record", "packed"])
-def test_missing_path_is_named(source, tmp_path):
+@pytest.mark.parametrize(
+    ("source", "needed"),
+    [
+        ("folder", "a folder"),
+        *((source, "a file, a folder or a glob") for source in ("tar", "npz", "pickle")),
+        *((source, "a prepared folder") for source in ("array_record", "packed")),
+    ],
+)
+def test_missing_path_is_named(source, needed, tmp_path):
     fails(
         UsageError,
-        f"path: is empty; source={source} needs a file, a folder or a glob",
+        f"path: is empty; source={source} needs {needed}",
         lambda: opened(source=source),
     )
     with pytest.raises(InputError, match=str(tmp_path / "none")):
