@@ -4,6 +4,7 @@ import configparser
 import re
 
 import numpy as np
+import PIL.Image
 import yaml
 
 from diffc_jax.config.sources import spec_fields
@@ -15,17 +16,19 @@ def test_length():
     assert len(read("README.md").splitlines()) <= 90
 
 
-def test_python_block_compresses_a_photograph():
+def test_python_block_compresses_a_photograph(tmp_path, monkeypatch):
     from configs import quickstart
 
     config = quickstart.get_config()
     photograph = open_source(SourceSpec(**spec_fields(config, config.data.eval)))[0]
+    PIL.Image.fromarray(photograph).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"^```python\n(.*?)^```$", read("README.md"), re.MULTILINE | re.DOTALL)
-    names = {"image": photograph}
+    names = {}
     exec(compile(block, "README.md", "exec"), names)
     assert len(names["data"]) * 8 <= 0.5 * photograph.shape[0] * photograph.shape[1]
-    assert names["image"].dtype == np.uint8
-    error = names["image"].astype(np.float64) - photograph
+    assert names["decoded"].dtype == np.uint8
+    error = names["decoded"].astype(np.float64) - photograph
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 30
 
 
