@@ -75,8 +75,8 @@ def flow(
     DiffC-F gains up to 3 dB on DiffC-A (arXiv 2206.08889, section 4). Over each step the solver takes x_hat
     for a polynomial in lambda, and the rest is exact. Order 1 holds x_hat constant, which for kappa = 1 is
     DDIM (J. Song et al. 2021, arXiv 2010.02502). Order 2 extrapolates linearly from the step before
-    (exponential Adams-Bashforth), at no extra evaluation. It is kin of DPM-Solver++(2M) (Lu et al. 2022,
-    arXiv 2211.01095): for kappa = 1 and a step h in lambda, the slope of x_hat is multiplied by
+    (exponential Adams-Bashforth), at no extra evaluation. It is closely related to DPM-Solver++(2M) (Lu et
+    al. 2022, arXiv 2211.01095): for kappa = 1 and a step h in lambda, the slope of x_hat is multiplied by
     h - (1 - e^-h) here and by h (1 - e^-h) / 2 there, both h^2 / 2 to leading order.
 
     Args:
