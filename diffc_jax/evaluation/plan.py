@@ -1,6 +1,7 @@
 """Which noise levels an evaluation visits, and with how many steps each decoder starts from them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float, Int
