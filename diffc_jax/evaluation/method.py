@@ -9,12 +9,12 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float, Shaped, UInt8
 
+from diffc_jax.data import Batch
 from diffc_jax.evaluation.averages import Averages
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
 
 Images = UInt8[np.ndarray, "b h w 3"]
-Batch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

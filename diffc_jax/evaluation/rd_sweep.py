@@ -21,11 +21,13 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from diffc_jax import rng
 from diffc_jax.channel_simulation.rate_bound import rate_bound
+from diffc_jax.data import Batch
 from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
 from diffc_jax.diffusion.process import Images
 from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
+from diffc_jax.evaluation.method import Method, Table, noise_level
+from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import Denoiser, Variables
@@ -43,7 +45,7 @@ class SweepMethod(Method):
     image_columns = ("bits_kl", "bits_bound")
     arrays, prefix = (IDEAL_BITS,), ""
 
-    def __init__(self, trained: Trained, plan: "SweepPlan", seed: int):
+    def __init__(self, trained: Trained, plan: SweepPlan, seed: int):
         """Compiles the sweep of `trained`, on its devices."""
         self.plan, self.decoders = plan, plan.decoders
         self._mesh, self._variables, self._seed = trained.mesh, trained.variables, seed

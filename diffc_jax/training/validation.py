@@ -16,14 +16,15 @@ from diffc_jax.runtime import sharding
 from diffc_jax.runtime.sharding import gather, replicated, split_batch
 from diffc_jax.training.state import TrainState
 
-Batch = dict[str, np.ndarray]
 Estimate = Callable[
     [TrainState, UInt8[Array, "b h w c"], Int[Array, " b"], Int[Array, ""] | np.int32],
     dict[str, Array],
 ]
 
 
-def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh) -> Iterator[Batch]:
+def validation_batches(
+    source: data.ImageSource, config: ConfigDict, mesh: Mesh
+) -> Iterator[data.Batch]:
     """The first config.train.eval_images of a source (all if that is 0), as `per_image` wants them."""
     return data.eval_batches(
         source,
@@ -36,7 +37,7 @@ def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh)
 
 def per_image(
     measure: Callable[[dict[str, Array]], dict[str, np.ndarray]],
-    batches: Iterable[Batch],
+    batches: Iterable[data.Batch],
     mesh: Mesh,
 ) -> dict[str, np.ndarray]:
     """Values of every image, in the order of their indices, the same in all processes.
@@ -108,7 +109,7 @@ def make_estimate(
 def evaluate_elbo(
     estimate: Estimate,
     state: TrainState,
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[data.Batch],
     mesh: Mesh,
     n_draws: int = 1,
 ) -> dict[str, Float[np.ndarray, " n"]]:
