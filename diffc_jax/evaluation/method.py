@@ -38,8 +38,8 @@ class Method(abc.ABC):
         image_columns: columns of that table, between those that all methods have.
         reconstructions: file of its reconstructions of the first images.
         arrays: names of the numbers of an image that `code` gives.
-        prefix: what comes before the names of decoders in the arrays of a batch: "mse/PREFIXdecoder" and so
-            on, below "mse/SERIES".
+        prefix: put before a decoder's name to make its SERIES, as in the arrays "mse/SERIES"; empty for the
+            sweep.
     """
 
     name: str
