@@ -83,10 +83,14 @@ def encode_image(
         A stream; see docs/format.md.
 
     Raises:
-        UsageError: the target cannot be met.
-        InputError: the size of the image, the memory or the seed is out of range, or the denoiser predicts
-            NaN or infinity.
+        UsageError: the target cannot be met, or the memory or the seed is out of range.
+        InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
+    if memory not in container.MEMORIES:
+        least, most = container.MEMORIES[0], container.MEMORIES[-1]
+        raise UsageError(f"must be {least} to {most}, is {memory}", field="memory")
+    if not 0 <= seed <= container.LARGEST_SEED:
+        raise UsageError(f"must be 0 to {container.LARGEST_SEED}, is {seed}", field="seed")
     height, width, channels = image.shape
     header = Header(width, height, programs.side, memory, seed, programs.fingerprint, channels == 1)
     tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
