@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import graphlib
 import importlib
 import inspect
 import pathlib
@@ -9,6 +10,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent / "diffc_jax"
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 # From the top down; layers in one line may import each other. Other modules of the root are for everyone.
 LAYERS = (
     ("studies", "conversion"),
@@ -31,6 +33,7 @@ PURE = ("theory", "diffusion", "models", "channel_simulation", "codec")
 FILES_OF_CODEC = ("files", "loading")
 # Folders beside the package whose programs use it.
 USERS = ("benchmarks", "configs", "examples", "experiments", "scripts", "tests")
+MOST_LINES = 400
 IMPURE_MODULES = {"absl", "argparse", "ml_collections", "orbax", "pathlib", "os"}
 
 
@@ -59,8 +62,7 @@ def test_imports_go_downwards(number):
 
 
 def test_every_folder_is_in_a_layer():
-    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert folders | {"commands"} == {name for layer in LAYERS for name in layer}
+    assert {*FOLDERS, "commands"} == {name for layer in LAYERS for name in layer}
 
 
 def test_root_modules_import_no_layer_but_config():
@@ -69,6 +71,23 @@ def test_root_modules_import_no_layer_but_config():
         if path.stem not in ("commands", "__init__"):
             for module in imported_modules(path):
                 assert layer_of(module) not in names, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_modules_of_a_folder_import_no_circle(folder):
+    paths = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    graph = {name: paths.keys() & imported_modules(path) for name, path in paths.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # an error names the circle
+
+
+@pytest.mark.parametrize("folder", [ROOT.name, "benchmarks", "tests"])
+def test_files_are_short(folder):
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+        lines = path.read_text().count("\n")
+        assert lines <= MOST_LINES, f"{path.relative_to(ROOT.parent)} has {lines} lines; divide it"
 
 
 @pytest.mark.parametrize("layer", PURE)
