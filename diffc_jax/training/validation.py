@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data, rng
 from diffc_jax.diffusion import elbo
 from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.models import Model, model_variables
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.sharding import gather, replicated, split_batch
@@ -133,6 +134,5 @@ def evaluate_elbo(
 
 def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
     """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
-    total = values["bits_per_dim"]
-    stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
+    stderr = standard_error(values["bits_per_dim"])
     return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}
