@@ -75,7 +75,7 @@ class RunningMean:
     scatter: Float[np.ndarray, "*s"]
 
     @classmethod
-    def of(cls, samples: Float[np.ndarray, " n *s"] | Int[np.ndarray, " n *s"]) -> "RunningMean":
+    def of(cls, samples: Float[np.ndarray, "n *s"] | Int[np.ndarray, "n *s"]) -> "RunningMean":  # noqa: F821
         """Statistics of one batch, at least one sample; infinite values have no scatter."""
         samples = np.asarray(samples, np.float64)
         with np.errstate(invalid="ignore"):

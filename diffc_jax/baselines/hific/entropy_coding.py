@@ -76,7 +76,7 @@ def _lower_bound_backward(_: float, inside: Array, gradient: Array) -> tuple[Arr
 lower_bound.defvjp(_lower_bound_forward, _lower_bound_backward)
 
 
-def bits(masses: Float[Array, " b *n"]) -> Float[Array, " b"]:
+def bits(masses: Float[Array, "b *n"]) -> Float[Array, " b"]:  # noqa: F821
     """Bits of the values of each image, given their masses; a value never costs more than 30."""
     costs = -jnp.log2(lower_bound(masses, _LEAST_MASS))
     return costs.reshape(len(masses), -1).sum(axis=1)
