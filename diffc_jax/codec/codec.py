@@ -52,9 +52,10 @@ class Codec:
             A `.diffc` stream (docs/format.md). Each beginning of it that ends after a packet is one, too.
 
         Raises:
-            UsageError: no target or several, one that cannot be met, or an image of another kind.
-            InputError: the size of the image, `memory` or `seed` is out of range; or `lossless` needs a
-                package that is not installed.
+            UsageError: no target or several, one that cannot be met, an image of another kind, or `memory`
+                or `seed` out of range.
+            InputError: the size of the image is out of range, or `lossless` needs a package that is not
+                installed.
         """
         pixels = np.asarray(image)
         if pixels.ndim == 2:

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from diffc_jax.codec import container
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import Target, encode_image
-from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.loading import find_weights, load_codec
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
 from diffc_jax.runtime.files import atomic_write
@@ -48,7 +49,7 @@ def compress(
     pairs = pair_files(inputs, output, ".diffc")
     if target.lossless:
         require("constriction")  # which comes last in the work
-    programs = load_codec(model, batch_size).programs
+    programs = _load_programs(model, batch_size)
     for source, made in pairs:
         height, width, channels = read_image(source).shape
         if dry_run:
@@ -127,7 +128,7 @@ def decompress(
             print(f"{source} ({describe(streams[source])}) -> {made}")
     if dry_run:
         return
-    programs = load_codec(model, batch_size).programs
+    programs = _load_programs(model, batch_size)
     progress = Progress("decompress", len(pairs), "files")
     for source, made in pairs:
         begin = time.monotonic()
@@ -150,6 +151,14 @@ def decompress(
             time.monotonic() - begin,
         )
         progress.advance()
+
+
+def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> ProgramCache:
+    try:
+        weights = find_weights(model)
+    except InputError as error:
+        raise InputError(f"--model {error}") from error
+    return load_codec(weights, batch_size).programs
 
 
 def describe(stream: container.Stream) -> str:

@@ -20,6 +20,7 @@ from diffc_jax.codec.residual import encode_residual
 from diffc_jax.codec.tiles import cut, tile_streams
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
+from diffc_jax.metrics.psnr import mse, psnr_mean
 
 DEFAULT_MEMORY = 12
 _PEAK = process.LEVELS - 1
@@ -83,10 +84,14 @@ def encode_image(
         A stream; see docs/format.md.
 
     Raises:
-        UsageError: the target cannot be met.
-        InputError: the size of the image, the memory or the seed is out of range, or the denoiser predicts
-            NaN or infinity.
+        UsageError: the target cannot be met, or the memory or the seed is out of range.
+        InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
+    if memory not in container.MEMORIES:
+        least, most = container.MEMORIES[0], container.MEMORIES[-1]
+        raise UsageError(f"must be {least} to {most}, is {memory}", field="memory")
+    if not 0 <= seed <= container.LARGEST_SEED:
+        raise UsageError(f"must be 0 to {container.LARGEST_SEED}, is {seed}", field="seed")
     height, width, channels = image.shape
     header = Header(width, height, programs.side, memory, seed, programs.fingerprint, channels == 1)
     tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
@@ -197,7 +202,7 @@ def _encode_to_psnr(
         n_steps = n_steps or possible_steps(n_packets)[-1]
         decoded = decode_stream(programs, container.parse(beginning(n_packets, n_steps)))
         progress.tell(encoder, n_new_checks=1)
-        return _psnr(image, decoded.image) >= psnr
+        return psnr_mean(mse(image[np.newaxis], decoded.image[np.newaxis])) >= psnr
 
     allowed = _sufficient_error(psnr)
     packets = []
@@ -242,11 +247,6 @@ def _encode_exactly(
         payload, _ = encode_residual(tiles[tile], estimate)
         writer.append(Residual(payload, zlib.crc32(tiles[tile].tobytes())))
     return writer.to_bytes()
-
-
-def _psnr(first: UInt8[np.ndarray, "h w c"], second: UInt8[np.ndarray, "h w c"]) -> float:
-    mse = np.mean((first.astype(np.float64) - second) ** 2)
-    return 10 * math.log10(_PEAK**2 / mse) if mse else math.inf
 
 
 class _Progress:

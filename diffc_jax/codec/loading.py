@@ -37,18 +37,7 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         InputError: a file is missing, damaged or does not fit the other.
         UsageError: the card describes a model that this version does not have.
     """
-    if path is None:
-        path = SHIPPED_WEIGHTS
-        if not path.exists():
-            raise InputError(
-                f"--model: none is named, and {path}, which comes with the repository, is not there; "
-                "name params.safetensors or the folder of a run"
-            )
-    path = pathlib.Path(path)
-    weights = path / "params.safetensors" if path.is_dir() else path
-    if not weights.exists():
-        hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""
-        raise InputError(f"--model {path}: there is no {weights.name}{hint}")
+    weights = find_weights(path)
     card = files.read_json(weights.with_suffix(".json"))
     try:
         shape = card["image_size"], card["image_size"], 3
@@ -60,6 +49,27 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
     tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule, shape)))
     return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
+
+
+def find_weights(path: str | os.PathLike[str] | None) -> pathlib.Path:
+    """The file of parameters that `load_codec` reads.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    if path is None:
+        if not SHIPPED_WEIGHTS.exists():
+            raise InputError(
+                f"{SHIPPED_WEIGHTS}: is not there, as only the repository has it; name params.safetensors or "
+                "the folder of a run"
+            )
+        return SHIPPED_WEIGHTS
+    path = pathlib.Path(path)
+    weights = path / "params.safetensors" if path.is_dir() else path
+    if not weights.exists():
+        hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""
+        raise InputError(f"{path}: there is no {weights.name}{hint}")
+    return weights
 
 
 def make_codec(

@@ -26,9 +26,10 @@ from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.tiles import tile_streams
+from diffc_jax.data import Batch
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
+from diffc_jax.evaluation.method import Method, Table, noise_level
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
 from diffc_jax.evaluation.store import Arrays

@@ -9,12 +9,12 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float, Shaped, UInt8
 
+from diffc_jax.data import Batch
 from diffc_jax.evaluation.averages import Averages
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
 
 Images = UInt8[np.ndarray, "b h w 3"]
-Batch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Method(abc.ABC):
         image_columns: columns of that table, between those that all methods have.
         reconstructions: file of its reconstructions of the first images.
         arrays: names of the numbers of an image that `code` gives.
-        prefix: what comes before the names of decoders in the arrays of a batch: "mse/PREFIXdecoder" and so
-            on, below "mse/SERIES".
+        prefix: put before a decoder's name to make its SERIES, as in the arrays "mse/SERIES"; empty for the
+            sweep.
     """
 
     name: str

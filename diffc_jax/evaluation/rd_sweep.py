@@ -21,11 +21,12 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from diffc_jax import rng
 from diffc_jax.channel_simulation.rate_bound import rate_bound
+from diffc_jax.data import Batch
 from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
 from diffc_jax.diffusion.process import Images
 from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Batch, Method, Table, noise_level
+from diffc_jax.evaluation.method import Method, Table, noise_level
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import math
 import os
-import pathlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_type_hints
@@ -306,10 +305,10 @@ def read_table(
     Raises:
         InputError: missing file, missing column, or a cell that is no number (line and column named).
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     try:
-        with path.open(newline="") as stream:
-            reader = csv.DictReader(stream)
+        with path.open("rb") as stream:
+            reader = csv.DictReader(line.decode() for line in stream)
             missing = [name for name in (*numbers, *texts) if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{path}: has no column {missing[0]!r}")
@@ -323,7 +322,7 @@ def read_table(
                         raise _not_a_number(path, reader.line_num, name, text) from None
                 yield values
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file ({error})") from error
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_table
+from diffc_jax.runtime.files import AnyPath, as_path
 
 SWEEP = "reconstructions.npz"
 # Real files, of the codec of DiffC and of others, in one layout.
@@ -69,7 +69,7 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
         InputError: a broken file.
     """
     found: list[Reconstructions] = []
-    for folder in (pathlib.Path(workdir) / "eval" for workdir in workdirs):
+    for folder in (as_path(workdir) / "eval" for workdir in workdirs):
         if (folder / SWEEP).is_file():
             found.append(load_sweep(folder))
         paths = (folder / name for name in (CODEC, BASELINES))
@@ -96,7 +96,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
     Raises:
         InputError: a missing or broken file, or images without rows in the table.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     path = folder / SWEEP
     arrays = _load(path)
     index, originals = _images(path, arrays)
@@ -126,7 +126,7 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
     Raises:
         InputError: a missing or broken file.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     arrays = _load(path)
     index, originals = _images(path, arrays)
     names = dict.fromkeys(key.rpartition("/")[0] for key in arrays if key not in _SHARED)
@@ -154,7 +154,7 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
 
 
 def _numbers_of_sweep(
-    path: pathlib.Path,
+    path: AnyPath,
     index: Int[np.ndarray, " n"],
     gammas: Float[np.ndarray, " q"],
     decoders: Sequence[str],
@@ -184,9 +184,9 @@ def _numbers_of_sweep(
     return model, bits, psnr
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load(path: AnyPath) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -195,7 +195,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _images(
-    path: pathlib.Path, arrays: dict[str, np.ndarray]
+    path: AnyPath, arrays: dict[str, np.ndarray]
 ) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
     index = _array(path, arrays, "index", (None,), np.integer)
     originals = _array(path, arrays, "original", (len(index), None, None, 3), np.uint8)
@@ -205,7 +205,7 @@ def _images(
 
 
 def _array(
-    path: pathlib.Path,
+    path: AnyPath,
     arrays: dict[str, np.ndarray],
     name: str,
     shape: tuple[int | None, ...],
@@ -227,7 +227,7 @@ def _array(
     return array
 
 
-def _text(path: pathlib.Path, arrays: dict[str, np.ndarray], name: str) -> str:
+def _text(path: AnyPath, arrays: dict[str, np.ndarray], name: str) -> str:
     return str(_array(path, arrays, name, (), np.str_))
 
 

@@ -11,19 +11,21 @@ from ml_collections import ConfigDict
 from diffc_jax import data, rng
 from diffc_jax.diffusion import elbo
 from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.models import Model, model_variables
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.sharding import gather, replicated, split_batch
 from diffc_jax.training.state import TrainState
 
-Batch = dict[str, np.ndarray]
 Estimate = Callable[
     [TrainState, UInt8[Array, "b h w c"], Int[Array, " b"], Int[Array, ""] | np.int32],
     dict[str, Array],
 ]
 
 
-def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh) -> Iterator[Batch]:
+def validation_batches(
+    source: data.ImageSource, config: ConfigDict, mesh: Mesh
+) -> Iterator[data.Batch]:
     """The first config.train.eval_images of a source (all if that is 0), as `per_image` wants them."""
     return data.eval_batches(
         source,
@@ -36,7 +38,7 @@ def validation_batches(source: data.ImageSource, config: ConfigDict, mesh: Mesh)
 
 def per_image(
     measure: Callable[[dict[str, Array]], dict[str, np.ndarray]],
-    batches: Iterable[Batch],
+    batches: Iterable[data.Batch],
     mesh: Mesh,
 ) -> dict[str, np.ndarray]:
     """Values of every image, in the order of their indices, the same in all processes.
@@ -108,7 +110,7 @@ def make_estimate(
 def evaluate_elbo(
     estimate: Estimate,
     state: TrainState,
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[data.Batch],
     mesh: Mesh,
     n_draws: int = 1,
 ) -> dict[str, Float[np.ndarray, " n"]]:
@@ -132,6 +134,5 @@ def evaluate_elbo(
 
 def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
     """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
-    total = values["bits_per_dim"]
-    stderr = float(total.std(ddof=1) / np.sqrt(len(total))) if len(total) > 1 else float("nan")
+    stderr = standard_error(values["bits_per_dim"])
     return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}

@@ -103,8 +103,11 @@ def test_the_weights_of_the_repository_are_the_default(codec, monkeypatch, tmp_p
     assert dj.load_codec().programs.fingerprint == codec.programs.fingerprint
     monkeypatch.setattr(loading, "SHIPPED_WEIGHTS", tmp_path / "weights" / "no.safetensors")
     assert fails(dj.InputError, dj.load_codec) == (
-        f"--model: none is named, and {tmp_path}/weights/no.safetensors, which comes with the repository, "
-        "is not there; name params.safetensors or the folder of a run"
+        f"{tmp_path}/weights/no.safetensors: is not there, as only the repository has it; name "
+        "params.safetensors or the folder of a run"
+    )
+    assert fails(dj.InputError, lambda: dj.load_codec(tmp_path / "no")) == (
+        f"{tmp_path}/no: there is no no"
     )
 
 

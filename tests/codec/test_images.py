@@ -319,13 +319,13 @@ def test_prefixes_too_short(stream):
 
 
 def test_arguments_out_of_range(codec, image):
-    def message(image=image, **arguments):
+    def message(kind, image=image, **arguments):
         values = {"memory": MEMORY, **arguments}
-        return fails(InputError, lambda: encode_image(codec, image, Target(bpp=4.0), **values))
+        return fails(kind, lambda: encode_image(codec, image, Target(bpp=4.0), **values))
 
-    assert message(memory=2) == "trellis of memory 2; 3 to 15 are known to this version"
-    assert message(seed=65536) == "seed 65536; it must be 0 to 65535"
-    assert message(np.zeros((1, 65536, 1), np.uint8)) == (
+    assert message(UsageError, memory=2) == "memory: must be 3 to 15, is 2"
+    assert message(UsageError, seed=65536) == "seed: must be 0 to 65535, is 65536"
+    assert message(InputError, np.zeros((1, 65536, 1), np.uint8)) == (
         "width of 65536 pixels; 1 to 65535 can be coded"
     )
     assert fails(UsageError, lambda: codec.reconstructor("foo", 4)) == (

@@ -15,9 +15,12 @@ from diffc_jax.config import (
     shrink_to_smoke,
     validate,
 )
+from diffc_jax.config.base import FEATURE_NETWORKS, IMAGE_METRICS
 from diffc_jax.config.sources import spec_fields
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation import measures
+from diffc_jax.metrics.features import registry
 from diffc_jax.models import build_model
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.run_config import check_same_model, claim_workdir, flatten
@@ -200,3 +203,8 @@ def test_folder_without_a_run(tmp_path):
         f"--workdir {tmp_path}: holds no trained model; run experiments/train.py with the same"
         " flags first"
     )
+
+
+def test_measures_that_configs_may_name_are_those_that_exist():
+    assert set(IMAGE_METRICS) == measures.COLUMNS.keys()
+    assert set(FEATURE_NETWORKS) == registry._LOADERS.keys()

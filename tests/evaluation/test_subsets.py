@@ -2,74 +2,35 @@
 
 import csv
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import tarfile
 
-import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 import pytest
 
-from diffc_jax import data
-from diffc_jax.baselines import classical, lossless
 from diffc_jax.baselines.evaluate import evaluate_baselines
-from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.commands import train
-from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.evaluation.store import Store
-from diffc_jax.evaluation.subsets import ResultSet, select_images
-from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
-from diffc_jax.runtime import run_config
-from diffc_jax.runtime.files import write_json
 from diffc_jax.studies import reproduction
-from diffc_jax.training.experiment import open_source
-
-ROOT = pathlib.Path(__file__).parents[2]
-SIDE, LEVELS = 16, 2
-# Subsets in the order of the config, which is not that of the files; the first 9 of each are evaluated.
-FILES = {"big": 11, "small": 9, "unnamed": 3}
-SUBSETS, LIMIT = ("small", "big"), 9
-RANGES = {"small": range(9), "big": range(9, 18)}
-GRID = 3
-
-
-def configured(folder, **evaluation):
-    config = base_config()
-    config.data.image_size = SIDE
-    for source in (config.data.train, config.data.eval):
-        source.source, source.path, source.name = "folder", str(folder), "pictures"
-    config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": LEVELS})
-    config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": 4})
-    config.eval.update({"decoders": ("flow", "mean"), "batch_size": 8, "bound_times": 2})
-    config.eval.update({"image_metrics": ("ms_ssim",), "grid_images": GRID, "codec_memory": 4})
-    config.eval.update({"max_images": LIMIT, "subsets": SUBSETS})
-    config.eval.update(evaluation)
-    config.baselines.codecs = ("jpeg_420",)
-    validate(config)
-    return config
-
-
-def small_network():
-    """Stands in for the real feature network, which has tests of its own and takes its time."""
-    weights = np.random.default_rng(1).normal(size=(4 * 4 * 3, 6)).astype(np.float32)
-
-    def apply(variables, images):
-        pooled = images.astype(jnp.float32).reshape(len(images), 4, 4, 4, 4, 3).mean((2, 4)) / 255
-        return jnp.tanh(pooled.reshape(len(images), -1) @ variables["weights"] / 4)
-
-    return FeatureNetwork("efficientnet_lite0", 6, apply, {"weights": weights})
+from tests.support.subset_images import (
+    GRID,
+    LEVELS,
+    LIMIT,
+    RANGES,
+    SIDE,
+    SUBSETS,
+    configured,
+    read_pixels,
+    small_network,
+    write_images,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,17 +42,7 @@ def _network():
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Smooth random pictures, coarser in one subset."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name, count in FILES.items():
-        (folder / name).mkdir()
-        for i in range(count):
-            size = (3 if name == "big" else 6,) * 2
-            coarse = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
-            picture = PIL.Image.fromarray(coarse).resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC)
-            picture.save(folder / name / f"{i:02}.png")
-    return folder
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +71,7 @@ def workdir(images, network_calls, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pixels(images):
-    """The images that are evaluated, in their order."""
-    paths = [images / name / f"{i:02}.png" for name in SUBSETS for i in range(LIMIT)]
-    return np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
+    return read_pixels(images)
 
 
 def table(path):
@@ -148,87 +97,6 @@ def numbers_of_all(workdir):
 
 def frechet(features, reference):
     return frechet_distance(RunningCovariance.of(reference), RunningCovariance.of(features))
-
-
-# Which images.
-
-
-def test_first_images_of_each_subset_one_subset_after_the_other(images, pixels):
-    config = configured(images)
-    selection = select_images(
-        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
-    )
-    assert isinstance(selection, data.ImageSource)
-    assert (selection.name, selection.split) == ("pictures", "eval")
-    assert dict(selection.subsets) == RANGES
-    np.testing.assert_array_equal(np.stack([selection[i] for i in range(len(selection))]), pixels)
-    assert selection.label(11) == str(images / "big" / "02.png")
-    assert np.flatnonzero(selection.are_first(2)).tolist() == [0, 1, 9, 10]
-    config.eval.max_images = 0
-    everything = select_images(
-        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
-    )
-    assert dict(everything.subsets) == {"small": range(9), "big": range(9, 20)}
-
-
-def test_without_subsets_the_first_images_of_all(images):
-    config = configured(images, subsets=(), max_images=12)
-    selection = select_images(
-        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
-    )
-    assert dict(selection.subsets) == {}
-    assert [pathlib.Path(selection.label(i)).parts[-2] for i in range(len(selection))] == [
-        *(["big"] * 11),
-        "small",
-    ]
-    assert np.flatnonzero(selection.are_first(3)).tolist() == [0, 1, 2]
-    config.eval.max_images = 0
-    assert (
-        len(select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets))
-        == 23
-    )
-
-
-def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
-    (tmp_path / "notaref").mkdir()
-    content = tmp_path / "0.png"
-    PIL.Image.new("RGB", (4, 4)).save(content)
-    names = ("hq64.tar", "hq64_01.tar", "hq640.tar", "ref.tar")
-    for number, name in enumerate(names):
-        with tarfile.open(tmp_path / "notaref" / name, "w") as archive:
-            archive.add(content, f"n{number}/reflex.png")
-            content.write_bytes(b"broken")
-    spec = data.SourceSpec(source="tar", path=str(tmp_path / "notaref"), image_size=4)
-    selection = select_images(data.open_source(spec), subsets=("ref", "hq64"))
-    assert dict(selection.subsets) == {"ref": range(1), "hq64": range(1, 3)}
-    found = [pathlib.Path(selection.label(i).split(", member")[0]).name for i in range(3)]
-    assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
-
-
-def test_subsets_that_are_refused(images):
-    def message(subsets):
-        config = configured(images)
-        config.eval.subsets = subsets
-        source = open_source(config, "eval")
-        with pytest.raises(UsageError) as error:
-            validate(config) or select_images(source, 0, config.eval.subsets)
-        return str(error.value)
-
-    assert message(("small", "small")) == ("eval.subsets: ('small', 'small') must name each once")
-    assert message(("a/b",)) == (
-        "eval.subsets: 'a/b' cannot name a folder; use letters, digits, '_', '-' and '.'"
-    )
-    for name in ("", ".."):
-        assert message((name,)).startswith(f"eval.subsets: {name!r} cannot name a folder; ")
-    first = images / "big" / "00.png"
-    assert message(("small", "smal")) == (
-        "eval.subsets: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
-        f" {first}"
-    )
-    assert message(("big", "00")) == (
-        f"eval.subsets: {first} is of 'big' and of '00'; choose names of which only one is a word of each"
-        " image's path"
-    )
 
 
 # The sweep.
@@ -433,60 +301,6 @@ def test_baselines_of_a_subset_are_those_of_its_images_alone(images, workdir, tm
         assert marks == wanted | {"split": f"eval {subset}"}
 
 
-def test_estimates_of_trained_networks_are_those_of_the_subset():
-    identity = {
-        "method": "hific",
-        "model": "width 1",
-        "level": 0.5,
-        "dataset": "x",
-        "split": "eval",
-    }
-    sizes = np.arange(12.0).reshape(6, 2)
-    decoded = np.zeros((6, 4, 2, 3), np.uint8)
-    point = CodecPoint("hific", identity, range(6), sizes, np.ones(6), decoded, np.arange(6.0))
-    own = point.subset(ResultSet(pathlib.Path("w"), "eval a", range(2, 5)), n_decoded=2)
-    assert (own.point.bpp_estimate, own.point.bpp) == (3.0 / 8, 8 * 6.0 / 8)
-    assert (own.point.n_images, own.point.split, len(own.decoded)) == (3, "eval a", 2)
-    assert [row["index"] for row in own.rows] == [2, 3, 4]
-
-
-def test_every_file_is_made_and_measured_once(images, tmp_path, monkeypatch):
-    calls = {"files": 0, "lossless": 0, "features": 0}
-
-    def counted(owner, name, key, size=lambda *args: 1):
-        function = getattr(owner, name)
-
-        def call(*args, **kwargs):
-            calls[key] += size(*args)
-            return function(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, call)
-
-    counted(classical, "_measure", "files")
-    counted(lossless, "_file_bytes", "lossless")
-    counted(Extractor, "__call__", "features", lambda self, batch: len(batch))
-    evaluate_baselines(configured(images), tmp_path)
-    points = len(read_rate_points(tmp_path / "eval" / "rd.csv"))
-    assert calls == {"files": 18 * points, "lossless": 54, "features": 18 * (points + 1)}
-
-
-def test_features_of_originals_are_not_needed_for_another_reference(images, tmp_path, monkeypatch):
-    config = configured(images)
-    config.data.reference.update(
-        source="folder", path=str(images / "unnamed"), name="three", split="all"
-    )
-    seen = []
-    function = Extractor.__call__
-    monkeypatch.setattr(
-        Extractor, "__call__", lambda self, x: seen.append(len(x)) or function(self, x)
-    )
-    evaluate_baselines(config, tmp_path)
-    points = read_rate_points(tmp_path / "small" / "eval" / "rd.csv")
-    assert seen == [FILES["unnamed"]] + [18] * len(points)
-    assert {point.fid_reference for point in points} == {"three all, 3 images"}
-    assert not (tmp_path / "small" / "eval" / "reference").exists()
-
-
 # Figures.
 
 
@@ -526,36 +340,12 @@ def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch)
     folders = [tmp_path / "gaussian", tmp_path / "baselines"]
     expected = []
     for output, subset in (
-        (tmp_path, "."),
         (tmp_path / "small", "small"),
         (tmp_path / "big", "big"),
+        (tmp_path, "."),  # its claims.md says that everything is done
     ):
         inputs = [folder / subset for folder in folders]
         expected += [(inputs, output / name) for name in ("figures", "report.html", "claims.md")]
     assert drawn == expected
     with pytest.raises(UsageError, match=r"^eval\.subsets: no image of pictures eval is of 'x'"):
         reproduction.reproduce(configured(images, subsets=("x",)), tmp_path)
-
-
-# The name that the field had before.
-
-
-def test_old_command_lines_and_runs_name_families(tmp_path):
-    command = [sys.executable, "experiments/evaluate.py", "--config=configs/quickstart.py:smoke"]
-    command += [f"--workdir={tmp_path}", "--config.eval.families=('small','big')", "--dry_run"]
-    found = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
-    )
-    assert found.returncode == 0, found.stderr.decode()
-    described = json.loads(found.stdout)
-    assert described["eval"]["subsets"] == ["small", "big"]
-    assert "families" not in described["eval"]
-
-    described["eval"]["families"] = described["eval"].pop("subsets")
-    write_json(tmp_path / "config.json", described)
-    config = base_config()
-    config.eval.subsets = ("small", "big")
-    differing = {field for field, _ in run_config._differences(config, tmp_path)}
-    assert not {"eval.families", "eval.subsets"} & differing
-    config.eval.subsets = ("small",)
-    assert "eval.subsets" in {field for field, _ in run_config._differences(config, tmp_path)}
