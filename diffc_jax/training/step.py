@@ -1,4 +1,4 @@
-"""One update: the variational bound in continuous time, its gradients, AdamW and the moving average."""
+"""One update: the negative ELBO in continuous time, its gradients, the optimizer, moving averages."""
 
 import dataclasses
 from collections.abc import Callable
