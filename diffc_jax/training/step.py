@@ -155,9 +155,9 @@ def loss_and_gradients(
 ) -> tuple[Metrics, PyTree]:
     """The negative ELBO of a batch, in bits/dim, and the gradients of what each parameter minimises.
 
-    The network and the ends of the schedule minimise it. In continuous time it does not depend on the shape of the
-    schedule between its ends, which minimises the variance of the estimate instead: its gradient is that of
-    the squared diffusion terms (VDM, appendix I.2).
+    The network and the ends of the schedule minimise it. In continuous time it does not depend on the
+    shape of the schedule between its ends, which minimises the variance of the estimate instead: its
+    gradient is that of the squared diffusion terms (VDM, appendix I.2).
 
     With emphasis on low rates the network minimises a weighted sum of its terms, and the schedule has to
     be fixed. So it has with `ranges`: metrics are then of the part of the ELBO within the noise levels that

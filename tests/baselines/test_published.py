@@ -1,3 +1,5 @@
+"""Published points: values read off the sources by hand, labels, and selectors."""
+
 import math
 
 import pytest
