@@ -96,7 +96,7 @@ def base_config() -> ConfigDict:
     config.train.init_params = ""
     # [-log SNR] Noise levels that are trained, for an expert: (low, high); () for all.
     config.train.gamma_range = ()
-    # [-] 0: the loss is the negative ELBO; towards 1 lower rates count more.
+    # [-] 0: the loss is the variational bound (ELBO); towards 1 lower rates count more.
     config.train.low_rate_emphasis = 0.0
     # [name] Optimiser: adamw; or muon for the matrices of the network and AdamW for the rest.
     config.train.optimizer = "adamw"
@@ -156,7 +156,7 @@ def base_config() -> ConfigDict:
     config.eval.ancestral_steps = 40
     # [steps] Steps of the flow decoder from each level.
     config.eval.flow_steps = 16
-    # [times] Number of times drawn for each image to estimate the ELBO in bits/dim.
+    # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.
     config.eval.grid_images = 8
@@ -245,7 +245,7 @@ def validate(config: ConfigDict) -> None:
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
-            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules maximise the ELBO",
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules minimise the ELBO",
             field="train.low_rate_emphasis",
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):

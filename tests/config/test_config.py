@@ -89,7 +89,7 @@ def test_learned_schedules_minimise_the_bound():
     validate(config)
     config.schedule.name = "learned_linear"
     assert message(lambda: validate(config)) == (
-        "train.low_rate_emphasis: 0.5 needs schedule.name = linear; learned schedules maximise the ELBO"
+        "train.low_rate_emphasis: 0.5 needs schedule.name = linear; learned schedules minimise the ELBO"
     )
 
 

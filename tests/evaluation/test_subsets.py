@@ -540,7 +540,7 @@ def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch)
 # The name that the field had before.
 
 
-def test_old_command_lines_and_runs_with_the_former_name(tmp_path):
+def test_old_command_lines_and_runs_name_families(tmp_path):
     command = [sys.executable, "experiments/evaluate.py", "--config=configs/quickstart.py:smoke"]
     command += [f"--workdir={tmp_path}", "--config.eval.families=('small','big')", "--dry_run"]
     found = subprocess.run(
