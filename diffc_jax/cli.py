@@ -75,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; mistakes of the user end in one line on stderr.
 
     The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set and 85 for
-    training that SIGTERM stopped and that goes on if the command is run again.
+    training or an evaluation that SIGTERM stopped and that goes on if the command is run again.
     """
 
     def guarded(argv: list[str]) -> None:

@@ -27,7 +27,7 @@ class UsageError(DiffcError):
 
 
 class InputError(DiffcError):
-    """A file, folder or data set that cannot be used; the message names it."""
+    """A file, folder or data set that cannot be used, or a package that is missing; the message names it."""
 
 
 class PreemptedError(DiffcError):

@@ -1,3 +1,5 @@
+"""Encoder and decoder of DiffC by hand, for one tile and one packet."""
+
 # %% [markdown]
 # # DiffC by hand: an image to bytes and back
 #

@@ -17,7 +17,7 @@ from diffc_jax.runtime.files import atomic_write
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of experiments/reproduce.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
 
-# Of all images; those of families of images have folders of the same layout.
+# Of all images; those of subsets have folders of the same layout.
 _KEPT = (
     *("claims.md", "*/eval/rd.csv", "*/eval/summary.json", "*/eval/lossless.json"),
     *("figures/rate_paper_log.png", "figures/rate_lpips_log.png"),

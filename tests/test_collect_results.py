@@ -1,4 +1,4 @@
-"""scripts/collect_results.py: tables, figures and the report, of all images and of families."""
+"""scripts/collect_results.py: tables, figures and the report, of all images and of subsets."""
 
 from tests.support.processes import run_program
 

@@ -14,8 +14,8 @@ EVAL_FILES = ("config.json", "environment.json", "summary.json")
 DECODERS = {"ancestral", "flow", "mean"}
 
 
-def run(door, *arguments):
-    done = run_program(f"experiments/{door}.py", *arguments)
+def run(program, *arguments):
+    done = run_program(f"experiments/{program}.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -65,8 +65,8 @@ def assert_drawn(folder):
         assert table(path.with_suffix(".csv"))
 
 
-def test_each_command_on_the_floor(tmp_path):
-    workdir = tmp_path / "runs" / "floor"
+def test_each_command_on_the_gaussian_baseline(tmp_path):
+    workdir = tmp_path / "runs" / "gaussian"
     flags = ("--config=configs/gaussian_floor.py:smoke", f"--workdir={workdir}")
     run("train", *flags)
     assert_trained(workdir, step=0)
@@ -114,10 +114,10 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
     assert "published:bpg" in {row["method"] for row in table(drawn)}
 
 
-@pytest.mark.parametrize("door", ["train", "evaluate", "baselines", "reproduce"])
-def test_dry_run_prints_the_config_and_writes_nothing(door, tmp_path):
+@pytest.mark.parametrize("program", ["train", "evaluate", "baselines", "reproduce"])
+def test_dry_run_prints_the_config_and_writes_nothing(program, tmp_path):
     done = run(
-        door,
+        program,
         *("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run"),
         *("--config.train.batch_size=16", "--config.eval.decoders=('kappa=1.5', 'mean')"),
     )

@@ -1,4 +1,4 @@
-"""Lossless codecs in bits per dimension, to compare with the variational bound on the same images."""
+"""Lossless codecs in bits per dimension, to compare with the negative ELBO on the same images."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ class ImageSource(Protocol):
     """Images by index, in a fixed order.
 
     Attributes:
-        name: what results call the data set, including its variant ("imagenet64-dev/hq64").
+        name: what results call the data set, including its variant ("imagenet64-dev").
         split: which part of the data set.
     """
 

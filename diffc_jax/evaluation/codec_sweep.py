@@ -173,9 +173,9 @@ class CodecMethod(Method):
             }
         return arrays
 
-    def summary(self, averages: Averages, bound: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
         """How the files compare with the sweep at the same noise: one number for each level."""
-        del bound
+        del elbo
         ideal = averages[_IDEAL_BITS].mean
         gains = {name: averages[f"codec/psnr_gain/{name}"] for name in self._also_swept()}
         summary = {

@@ -87,10 +87,8 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         )
         processes.wait_for_all(store, len(images))
         ranges = [result.images for result in sets]
-        bounds = trained.elbo(
-            images, ranges, settings.batch_size, settings.bound_times, config.seed
-        )
-        for result, average, bound in zip(sets, averages, bounds, strict=True):
+        elbos = trained.elbo(images, ranges, settings.batch_size, settings.bound_times, config.seed)
+        for result, average, elbo in zip(sets, averages, elbos, strict=True):
             begin = time.monotonic()
             distances = measures.distances(
                 methods,
@@ -104,11 +102,11 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
                 average.update()
                 tables.write(result.folder, tables.rates(result, average, distances))
                 tables.write(result.folder, tables.images(result, settings.grid_images))
-                tables.write(result.folder, tables.summary(result, average, bound, seconds))
+                tables.write(result.folder, tables.summary(result, average, elbo, seconds))
                 logging.info(
                     "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
                     *(own.model.name, len(result.images), images.name, result.split),
-                    *(bound["bits_per_dim"], bound["bits_per_dim_stderr"], result.folder),
+                    *(elbo["bits_per_dim"], elbo["bits_per_dim_stderr"], result.folder),
                 )
     return [result.folder for result in sets]
 

@@ -96,12 +96,12 @@ class Method(abc.ABC):
         """
 
     @abc.abstractmethod
-    def summary(self, averages: Averages, bound: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
         """What it adds to summary.json.
 
         Args:
             averages: over the images.
-            bound: the variational bound in continuous time and its parts, bits/dim.
+            elbo: the negative ELBO in continuous time and its terms, bits/dim.
         """
 
     @abc.abstractmethod

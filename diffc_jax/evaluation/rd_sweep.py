@@ -99,13 +99,13 @@ class SweepMethod(Method):
         pixels = {decoder: first[f"pixels/{decoder}"] for decoder in self.decoders}
         return {"gammas": self.plan.level_gammas, **pixels}
 
-    def summary(self, averages: Averages, bound: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
         """See `Method`."""
         bits, n_dimensions = averages[IDEAL_BITS], 3 * self._n_pixels
         return {
             "seed": self._seed,
             "chain_steps": len(self.plan.gammas) - 1,
-            "chain_bits_per_dim": float(bits.mean[-1]) / n_dimensions + bound["reconstruction"],
+            "chain_bits_per_dim": float(bits.mean[-1]) / n_dimensions + elbo["reconstruction"],
             "chain_bits_per_dim_stderr": finite(bits.stderr[-1] / n_dimensions),
             "rate_evaluations_per_image": len(self.plan.strata) - 1,
             "denoiser_evaluations_per_image": {

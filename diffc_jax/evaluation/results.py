@@ -18,6 +18,8 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
 RATE_KINDS = ("bound", "file")
+# Of methods whose points come from others.
+PUBLISHED_PREFIX = "published:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,8 @@ class RatePoint:
         str | None,
         Column(
             "denoiser, or variant of the codec",
-            details="`unet`, `vdm`, `improved_diffusion`, `gaussian`; the chroma subsampling of JPEG; the "
-            "width of the networks of `hific` and `hyperprior`",
+            details="`unet`, `unet_experts`, `vdm`, `improved_diffusion`, `gaussian`; the chroma subsampling "
+            "of JPEG; the width of the networks of `hific` and `hyperprior`",
         ),
     ] = None
     decoder: Annotated[

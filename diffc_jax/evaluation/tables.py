@@ -89,27 +89,27 @@ class Tables:
         self,
         result: ResultSet,
         averages: Averages,
-        bound: Mapping[str, float],
+        elbo: Mapping[str, float],
         seconds: Mapping[str, float | None],
     ) -> Contents:
         """summary.json of a set.
 
-        `bound` is what `Trained.elbo` gives; `seconds` are for each image, of each piece of work, None where
+        `elbo` is what `Trained.elbo` gives; `seconds` are for each image, of each piece of work, None where
         nothing was computed.
         """
         summary: dict[str, Any] = {
             **{name: self._columns[name] for name in ("model", "dataset", "checkpoint")},
             "split": result.split,
             "n_images": averages.count,
-            "bits_per_dim": bound["bits_per_dim"],
-            "bits_per_dim_stderr": bound["bits_per_dim_stderr"],
+            "bits_per_dim": elbo["bits_per_dim"],
+            "bits_per_dim_stderr": elbo["bits_per_dim_stderr"],
             "bits_per_dim_parts": {
-                name: bound[name] for name in ("diffusion", "prior", "reconstruction")
+                name: elbo[name] for name in ("diffusion", "prior", "reconstruction")
             },
             "seconds_per_image": dict(seconds),
         }
         for method in self._methods:
-            summary |= method.summary(averages, bound)
+            summary |= method.summary(averages, elbo)
         return {"summary.json": summary}
 
     def write_origin(self, folder: files.AnyPath, config: Mapping[str, Any]) -> None:

@@ -72,11 +72,11 @@ class Trained:
         n_draws: int,
         seed: int,
     ) -> list[dict[str, float]]:
-        """The variational bound of each set of images, from `n_draws` times of each image.
+        """The negative ELBO of each set of images, from `n_draws` times of each image.
 
         All processes compute it together, `batch_size` images at once, rounded up to divide among the
-        devices. `training.validation.average_elbo` gives the bound in continuous time, its standard error,
-        and its parts, bits/dim.
+        devices. `training.validation.average_elbo` gives it in continuous time, its standard error, and its
+        terms, bits/dim.
         """
         count = jax.process_count()
         batches = data.eval_batches(

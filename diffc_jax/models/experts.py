@@ -3,7 +3,7 @@
 Much noise asks for another network than little noise; each expert has a shape, weights and statistics of its
 own (eDiff-I, Balaji et al. 2022, arXiv 2211.01324; MEME, Lee et al. 2023, arXiv 2306.04990). That costs
 storage, not time: a network runs only if an image of the batch needs it, and in sweeps, decoders and the
-codec the images of a batch have about the same noise level. Batches of training and of the bound have all
+codec the images of a batch have about the same noise level. Batches of training and of the ELBO have all
 levels and take the time of both networks. The way to train experts is therefore each alone, as a `unet` that
 sees only the noise levels of its side; scripts/join_experts.py makes one model of the two.
 """

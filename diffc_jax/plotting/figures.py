@@ -155,7 +155,7 @@ def make_figures(
 
 
 def _rate_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
-    """`rate_bounds_RUN` of every sweep and `coding_cost` of all together."""
+    """`rate_bounds_MODEL` of every sweep and `coding_cost` of all together."""
     found = [w for w in dict.fromkeys(workdirs) if (w / "eval" / RATE_CURVE).is_file()]
     sweeps = {w: [p for p in collect_rate_points([w]) if p.method == "diffc"] for w in found}
     names = _distinct([(points and points[0].model) or w.name for w, points in sweeps.items()])

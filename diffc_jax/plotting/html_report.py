@@ -74,7 +74,7 @@ def make_report(
         more_points: shown beside those of the inputs, such as published ones.
 
     Raises:
-        UsageError: no inputs, an unknown measure or selector, or points of different images.
+        UsageError: no inputs, an unknown measure, or points of different images.
         InputError: missing or broken results, reconstructions of different images, nothing to draw, or a
             folder that cannot be written.
     """

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from matplotlib.colors import to_hex, to_rgb
 
 from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
-from diffc_jax.evaluation.results import RatePoint
+from diffc_jax.evaluation.results import PUBLISHED_PREFIX, RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
@@ -44,7 +44,7 @@ _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 DIFFC_CODEC = "diffc_codec"
 DIFFC_METHODS = ("diffc", DIFFC_CODEC)
 # Models whose exact denoiser is known: fitted distributions that every network should beat.
-GAUSSIAN_BASELINES = ("gaussian", "mixture")
+GAUSSIAN_BASELINES = ("gaussian",)
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
@@ -69,7 +69,6 @@ _OTHER_CODECS: Sequence[tuple[str, Any, str]] = (
     ("#A08060", (0, (1.2, 1.2, 4, 1.2)), "*"),
 )
 
-PUBLISHED_PREFIX = "published:"
 # Methods of diffc_jax/baselines/published: (label, colour, marker).
 PUBLISHED: Mapping[str, tuple[str, str, str]] = {
     "diffc-f": ("DiffC-F (VDM, T = 20)", VERMILION, "o"),

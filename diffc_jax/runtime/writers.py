@@ -1,4 +1,4 @@
-"""Where metrics go: the console, metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
+"""Where metrics go: metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Training of denoisers on the variational bound, as the loop wants it."""
+"""Training of denoisers on the ELBO, as the loop wants it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class DiffusionTask(Experiment):
         )
 
     def summarise(self, means: dict[str, float]) -> str:
-        """The bound; DivergedError if it has risen far above what it was."""
+        """The loss as text; DivergedError if it has risen far above what it was."""
         loss = means["loss"]
         lowest = self._lowest_loss.setdefault("lowest", loss)
         if loss > max(_DIVERGED * lowest, _PIXEL_BITS):

@@ -1,4 +1,4 @@
-"""One update: the variational bound in continuous time, its gradients, AdamW and the moving average."""
+"""One update: the negative ELBO in continuous time, its gradients, the optimizer, moving averages."""
 
 import dataclasses
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def make_train_step(
     ranges: TimeRanges | None = None,
     second_ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
-    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are those of the bound, in bits/dim.
+    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are terms of the ELBO, in bits/dim.
 
     A `mesh` is for a state as `sharding.split_parameters` lays it out; None is for one device. Memory for
     activations shrinks with `accumulation_steps`, parts of the batch that go through the network one after
@@ -153,14 +153,15 @@ def loss_and_gradients(
     low_rate_emphasis: float = 0.0,
     ranges: TimeRanges | None = None,
 ) -> tuple[Metrics, PyTree]:
-    """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
+    """The negative ELBO of a batch, in bits/dim, and the gradients of what each parameter minimises.
 
-    The network and the ends of the schedule minimise the bound. In continuous time the bound does not
-    depend on the shape of the schedule between its ends, which minimises the variance of the estimate
-    instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
+    The network and the ends of the schedule minimise it. In continuous time it does not depend on the
+    shape of the schedule between its ends, which minimises the variance of the estimate instead: its
+    gradient is that of the squared diffusion terms (VDM, appendix I.2).
 
-    With emphasis on low rates the network minimises a weighted bound, and the schedule has to be fixed. So it
-    has with `ranges`: metrics are then of the part of the bound within the noise levels that are trained.
+    With emphasis on low rates the network minimises a weighted sum of its terms, and the schedule has to
+    be fixed. So it has with `ranges`: metrics are then of the part of the ELBO within the noise levels that
+    are trained.
 
     The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """

@@ -10,9 +10,7 @@ from jaxtyping import Array, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
-
-# A pytree of arrays with a scalar `step`, the number of finished updates.
-State = Any
+from diffc_jax.runtime.checkpoints import State
 
 # update(state, pixels) -> (state, metrics), to be compiled: pixels are uint8 (b, h, w, 3), metrics are
 # scalars by name.

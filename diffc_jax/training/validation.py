@@ -65,9 +65,9 @@ def make_estimate(
     mesh: Mesh,
     times: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
-    """Compiles one estimate of the bound of the averaged parameters, in bits/dim for each image.
+    """Compiles one estimate of the negative ELBO of the averaged parameters, in bits/dim for each image.
 
-    `times` is the part of the bound that is estimated, for a model of some noise levels; terms at ends that
+    `times` is the part of the ELBO that is estimated, for a model of some noise levels; terms at ends that
     do not belong to it are left out.
     """
     low, high = times
@@ -133,6 +133,6 @@ def evaluate_elbo(
 
 
 def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, float]:
-    """Means over images, and the standard error of the bound as `bits_per_dim_stderr`."""
+    """Means over images, and the standard error of the negative ELBO as `bits_per_dim_stderr`."""
     stderr = standard_error(values["bits_per_dim"])
     return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}

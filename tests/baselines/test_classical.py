@@ -1,3 +1,5 @@
+"""Classical codecs: their ladders, the bytes that describe an image, and what is refused."""
+
 import dataclasses
 import io
 import itertools

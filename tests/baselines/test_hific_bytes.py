@@ -1,3 +1,5 @@
+"""HiFiC's files: round trips, their length, a format that does not change, and what is refused."""
+
 import functools
 
 import jax

@@ -1,3 +1,5 @@
+"""HiFiC's entropy models: masses add up, gradients pass, and tables reach as far as the scales."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""HiFiC's losses and its two stages of training: terms, weights, and which network learns when."""
+
 import dataclasses
 
 import jax

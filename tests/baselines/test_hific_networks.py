@@ -1,3 +1,5 @@
+"""HiFiC's networks: shapes and sizes of the paper, their layers, and what cannot be built."""
+
 import functools
 
 import flax.linen as nn

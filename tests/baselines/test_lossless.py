@@ -1,3 +1,5 @@
+"""Lossless codecs: bits per dimension of whole files, and a library that loses something."""
+
 import io
 import math
 

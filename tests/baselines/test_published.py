@@ -1,9 +1,12 @@
+"""Published points: values read off the sources by hand, labels, and selectors."""
+
 import math
 
 import pytest
 
 from diffc_jax.baselines.published import load_published
 from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.results import PUBLISHED_PREFIX
 from diffc_jax.plotting import style
 
 IMAGENET, CIFAR = "imagenet64-chrabaszcz", "cifar10"
@@ -80,7 +83,7 @@ def test_every_point_names_its_data_and_has_a_label():
     points = load_published(["clic2020", "div2k", "kodak", CIFAR, IMAGENET])
     assert len(points) == 9 + 128 + 141
     assert len(set(points)) == len(points)
-    assert {p.method.removeprefix(style.PUBLISHED_PREFIX) for p in points} == set(style.PUBLISHED)
+    assert {p.method.removeprefix(PUBLISHED_PREFIX) for p in points} == set(style.PUBLISHED)
     for point in points:
         assert (point.psnr is None) != (point.psnr_mean is None)
         assert point.split or point.dataset == "kodak"

@@ -38,8 +38,8 @@ def keys_of(count, seed=0):
     return jnp.asarray(words)
 
 
-def length_of(kl_bits):
-    return np.sqrt(2 * np.log(2) * kl_bits)
+def length_of(ideal_rate):
+    return np.sqrt(2 * np.log(2) * ideal_rate)
 
 
 @functools.cache
@@ -129,25 +129,25 @@ def test_indices_of_minimal_coding_are_uniform():
 
 
 @pytest.mark.parametrize(
-    ("kl_bits", "best", "zipf"),
+    ("ideal_rate", "best", "zipf"),
     [(3.3, 0.80, 0.88), (5, 0.57, 0.64), (8, 0.39, 0.44), (10, 0.32, 0.38), (14, 0.25, 0.29)],
 )
-def test_known_overheads_of_exact_samples(kl_bits, best, zipf):
+def test_known_overheads_of_exact_samples(ideal_rate, best, zipf):
     """Measured by simulation before: both codes, bits over KL less 1."""
-    winner = poisson_winner(kl_bits)
+    winner = poisson_winner(ideal_rate)
     entropy = special.entr(winner.digits).sum() / np.log(2) + winner.digits @ np.arange(63)
-    assert entropy / kl_bits - 1 == pytest.approx(best, abs=0.01)
+    assert entropy / ideal_rate - 1 == pytest.approx(best, abs=0.01)
     assert (winner.shift, winner.variance) == pytest.approx((1, 1), abs=1e-3)
-    indices = exact_indices(kl_bits, 40_000)
-    bits = zipf_code(kl_bits).lengths(indices).mean()
-    assert bits / kl_bits - 1 == pytest.approx(zipf, abs=0.015)
+    indices = exact_indices(ideal_rate, 40_000)
+    bits = zipf_code(ideal_rate).lengths(indices).mean()
+    assert bits / ideal_rate - 1 == pytest.approx(zipf, abs=0.015)
     bits = digits_code(winner.digits).lengths(indices).mean()
-    assert bits / kl_bits - 1 == pytest.approx(best, abs=0.015)
+    assert bits / ideal_rate - 1 == pytest.approx(best, abs=0.015)
 
 
-def exact_indices(kl_bits, count):
+def exact_indices(ideal_rate, count):
     """Winners of the unlimited race: given score and arrival, a Poisson number came before."""
-    random, length = np.random.default_rng(2), length_of(kl_bits)
+    random, length = np.random.default_rng(2), length_of(ideal_rate)
     score, g = random.exponential(size=count), length + random.normal(size=count)
     log_ratio = length * g - length**2 / 2
     arrival, edge = score * np.exp(log_ratio), length / 2 - log_ratio / length

@@ -1,3 +1,5 @@
+"""Shared randomness: the words of Threefry, bit for bit, and how fair they are."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""The achievable rate of one message, of chunks and of steps."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The random rotation: it can be undone, is the one of the reference, and spreads energy evenly."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""The trellis channel: bit for bit as the reference, samples without bias, and what they cost."""
+
 import hashlib
 
 import jax

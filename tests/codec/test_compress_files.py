@@ -90,8 +90,8 @@ def fails(kind, job, *arguments, **options):
 # As programs
 
 
-def run(door, *arguments):
-    return run_program(f"experiments/{door}.py", *arguments)
+def run(program, *arguments):
+    return run_program(f"experiments/{program}.py", *arguments)
 
 
 def test_variables_are_sent_to_the_device_once(model):
@@ -125,7 +125,7 @@ def test_there_and_back(model, images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("door", "flags", "code", "message"),
+    ("program", "flags", "code", "message"),
     [
         ("compress", ("--bpp=nan",), 2, "bpp: nan is not a finite number"),
         (
@@ -143,10 +143,10 @@ def test_there_and_back(model, images, tmp_path):
         ("decompress", (), 1, "--input {input}: no such file"),
     ],
 )
-def test_programs_fail_with_one_line(door, flags, code, message, tmp_path):
+def test_programs_fail_with_one_line(program, flags, code, message, tmp_path):
     name = tmp_path / "no.png"
-    done = run(door, "--model=no", f"--input={name}", f"--output={tmp_path / 'out'}", *flags)
-    assert done.stderr == f"{door}.py: error: {message.format(input=name)}\n"
+    done = run(program, "--model=no", f"--input={name}", f"--output={tmp_path / 'out'}", *flags)
+    assert done.stderr == f"{program}.py: error: {message.format(input=name)}\n"
     assert (done.returncode, done.stdout) == (code, "")
     assert not names(tmp_path)
 

@@ -266,7 +266,7 @@ def test_failure_to_write_is_named(tars, tmp_path, monkeypatch):
 # The script
 
 
-def test_front_door(tars, whole, tmp_path):
+def test_script(tars, whole, tmp_path):
     output = tmp_path / "out"
 
     def run(*flags):

@@ -1,3 +1,5 @@
+"""Batches: order, flips, resuming and threads in training; one pass in order in evaluation."""
+
 import itertools
 import json
 import threading

@@ -1,3 +1,5 @@
+"""Preparing ImageNet 64x64: shards and manifest, interruption, damage, and the script."""
+
 import json
 import pathlib
 
@@ -257,7 +259,7 @@ def test_bad_fields_are_named(official, tmp_path, fields, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_front_door(official, tmp_path):
+def test_script(official, tmp_path):
     def run(*arguments):
         return run_program("scripts/prepare_imagenet64.py", f"--image_size={SIDE}", *arguments)
 

@@ -1,3 +1,5 @@
+"""Sources of images: photographs, folders, tars and the official files, and what is refused."""
+
 import gc
 import os
 import subprocess

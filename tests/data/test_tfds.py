@@ -1,3 +1,5 @@
+"""Data sets of TensorFlow Datasets, read without TensorFlow."""
+
 import io
 import sys
 

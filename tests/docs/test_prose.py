@@ -68,6 +68,11 @@ def test_words_of_docstrings(path):
 
 
 @pytest.mark.parametrize("path", PYTHON)
+def test_modules_have_docstrings(path):
+    assert ast.get_docstring(ast.parse(read(path)))
+
+
+@pytest.mark.parametrize("path", PYTHON)
 def test_no_docstring_opens_with_of(path):
     found = [line for line, text in docstrings(read(path)) if re.match(r"Of\b", text)]
     assert not found, f"at lines {found}"

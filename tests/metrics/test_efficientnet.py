@@ -1,3 +1,5 @@
+"""EfficientNet-Lite0: features as PyTorch's, distances that grow with distortion, weights."""
+
 import dataclasses
 import hashlib
 import importlib.util

@@ -1,3 +1,5 @@
+"""LPIPS: distances and gradients as PyTorch's, invariances, and how its weights are read."""
+
 import importlib.util
 import pickle
 

@@ -1,3 +1,5 @@
+"""SSIM and MS-SSIM as in other implementations, and what is refused."""
+
 import numpy as np
 import pytest
 import skimage.data

@@ -1,3 +1,5 @@
+"""PSNR as in scikit-image, exact images, and what is refused."""
+
 import math
 
 import numpy as np

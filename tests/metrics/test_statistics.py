@@ -1,3 +1,5 @@
+"""Running means and covariances: parts agree with the whole, and standard errors."""
+
 import numpy as np
 import pytest
 

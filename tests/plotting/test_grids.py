@@ -1,3 +1,5 @@
+"""Grids and strips of reconstructions: every pixel, the numbers beside them, broken files."""
+
 import csv
 import dataclasses
 import io

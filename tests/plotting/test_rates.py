@@ -1,3 +1,5 @@
+"""Figures of the ideal and the achievable rate, and of the cost of coding, of every run."""
+
 import csv
 import dataclasses
 

@@ -7,7 +7,7 @@ from diffc_jax.plotting import rate_distortion, style
 from tests.support.rate_points import RATES, caption_of, make_gallery, make_points, make_published
 
 
-def test_series_come_in_families_in_a_fixed_order():
+def test_series_come_in_groups_in_a_fixed_order():
     series = style.series_of(make_gallery()[::-1])
     assert [(line.group, line.label) for line in series] == [
         ("DiffC, unet (upper bound)", "DiffC-F (flow)"),
@@ -79,7 +79,7 @@ def test_repeated_series_say_what_differs():
     assert len({str(line.line["linestyle"]) for line in series}) == 3
 
 
-def test_files_of_the_codec_are_a_family_of_their_own():
+def test_files_of_the_codec_are_a_group_of_their_own():
     files = {"method": "diffc_codec", "rate_kind": "file"}
     points = [
         *make_points(),

