@@ -144,4 +144,4 @@ def test_what_cannot_be_joined_is_named(halves, tmp_path):
     output = tmp_path / "joined.npz"
     assert refusal(halves, name=output.name) == f"--output {output}: must end in .safetensors"
     halves["noisy"].unlink()
-    assert refusal(halves) == "NOISY: cannot be read (No such file or directory)"
+    assert refusal(halves) == "NOISY: there is no noisy.safetensors"
