@@ -38,9 +38,10 @@ from accelerator_codec import CodecSections
 from accelerator_jobs import Job, Section, report, run_jobs
 from accelerator_networks import Networks
 
-from diffc_jax import cli, files
-from diffc_jax.environment import write_environment
+from diffc_jax import cli
 from diffc_jax.errors import UsageError
+from diffc_jax.runtime import files
+from diffc_jax.runtime.environment import write_environment
 
 SECTIONS = (
     *("closed_forms", "products", "codec_exchange", "training", "memory"),

@@ -19,16 +19,16 @@ from accelerator_jobs import Job, Row
 from jaxtyping import UInt8
 from shared import first_and_median_seconds, photographs, random_codec
 
-from diffc_jax import files
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.metrics.psnr import mse, psnr_from_mse
+from diffc_jax.metrics.psnr import mse, psnr_from_mse
 from diffc_jax.models import Denoiser, Variables, build_model
-from diffc_jax.pictures import tile
-from diffc_jax.training.codec_models import load_codec
+from diffc_jax.runtime import files
+from diffc_jax.runtime.images import tile
 
 ARCHIVE = "codec_files.zip"
 _ARRAYS, _CARD = "images.npz", "made_by.json"
@@ -85,7 +85,7 @@ class Files:
         named = {_decoded_name(rate): images for rate, images in self.decoded.items()}
         np.savez(arrays, originals=self.originals, **named)
         with (
-            files.replacing(folder / ARCHIVE) as temporary,
+            files.atomic_write(folder / ARCHIVE) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
             archive.writestr(_CARD, json.dumps(self.made_by, indent=2) + "\n")
@@ -145,13 +145,15 @@ class CodecSections:
         self._size = size
         self._elsewhere = elsewhere
         self._output = output
-        self._codec: Codec | None = None
+        self._codec: ProgramCache | None = None
 
-    def codec(self) -> Codec:
+    def codec(self) -> ProgramCache:
         """On the default device, with the programs that earlier jobs have compiled."""
         if self._codec is None:
             batch, tiny = max(self._size.batches), self._size.tiny
-            self._codec = random_codec(*tiny, batch) if tiny else load_codec(_WEIGHTS, batch)
+            self._codec = (
+                random_codec(*tiny, batch) if tiny else load_codec(_WEIGHTS, batch).programs
+            )
         return self._codec
 
     def network(self) -> tuple[Denoiser, Variables, int]:
@@ -234,7 +236,7 @@ class CodecSections:
         if jax.default_backend() == "cpu":
             return exchange_rows(own, codec, name)
         eps_hat, variables, side = self.network()
-        twin = Codec(
+        twin = ProgramCache(
             eps_hat,
             jax.device_get(variables),
             (side, side, 3),
@@ -275,14 +277,14 @@ class CodecSections:
         ]
 
 
-def decode_all(codec: Codec, streams: Sequence[bytes]) -> tuple[Images, int]:
+def decode_all(codec: ProgramCache, streams: Sequence[bytes]) -> tuple[Images, int]:
     """Images of files, one after the other, and of how many the check said that latents have drifted."""
     decoded = [decode_stream(codec, parse(stream)) for stream in streams]
     # Files that are whole and not lossless have no other warning.
     return np.stack([one.image for one in decoded]), sum(bool(one.warnings) for one in decoded)
 
 
-def exchange_rows(made: Files, codec: Codec, here: str) -> list[Row]:
+def exchange_rows(made: Files, codec: ProgramCache, here: str) -> list[Row]:
     """Decodes files and compares with what the machine that wrote them decodes.
 
     Args:

@@ -16,11 +16,13 @@ from ml_collections import ConfigDict
 from shared import BASE_UNET, photographs
 
 from diffc_jax.config import base_config
+from diffc_jax.models import model_variables
 from diffc_jax.models.layers import GAMMA_RANGE
-from diffc_jax.training import cost, sharding
-from diffc_jax.training.diffusion_trainee import build_diffusion_trainee
+from diffc_jax.runtime import sharding
+from diffc_jax.training import cost
+from diffc_jax.training.diffusion_task import build_diffusion_task
 from diffc_jax.training.experiment import Experiment, build_experiment
-from diffc_jax.training.state import count_parameters, model_variables
+from diffc_jax.training.state import count_parameters
 
 _ROUNDS = 5
 _LEAST_SECONDS = 0.5  # of a round
@@ -241,7 +243,7 @@ class Networks:
 def predicted_bytes(config: dict[str, Any], devices: int) -> int:
     """The peak of a training step by `cost.measure_step`; in a process that has not used JAX yet."""
     cost.simulate_devices(devices)
-    return cost.measure_step(build_diffusion_trainee(ConfigDict(config))).peak
+    return cost.measure_step(build_diffusion_task(ConfigDict(config))).peak
 
 
 def peak_flops() -> float | None:

@@ -13,7 +13,8 @@ from shared import first_and_median_seconds, photographs
 from diffc_jax import rng
 from diffc_jax.config import base_config, shrink_to_smoke
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.sweep import Sweep, SweepPlan, even_strata, nearest_levels
+from diffc_jax.evaluation.plan import PLAN_FIELDS, SweepPlan, even_strata, make_plan, nearest_levels
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.models import Denoiser, Variables, gaussian
 from diffc_jax.theory import gaussian as theory
 
@@ -79,7 +80,7 @@ def closed_form_rows(size: Size) -> list[Row]:
     x = gaussian.from_components(jnp.sqrt(fixed["variances"])[None] * noise, fixed["rotation"])
     result = Sweep(gaussian.eps_hat, plan, seed=0).run({"fixed": fixed}, x, indices)
 
-    found = {"rate": [result.kl_bits[:, level] for level in plan.levels]}
+    found = {"rate": [result.ideal_bits[:, level] for level in plan.levels]}
     expected = {"rate": theory.chain_rate(_EIGENVALUES, gammas)[strata[plan.levels]]}
     for decoder, closed_form in _CLOSED_FORMS.items():
         images = result.reconstructions[decoder]
@@ -151,22 +152,7 @@ def speed_job(model: Callable[[], tuple[Denoiser, Variables, int]], small: bool)
         evaluation, schedule = config.eval, config.schedule
         batch = evaluation.batch_size if small else 4 * evaluation.batch_size
         gammas = np.linspace(schedule.gamma_max, schedule.gamma_min, evaluation.rate_steps + 1)
-        strata = even_strata(
-            evaluation.rate_steps, min(evaluation.rate_evaluations, evaluation.rate_steps)
-        )
-        plan = SweepPlan(
-            gammas=gammas,
-            strata=strata,
-            levels=nearest_levels(
-                gammas[strata],
-                evaluation.first_gamma,
-                evaluation.last_gamma,
-                evaluation.num_levels,
-            ),
-            decoders=tuple(evaluation.decoders),
-            ancestral_steps=evaluation.ancestral_steps,
-            flow_steps=evaluation.flow_steps,
-        )
+        plan = make_plan(gammas, **{name: evaluation[name] for name in PLAN_FIELDS})
         eps_hat, variables, side = model()
         variables = jax.device_put(variables)
         x = process.pixels_to_unit(jnp.asarray(photographs("eval", side, batch)))

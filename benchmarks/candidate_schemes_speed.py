@@ -19,10 +19,10 @@ import numpy as np
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.coding.channel import Channel
-from diffc_jax.coding.dithered import DitheredChannel
-from diffc_jax.coding.poisson import poisson_channel
-from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.channel_simulation.candidate_schemes import poisson_channel
+from diffc_jax.channel_simulation.channel import Channel
+from diffc_jax.channel_simulation.dithered import DitheredChannel
+from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _BITS = flags.DEFINE_float("bits", 4096.0, "KL of an image.", lower_bound=1.0)
 _SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of an image.", lower_bound=1)
@@ -67,7 +67,7 @@ def main() -> None:
     )
     for bits in _PATH_BITS.value:
         trellis = TrellisChannel(size, bits, _MEMORY.value)
-        measure(f"trellis {bits}, memory {_MEMORY.value}", trellis, trellis.path_bits_kl)
+        measure(f"trellis {bits}, memory {_MEMORY.value}", trellis, trellis.ideal_rate)
     measure("dithered", DitheredChannel(size, _BITS.value / 64), _BITS.value / 64)
     for k in _CHUNK_BITS.value:
         truncated = poisson_channel(size, chunks, k, tail=0.0, candidates=round(2 ** (k + 2)))

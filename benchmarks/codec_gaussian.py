@@ -4,7 +4,7 @@ python benchmarks/codec_gaussian.py --memory=12
 
 x has 12288 independent components of variance proportional to i^-1.2, 0.25 on average. Files are cut after
 the step with which they hold a number of path bits. All rates are bits over I(X; Z_t), the ideal
-information of the noise level that is reached:
+rate of the noise level that is reached:
 
     path       the path bits of the steps
     +incr      and the increments of the signal-to-noise ratio, rounded up to bytes
@@ -50,7 +50,7 @@ def first_steps(packets: Sequence[LongPacket], bits: int) -> list[Packet]:
     for packet in packets:
         n_steps = min(packet.n_steps, -(-bits // packet.path_bits))
         if n_steps > 0:
-            chosen.append(packet.first(n_steps))
+            chosen.append(packet.cut(n_steps))
             bits -= n_steps * packet.path_bits
     return chosen
 

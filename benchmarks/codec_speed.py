@@ -17,7 +17,6 @@ but the images of such a model mean nothing. On two cores: `taskset -c 0,1 pytho
 """
 
 import collections
-import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -29,12 +28,12 @@ from absl import flags
 from shared import BASE_UNET, photographs, random_codec
 
 from diffc_jax import cli
-from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
-from diffc_jax.pictures import tile
-from diffc_jax.training.codec_models import load_codec
+from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.runtime.images import tile
 
 _MODEL = flags.DEFINE_string("model", "", "Folder of a finished run; random weights if empty.")
 _BPP = flags.DEFINE_float("bpp", 1.0, "Bits per pixel.")
@@ -73,7 +72,7 @@ class TimedChannel:
         self.decode = clock.timed("sample", channel.decode)
 
 
-def add_clock(codec: Codec, clock: Clock) -> None:
+def add_clock(codec: ProgramCache, clock: Clock) -> None:
     """Counts what the codec does with the memory and the decoder of this benchmark."""
     chain = codec.chain(_MEMORY.value)
     chain.predict = clock.timed("network", chain.predict)
@@ -88,7 +87,7 @@ def add_clock(codec: Codec, clock: Clock) -> None:
     codec.reconstructor = lambda decoder, n_steps: reconstruct
 
 
-def report(codec: Codec, clock: Clock, image: np.ndarray, n_images: int) -> None:
+def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) -> None:
     target = Target(bpp=_BPP.value)
     jobs: dict[str, Callable[[], Any]] = {
         "encode": lambda: encode_image(codec, image, target, memory=_MEMORY.value)
@@ -123,7 +122,7 @@ def report(codec: Codec, clock: Clock, image: np.ndarray, n_images: int) -> None
 
 def main() -> None:
     if _MODEL.value:
-        codec = load_codec(pathlib.Path(_MODEL.value), _BATCH)
+        codec = load_codec(_MODEL.value, _BATCH).programs
     else:
         codec = random_codec(BASE_UNET, _SIDE, _BATCH)
     clock = Clock()

@@ -13,17 +13,17 @@ import time
 
 import numpy as np
 from absl import flags
+from distortions import DISTORTIONS
 from jaxtyping import UInt8
 
 from diffc_jax import cli, data
-from diffc_jax.evaluation.distortions import DISTORTIONS
-from diffc_jax.evaluation.features.efficientnet import efficientnet_lite0
-from diffc_jax.evaluation.features.extract import Extractor
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.evaluation.metrics.frechet import FrechetReference
-from diffc_jax.evaluation.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
-from diffc_jax.evaluation.metrics.ms_ssim import ms_ssim
-from diffc_jax.training.sharding import make_mesh
+from diffc_jax.metrics import psnr
+from diffc_jax.metrics.features.efficientnet import efficientnet_lite0
+from diffc_jax.metrics.features.extract import Extractor
+from diffc_jax.metrics.frechet import FrechetReference
+from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
+from diffc_jax.metrics.ms_ssim import ms_ssim
+from diffc_jax.runtime.sharding import make_mesh
 
 _SOURCE = flags.DEFINE_string("source", "photos", "Kind of source, see data.SourceSpec.")
 _PATH = flags.DEFINE_string("path", "", "Where the images lie; the built-in photos need none.")
@@ -93,7 +93,7 @@ def main() -> None:
             pairs = images[: _PAIRS.value], distorted[: _PAIRS.value]
             rows.append(
                 (
-                    reference.distance(extractor.moments([distorted])).value,
+                    reference.distance(extractor.moments([distorted])),
                     *(float(distance(*pairs).mean()) for distance in distances),
                     float(ms_ssim(images, distorted).mean()),
                     psnr.psnr(psnr.mse(images, distorted)),

@@ -16,14 +16,13 @@ import numpy as np
 from absl import flags
 
 from diffc_jax import cli, data, rng
-from diffc_jax.diffusion import decoders, process
-from diffc_jax.evaluation.evaluate import make_plan
-from diffc_jax.evaluation.metrics import psnr
+from diffc_jax.diffusion import process, samplers
+from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.state import model_variables
+from diffc_jax.metrics import psnr
+from diffc_jax.training.experiment import open_source
 
-_IMAGES = flags.DEFINE_integer("images", 16, "Number of held-out images.")
+_IMAGES = flags.DEFINE_integer("images", 16, "Number of validation images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
 _REFERENCE_STEPS = 1000
 _STEPS = (8, 12, 16, 20, 25, 30)
@@ -32,32 +31,30 @@ _TOLERANCE = 0.05
 
 def compare(config, workdir):
     """Decodes the same latents with every solver and number of steps."""
-    experiment = build_experiment(config)
-    trained = load_trained(experiment, workdir)
-    state = trained.state
-    plan = make_plan(experiment, state)
-    source = experiment.open_source("eval")
+    trained = load_trained(config, workdir)
+    gammas = trained.gammas(config.eval.rate_steps)
+    plan = make_plan(gammas, **{name: config.eval[name] for name in PLAN_FIELDS})
+    source = open_source(config, "eval")
     batch = next(data.eval_batches(source, batch_size=_IMAGES.value))
     pixels = batch["image"][batch["mask"]]
     keys = rng.per_index(rng.stream(config.seed, "benchmark"), jnp.arange(len(pixels)))
     x = process.pixels_to_unit(jnp.asarray(pixels))
     noise = process.image_noise(keys, x.shape[1:])
-    variables = model_variables(state.ema, state.fixed)
-    denoise = functools.partial(experiment.model.eps_hat, variables)
+    denoise = functools.partial(trained.model.eps_hat, trained.variables)
 
     solve = {
-        order: jax.jit(functools.partial(decoders.flow, denoise, order=order)) for order in (1, 2)
+        order: jax.jit(functools.partial(samplers.flow, denoise, order=order)) for order in (1, 2)
     }
 
     def decoded_psnr(decode: Callable, gamma: float, steps: int) -> float:
         grid = np.full(_REFERENCE_STEPS + 1, plan.gammas[-1], np.float32)
-        grid[: steps + 1] = decoders.even_grid(gamma, plan.gammas[-1], steps)
+        grid[: steps + 1] = samplers.even_grid(gamma, plan.gammas[-1], steps)
         z = process.diffuse(x, noise, jnp.asarray(gamma, jnp.float32))
         decoded = process.unit_to_pixels(decode(z, grid, steps))
         return psnr.psnr(psnr.mse(pixels, np.asarray(decoded)))
 
     chosen = np.linspace(0, len(plan.level_gammas) - 1, _LEVELS.value).round().astype(int)
-    print(f"{len(pixels)} images of {source.name}, {experiment.model.name}, {trained.name}")
+    print(f"{len(pixels)} images of {source.name}, {trained.model.name}, {trained.name}")
     print("  gamma  DDIM 1000 |" + "".join(f"{n:>8}" for n in _STEPS) + "   (difference in dB)")
     worst: dict[tuple[int, int], float] = {}
     for gamma in plan.level_gammas[chosen]:

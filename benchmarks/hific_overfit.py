@@ -18,12 +18,12 @@ from absl import app, flags
 
 from diffc_jax import data
 from diffc_jax.baselines.hific import losses
-from diffc_jax.baselines.hific.architecture import HificArchitecture
-from diffc_jax.baselines.hific.byte_coding import header_bytes
 from diffc_jax.baselines.hific.codec import HificCodec
+from diffc_jax.baselines.hific.config import HificArchitecture
+from diffc_jax.baselines.hific.entropy_coding import header_bytes
 from diffc_jax.baselines.hific.model import Hific
-from diffc_jax.baselines.hific.step import Optimizers, init_state, make_train_step
-from diffc_jax.evaluation.metrics.lpips import lpips_alex
+from diffc_jax.baselines.hific.task import Optimizers, init_state, make_train_step
+from diffc_jax.metrics.lpips import lpips_alex
 
 _TASK = flags.DEFINE_enum("task", "overfit", ("overfit", "speed"), "What to measure.")
 _WIDTHS = flags.DEFINE_list("widths", ["0.125"], "Multiples of the paper's channels.")

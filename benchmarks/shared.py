@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax import data
-from diffc_jax.codec.codec import Codec
-from diffc_jax.codec.fingerprint import fingerprint
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.codec.loading import fingerprint
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.models import build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.layers import GAMMA_RANGE
@@ -36,13 +36,13 @@ def photograph_statistics(side: int) -> Statistics:
     return fit_statistics([photographs("train", side, _STATISTICS_IMAGES)])
 
 
-def random_codec(model_config: Mapping[str, Any], side: int, batch_size: int) -> Codec:
-    """A codec whose network has random weights: it is as fast as a trained one."""
+def random_codec(model_config: Mapping[str, Any], side: int, batch_size: int) -> ProgramCache:
+    """The programs of a codec whose network has random weights: it is as fast as a trained one."""
     shape = (side, side, 3)
     model = build_model(model_config, shape)
     variables = jax.jit(model.init)(jax.random.key(0), photograph_statistics(side))
     name = fingerprint({"model": dict(model_config)}, variables)
-    return Codec(model.eps_hat, variables, shape, GAMMA_RANGE, name, batch_size)
+    return ProgramCache(model.eps_hat, variables, shape, GAMMA_RANGE, name, batch_size)
 
 
 def first_and_median_seconds(function: Callable[[], Any], rounds: int) -> tuple[float, float]:

@@ -17,11 +17,10 @@ from shared import first_and_median_seconds
 
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.evaluate import make_plan
-from diffc_jax.evaluation.sweep import Sweep
+from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
+from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.training.experiment import build_experiment
-from diffc_jax.training.state import model_variables
+from diffc_jax.training.experiment import open_source
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed runs of each part.", lower_bound=1)
 _BARE_CALLS = 20
@@ -30,15 +29,15 @@ _LEAST_SHARE = 0.05
 
 def measure(config, workdir):
     """Times the chain alone, then the chain with one decoder at a time, and prints differences."""
-    experiment = build_experiment(config)
-    state = load_trained(experiment, workdir).state
-    plan = make_plan(experiment, state)
-    source = experiment.open_source("eval")
+    trained = load_trained(config, workdir)
+    gammas = trained.gammas(config.eval.rate_steps)
+    plan = make_plan(gammas, **{name: config.eval[name] for name in PLAN_FIELDS})
+    source = open_source(config, "eval")
     batch = next(data.eval_batches(source, batch_size=config.eval.batch_size))
     x = process.pixels_to_unit(jnp.asarray(batch["image"]))
     indices = jnp.asarray(batch["index"])
-    variables = model_variables(state.ema, state.fixed)
-    denoise = jax.jit(experiment.model.eps_hat)
+    variables = trained.variables
+    denoise = jax.jit(trained.model.eps_hat)
     gamma = jnp.zeros(len(x))
 
     def bare() -> None:
@@ -47,7 +46,7 @@ def measure(config, workdir):
 
     def swept(decoders: tuple[str, ...]) -> Callable[[], None]:
         part = dataclasses.replace(plan, decoders=decoders)
-        sweep = Sweep(experiment.model.eps_hat, part, config.seed)
+        sweep = Sweep(trained.model.eps_hat, part, config.seed)
         return lambda: jax.block_until_ready(sweep.run(variables, x, indices).reconstructions)
 
     levels = range(len(plan.levels))
@@ -63,9 +62,7 @@ def measure(config, workdir):
     seconds = {"rate": chain} | {
         name: median_seconds(swept((name,))) / len(x) - chain for name in plan.decoders
     }
-    print(
-        f"{experiment.model.name}, batch {len(x)}, T = {len(plan.gammas) - 1}, {len(levels)} levels"
-    )
+    print(f"{trained.model.name}, batch {len(x)}, T = {len(plan.gammas) - 1}, {len(levels)} levels")
     print(f"bare denoiser: {1 / per_evaluation:.0f} evaluations/s")
     print("part            evaluations/image   per rate point   seconds/image   over bare denoiser")
     for name, count in evaluations.items():

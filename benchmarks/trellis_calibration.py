@@ -1,12 +1,12 @@
-"""Measures how far the paths of the trellis reach: the tables of `diffc_jax/coding/trellis_reach.py`.
+"""How far the paths of the trellis reach: the tables of diffc_jax/channel_simulation/trellis_reach.py.
 
     python benchmarks/trellis_calibration.py --table=gains
-    python benchmarks/trellis_calibration.py --table=shares --memory=3 --memory=6 --memory=9 ..
+    python benchmarks/trellis_calibration.py --table=fractions --memory=3 --memory=6 --memory=9 ..
     python benchmarks/trellis_calibration.py --table=stages
     python benchmarks/trellis_calibration.py --table=ratios --path_bits=64 --memory=10
 
 gains: mean projection of the best path on random directions over sqrt(K), all bits free, stages of 48
-dimensions. shares: projection with 1/16 to 7/8 of the bits free and the others left to chance over that
+dimensions. fractions: projection with 1/16 to 7/8 of the bits free and the others left to chance over that
 with all free, K = 128. stages: gain with stages of 6 to 384 dimensions over that with 48, K = 64.
 ratios: bits over KL at the longest mu that is sent without bias (M = 12288): by the tables, and measured.
 In brackets behind each number its standard error.
@@ -19,16 +19,16 @@ from absl import flags
 from jaxtyping import Float
 
 from diffc_jax import cli
-from diffc_jax.coding.bits import random_words
-from diffc_jax.coding.trellis import SEAM_STAGES, TrellisChannel
+from diffc_jax.channel_simulation.bits import random_words
+from diffc_jax.channel_simulation.trellis import SEAM_STAGES, TrellisChannel
 
-_TABLE = flags.DEFINE_enum("table", "ratios", ["gains", "shares", "stages", "ratios"], "Which.")
+_TABLE = flags.DEFINE_enum("table", "ratios", ["gains", "fractions", "stages", "ratios"], "Which.")
 _MEMORY = flags.DEFINE_multi_integer("memory", list(range(3, 16)), "Bits of the register.")
 _PATH_BITS = flags.DEFINE_multi_integer("path_bits", [2**i for i in range(5, 12)], "K.")
 _EFFORT = flags.DEFINE_float("effort", 31.0, "log2 of the states to be passed for an entry.")
 BATCH = 32
 STAGE = 48
-SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
+FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 STAGES = (6, 12, 24, 48, 96, 192, 384)
 
 
@@ -60,11 +60,11 @@ def gains() -> None:
         print(memory, *row, flush=True)
 
 
-def shares() -> None:
+def fractions() -> None:
     for memory in _MEMORY.value:
         channel = TrellisChannel(STAGE * 128, 128, memory)
         reach = projections(channel, 128).mean()
-        row = [entry(projections(channel, round(128 * share)), reach) for share in SHARES]
+        row = [entry(projections(channel, round(128 * fraction)), reach) for fraction in FRACTIONS]
         print(memory, *row, flush=True)
 
 
@@ -83,7 +83,7 @@ def ratios() -> None:
             error = found.std() / np.sqrt(len(found)) / found.mean()
             measured = 2 * np.log(2) * path_bits / found.mean() ** 2
             print(
-                f"K {path_bits:4} memory {memory:2}  table {path_bits / channel.path_bits_kl:.4f}"
+                f"K {path_bits:4} memory {memory:2}  table {path_bits / channel.ideal_rate:.4f}"
                 f"  measured {measured:.4f} ({2 * error * measured:.4f})"
                 f"  reach {channel.reach:.3f}  measured {found.mean():.3f} ({error * found.mean():.3f})",
                 flush=True,
@@ -91,7 +91,7 @@ def ratios() -> None:
 
 
 def main() -> None:
-    {"gains": gains, "shares": shares, "stages": stages, "ratios": ratios}[_TABLE.value]()
+    {"gains": gains, "fractions": fractions, "stages": stages, "ratios": ratios}[_TABLE.value]()
 
 
 if __name__ == "__main__":

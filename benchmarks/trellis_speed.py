@@ -1,10 +1,10 @@
-"""Speed of the trellis-coded random codebook on this machine, and the law of its samples.
+"""Speed of the trellis-coded random codebook on this machine, and the distribution of its samples.
 
     python benchmarks/trellis_speed.py --batch=16
 
 Each block is one setting: seconds to compile encoding and decoding, milliseconds a message to encode (which
 decodes, too) and to decode, alone and in a batch; then what samples are like for |mu| at shares of the
-longest mu that is sent without bias (`TrellisChannel.reach`). "law" is what true samples have.
+longest mu that is sent without bias (`TrellisChannel.reach`). "exact" is what true samples have.
 `orthogonal_ks` of pooled coordinates and `projection_ks` are Kolmogorov-Smirnov distances from N(0, 1).
 """
 
@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, UInt32
 from shared import first_and_median_seconds
 
 from diffc_jax import cli
-from diffc_jax.coding.bits import random_words
-from diffc_jax.coding.channel import SampleLaw, kl_bits, sample_law
-from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.channel_simulation.bits import random_words
+from diffc_jax.channel_simulation.channel import SampleStatistics, ideal_rate, sample_statistics
+from diffc_jax.channel_simulation.trellis import TrellisChannel
 
 _SIZE = flags.DEFINE_integer("size", 12288, "Dimensions of a message.", lower_bound=32)
 _PATH_BITS = flags.DEFINE_multi_integer("path_bits", [64, 256], "Bits of a message; repeatable.")
@@ -60,9 +60,9 @@ def print_speed(channel: TrellisChannel) -> None:
 
 
 def print_laws(channel: TrellisChannel) -> None:
-    names = [field.name for field in dataclasses.fields(SampleLaw)]
+    names = [field.name for field in dataclasses.fields(SampleStatistics)]
     print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
-    print(f"  {'law':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
+    print(f"  {'exact':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
     batch, number = _BATCH.value, _MESSAGES.value // _BATCH.value * _BATCH.value
     for share in SHARES:
         keys, mu = messages(channel, number, share)
@@ -70,8 +70,8 @@ def print_laws(channel: TrellisChannel) -> None:
             channel.encode(keys[i : i + batch], mu[i : i + batch])[1]
             for i in range(0, number, batch)
         ]
-        law = sample_law(mu, np.concatenate(samples))
-        ratio = channel.path_bits / np.mean(kl_bits(mu)) if share else np.inf
+        law = sample_statistics(mu, np.concatenate(samples))
+        ratio = channel.path_bits / np.mean(ideal_rate(mu)) if share else np.inf
         values = "".join(f"{getattr(law, name):14.4f}" for name in names)
         print(f"  {share:10.2f}{ratio:9.3f}{values}", flush=True)
 

@@ -1,4 +1,4 @@
-"""What it costs to send a sample of N(mu, I): every scheme of diffc_jax.coding, and how true its samples are.
+"""What sending a sample of N(mu, I) costs: all schemes of diffc_jax.channel_simulation, and their samples.
 
 Bits over KL against bits a message, bias and variance along mu, Kolmogorov-Smirnov distances, candidates and
 seconds. 7 minutes on two busy CPU cores; a killed run goes on where it was.
@@ -12,8 +12,8 @@ trellis costs 6 to 10 %. docs/channel_simulation.md explains the numbers.
 
 from ml_collections import ConfigDict
 
-from diffc_jax.analysis.channel_simulation_config import channel_config, shrink_to_smoke
 from diffc_jax.config import check_config_argument
+from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -19,8 +19,8 @@ D_F = 28.157, D_F* = 26.238 and D(R) = 17.695.
 
 from ml_collections import ConfigDict
 
-from diffc_jax.analysis.config import analysis_config, shrink_to_smoke
 from diffc_jax.config import check_config_argument
+from diffc_jax.studies.gaussian_analysis.config import analysis_config, shrink_to_smoke
 
 
 def get_config(argument: str = "") -> ConfigDict:

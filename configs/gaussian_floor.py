@@ -1,4 +1,4 @@
-"""The floor: a Gaussian fitted to the built-in photographs, with its exact denoiser.
+"""The Gaussian baseline: a Gaussian fitted to the built-in photographs, with its exact denoiser.
 
 No figure of the paper; its analysis (section 4) is about such sources. Fitted in seconds by one pass.
 

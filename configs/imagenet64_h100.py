@@ -70,7 +70,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 4000
     config.train.eval_images = 1000
     config.eval.batch_size = 100
-    config.eval.families = ("hq64", "ref")
+    config.eval.subsets = ("hq64", "ref")
     if argument == "smoke":
         config.data.eval = source_config(split="eval")
         config.model.widths, config.model.blocks = (16, 32), (1, 1)

@@ -39,7 +39,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.eval_every_steps = config.train.checkpoint_every_steps = 1000
     config.train.eval_images = 1000
     config.eval.max_images = 500
-    config.eval.families = ("hq64", "ref")
+    config.eval.subsets = ("hq64", "ref")
     config.baselines.targets = (0.4, 0.8, 1.6)
     config.baselines.published = ("imagenet64-chrabaszcz",)
     if argument == "shipped":

@@ -2,7 +2,7 @@
 
 Makes the paper's rate-PSNR plot (DiffC-A, DiffC-F and the posterior mean, with JPEG and others) at our
 scale: 64x64 crops of the photographs that scikit-image and scikit-learn ship, which the model, trained on
-ImageNet images, has not seen. Only the Gaussian floor is fitted, to crops of other photographs.
+ImageNet images, has not seen. Only the Gaussian baseline is fitted, to crops of other photographs.
 
     scripts/quickstart.sh runs/quickstart
 

@@ -1,4 +1,4 @@
-"""What the front doors share: flags, the config, and errors as one line with an exit code."""
+"""What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
 import argparse
 import json
@@ -15,20 +15,17 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from diffc_jax import config as config_lib
-from diffc_jax import distributed, files
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
-from diffc_jax.source_config import plain
+from diffc_jax.runtime import files, multihost
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 # Flags defined here belong to the program that asks for them, whose --help lists them.
 flags.disclaim_key_flags()
 
 
-def define_experiment_flags(multi_host: bool = False) -> None:
-    """Defines --config, --workdir, --dry_run and, if `multi_host`, --distributed."""
-    config_flags.DEFINE_config_file(
-        "config", None, "Experiment, for example configs/quickstart.py."
-    )
+def _define_experiment_flags(multi_host: bool) -> None:
+    config_flags.DEFINE_config_file("config", None, "Experiment, as configs/quickstart.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; the same folder resumes it.")
     flags.DEFINE_bool("dry_run", False, "Print the resolved config and exit.")
     if multi_host:
@@ -52,13 +49,10 @@ def run_experiment(
     dry_run: Callable[[ConfigDict], str] = describe,
     multi_host: bool = False,
 ) -> None:
-    """Runs `experiment(config, workdir)` as a program with the flags of `define_experiment_flags`.
+    """Runs `experiment(config, workdir)` as a program with --config, --workdir and --dry_run.
 
-    Args:
-        experiment: the job.
-        validate: checks the config first, also for --dry_run.
-        dry_run: what --dry_run prints.
-        multi_host: whether several processes can share the job, with --distributed.
+    `validate` checks the config first, also for --dry_run, which prints what `dry_run` says. With
+    `multi_host` several processes can share the job, through --distributed.
     """
 
     def main() -> None:
@@ -68,12 +62,12 @@ def run_experiment(
             print(dry_run(config))
             return
         if multi_host:
-            distributed.start(flags.FLAGS.distributed)
-            if not distributed.is_primary():
+            multihost.start(flags.FLAGS.distributed)
+            if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)
         experiment(config, prepare_workdir(flags.FLAGS.workdir))
 
-    define_experiment_flags(multi_host)
+    _define_experiment_flags(multi_host)
     run(main)
 
 
@@ -81,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; mistakes of the user end in one line on stderr.
 
     The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set and 85 for
-    training that SIGTERM stopped and that goes on if the command is run again.
+    training or an evaluation that SIGTERM stopped and that goes on if the command is run again.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -100,8 +94,10 @@ def run(main: Callable[[], None]) -> None:
             # One of several processes must end at once. Python's own way out waits at the runtime's barrier
             # for the others, which wait for this one in a collective.
             traceback.print_exc()
-            distributed.leave(1)
+            multihost.leave(1)
 
+    # In place: ml_collections reads sys.argv itself, to see which fields are overridden.
+    sys.argv[1:] = map(_with_present_name, sys.argv[1:])
     app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -137,6 +133,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
     return _exit_with(UsageError(message))
 
 
+def _with_present_name(argument: str) -> str:
+    """--config.FIELD=VALUE with the name that a renamed field has now; other arguments as they are."""
+    flag, separator, value = argument.partition("=")
+    dashes = flag[: len(flag) - len(flag.lstrip("-"))]
+    prefix, _, field = flag.lstrip("-").partition(".")
+    if dashes and prefix == "config" and field in config_lib.FORMER_NAMES:
+        return f"{dashes}config.{config_lib.FORMER_NAMES[field]}{separator}{value}"
+    return argument
+
+
 def _describe_flag_error(error: Exception, argv: list[str]) -> str:
     """Says what a flag, a config file or an override of one of its fields did wrong."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -159,9 +165,8 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
     field = next((name for name in names if root.args and root.args[0] in name.split(".")), None)
     if isinstance(root, KeyError) and field:
         suggestion = re.search(r'Did you mean "(\w+)"', str(error))
-        return f"--{field}: no such field" + (
-            f"; did you mean {suggestion.group(1)}?" if suggestion else ""
-        )
+        meant = f"; did you mean {suggestion[1]}?" if suggestion else ""
+        return f"--{field}: no such field{meant}"
     return f"--config: {file}: {type(root).__name__}: {root}"
 
 
@@ -170,7 +175,7 @@ def _exit_with(error: DiffcError) -> Any:
     print(f"{pathlib.Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
     if isinstance(error, PreemptedError):  # as all processes are, which end together
         sys.exit(error.exit_code)
-    distributed.leave(error.exit_code)
+    multihost.leave(error.exit_code)
 
 
 def _is_ours(record: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Errors that tell a user what to change; every front door prints them as one line, without a traceback."""
+"""Errors that tell a user what to change; every program prints them as one line, without a traceback."""
 
 
 class DiffcError(Exception):
@@ -8,13 +8,26 @@ class DiffcError(Exception):
 
 
 class UsageError(DiffcError):
-    """A flag or config value that cannot be used; the message starts with the field's name."""
+    """A flag or config value that cannot be used; its text is "field: message".
+
+    Attributes:
+        message: what is wrong and what to do about it.
+        field: the flag or config field, as far as the code that complains knows it; may be empty.
+    """
 
     exit_code = 2
 
+    def __init__(self, message: str, field: str = ""):
+        super().__init__(f"{field}: {message}" if field else message)
+        self.message, self.field = message, field
+
+    def in_group(self, group: str) -> "UsageError":
+        """The same error, whose field belongs to `group`: "path" in "data.train" is "data.train.path"."""
+        return UsageError(self.message, field=f"{group}.{self.field}")
+
 
 class InputError(DiffcError):
-    """A file, folder or data set that cannot be used; the message names it."""
+    """A file, folder or data set that cannot be used, or a package that is missing; the message names it."""
 
 
 class PreemptedError(DiffcError):

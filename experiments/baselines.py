@@ -1,4 +1,4 @@
-"""Runs the classical codecs on the images of a config's evaluation; rows go to W/eval/rd.csv.
+"""Measures classical codecs and trained HiFiC runs on a config's evaluation images: rows go to W/eval/rd.csv.
 
 python experiments/baselines.py --config=configs/X.py --workdir=W
 """

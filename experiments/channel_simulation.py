@@ -4,14 +4,14 @@ python experiments/channel_simulation.py --config=configs/channel_simulation.py 
 """
 
 from diffc_jax import cli
-from diffc_jax.analysis.channel_simulation_config import validate
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
+from diffc_jax.studies.channel_comparison.config import validate
 
 
 def _compare(config, workdir):
     for package in ("constriction", "matplotlib"):
         require(package)  # which the next import needs
-    from diffc_jax.analysis.channel_simulation import compare_schemes
+    from diffc_jax.studies.channel_comparison.run import compare_schemes
 
     compare_schemes(config, workdir)
 

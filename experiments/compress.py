@@ -1,18 +1,20 @@
 """Encodes images as .diffc files with a trained model.
 
-python experiments/compress.py --model=W --input=a.png --output=a.diffc --bpp=1
+python experiments/compress.py --input=a.png --output=a.diffc --bpp=1
 """
-
-import pathlib
 
 from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.codec.container import LARGEST_SEED, MEMORIES
+from diffc_jax.codec.files import compress
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target
-from diffc_jax.compression.compress import compress
 
-_MODEL = flags.DEFINE_string("model", None, "Folder of a finished run, or its params.safetensors.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Folder of a finished run, or its params.safetensors; without it the weights of the repository.",
+)
 _INPUT = flags.DEFINE_list("input", None, "Images or quoted patterns, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "A .diffc file, or a folder for several inputs.")
 _BPP = flags.DEFINE_float("bpp", None, "Largest size in bits per pixel, all bytes counted.")
@@ -42,7 +44,7 @@ def main() -> None:
     """Does what the flags ask for."""
     target = Target(_BPP.value, _PSNR.value, _PACKETS.value, _GAMMA.value, _LOSSLESS.value)
     compress(
-        pathlib.Path(_MODEL.value),
+        _MODEL.value,
         _INPUT.value,
         _OUTPUT.value,
         target,
@@ -54,5 +56,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["model", "input", "output"])
+    flags.mark_flags_as_required(["input", "output"])
     cli.run(main)

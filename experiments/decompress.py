@@ -1,22 +1,24 @@
 """Decodes .diffc files, whole or a prefix, to PNG.
 
-python experiments/decompress.py --model=W --input=a.diffc --output=a.png --decoder=flow --at=0.5
+python experiments/decompress.py --input=a.diffc --output=a.png --decoder=flow --at=0.5
 """
-
-import pathlib
 
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.codec.files import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
-from diffc_jax.compression.decompress import decompress
+from diffc_jax.diffusion.decoders import describe_decoders
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "Folder of the finished run that encoded, or its params.safetensors."
+    "model",
+    None,
+    "Folder of the run that encoded, or its params.safetensors; without it the weights of the "
+    "repository.",
 )
 _INPUT = flags.DEFINE_list("input", None, ".diffc files or quoted patterns, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "A .png file, or a folder for several inputs.")
-_DECODER = flags.DEFINE_string("decoder", "flow", "flow, ancestral, mean or kappa=K.")
+_DECODER = flags.DEFINE_string("decoder", "flow", describe_decoders())
 _STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -28,7 +30,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the files and stop.")
 def main() -> None:
     """Does what the flags ask for."""
     decompress(
-        pathlib.Path(_MODEL.value),
+        _MODEL.value,
         _INPUT.value,
         _OUTPUT.value,
         decoder=_DECODER.value,
@@ -40,5 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["model", "input", "output"])
+    flags.mark_flags_as_required(["input", "output"])
     cli.run(main)

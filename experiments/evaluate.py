@@ -6,7 +6,7 @@ python experiments/evaluate.py --config=configs/X.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.trainees import evaluate, validate
+from diffc_jax.commands import evaluate, validate
 
 if __name__ == "__main__":
     cli.run_experiment(evaluate, validate, multi_host=True)

@@ -4,13 +4,13 @@ python experiments/gaussian.py --config=configs/gaussian.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.analysis.config import validate
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
+from diffc_jax.studies.gaussian_analysis.config import validate
 
 
 def _analyse(config, workdir):
     require("matplotlib")  # which the next import needs
-    from diffc_jax.analysis.run import analyse_theory
+    from diffc_jax.studies.gaussian_analysis.run import analyse_theory
 
     analyse_theory(config, workdir)
 

@@ -10,8 +10,8 @@ from absl import flags, logging
 from diffc_jax import cli
 from diffc_jax.baselines.published import load_published
 from diffc_jax.errors import UsageError
-from diffc_jax.optional import require
 from diffc_jax.plotting.measures import MEASURES, SCALES
+from diffc_jax.runtime.optional import require
 
 _INPUTS = flags.DEFINE_list("inputs", None, "Workdirs or rd.csv files, separated by commas.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the figures.")

@@ -4,12 +4,12 @@ python experiments/reproduce.py --config=configs/quickstart.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 
 def _reproduce(config, workdir):
     require("matplotlib")  # which the next import needs
-    from diffc_jax.reproduction import reproduce
+    from diffc_jax.studies.reproduction import reproduce
 
     reproduce(config, workdir)
 

@@ -6,9 +6,9 @@ python experiments/train.py --config=configs/X.py --workdir=W
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.commands import build_task, train, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.trainees import build_trainee, train, validate
-from diffc_jax.training.accelerators import ACCELERATORS
+from diffc_jax.runtime.accelerators import ACCELERATORS
 
 _COST = flags.DEFINE_bool(
     "cost", False, "With --dry_run: compile a step for simulated devices and print what it costs."
@@ -21,22 +21,22 @@ _ACCELERATOR = flags.DEFINE_enum(
 )
 
 
+def _validate(config):
+    if _COST.value and not flags.FLAGS.dry_run:
+        raise UsageError("needs --dry_run; it compiles and does not train", field="--cost")
+    validate(config)
+
+
 def _dry_run(config):
     if not _COST.value:
         return cli.describe(config)
     from diffc_jax.training import cost
 
     cost.simulate_devices(_COST_DEVICES.value)
-    step = cost.measure_step(build_trainee(config))
+    step = cost.measure_step(build_task(config))
     num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 
 
-def _train(config, workdir):
-    if _COST.value:
-        raise UsageError("--cost: needs --dry_run; it compiles and does not train")
-    train(config, workdir)
-
-
 if __name__ == "__main__":
-    cli.run_experiment(_train, validate, dry_run=_dry_run, multi_host=True)
+    cli.run_experiment(train, _validate, dry_run=_dry_run, multi_host=True)

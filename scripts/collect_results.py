@@ -12,12 +12,12 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing
+from diffc_jax.runtime.files import atomic_write
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of experiments/reproduce.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
 
-# Of all images; those of families of images have folders of the same layout.
+# Of all images; those of subsets have folders of the same layout.
 _KEPT = (
     *("claims.md", "*/eval/rd.csv", "*/eval/summary.json", "*/eval/lossless.json"),
     *("figures/rate_paper_log.png", "figures/rate_lpips_log.png"),
@@ -40,7 +40,7 @@ def main() -> None:
     patterns = (*_KEPT, *_KEPT_OF_ALL, *(f"*/{pattern}" for pattern in _KEPT))
     kept = sorted({path for pattern in patterns for path in workdir.glob(pattern)})
     for path in kept:
-        with replacing(output / path.relative_to(workdir)) as temporary:
+        with atomic_write(output / path.relative_to(workdir)) as temporary:
             shutil.copyfile(path, temporary)
     size = sum(path.stat().st_size for path in kept)
     print(f"{output}: {len(kept)} files, {size / 1e6:.1f} MB")

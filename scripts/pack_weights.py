@@ -15,10 +15,11 @@ import safetensors
 import safetensors.numpy
 from absl import flags
 
-from diffc_jax import cli, files
+from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.layers import DTYPES
-from diffc_jax.training.export import export_params
+from diffc_jax.runtime import files
+from diffc_jax.runtime.export import export_params
 
 _INPUT = flags.DEFINE_string("input", None, "params.safetensors of a run, with its card beside it.")
 _OUTPUT = flags.DEFINE_string("output", None, "The smaller file; its card is written beside it.")

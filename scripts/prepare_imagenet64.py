@@ -27,10 +27,10 @@ import pathlib
 from absl import flags
 
 from diffc_jax import cli
+from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_MODES
 from diffc_jax.data import SourceSpec
 from diffc_jax.data.manifest import LAYOUTS, verify_hashes
 from diffc_jax.data.prepare import INPUTS, prepare
-from diffc_jax.data.spec import NON_RGB_MODES, RESIZE_MODES
 
 _SOURCE = flags.DEFINE_enum("source", "npz", INPUTS, "Kind of input.")
 _PATH = flags.DEFINE_string("path", "", "File, folder or glob; several separated by commas.")

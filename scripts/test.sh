@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lints, checks types and runs the tests, from a fresh clone or any later state.
-# Arguments go to pytest:  scripts/test.sh tests/test_sweep.py -k flow
+# Lints, checks types and spelling, builds the documentation and runs the tests, from a fresh clone or any later state.
+# Arguments go to pytest:  scripts/test.sh tests/evaluation/test_sweep.py -k flow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/_environment.sh
@@ -9,6 +9,8 @@ make_environment test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/codespell
+.venv/bin/mkdocs build --strict
 # A worker for each of two to four cores; a file stays in one, so that its fixtures are made once. The order of the
 # alphabet starts the slowest files early.
 workers=$(nproc)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.training import cost
-from tests.processes import ROOT, environment
+from tests.support.processes import ROOT, environment
 
 # Nothing here is timed for its own sake.
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -12,19 +12,19 @@ from ml_collections import ConfigDict
 
 from diffc_jax import cli
 from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.commands import train
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.reproduction import reproduce
-from diffc_jax.trainees import train
-from tests.processes import ROOT, environment
+from diffc_jax.studies.reproduction import reproduce
+from tests.support.processes import ROOT, environment
 
-FLOOR = "--config=configs/gaussian_floor.py:smoke"
+GAUSSIAN = "--config=configs/gaussian_floor.py:smoke"
 
 
-def run(door, *arguments):
+def run(program, *arguments):
     return subprocess.run(
-        [sys.executable, f"experiments/{door}.py", *arguments],
+        [sys.executable, f"experiments/{program}.py", *arguments],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -33,10 +33,10 @@ def run(door, *arguments):
     )
 
 
-def fails(door, arguments, code, message):
+def fails(program, arguments, code, message):
     """One line on stderr, nothing on stdout, and the exit code."""
-    done = run(door, *arguments)
-    assert done.stderr == f"{door}.py: error: {message}\n"
+    done = run(program, *arguments)
+    assert done.stderr == f"{program}.py: error: {message}\n"
     assert (done.returncode, done.stdout) == (code, "")
 
 
@@ -44,11 +44,11 @@ def fails(door, arguments, code, message):
 
 
 @pytest.mark.parametrize(
-    ("door", "flags"),
+    ("program", "flags"),
     [("train", ["config", "workdir", "distributed", "cost"]), ("plot", ["inputs", "output"])],
 )
-def test_help_lists_every_flag_of_the_program(door, flags):
-    listed = run(door, "--help").stdout
+def test_help_lists_every_flag_of_the_program(program, flags):
+    listed = run(program, "--help").stdout
     for flag in flags:
         assert re.search(rf"^  --(\[no\])?{flag}: ", listed, re.MULTILINE)
 
@@ -67,7 +67,7 @@ def test_help_lists_every_flag_of_the_program(door, flags):
 )
 def test_overrides(override, message, tmp_path):
     workdir = tmp_path / "run"
-    fails("train", (FLOOR, f"--workdir={workdir}", f"--config.{override}"), 2, message)
+    fails("train", (GAUSSIAN, f"--workdir={workdir}", f"--config.{override}"), 2, message)
     assert not workdir.exists()
 
 
@@ -97,7 +97,7 @@ def test_config_files(content, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("door", "arguments", "message"),
+    ("program", "arguments", "message"),
     [
         (
             "evaluate",
@@ -106,7 +106,7 @@ def test_config_files(content, message, tmp_path):
         ),
         (
             "train",
-            (FLOOR,),
+            (GAUSSIAN,),
             "flag --workdir=None: Flag --workdir must have a value other than None.",
         ),
         (
@@ -114,8 +114,8 @@ def test_config_files(content, message, tmp_path):
             ("--workdir=run",),
             "flag --config=None: Flag --config must have a value other than None.",
         ),
-        ("baselines", (FLOOR, "--workdir=run", "--flip"), "Unknown command line flag 'flip'"),
-        ("baselines", (FLOOR, "--workdir=run", "more"), "unexpected argument 'more'"),
+        ("baselines", (GAUSSIAN, "--workdir=run", "--flip"), "Unknown command line flag 'flip'"),
+        ("baselines", (GAUSSIAN, "--workdir=run", "more"), "unexpected argument 'more'"),
         (
             "plot",
             ("--inputs=run", "--output=figures", "--bpp_range=1"),
@@ -123,8 +123,8 @@ def test_config_files(content, message, tmp_path):
         ),
     ],
 )
-def test_flags(door, arguments, message):
-    fails(door, arguments, 2, message)
+def test_flags(program, arguments, message):
+    fails(program, arguments, 2, message)
 
 
 def test_failures_exit_with_1(tmp_path):
@@ -133,7 +133,7 @@ def test_failures_exit_with_1(tmp_path):
     below = file / "run"
     fails(
         "train",
-        (FLOOR, f"--workdir={below}"),
+        (GAUSSIAN, f"--workdir={below}"),
         1,
         f"--workdir {below}: cannot be made (Not a directory)",
     )
@@ -206,7 +206,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"data__train__path": ""},
-            "data.train.path: is empty; source=folder needs a file, a folder or a glob",
+            "data.train.path: is empty; source=folder needs a folder",
         ),
         (
             {"data__train__source": "photos", "data__image_size": 1000},

@@ -1,6 +1,6 @@
-"""scripts/collect_results.py: tables, figures and the report, of all images and of families."""
+"""scripts/collect_results.py: tables, figures and the report, of all images and of subsets."""
 
-from tests.processes import run_program
+from tests.support.processes import run_program
 
 KEPT = (
     *("claims.md", "report.html", "unet/eval/rd.csv", "baselines/eval/lossless.json"),

@@ -9,13 +9,12 @@ import pytest
 import safetensors.numpy
 
 from configs import imagenet64_small, quickstart
-from diffc_jax import files
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
-from diffc_jax.compression.compress import compress
-from diffc_jax.compression.decompress import decompress
+from diffc_jax.config.sources import spec_fields
 from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.evaluation.evaluate import evaluate
-from diffc_jax.source_config import spec_fields
+from diffc_jax.runtime import files
 
 ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights" / "imagenet64_small.safetensors"
@@ -48,7 +47,7 @@ def test_small_enough_to_ship():
     assert {array.dtype for array in network} == {np.dtype(np.float16)}
 
 
-def test_held_out_photographs_take_few_bits(tmp_path):
+def test_validation_photographs_take_few_bits(tmp_path):
     config = quickstart.get_config()
     config.eval.params = str(WEIGHTS)
     config.eval.max_images = config.eval.batch_size = 16

@@ -10,8 +10,8 @@ from jaxtyping import Shaped, UInt8
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.progress import Progress
+from diffc_jax.metrics import psnr
+from diffc_jax.runtime.progress import Progress
 
 
 def evaluate_codecs(
@@ -27,8 +27,8 @@ def evaluate_codecs(
 
     Args:
         images: uint8 RGB, (n, h, w, 3).
-        dataset: name and variant of the data, copied into the results.
-        split: its split, copied likewise.
+        dataset: copied into the results.
+        split: copied likewise.
         codecs: names from `CODECS`, or methods.
         qualities: ladders that replace the default ones, by name from `CODECS`.
         max_workers: threads; None is the choice of `ThreadPoolExecutor`.
@@ -40,17 +40,23 @@ def evaluate_codecs(
         UsageError: unknown codec, or a quality that its encoder does not take.
         InputError: images of another type or shape, or an encoder that is not installed.
     """
-    _check_images(images)
+    if images.dtype != np.uint8:
+        raise InputError(f"images: dtype is {images.dtype}; codecs take uint8 RGB")
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        raise InputError(
+            f"images: shape is {images.shape}; codecs take RGB as (n, height, width, 3)"
+        )
     selected = select_codecs(codecs)
     ladders = _ladders(selected, qualities or {})
-    return _evaluate(images, selected, ladders, (dataset, split), max_workers)
+    source = {"dataset": dataset, "split": split}
+    return _evaluate(images, selected, ladders, source, max_workers)
 
 
 def _evaluate(
     images: UInt8[np.ndarray, "n h w 3"],
     selected: Mapping[str, Codec],
     ladders: Mapping[str, Sequence[Quality]],
-    source: tuple[str, str | None],
+    source: Mapping[str, str | None],
     max_workers: int | None,
 ) -> Iterator[CodecPoint]:
     files = len(images) * sum(len(ladder) for ladder in ladders.values())
@@ -64,30 +70,19 @@ def _evaluate(
                     sizes.append(size)
                     decoded[i] = image
                     progress.advance()
-                identity = {
-                    "method": codec.method,
-                    "model": codec.model,
-                    "level": float(quality),
-                    "dataset": source[0],
-                    "split": source[1],
-                }
                 yield CodecPoint(
                     name,
-                    identity,
+                    {
+                        "method": codec.method,
+                        "model": codec.model,
+                        "level": float(quality),
+                        **source,
+                    },
                     range(len(images)),
                     np.array(sizes, np.float64),
                     psnr.mse(images, decoded),
                     decoded,
                 )
-
-
-def _check_images(images: Shaped[np.ndarray, "..."]) -> None:
-    if images.dtype != np.uint8:
-        raise InputError(f"images: dtype is {images.dtype}; codecs take uint8 RGB")
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise InputError(
-            f"images: shape is {images.shape}; codecs take RGB as (n, height, width, 3)"
-        )
 
 
 def _ladders(

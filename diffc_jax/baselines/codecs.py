@@ -10,17 +10,16 @@ photographs, none of which is in the evaluation split.
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, features
+from PIL import features
 
 from diffc_jax.baselines import containers, dithered_pcm, hevc
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
+from diffc_jax.runtime.optional import require
 
 Quality = int | float
 
@@ -49,47 +48,26 @@ class Codec:
     model: str | None = None
     encode: Callable[..., bytes]
     takes_index: bool = False
-    decode: Callable[[bytes], UInt8[np.ndarray, "h w 3"]]
+    decode: Callable[[bytes], UInt8[np.ndarray, "h w 3"]] = decode_image
     payload: Callable[[bytes], int]
     qualities: tuple[Quality, ...]
     quality_range: tuple[Quality, Quality]
     quality_unit: str
-    whole_qualities: bool
-    available: Callable[[], bool | None]
-    requirement: str
-
-
-def _encode(
-    image: UInt8[np.ndarray, "h w 3"],
-    quality: Quality,
-    *,
-    container: str,
-    settings: Callable[[Quality], dict[str, Any]],
-) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, container, **settings(quality))
-    return stream.getvalue()
-
-
-def _decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    whole_qualities: bool = False
+    available: Callable[[], bool | None] = lambda: True
+    requirement: str = ""
 
 
 def _jpeg(subsampling: str) -> Codec:
+    def encode(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
+        return encode_image(
+            image, "JPEG", quality=int(quality), subsampling=subsampling, optimize=True
+        )
+
     return Codec(
         method="jpeg",
         model=subsampling,
-        encode=functools.partial(
-            _encode,
-            container="JPEG",
-            settings=lambda quality: {
-                "quality": int(quality),
-                "subsampling": subsampling,
-                "optimize": True,
-            },
-        ),
-        decode=_decode,
+        encode=encode,
         payload=containers.jpeg_payload,
         qualities=(1, 8, 20, 40, 62, 80, 92, 98),
         quality_range=(1, 100),
@@ -100,46 +78,37 @@ def _jpeg(subsampling: str) -> Codec:
     )
 
 
-def _webp_settings(quality: Quality) -> dict[str, Any]:
-    return {"quality": quality, "method": 6}
+def _encode_webp(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
+    return encode_image(image, "WEBP", quality=quality, method=6)
 
 
-def _avif_settings(quality: Quality) -> dict[str, Any]:
+def _encode_avif(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
     # The default tuning is perceptual and costs PSNR. One thread: images run in parallel.
-    return {
-        "quality": int(quality),
-        "subsampling": "4:4:4",
-        "codec": "aom",
-        "speed": 4,
-        "max_threads": 1,
-        "advanced": {"tune": "psnr"},
-    }
-
-
-def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> bytes:
-    return bytes(
-        require("imagecodecs").jpegxl_encode(
-            image, distance=distance, effort=7, usecontainer=False, numthreads=1
-        )
+    return encode_image(
+        image,
+        "AVIF",
+        quality=int(quality),
+        subsampling="4:4:4",
+        codec="aom",
+        speed=4,
+        max_threads=1,
+        advanced={"tune": "psnr"},
     )
 
 
-def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
+def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], distance: Quality) -> bytes:
+    return encode_jpegxl(image, distance=distance, effort=7)
 
 
-def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], quality: Quality) -> bytes:
-    data = _encode(
+def _encode_jpeg2000(image: UInt8[np.ndarray, "h w 3"], decibels: Quality) -> bytes:
+    data = encode_image(
         image,
-        quality,
-        container="JPEG2000",
-        settings=lambda decibels: {
-            "quality_mode": "dB",
-            "quality_layers": [decibels],
-            "irreversible": True,
-            "mct": 1,
-            "no_jp2": True,
-        },
+        "JPEG2000",
+        quality_mode="dB",
+        quality_layers=[decibels],
+        irreversible=True,
+        mct=1,
+        no_jp2=True,
     )
     return containers.without_jpeg2000_comments(data)
 
@@ -149,32 +118,27 @@ CODECS: Mapping[str, Codec] = {
     "jpeg_444": _jpeg("4:4:4"),
     "webp": Codec(
         method="webp",
-        encode=functools.partial(_encode, container="WEBP", settings=_webp_settings),
-        decode=_decode,
+        encode=_encode_webp,
         payload=containers.webp_payload,
         qualities=(0, 3, 10, 20, 35, 50, 70, 82, 92, 100),
         quality_range=(0, 100),
         quality_unit="libwebp quality, lossy, 4:2:0",
-        whole_qualities=False,
         available=functools.partial(features.check, "webp"),
         requirement="Pillow built with WebP",
     ),
     "jpeg2000": Codec(
         method="jpeg2000",
         encode=_encode_jpeg2000,
-        decode=_decode,
         payload=containers.jpeg2000_payload,
         qualities=(12, 20, 24, 28, 32, 36, 40, 43, 47),
         quality_range=(1, 100),
         quality_unit="target PSNR in dB, 9-7 irreversible, raw codestream",
-        whole_qualities=False,
         available=functools.partial(features.check, "jpg_2000"),
         requirement="Pillow built with OpenJPEG",
     ),
     "avif": Codec(
         method="avif",
-        encode=functools.partial(_encode, container="AVIF", settings=_avif_settings),
-        decode=_decode,
+        encode=_encode_avif,
         payload=containers.avif_payload,
         qualities=(0, 8, 20, 35, 50, 62, 72, 80, 88, 93),
         quality_range=(0, 100),
@@ -186,12 +150,11 @@ CODECS: Mapping[str, Codec] = {
     "jpegxl": Codec(
         method="jpegxl",
         encode=_encode_jpegxl,
-        decode=_decode_jpegxl,
+        decode=decode_jpegxl,
         payload=containers.jpegxl_payload,
         qualities=(25, 12, 7, 4.5, 3, 2, 1.3, 0.8, 0.45, 0.25),
         quality_range=(0.01, 25),
         quality_unit="libjxl distance, lower is better, effort 7, bare codestream",
-        whole_qualities=False,
         available=lambda: require("imagecodecs").JPEGXL.available,
         requirement="imagecodecs built with JPEG XL",
     ),
@@ -217,8 +180,6 @@ CODECS: Mapping[str, Codec] = {
         quality_range=(2, 256),
         quality_unit="levels of a sample",
         whole_qualities=True,
-        available=lambda: True,
-        requirement="nothing else",
     ),
 }
 
@@ -234,7 +195,7 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
     selected: dict[str, Codec] = {}
     for name in names:
         if name not in known:
-            raise UsageError(f"codecs: unknown {name!r}, not one of {', '.join(known)}")
+            raise UsageError(f"unknown {name!r}, not one of {', '.join(known)}", field="codecs")
         selected |= {k: v for k, v in CODECS.items() if name in (k, v.method)}
     for name, codec in selected.items():
         without = f"or leave {name!r} out of codecs"

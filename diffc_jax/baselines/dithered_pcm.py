@@ -1,4 +1,4 @@
-"""Dithered PCM (Roberts, "Picture coding using pseudo-random noise", 1962): the oldest ancestor.
+"""Dithered PCM (Roberts, "Picture coding using pseudo-random noise", 1962), the earliest ancestor.
 
 Sender and receiver share uniform noise u in [0, 1). The sender transmits k = floor(x / step + u) for
 every sample x, the receiver shows (k - u + 1/2) step: x plus noise that is uniform, of width `step`

@@ -14,21 +14,20 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import select_codecs
-from diffc_jax.baselines.hific.runs import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
-from diffc_jax.environment import write_environment
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.families import ResultSet, select_images
-from diffc_jax.evaluation.quality import COLUMNS, Quality, Reference
-from diffc_jax.files import AnyPath, replacing, write_json
-from diffc_jax.moments import Averages
-from diffc_jax.optional import require
-from diffc_jax.results import RatePoint, replace_rate_points, write_table
-from diffc_jax.source_config import plain
-from diffc_jax.training.experiment import open_source
-from diffc_jax.training.sharding import make_mesh
+from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
+from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
+from diffc_jax.evaluation.subsets import ResultSet, open_images, open_reference
+from diffc_jax.metrics.statistics import RunningMean
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
+from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.sharding import make_mesh
 
 _BATCH = 256
 
@@ -40,17 +39,17 @@ def evaluate_baselines(
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
     are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
-    lossless.json, the bits per dimension of lossless ones. The same files of each family of
-    config.eval.families are in W/FAMILY/eval; every image is encoded and measured once.
+    lossless.json, the bits per dimension of lossless ones. The same files of each subset of
+    config.eval.subsets are in W/SUBSET/eval; every image is encoded and measured once.
 
     Args:
         config: a validated config; the images are those of config.data.eval, eval.max_images and
-            eval.families, measured as config.eval.features and config.eval.image_metrics say.
+            eval.subsets, measured as config.eval.features and config.eval.image_metrics say.
         workdir: folder of the results; rows of other methods in it are kept.
         trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec, neither codecs nor trained networks, or families that cannot be.
+        UsageError: an unknown codec, neither codecs nor trained networks, or subsets that do not exist.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
@@ -59,12 +58,19 @@ def evaluate_baselines(
         raise UsageError(
             "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
         )
-    selection = select_images(open_source(config, "eval"), config.eval)
-    quality = Quality(config, make_mesh())
+    settings = config.eval
+    selection = open_images(config)
+    measures = Measures(
+        settings.features,
+        settings.feature_weights,
+        settings.image_metrics,
+        make_mesh(),
+        settings.batch_size,
+    )
     batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     sets = selection.result_sets(workdir)
-    references = _references(config, quality, images, sets)
+    references = _references(config, measures, images, sets)
     results = [
         _Results(result, reference, config.eval.grid_images)
         for result, reference in zip(sets, references, strict=True)
@@ -74,8 +80,8 @@ def evaluate_baselines(
         evaluate_runs(runs, images, selection.name, selection.split),
         evaluate_codecs(images, selection.name, selection.split, codecs=codecs),
     ):
-        pairs = quality.pairs(images, codec_point.decoded)
-        features = quality.features(codec_point.decoded) if quality.has_features else None
+        pairs = measures.pairs(images, codec_point.decoded)
+        features = measures.features(codec_point.decoded) if measures.has_features else None
         for own in results:
             own.add(codec_point, pairs, features)
     for own in results:
@@ -86,16 +92,13 @@ def evaluate_baselines(
     if codecs:
         bits = measure_lossless(images)
         for result in sets:
-            marks = lossless_marks({name: result.of(values) for name, values in bits.items()})
-            write_json(
-                result.folder / "lossless.json",
-                marks
-                | {
-                    "n_images": len(result.images),
-                    "dataset": selection.name,
-                    "split": result.split,
-                },
-            )
+            marks: dict[str, Any] = {
+                **lossless_marks({name: result.of(values) for name, values in bits.items()}),
+                "n_images": len(result.images),
+                "dataset": selection.name,
+                "split": result.split,
+            }
+            write_json(result.folder / "lossless.json", marks)
 
 
 def check_baselines(config: ConfigDict) -> None:
@@ -111,25 +114,26 @@ def check_baselines(config: ConfigDict) -> None:
         if config.baselines.published:
             load_published(config.baselines.published)
     except UsageError as error:
-        raise UsageError(f"baselines.{error}") from error
+        raise error.in_group("baselines") from error
     if config.baselines.codecs:
         require("imagecodecs")  # for lossless.json, which comes last
 
 
 def _references(
     config: ConfigDict,
-    quality: Quality,
+    measures: Measures,
     images: UInt8[np.ndarray, "n h w 3"],
     sets: Sequence[ResultSet],
 ) -> list[Reference | None]:
     """What the distances of each set compare with; features of the images are computed once, if at all."""
-    features = functools.cache(lambda: quality.features(images))
+    features = functools.cache(lambda: measures.features(images))
+    source = open_reference(config)
 
     def reference(result: ResultSet) -> Reference | None:
-        if not quality.has_features or len(result.images) < 2:
+        if not measures.has_features or len(result.images) < 2:
             return None
         folder = sets[0].folder / "reference"
-        return quality.reference(config, lambda: _batches(result.of(features())), folder)
+        return measures.reference(lambda: _batches(result.of(features())), source, folder)
 
     return [reference(result) for result in sets]
 
@@ -140,11 +144,11 @@ def _batches(features: Float32[np.ndarray, "n d"]) -> Iterator[Float32[np.ndarra
 
 
 class _Results:
-    """What the methods make of one set of images."""
+    """Results of all methods on one set of images."""
 
-    def __init__(self, result: ResultSet, reference: Reference | None, n_pictures: int):
-        """Measures distances to `reference` and keeps `n_pictures` decoded images, if there are any."""
-        self._set, self._reference, self._n_pictures = result, reference, n_pictures
+    def __init__(self, result: ResultSet, reference: Reference | None, n_shown: int):
+        """Measures distances to `reference` and keeps the first `n_shown` decoded images."""
+        self._set, self._reference, self._n_shown = result, reference, n_shown
         self._codec_points: list[CodecPoint] = []
         self._points: list[RatePoint] = []
 
@@ -154,11 +158,11 @@ class _Results:
         pairs: Mapping[str, Float[np.ndarray, " n"]],
         features: Float32[np.ndarray, "n d"] | None,
     ) -> None:
-        """Takes a point in; it, the metrics and the features are those of all images."""
-        own = codec_point.subset(self._set, self._n_pictures)
+        """Adds a rate point; it, the metrics and the features are those of all images."""
+        own = codec_point.subset(self._set, self._n_shown)
         columns: dict[str, Any] = {}
         for metric, values in pairs.items():
-            average = Averages.of(np.asarray(self._set.of(values), np.float64))
+            average = RunningMean.of(np.asarray(self._set.of(values), np.float64))
             columns[COLUMNS[metric]] = float(average.mean)
             stderr = float(average.stderr) if average.count > 1 else None
             columns[f"{COLUMNS[metric]}_stderr"] = stderr
@@ -169,20 +173,20 @@ class _Results:
         self._points.append(dataclasses.replace(own.point, **columns))
 
     def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes rows, tables and pictures; `originals` are all images."""
+        """Writes rows, tables and reconstructions; `originals` are all images."""
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
         methods = {point.method for point in self._points}
         replace_rate_points(folder / "rd.csv", self._points, lambda point: point.method in methods)
-        if self._n_pictures:
-            self._write_pictures(self._set.of(originals)[: self._n_pictures])
+        if self._n_shown:
+            self._write_reconstructions(self._set.of(originals)[: self._n_shown])
         logging.info(
             "%d rate points of %s in %s", len(self._points), ", ".join(sorted(methods)), folder
         )
 
-    def _write_pictures(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes the first images as every codec and quality gives them, laid out as in docs/formats.md."""
+    def _write_reconstructions(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+        """Writes what every codec and quality makes of the first images, as docs/formats.md says."""
         n = len(originals)
         arrays = {"index": np.array(self._set.images[:n]), "original": originals}
         by_name: dict[str, list[CodecPoint]] = {}
@@ -200,5 +204,5 @@ class _Results:
                 values = [p.columns()[column][:n] for p in codec_points]
                 arrays[f"{name}/{column}"] = np.stack(values, axis=1)
         path = self._set.folder / "reconstructions_baselines.npz"
-        with replacing(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)

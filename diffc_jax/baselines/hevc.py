@@ -1,4 +1,4 @@
-"""HEVC intra pictures (x265): the nearest thing to BPG, which no Python package encodes.
+"""HEVC intra pictures (x265), the closest codec to BPG, which no Python package encodes.
 
 BPG is an HEVC intra picture, too, behind a shorter header: compare it with the rate without header.
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from diffc_jax.errors import InputError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 _PIXEL_FORMAT, _PEAK, _MIDDLE = "yuv444p10le", 1023, 512
 _KR, _KB = 0.2126, 0.0722  # BT.709 weights of red and blue in luma

@@ -1,52 +1,25 @@
-"""Lossless codecs in bits per dimension: marks beside the bound of a model on the same images."""
+"""Lossless codecs in bits per dimension, to compare with the negative ELBO on the same images."""
 
 import functools
-import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image
 
 from diffc_jax.errors import InputError
-from diffc_jax.moments import Averages
-from diffc_jax.optional import require
-from diffc_jax.progress import Progress
-
-
-def _encode_pillow(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, **settings)
-    return stream.getvalue()
-
-
-def _decode_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _encode_jpegxl(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    return bytes(
-        require("imagecodecs").jpegxl_encode(
-            image, lossless=True, effort=9, usecontainer=False, numthreads=1
-        )
-    )
-
-
-def _decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    return np.asarray(require("imagecodecs").jpegxl_decode(data, numthreads=1))
-
+from diffc_jax.metrics.statistics import RunningMean
+from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
+from diffc_jax.runtime.progress import Progress
 
 # Encoder and decoder of each, at the encoder's greatest effort.
 LOSSLESS: Mapping[str, tuple[Callable[..., bytes], Callable[[bytes], np.ndarray]]] = {
-    "png": (functools.partial(_encode_pillow, format="PNG", optimize=True), _decode_pillow),
+    "png": (functools.partial(encode_image, container="PNG", optimize=True), decode_image),
     "webp": (
-        functools.partial(_encode_pillow, format="WEBP", lossless=True, quality=100, method=6),
-        _decode_pillow,
+        functools.partial(encode_image, container="WEBP", lossless=True, quality=100, method=6),
+        decode_image,
     ),
-    "jpegxl": (_encode_jpegxl, _decode_jpegxl),
+    "jpegxl": (functools.partial(encode_jpegxl, lossless=True, effort=9), decode_jpegxl),
 }
 
 
@@ -54,9 +27,6 @@ def measure_lossless(
     images: UInt8[np.ndarray, "n h w 3"],
 ) -> dict[str, Float64[np.ndarray, " n"]]:
     """Bits per dimension of the whole file of each image, headers counted, by the names in `LOSSLESS`.
-
-    Args:
-        images: RGB.
 
     Raises:
         InputError: a file that does not decode to its image.
@@ -78,9 +48,9 @@ def lossless_marks(
 ) -> dict[str, dict[str, float | None]]:
     """For each codec the mean over images, `bits_per_dim`, and its standard error, `bits_per_dim_stderr`.
 
-    Of a single image there is no standard error, but None.
+    The standard error of a single image is None.
     """
-    averages = {name: Averages.of(values) for name, values in bits.items()}
+    averages = {name: RunningMean.of(values) for name, values in bits.items()}
     return {
         name: {
             "bits_per_dim": float(average.mean),

@@ -1,4 +1,4 @@
-"""What measuring files gives: bytes and errors of each image, and rate points and rows made of them."""
+"""Bytes and errors of the files of each image, and the rate points and rows made of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from diffc_jax.evaluation.families import ResultSet
-from diffc_jax.evaluation.metrics import psnr
-from diffc_jax.results import RatePoint, standard_error
+from diffc_jax.evaluation.averages import finite
+from diffc_jax.evaluation.results import RatePoint
+from diffc_jax.evaluation.subsets import ResultSet
+from diffc_jax.metrics import psnr
+from diffc_jax.metrics.statistics import standard_error
 
 PER_IMAGE_FIELDS = (
     *("method", "model", "level", "index", "bpp", "bpp_headerless", "mse", "psnr"),
@@ -23,10 +25,10 @@ class CodecPoint:
 
     Attributes:
         name: of the codec, the same for all its qualities and for no other.
-        identity: columns of results that its images share: `method`, `model`, `level`, `dataset`, `split` and
-            what its training has cost.
+        identity: columns of results that are the same for all images: `method`, `model`, `level`, `dataset`,
+            `split` and the cost of training.
         indices: of the images in the selection.
-        sizes: bytes of the whole file of each image, and of what a header does not take of it.
+        sizes: bytes of the whole file of each image, and without its header.
         errors: mean squared error of each image.
         decoded: what the files decode to; may be of the first images only.
         estimates: bits that entropy models estimate for each file, if they do.
@@ -64,7 +66,7 @@ class CodecPoint:
 
     @property
     def point(self) -> RatePoint:
-        """The averages; bits of whole files in `bpp`."""
+        """The averages over the images; `bpp` counts whole files."""
         columns = self.columns()
         return RatePoint(
             **self.identity,
@@ -78,13 +80,13 @@ class CodecPoint:
             psnr_mean=psnr.psnr_mean(self.errors),
             mse=float(self.errors.mean()),
             n_images=len(self.errors),
-            bpp_stderr=standard_error(columns["bpp"]),
-            psnr_mean_stderr=standard_error(columns["psnr"]),
+            bpp_stderr=finite(standard_error(columns["bpp"])),
+            psnr_mean_stderr=finite(standard_error(columns["psnr"])),
         )
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """`PER_IMAGE_FIELDS` of every image."""
+        """A row with `PER_IMAGE_FIELDS` for every image."""
         columns, rows = self.columns(), []
         for i, index in enumerate(self.indices):
             row = {**self.identity, "index": index}

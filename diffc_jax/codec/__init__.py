@@ -1,1 +1,1 @@
-"""The codec on files: the `.diffc` container, the chain that fills it, tiles, and the lossless last mile."""
+"""The codec: `codec.Codec` for Python, `files` for programs; `encoder.send` is the algorithm of the paper."""

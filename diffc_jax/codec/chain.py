@@ -1,16 +1,19 @@
-"""The chain of latents that encoder and decoder walk together, one step for each message.
+"""The chain of latents that sender and receiver walk together, one message for each step.
 
 A step adds an independent observation of x, of precision delta, to what z_t says: SNR_s = SNR_t + delta.
-The encoder's observation is N(x, I / delta), the decoder expects N(x_hat(z_t), I / delta), and what has to be
+The sender's observation is N(x, I / delta), the receiver expects N(x_hat(z_t), I / delta), and what has to be
 sent is a sample of N(mu, I) with mu = sqrt(delta) (x - x_hat). With SNR S before and S' after the step
 
     z_s = (sqrt(S (1 + S)) z_t + delta x_hat + sqrt(delta) sample) / sqrt(S' (1 + S')),
 
-which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3), with KL = delta |x - x_hat|^2 / 2
-nats. It begins at S = 0, where z is noise that both sides draw.
+which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3; VDM, section 4 and appendix A), with
+KL = delta |x - x_hat|^2 / 2 nats. It begins at S = 0, where z is noise that both sides draw.
+`encoder.send` is the whole algorithm.
 """
 
+import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +21,9 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
-from diffc_jax.codec.batching import Place
-from diffc_jax.coding.bits import Stream, random_signs, random_words
-from diffc_jax.coding.trellis import TrellisChannel
+from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
+from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
@@ -37,44 +40,37 @@ Steps = Int[np.ndarray, " b"]
 Ratios = Float[np.ndarray, " b"]
 
 
+# Channels make their tables once.
+_trellis = functools.cache(TrellisChannel)
+
+
+@dataclasses.dataclass(eq=False)
 class Chain:
     """The compiled steps for one denoiser; each image of a batch has its own noise level.
 
     A stream, two numbers below 2^32 (the seed of the file, the tile), and the number of the step choose all
     randomness that the two sides share. Signal-to-noise ratios are float64.
+
+    Attributes:
+        eps_hat: the denoiser.
+        image_shape: (h, w, c) of its images.
+        gamma_range: least and largest gamma that it was trained for; beyond them it is asked for the nearest.
+        memory: nu of the trellis.
+        place: puts batches of images on the devices.
     """
 
-    def __init__(
-        self,
-        eps_hat: Denoiser,
-        image_shape: tuple[int, int, int],
-        gamma_range: tuple[float, float],
-        memory: int,
-        place: Place = jnp.asarray,
-    ):
-        """A chain.
+    eps_hat: Denoiser
+    image_shape: tuple[int, int, int]
+    gamma_range: tuple[float, float]
+    memory: int
+    place: Place = jnp.asarray
 
-        Args:
-            eps_hat: the denoiser.
-            image_shape: (h, w, c) of its images.
-            gamma_range: least and largest gamma that it was trained for; beyond them it is asked for
-                the nearest.
-            memory: nu of the trellis.
-            place: puts batches of images on the devices.
-        """
-        self.image_shape = image_shape
-        self.gamma_range = gamma_range
-        self.place = place
-        self._memory = memory
-        self._channels: dict[int, TrellisChannel] = {}
-        self._predict = jax.jit(functools.partial(_predict, eps_hat))
+    def __post_init__(self) -> None:
+        self._predict = jax.jit(functools.partial(_predict, self.eps_hat))
 
     def channel(self, path_bits: int) -> TrellisChannel:
         """The channel of messages of `path_bits` bits."""
-        if path_bits not in self._channels:
-            size = int(np.prod(self.image_shape))
-            self._channels[path_bits] = TrellisChannel(size, path_bits, self._memory)
-        return self._channels[path_bits]
+        return _trellis(math.prod(self.image_shape), path_bits, self.memory)
 
     def start(self, streams: Streams) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
@@ -86,52 +82,38 @@ class Chain:
             gamma = np.clip(-np.log(snr), *self.gamma_range)
         return self._predict(variables, z, gamma.astype(np.float32))
 
-    def encode(
+    def step(
         self,
-        path_bits: int,
-        streams: Streams,
-        steps: Steps,
-        z: Images,
-        x: Images,
-        x_hat: Images,
-        snr: Ratios,
-        delta: Ratios,
-    ) -> tuple[UInt8[Array, "b n"], Images, UInt8[Array, " b"]]:
-        """One step of the sender.
-
-        Args:
-            path_bits: of the message.
-            streams: of each image.
-            steps: number of the step in its stream, from 0.
-            z: latents at `snr`.
-            x: what is to be sent.
-            x_hat: prediction from z.
-            snr: before the step.
-            delta: what the step adds to it.
-
-        Returns:
-            Paths (path_bits / 8 bytes each), latents at snr + delta, and checks of these.
-        """
-        keys = _message_keys(streams, steps)
-        mu = _shift(x, x_hat, delta.astype(np.float32))
-        paths, sample = self.channel(path_bits).encode(keys, mu)
-        return paths, *_advance(keys, z, x_hat, sample, *_weights(snr, delta))
-
-    def decode(
-        self,
-        path_bits: int,
-        streams: Streams,
-        steps: Steps,
-        paths: UInt8[np.ndarray, "b n"],
+        keys: UInt32[Array, "b 2"],
         z: Images,
         x_hat: Images,
+        sample: Float[Array, "b m"],
         snr: Ratios,
         delta: Ratios,
     ) -> tuple[Images, UInt8[Array, " b"]]:
-        """The same step of the receiver: latents at snr + delta, and checks of these."""
-        keys = _message_keys(streams, steps)
-        sample = self.channel(path_bits).decode(keys, jnp.asarray(paths))
-        return _advance(keys, z, x_hat, sample, *_weights(snr, delta))
+        """The next latents z_s, at snr + delta, and one-byte checks of them; both sides compute the same.
+
+        `keys` are `message_keys`, z are the latents z_t, at `snr`, `x_hat` the predictions from them, and
+        `sample` is of N(mu, I), as the channel delivers it.
+        """
+        after = np.sqrt((snr + delta) * (1 + snr + delta))
+        weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
+        inverse_sigma = np.sqrt(1 + snr + delta)
+        factors = (factor.astype(np.float32) for factor in (*weights, inverse_sigma))
+        return _step(keys, z, x_hat, sample, *factors)
+
+
+@jax.jit
+def message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
+    """Keys of the shared randomness of one message for each stream: that of a step, counted from 0."""
+    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
+
+
+@jax.jit
+def standardised_mean(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Float[Array, "b m"]:
+    """Mean of q(z_s | z_t, x) in units in which p(z_s | z_t) is N(0, I): mu = sqrt(delta) (x - x_hat)."""
+    mu = jnp.sqrt(process.per_image(delta, x)) * (x - x_hat)
+    return mu.reshape(len(x), -1)
 
 
 def check_distance(
@@ -142,13 +124,6 @@ def check_distance(
     return np.minimum(difference, 256 - difference)
 
 
-def _weights(snr: Ratios, delta: Ratios) -> list[Float[np.ndarray, " b"]]:
-    """Of z, x_hat and the sample in the next latent; and of that latent in the check, 1 / sigma."""
-    after = np.sqrt((snr + delta) * (1 + snr + delta))
-    weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
-    return [weight.astype(np.float32) for weight in (*weights, np.sqrt(1 + snr + delta))]
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
     keys = jax.vmap(_block, (0, None, None))(streams, _START, 0)
@@ -156,11 +131,6 @@ def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images
     # Midpoints of 2^23 cells of the unit interval: exact in float32 and never 0 or 1.
     uniform = ((words >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
     return jax.scipy.special.ndtri(uniform).reshape(-1, *shape)
-
-
-@jax.jit
-def _message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
-    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
 
 
 def _block(key: UInt32[Array, "2"], high: int, low: Int[Array, ""] | int) -> UInt32[Array, "2"]:
@@ -175,13 +145,7 @@ def _predict(
 
 
 @jax.jit
-def _shift(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Float[Array, "b m"]:
-    mu = jnp.sqrt(process.per_image(delta, x)) * (x - x_hat)
-    return mu.reshape(len(x), -1)
-
-
-@jax.jit
-def _advance(
+def _step(
     keys: UInt32[Array, "b 2"],
     z: Images,
     x_hat: Images,

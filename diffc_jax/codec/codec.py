@@ -1,99 +1,106 @@
-"""What encoding and decoding images have in common: a denoiser, ready to be used."""
+"""Images to `.diffc` bytes and back, with one denoiser: what programs and users call."""
 
-import jax.numpy as jnp
+import warnings
+
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import Array, Shaped, UInt8
 
-from diffc_jax.codec.batching import Place
-from diffc_jax.codec.chain import Chain
-from diffc_jax.codec.decoder import Reconstructor
-from diffc_jax.diffusion import process
-from diffc_jax.errors import UsageError
-from diffc_jax.models import Denoiser, Variables
+from diffc_jax.codec import container
+from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream, prefix_at
+from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.errors import InputError, UsageError
 
 
 class Codec:
-    """A denoiser with the programs that are compiled for it, when they are first needed.
+    """Compresses images of any size with one denoiser; made by `load_codec`.
+
+    The first image takes longer than the others, because programs are compiled for it.
 
     Attributes:
-        variables: of the denoiser.
-        side: of the tiles, in pixels.
-        gamma_range: least and largest gamma that it was trained for.
-        fingerprint: four bytes that name the denoiser and its variables.
-        batch_size: tiles that go through the denoiser at once.
+        programs: the denoiser and what was compiled for it.
     """
 
-    def __init__(
+    def __init__(self, programs: ProgramCache):
+        self.programs = programs
+
+    def encode(
         self,
-        eps_hat: Denoiser,
-        variables: Variables,
-        image_shape: tuple[int, int, int],
-        gamma_range: tuple[float, float],
-        fingerprint: bytes,
-        batch_size: int = 16,
-        place: Place = jnp.asarray,
-    ):
-        """See the attributes.
+        image: Shaped[np.ndarray | Array, "..."],
+        *,
+        bpp: int | float | None = None,
+        psnr: int | float | None = None,
+        packets: int | None = None,
+        gamma: int | float | None = None,
+        lossless: bool = False,
+        memory: int = DEFAULT_MEMORY,
+        seed: int = 0,
+    ) -> bytes:
+        """Encodes an image, up to exactly one of `bpp`, `psnr`, `packets`, `gamma` and `lossless`.
 
         Args:
-            eps_hat: the denoiser.
-            variables: see above.
-            image_shape: (side, side, 3).
-            gamma_range: see above.
-            fingerprint: see above.
-            batch_size: see above.
-            place: puts batches of images on the devices.
+            image: uint8 pixels, (height, width, 3) of RGB, or grey (height, width) or (height, width, 1).
+            bpp: largest size of the result in bits per pixel, all bytes counted.
+            psnr: least PSNR in dB of the image that the flow decoder makes of it.
+            packets: number of packets; each tile of the image has at least one.
+            gamma: negative log signal-to-noise ratio of the latents to arrive at.
+            lossless: the exact pixels.
+            memory: bits of the trellis' register, 3 to 15: fewer are faster, more save bits.
+            seed: of the randomness that both sides share, 0 to 65535; the result says which.
+
+        Returns:
+            A `.diffc` stream (docs/format.md). Each beginning of it that ends after a packet is one, too.
 
         Raises:
-            UsageError: the denoiser is not one of square RGB images.
+            UsageError: no target or several, one that cannot be met, an image of another kind, or `memory`
+                or `seed` out of range.
+            InputError: the size of the image is out of range, or `lossless` needs a package that is not
+                installed.
         """
-        side, _, channels = image_shape
-        if image_shape != (side, side, 3):
+        pixels = np.asarray(image)
+        if pixels.ndim == 2:
+            pixels = pixels[..., np.newaxis]
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
             raise UsageError(
-                f"the codec needs a denoiser of square RGB images, not of {side}x{image_shape[1]} "
-                f"with {channels} channels"
+                f"image: has shape {np.shape(image)} and type {pixels.dtype}; it must be uint8 of "
+                "(height, width, 3), or (height, width) if it is grey"
             )
-        self.variables = variables
-        self.side = side
-        self.gamma_range = gamma_range
-        self.fingerprint = fingerprint
-        self.batch_size = batch_size
-        self._eps_hat = eps_hat
-        self._place = place
-        self._chains: dict[int, Chain] = {}
-        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+        target = Target(bpp, psnr, packets, gamma, lossless)
+        return encode_image(self.programs, pixels, target, memory=memory, seed=seed)
 
-    def chain(self, memory: int) -> Chain:
-        """The chain with a trellis of this memory."""
-        if memory not in self._chains:
-            shape = self.side, self.side, 3
-            self._chains[memory] = Chain(
-                self._eps_hat, shape, self.gamma_range, memory, self._place
-            )
-        return self._chains[memory]
+    def decode(
+        self,
+        data: bytes,
+        decoder: str = "flow",
+        *,
+        bpp: int | float | None = None,
+        n_steps: int = DEFAULT_STEPS,
+    ) -> UInt8[np.ndarray, "h w c"]:
+        """Decodes a stream, or a beginning of it.
 
-    def reconstructor(self, decoder: str, n_steps: int) -> Reconstructor:
-        """A decoder from latents to pixels.
+        What is wrong with a stream that decodes nevertheless is issued as a `UserWarning`.
+
+        Args:
+            data: what `encode` returned, or a beginning of it.
+            decoder: "flow" (DiffC-F), "ancestral" (DiffC-A), "mean" (the posterior mean) or "kappa=K" (the
+                flow with the score scaled by K). Exact pixels need none.
+            bpp: decode only the packets within so many bits per pixel; None for all.
+            n_steps: denoiser evaluations of the flow and of ancestral sampling.
+
+        Returns:
+            Pixels; one channel if the image was grey, otherwise three.
 
         Raises:
-            UsageError: unknown decoder.
+            UsageError: unknown decoder, or `bpp` is less than the first packet of each tile takes.
+            InputError: no stream, or one of another model.
         """
-        key = decoder, n_steps
-        if key not in self._reconstructors:
-            self._reconstructors[key] = Reconstructor(
-                self._eps_hat, self.gamma_range, *key, self._place
-            )
-        return self._reconstructors[key]
-
-
-def tile_streams(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
-    """Streams of shared randomness of the tiles of a file."""
-    return np.stack([np.full(n_tiles, seed), np.arange(n_tiles)], axis=1).astype(np.uint32)
-
-
-def pixel_estimate(
-    z: Float[np.ndarray, "h w c"], snr: float | np.floating
-) -> Float[np.ndarray, "h w c"]:
-    """Latents over alpha in units of pixel values, not rounded."""
-    x = z.astype(np.float64) * np.sqrt((1 + snr) / snr)
-    return (x + 1) * (process.LEVELS / 2) - 0.5
+        try:
+            stream = container.parse(data)
+            if bpp is not None:
+                stream = prefix_at(stream, bpp, "bpp")
+            decoded = decode_stream(self.programs, stream, decoder, n_steps)
+        except InputError as error:
+            raise InputError(f"data: {error}") from error
+        for warning in decoded.warnings:
+            warnings.warn(warning, stacklevel=2)
+        return decoded.image

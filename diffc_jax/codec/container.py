@@ -6,10 +6,11 @@ as it holds one packet for each tile.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
-from diffc_jax.codec import noise_levels, varint
-from diffc_jax.codec.checksum import crc8
-from diffc_jax.codec.turns import Turns
+from diffc_jax.codec import noise_levels
+from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
+from diffc_jax.codec.noise_levels import Turns
 from diffc_jax.errors import InputError
 
 LARGEST_SIDE = 65535
@@ -70,25 +71,15 @@ class Header:
             raise InputError(f"fingerprint of {len(self.fingerprint)} bytes instead of 4")
 
     @property
-    def tiles_across(self) -> int:
-        """Tiles in a row."""
-        return -(-self.width // self.tile)
-
-    @property
-    def tiles_down(self) -> int:
-        """Rows of tiles."""
-        return -(-self.height // self.tile)
-
-    @property
     def n_tiles(self) -> int:
         """Tiles of the image."""
-        return self.tiles_across * self.tiles_down
+        return -(-self.width // self.tile) * -(-self.height // self.tile)
 
     def to_bytes(self) -> bytes:
         """The header as it stands in a file, with its checksum (16 bytes for one tile of 64x64)."""
         fields = _MAGIC + bytes((_VERSION, _GREY * self.grey, _TRELLIS << 4 | self.memory))
         fields += self.seed.to_bytes(2, "little") + self.fingerprint
-        fields += b"".join(map(varint.encode, (self.width, self.height, self.tile)))
+        fields += b"".join(map(encode_varint, (self.width, self.height, self.tile)))
         return fields + bytes((crc8(fields),))
 
 
@@ -130,13 +121,15 @@ class Packet:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Residual:
-    """The last packet of a tile, which makes it lossless.
+    """The last packet of a tile, which makes it lossless; it has no steps.
 
     Attributes:
         payload: what `residual.encode_residual` made.
         crc: CRC-32 of the tile's pixels, as bytes in the order row, column, channel.
     """
 
+    path_bits: ClassVar[int] = 0
+    increments: ClassVar[tuple[int, ...]] = ()
     payload: bytes
     crc: int
 
@@ -146,14 +139,9 @@ class Residual:
 
 
 class StreamWriter:
-    """Writes a stream packet by packet: whose turn it is depends on the packets so far.
-
-    Attributes:
-        header: of the stream.
-    """
+    """Writes a stream packet by packet: whose turn it is depends on the packets so far."""
 
     def __init__(self, header: Header):
-        self.header = header
         self._data = bytearray(header.to_bytes())
         self._checksum = self._data[-1]
         self._turns = Turns(header.n_tiles)
@@ -163,23 +151,15 @@ class StreamWriter:
         """Raster index of the tile that the next packet belongs to; None when all are lossless."""
         return self._turns.tile
 
-    def size_with(self, packet: Packet | Residual) -> int:
-        """Bytes of the stream if this packet came next."""
-        return len(self._data) + len(self._body(packet)) + 1
+    def append(self, packet: Packet | Residual, most_bytes: int | None = None) -> int:
+        """Writes the next packet of `next_tile`, if the stream then has `most_bytes` or fewer.
 
-    def append(self, packet: Packet | Residual) -> int:
-        """Writes the next packet of `next_tile`; returns the bytes of the stream so far.
+        Returns:
+            Bytes of the stream so far; 0 if they would be too many, and nothing was written.
 
         Raises:
             ValueError: all tiles are lossless, or the tile's first packet is a residual.
         """
-        body = self._body(packet)
-        self._checksum = crc8(body, self._checksum)
-        self._data += body + bytes((self._checksum,))
-        _advance(self._turns, packet)
-        return len(self._data)
-
-    def _body(self, packet: Packet | Residual) -> bytes:
         if self.next_tile is None:
             raise ValueError("all tiles are lossless: there is no room for another packet")
         if isinstance(packet, Packet):
@@ -187,11 +167,18 @@ class StreamWriter:
             head = bytes((size_code << 5 | len(packet.increments) - 1,))
             prediction = self._turns.prediction(packet.path_bits)
             increments = noise_levels.pack(packet.increments, prediction)
-            return head + increments + packet.paths + bytes((packet.check,))
-        if not self._turns.started:
-            raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
-        head = bytes((_RESIDUAL_HEAD,)) + varint.encode(len(packet.payload))
-        return head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
+            body = head + increments + packet.paths + bytes((packet.check,))
+        else:
+            if not self._turns.started:
+                raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
+            head = bytes((_RESIDUAL_HEAD,)) + encode_varint(len(packet.payload))
+            body = head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
+        if most_bytes is not None and len(self._data) + len(body) + 1 > most_bytes:
+            return 0
+        self._checksum = crc8(body, self._checksum)
+        self._data += body + bytes((self._checksum,))
+        self._turns.advance(packet.path_bits, packet.increments)
+        return len(self._data)
 
     def to_bytes(self) -> bytes:
         """The stream so far."""
@@ -199,12 +186,9 @@ class StreamWriter:
 
 
 def write_stream(header: Header, packets: Sequence[Sequence[Packet | Residual]]) -> bytes:
-    """A whole stream.
+    """A whole stream of the packets of each tile, tiles in raster order.
 
-    Args:
-        header: of the stream.
-        packets: of each tile, tiles in raster order. They are interleaved by the rule of the format, so
-            that the tile with the least signal always goes next.
+    They are interleaved by the rule of the format, so that the tile with the least signal always goes next.
 
     Raises:
         ValueError: a tile without packets, or packets that the rule leaves no place for (those of a
@@ -283,7 +267,7 @@ def parse(data: bytes) -> Stream:
         packets[turns.tile].append(packet)
         order.append(turns.tile)
         ends.append(end)
-        _advance(turns, packet)
+        turns.advance(packet.path_bits, packet.increments)
         start = end
     missing = sum(not one for one in packets)
     if missing:
@@ -294,13 +278,6 @@ def parse(data: bytes) -> Stream:
 
 class _BadPacketError(Exception):
     """Why a packet cannot be used; completes a sentence that begins with the packet."""
-
-
-def _advance(turns: Turns, packet: Packet | Residual) -> None:
-    if isinstance(packet, Packet):
-        turns.advance(packet.path_bits, packet.increments)
-    else:
-        turns.finish()
 
 
 def _parse_header(data: bytes) -> tuple[Header, int]:
@@ -314,7 +291,7 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
     end = _FIXED_HEADER
     try:
         for _ in range(3):
-            side, end = varint.decode(data, end)
+            side, end = decode_varint(data, end)
             sides.append(side)
         if end == len(data):
             raise EOFError
@@ -362,7 +339,7 @@ def _parse_residual(data: bytes, start: int, turns: Turns) -> tuple[Residual, in
         raise ValueError(f"unknown head {data[start]:02x}")
     if not turns.started:
         raise ValueError("a residual comes first")
-    length, payload = varint.decode(data, start + 1)
+    length, payload = decode_varint(data, start + 1)
     crc = payload + length
     end = crc + _CRC32_BYTES + 1
     if end > len(data):

@@ -2,20 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.batching import Place, batches, least_batch_size
-from diffc_jax.codec.chain import Chain, Streams, check_distance
+from diffc_jax.codec.chain import Chain, Streams, check_distance, message_keys
 from diffc_jax.codec.container import Packet
-from diffc_jax.config import parse_decoder
-from diffc_jax.diffusion import decoders, process
-from diffc_jax.diffusion.process import Images
+from diffc_jax.codec.tiles import Place, batches, least_batch_size
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.decoders import Decoder, parse_decoder
 from diffc_jax.models import Denoiser, Variables
 
 
@@ -62,17 +61,10 @@ def _steps(packets: Sequence[Packet]) -> list[_Step]:
 
 
 class LatentDecoder:
-    """Walks the chain of each tile as far as its packets go."""
+    """Walks the chain of each tile, from SNR 0, as far as its packets go."""
 
     def __init__(self, chain: Chain, variables: Variables, streams: Streams, batch_size: int):
-        """Begins at SNR 0.
-
-        Args:
-            chain: of the denoiser.
-            variables: of the denoiser.
-            streams: of each tile.
-            batch_size: tiles that go through the denoiser at once.
-        """
+        """`batch_size` tiles go through the denoiser at once, each with its stream."""
         n_tiles = len(streams)
         self._chain = chain
         self._variables = variables
@@ -105,27 +97,16 @@ class LatentDecoder:
             now = [some[step] if step < len(some) else None for some in steps]
             snr = np.array([noise_levels.to_float(self._snr[row]) for row in rows])
             x_hat = chain.predict(self._variables, z, snr)
+            keys = message_keys(streams, np.array([self._n_steps[row] for row in rows]))
             for path_bits in sorted({one.path_bits for one in now if one}):
                 mine = [one if one and one.path_bits == path_bits else None for one in now]
-                z_next, checks = chain.decode(
-                    path_bits,
-                    streams,
-                    np.array([self._n_steps[row] for row in rows]),
-                    np.stack(
-                        [
-                            np.frombuffer(one.path if one else bytes(path_bits // 8), np.uint8)
-                            for one in mine
-                        ]
-                    ),
-                    z,
-                    x_hat,
-                    snr,
-                    np.array(
-                        [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
-                    ),
-                )
+                nothing = bytes(path_bits // 8)
+                paths = [np.frombuffer(one.path if one else nothing, np.uint8) for one in mine]
+                delta = [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
+                sample = chain.channel(path_bits).decode(keys, jnp.asarray(np.stack(paths)))
+                z_s, checks = chain.step(keys, z, x_hat, sample, snr, np.array(delta))
                 active = np.array([one is not None for one in mine])
-                z = jnp.where(active[:, None, None, None], z_next, z)
+                z = jnp.where(active[:, None, None, None], z_s, z)
                 self._compare(rows, mine, checks)
             # A tile may be in a batch several times, to fill it up.
             for row, one in dict(zip(rows.tolist(), now, strict=True)).items():
@@ -147,41 +128,30 @@ class LatentDecoder:
             self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
 
 
+@dataclasses.dataclass(eq=False)
 class Reconstructor:
-    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`."""
+    """From latents, each with its own noise level, to pixels, by one of `diffusion.decoders`.
 
-    def __init__(
-        self,
-        eps_hat: Denoiser,
-        gamma_range: tuple[float, float],
-        decoder: str,
-        n_steps: int,
-        place: Place = jnp.asarray,
-    ):
-        """Compiles nothing yet.
+    Attributes:
+        eps_hat: the denoiser.
+        gamma_range: least and largest gamma that it was trained for.
+        decoder: its name.
+        n_steps: denoiser evaluations of a decoder that takes several.
+        place: puts batches of images on the devices.
 
-        Args:
-            eps_hat: the denoiser.
-            gamma_range: least and largest gamma that it was trained for.
-            decoder: flow, ancestral, mean or kappa=K.
-            n_steps: denoiser evaluations of flow and ancestral.
-            place: puts batches of images on the devices.
+    Raises:
+        UsageError: unknown decoder.
+    """
 
-        Raises:
-            UsageError: unknown decoder.
-        """
-        kappa = parse_decoder(decoder, "decoder")
-        self._gamma_range = gamma_range
-        self._n_steps = n_steps
-        self._place = place
-        decode: Decode
-        if decoder == "mean":
-            decode = _decode_mean
-        elif kappa is None:
-            decode = _decode_ancestral
-        else:
-            decode = functools.partial(_decode_flow, kappa)
-        self._decode = jax.jit(functools.partial(_decode_each, functools.partial(decode, eps_hat)))
+    eps_hat: Denoiser
+    gamma_range: tuple[float, float]
+    decoder: str
+    n_steps: int
+    place: Place = jnp.asarray
+
+    def __post_init__(self) -> None:
+        decoder = parse_decoder(self.decoder, "decoder")
+        self._reconstruct = jax.jit(functools.partial(_reconstruct_each, decoder, self.eps_hat))
 
     def __call__(
         self,
@@ -191,62 +161,39 @@ class Reconstructor:
         seeds: Int[np.ndarray, " n"],
         batch_size: int,
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """Pixels.
+        """Pixels of latents of positive signal-to-noise ratios, `batch_size` at once.
 
-        Args:
-            variables: of the denoiser.
-            z: latents.
-            snr: signal-to-noise ratio of each, positive.
-            seeds: of the noise of the ancestral decoder, which is the receiver's own.
-            batch_size: tiles that go through the denoiser at once.
+        `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
-        low, high = self._gamma_range
+        low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)
-        share = np.linspace(0.0, 1.0, self._n_steps + 1)
-        grids = (first[:, None] + share * (low - first[:, None])).astype(np.float32)
+        fractions = np.linspace(0.0, 1.0, self.n_steps + 1)
+        grids = (first[:, None] + fractions * (low - first[:, None])).astype(np.float32)
         pixels = np.zeros(z.shape, np.uint8)
-        batch_size = least_batch_size(len(z), batch_size, self._place)
+        batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            pixels[rows] = self._decode(variables, self._place(z[rows]), grids[rows], keys)
+            pixels[rows] = self._reconstruct(variables, self.place(z[rows]), grids[rows], keys)
         return pixels
 
 
 # Decoders go down to the least gamma, from at least so much above it.
 _SHORTEST = 1e-3
 
-# (eps_hat, variables, z, grid, key) -> x, for a batch of one.
-Decode = Callable[[Denoiser, Variables, Images, Array, Array], Images]
 
-
-def _decode_each(
-    decode: Callable[[Variables, Images, Array, Array], Images],
+def _reconstruct_each(
+    decoder: Decoder,
+    eps_hat: Denoiser,
     variables: Variables,
-    z: Images,
+    z: Float[Array, "b h w c"],
     grids: Float[Array, "b n"],
-    keys: Array,
+    keys: Key[Array, " b"],
 ) -> UInt8[Array, "b h w c"]:
+    """Every image in a batch of its own, with its own grid."""
+    denoise = functools.partial(eps_hat, variables)
+
     def one(z: Array, grid: Array, key: Array) -> Array:
-        return decode(variables, z[None], grid, key[None])[0]
+        n_steps = len(grid) - 1
+        return decoder.reconstruct(denoise, z[None], grid, n_steps, key[None], decoder.value)[0]
 
     return process.unit_to_pixels(jax.vmap(one)(z, grids, keys))
-
-
-def _decode_mean(
-    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    del keys
-    return decoders.posterior_mean(functools.partial(eps_hat, variables), z, grid[0])
-
-
-def _decode_ancestral(
-    eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    return decoders.ancestral(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, keys)
-
-
-def _decode_flow(
-    kappa: float, eps_hat: Denoiser, variables: Variables, z: Images, grid: Array, keys: Array
-) -> Images:
-    del keys
-    return decoders.flow(functools.partial(eps_hat, variables), z, grid, len(grid) - 1, kappa)

@@ -7,13 +7,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.codec import Codec, pixel_estimate, tile_streams
 from diffc_jax.codec.container import Packet, Residual, Stream
 from diffc_jax.codec.decoder import LatentDecoder, Latents
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import decode_residual
-from diffc_jax.codec.tiles import assemble
+from diffc_jax.codec.tiles import assemble, tile_streams
+from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 DEFAULT_STEPS = 16
 
@@ -35,18 +36,21 @@ class Decoded:
     warnings: list[str]
 
 
-def prefix_at(stream: Stream, bpp: int | float) -> Stream:
-    """The longest prefix of at most so many bits per pixel.
+def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
+    """The longest prefix of at most so many bits per pixel, all bytes counted.
 
     Raises:
-        UsageError: it does not have a packet for each tile; the message says from where on it does.
+        UsageError: it does not have a packet for each tile; the message begins with `name`, the argument or
+            flag, and says from where on it does.
     """
     header = stream.header
     n_pixels = header.width * header.height
     number = sum(8 * end <= bpp * n_pixels for end in stream.ends)
     if number < header.n_tiles:
         least = 8 * stream.ends[header.n_tiles - 1] / n_pixels
-        raise UsageError(f"at: {bpp} bits per pixel are too few; this stream begins at {least:.3f}")
+        raise UsageError(
+            f"{name}: {bpp} bits per pixel are too few; this stream begins at {least:.3f}"
+        )
     packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
     for tile in stream.order[:number]:
         packets[tile].append(stream.packets[tile][len(packets[tile])])
@@ -55,12 +59,12 @@ def prefix_at(stream: Stream, bpp: int | float) -> Stream:
 
 
 def decode_stream(
-    codec: Codec, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
+    programs: ProgramCache, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
 ) -> Decoded:
     """Decodes a stream.
 
     Args:
-        codec: the denoiser that it was made with.
+        programs: of the denoiser that it was made with.
         stream: as parsed.
         decoder: flow, ancestral, mean or kappa=K; where the pixels are exact there is nothing to choose.
         n_steps: denoiser evaluations of flow and ancestral.
@@ -71,24 +75,24 @@ def decode_stream(
         UsageError: unknown decoder.
     """
     header = stream.header
-    if header.fingerprint != codec.fingerprint:
+    if header.fingerprint != programs.fingerprint:
         raise InputError(
             f"was made with another model (fingerprint {header.fingerprint.hex()}, this one has "
-            f"{codec.fingerprint.hex()})"
+            f"{programs.fingerprint.hex()})"
         )
-    if header.tile != codec.side:
-        raise InputError(f"has tiles of {header.tile} pixels, the model is of {codec.side}")
+    if header.tile != programs.side:
+        raise InputError(f"has tiles of {header.tile} pixels, the model is of {programs.side}")
     path_bits = max(
         one.path_bits for packets in stream.packets for one in packets if isinstance(one, Packet)
     )
-    n_values = 3 * codec.side**2
+    n_values = 3 * programs.side**2
     if path_bits > n_values:
         raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
     if any(isinstance(packets[-1], Residual) for packets in stream.packets):
         # Asked before the work, and not taken for damage below.
         require("constriction")
-    reconstruct = codec.reconstructor(decoder, n_steps)
-    latents = _decode_latents(codec, stream)
+    reconstruct = programs.reconstructor(decoder, n_steps)
+    latents = _decode_latents(programs, stream)
     warnings = [stream.problem] if stream.problem else []
     tiles = np.zeros(latents.z.shape, np.uint8)
     lossy = []
@@ -110,7 +114,7 @@ def decode_stream(
     if lossy:
         seeds = tile_streams(header.seed, header.n_tiles)[lossy, 1].astype(int)
         tiles[lossy] = reconstruct(
-            codec.variables, latents.z[lossy], latents.snr[lossy], seeds, codec.batch_size
+            programs.variables, latents.z[lossy], latents.snr[lossy], seeds, programs.batch_size
         )
     image = assemble(tiles, header.width, header.height)
     if header.grey:
@@ -118,20 +122,12 @@ def decode_stream(
     return Decoded(image, stream.ends[-1], not lossy, warnings)
 
 
-def _decode_latents(codec: Codec, stream: Stream) -> Latents:
+def _decode_latents(programs: ProgramCache, stream: Stream) -> Latents:
     header = stream.header
-    walk = LatentDecoder(
-        codec.chain(header.memory),
-        codec.variables,
-        tile_streams(header.seed, header.n_tiles),
-        codec.batch_size,
-    )
-    walk.advance(
-        {
-            tile: [packet for packet in packets if isinstance(packet, Packet)]
-            for tile, packets in enumerate(stream.packets)
-        }
-    )
+    chain, streams = programs.chain(header.memory), tile_streams(header.seed, header.n_tiles)
+    walk = LatentDecoder(chain, programs.variables, streams, programs.batch_size)
+    steps = [[one for one in some if isinstance(one, Packet)] for some in stream.packets]
+    walk.advance(dict(enumerate(steps)))
     return walk.latents()
 
 
@@ -142,3 +138,11 @@ def _exact_pixels(
     if zlib.crc32(pixels.tobytes()) != packet.crc:
         raise InputError("its pixels do not fit their checksum")
     return pixels
+
+
+def pixel_estimate(
+    z: Float[np.ndarray, "h w c"], snr: float | np.floating
+) -> Float[np.ndarray, "h w c"]:
+    """Latents over alpha in units of pixel values, not rounded."""
+    x = z.astype(np.float64) * np.sqrt((1 + snr) / snr)
+    return (x + 1) * (process.LEVELS / 2) - 0.5

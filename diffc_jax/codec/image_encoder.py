@@ -12,14 +12,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.codec import container, noise_levels
-from diffc_jax.codec.codec import Codec, pixel_estimate, tile_streams
 from diffc_jax.codec.container import Header, Residual, StreamWriter
 from diffc_jax.codec.encoder import LongPacket, TileEncoder, planned_steps
-from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual
-from diffc_jax.codec.tiles import cut
+from diffc_jax.codec.tiles import cut, tile_streams
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
+from diffc_jax.metrics.psnr import mse, psnr_mean
 
 DEFAULT_MEMORY = 12
 _PEAK = process.LEVELS - 1
@@ -61,147 +62,78 @@ class Target:
 
 
 def encode_image(
-    codec: Codec,
+    programs: ProgramCache,
     image: UInt8[np.ndarray, "h w c"],
     target: Target,
     *,
     memory: int = DEFAULT_MEMORY,
     seed: int = 0,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> bytes:
-    """Encodes one image.
+    """Encodes one image; `encoder.send` is the algorithm for each of its tiles.
 
     Args:
-        codec: the denoiser.
+        programs: of the denoiser.
         image: RGB, or grey with one channel; from 1x1 to 65535x65535.
         target: how far.
         memory: nu of the trellis, 3 to 15: each one more doubles the time of the search and saves less.
         seed: of the shared randomness, 0 to 65535.
-        on_progress: called now and then with the share of the work that is done, 0 to 1, by an estimate.
+        on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
     Returns:
         A stream; see docs/format.md.
 
     Raises:
-        UsageError: the target cannot be met.
-        InputError: the size of the image, the memory or the seed is out of range, or the denoiser predicts
-            NaN or infinity.
+        UsageError: the target cannot be met, or the memory or the seed is out of range.
+        InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
+    if memory not in container.MEMORIES:
+        least, most = container.MEMORIES[0], container.MEMORIES[-1]
+        raise UsageError(f"must be {least} to {most}, is {memory}", field="memory")
+    if not 0 <= seed <= container.LARGEST_SEED:
+        raise UsageError(f"must be 0 to {container.LARGEST_SEED}, is {seed}", field="seed")
     height, width, channels = image.shape
-    header = Header(width, height, codec.side, memory, seed, codec.fingerprint, channels == 1)
-    tiles = cut(np.repeat(image, 3 // channels, axis=2), codec.side)
-    last_gamma = codec.gamma_range[0]
+    header = Header(width, height, programs.side, memory, seed, programs.fingerprint, channels == 1)
+    tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
+    last_gamma = programs.gamma_range[0]
     if target.gamma is not None:
         last_gamma = max(last_gamma, target.gamma)
+    progress = _Progress(target, header, on_progress)
     encoder = TileEncoder(
-        codec.chain(memory),
-        codec.variables,
+        programs.chain(memory),
+        programs.variables,
         np.asarray(process.pixels_to_unit(jnp.asarray(tiles))),
         tile_streams(seed, len(tiles)),
         noise_levels.from_float(math.exp(-last_gamma)),
-        codec.batch_size,
+        programs.batch_size,
+        progress.tell,
     )
-    progress = _Progress(target, header, encoder, on_progress)
-    supply = _Supply(encoder, codec.batch_size, progress.tell)
     if target.bpp is not None:
-        return _encode_to_size(header, supply, target.bpp)
+        return _encode_to_size(header, encoder, target.bpp)
     if target.psnr is not None:
-        return _encode_to_psnr(codec, image, header, supply, target.psnr, progress.count_check)
+        return _encode_to_psnr(programs, image, header, encoder, target.psnr, progress)
     if target.lossless:
-        return _encode_exactly(header, supply, tiles)
-    return _encode_packets(header, supply, target.packets)
+        return _encode_exactly(header, encoder, tiles)
+    return _encode_packets(header, encoder, target.packets)
 
 
-class _Progress:
-    """Tells the share of the work that is done, by an estimate.
-
-    The work is the steps of the encoder, and for a PSNR also the beginnings of the stream that are decoded.
-    """
-
-    def __init__(
-        self,
-        target: Target,
-        header: Header,
-        encoder: TileEncoder,
-        on_progress: Callable[[float], None],
-    ):
-        self._target = target
-        self._header = header
-        self._encoder = encoder
-        self._on_progress = on_progress
-        self._n_checks = 0
-
-    def count_check(self) -> None:
-        """A beginning of the stream was decoded."""
-        self._n_checks += 1
-        self.tell()
-
-    def tell(self) -> None:
-        """Says how much is done now."""
-        share = self._share_of_steps()
-        if self._target.psnr is not None:
-            # A check costs about half as much as all steps, and bisection takes about so many.
-            n_checks = 7 + math.log2(self._header.n_tiles)
-            share = (share + self._n_checks / 2) / (1 + n_checks / 2)
-        self._on_progress(min(share, 1.0))
-
-    def _share_of_steps(self) -> float:
-        target, header, encoder = self._target, self._header, self._encoder
-        size = encoder.n_values // header.n_tiles
-        if target.bpp is not None:
-            tile_bits = target.bpp * header.width * header.height / header.n_tiles
-            done = sum(packet.n_steps for packets in encoder.packets for packet in packets)
-            return done / (header.n_tiles * planned_steps(tile_bits, size))
-        if target.packets is not None:
-            return sum(map(len, encoder.packets)) / target.packets
-        if target.psnr is not None:
-            # The squared error of photographs falls about as the square of the number of steps.
-            sufficient = size * _sufficient_error(target.psnr)
-            return float(np.mean(np.sqrt(np.minimum(sufficient / encoder.squared_error, 1.0))))
-        # The number of steps grows about as the fourth root of the signal-to-noise ratio of photographs.
-        end = max(encoder.end_snr, 1)
-        return float(np.mean([min(snr / end, 1.0) ** 0.25 for snr in encoder.snr]))
+def _in_order(encoder: TileEncoder, writer: StreamWriter) -> Iterator[LongPacket]:
+    """Packets of the tiles whose turn it is, until one has no more; each is to be written."""
+    while (tile := writer.next_tile) is not None:
+        if (packet := encoder.next_packet(tile)) is None:
+            return
+        yield packet
 
 
-class _Supply:
-    """The packets of each tile, encoded when they are asked for; those furthest behind together."""
-
-    def __init__(self, encoder: TileEncoder, batch_size: int, on_packets: Callable[[], None]):
-        self.encoder = encoder
-        self._batch_size = batch_size
-        self._on_packets = on_packets
-        self._taken = [0] * len(encoder.packets)
-
-    def next_packet(self, tile: int) -> LongPacket | None:
-        """The next packet of a tile, None after its last one."""
-        encoder = self.encoder
-        if self._taken[tile] == len(encoder.packets[tile]):
-            if encoder.finished[tile]:
-                return None
-            unfinished = np.flatnonzero(~encoder.finished).tolist()
-            unfinished.sort(key=lambda one: encoder.snr[one])
-            encoder.advance(unfinished[: self._batch_size])
-            self._on_packets()
-        self._taken[tile] += 1
-        return encoder.packets[tile][self._taken[tile] - 1]
-
-    def in_order(self, writer: StreamWriter) -> Iterator[LongPacket]:
-        """Packets of the tiles whose turn it is, until one has no more; each is to be written."""
-        while (tile := writer.next_tile) is not None:
-            if (packet := self.next_packet(tile)) is None:
-                return
-            yield packet
-
-
-def _encode_packets(header: Header, supply: _Supply, number: int | None) -> bytes:
+def _encode_packets(header: Header, encoder: TileEncoder, number: int | None) -> bytes:
     """So many packets, or all that there are."""
     if number is not None and number < header.n_tiles:
         raise UsageError(
             f"packets: {number} are too few; each of the {header.n_tiles} tiles of this image has one"
         )
     writer = StreamWriter(header)
-    for packet in itertools.islice(supply.in_order(writer), number):
-        writer.append(packet.first(packet.n_steps))
+    for packet in itertools.islice(_in_order(encoder, writer), number):
+        writer.append(packet.cut())
     return writer.to_bytes()
 
 
@@ -209,57 +141,52 @@ def _first_round(header: Header, packets: Sequence[LongPacket], n_steps: int) ->
     """The first packets of all tiles, with so many steps together, which are dealt out in turn."""
     writer = StreamWriter(header)
     for tile, packet in enumerate(packets):
-        share = (n_steps + header.n_tiles - 1 - tile) // header.n_tiles
-        writer.append(packet.first(min(packet.n_steps, share)))
+        own_steps = (n_steps + header.n_tiles - 1 - tile) // header.n_tiles
+        writer.append(packet.cut(min(packet.n_steps, own_steps)))
     return writer
 
 
-def _steps_of_first_round(packets: Sequence[LongPacket]) -> range:
-    """How many these may be: from one for each tile to all."""
-    return range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
-
-
-def _encode_to_size(header: Header, supply: _Supply, bpp: float) -> bytes:
+def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     """As many packets as fit, and of the one after them as many steps."""
     n_pixels = header.width * header.height
     budget = math.floor(bpp * n_pixels / 8)
-    packets = [packet for tile in range(header.n_tiles) if (packet := supply.next_packet(tile))]
+    packets = [packet for tile in range(header.n_tiles) if (packet := encoder.next_packet(tile))]
 
     def is_too_much(n_steps: int) -> bool:
         return len(_first_round(header, packets, n_steps).to_bytes()) > budget
 
-    steps = _steps_of_first_round(packets)
+    # From one step for each tile to all that their first packets have.
+    steps = range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
     if is_too_much(steps[0]):
         least = 8 * len(_first_round(header, packets, steps[0]).to_bytes()) / n_pixels
         raise UsageError(f"bpp: {bpp} is too little; this image needs at least {least:.3f}")
     if is_too_much(steps[-1]):
         return _first_round(header, packets, _first(steps, is_too_much) - 1).to_bytes()
     writer = _first_round(header, packets, steps[-1])
-    for packet in supply.in_order(writer):
+    for packet in _in_order(encoder, writer):
         n_steps = packet.n_steps
-        while n_steps and writer.size_with(packet.first(n_steps)) > budget:
+        while n_steps and not writer.append(packet.cut(n_steps), budget):
             n_steps -= 1
-        if n_steps:
-            writer.append(packet.first(n_steps))
         if n_steps < packet.n_steps:
             break
     return writer.to_bytes()
 
 
 def _encode_to_psnr(
-    codec: Codec,
+    programs: ProgramCache,
     image: UInt8[np.ndarray, "h w c"],
     header: Header,
-    supply: _Supply,
+    encoder: TileEncoder,
     psnr: float,
-    on_check: Callable[[], None],
+    progress: "_Progress",
 ) -> bytes:
     """The fewest packets, and steps of the last one or of the first round, whose image is good enough."""
     n_tiles = header.n_tiles
 
     def possible_steps(n_packets: int) -> range:
         if n_packets == n_tiles:
-            return _steps_of_first_round(packets[:n_tiles])
+            longest = max(packet.n_steps for packet in packets[:n_tiles])
+            return range(n_tiles, n_tiles * longest + 1)
         return range(1, packets[n_packets - 1].n_steps + 1)
 
     def beginning(n_packets: int, n_steps: int) -> bytes:
@@ -267,23 +194,23 @@ def _encode_to_psnr(
             return _first_round(header, packets[:n_tiles], n_steps).to_bytes()
         writer = StreamWriter(header)
         for packet in packets[: n_packets - 1]:
-            writer.append(packet.first(packet.n_steps))
-        writer.append(packets[n_packets - 1].first(n_steps))
+            writer.append(packet.cut())
+        writer.append(packets[n_packets - 1].cut(n_steps))
         return writer.to_bytes()
 
     def good_enough(n_packets: int, n_steps: int | None = None) -> bool:
         n_steps = n_steps or possible_steps(n_packets)[-1]
-        decoded = decode_stream(codec, container.parse(beginning(n_packets, n_steps)))
-        on_check()
-        return _psnr(image, decoded.image) >= psnr
+        decoded = decode_stream(programs, container.parse(beginning(n_packets, n_steps)))
+        progress.tell(encoder, n_new_checks=1)
+        return psnr_mean(mse(image[np.newaxis], decoded.image[np.newaxis])) >= psnr
 
     allowed = _sufficient_error(psnr)
     packets = []
     writer = StreamWriter(header)
-    for packet in supply.in_order(writer):
-        writer.append(packet.first(packet.n_steps))
+    for packet in _in_order(encoder, writer):
+        writer.append(packet.cut())
         packets.append(packet)
-        mean_error = supply.encoder.squared_error.sum() / supply.encoder.n_values
+        mean_error = encoder.squared_error.sum() / (n_tiles * 3 * header.tile**2)
         if len(packets) >= n_tiles and mean_error <= allowed and good_enough(len(packets)):
             break
     else:
@@ -307,19 +234,56 @@ def _first(numbers: range, is_enough: Callable[[int], bool]) -> int:
     return numbers[bisect.bisect_left(numbers[:-1], True, key=is_enough)]
 
 
-def _encode_exactly(header: Header, supply: _Supply, tiles: UInt8[np.ndarray, "n h w 3"]) -> bytes:
+def _encode_exactly(
+    header: Header, encoder: TileEncoder, tiles: UInt8[np.ndarray, "n h w 3"]
+) -> bytes:
+    """All packets of each tile, then the residual that makes it exact."""
     writer = StreamWriter(header)
     while (tile := writer.next_tile) is not None:
-        if (packet := supply.next_packet(tile)) is not None:
-            writer.append(packet.first(packet.n_steps))
+        if (packet := encoder.next_packet(tile)) is not None:
+            writer.append(packet.cut())
             continue
-        encoder = supply.encoder
         estimate = pixel_estimate(encoder.latent(tile), noise_levels.to_float(encoder.snr[tile]))
         payload, _ = encode_residual(tiles[tile], estimate)
         writer.append(Residual(payload, zlib.crc32(tiles[tile].tobytes())))
     return writer.to_bytes()
 
 
-def _psnr(first: UInt8[np.ndarray, "h w c"], second: UInt8[np.ndarray, "h w c"]) -> float:
-    mse = np.mean((first.astype(np.float64) - second) ** 2)
-    return 10 * math.log10(_PEAK**2 / mse) if mse else math.inf
+class _Progress:
+    """Tells the fraction of the work that is done, by an estimate.
+
+    The work is the steps of the encoder, and for a PSNR also the beginnings of the stream that are decoded.
+    """
+
+    def __init__(self, target: Target, header: Header, on_progress: Callable[[float], None]):
+        self._target = target
+        self._header = header
+        self._on_progress = on_progress
+        self._n_checks = 0
+
+    def tell(self, encoder: TileEncoder, n_new_checks: int = 0) -> None:
+        """Says how much is done now, with so many more beginnings of the stream decoded."""
+        self._n_checks += n_new_checks
+        fraction = self._fraction_of_steps(encoder)
+        if self._target.psnr is not None:
+            # A check costs about half as much as all steps, and bisection takes about so many.
+            n_checks = 7 + math.log2(self._header.n_tiles)
+            fraction = (fraction + self._n_checks / 2) / (1 + n_checks / 2)
+        self._on_progress(min(fraction, 1.0))
+
+    def _fraction_of_steps(self, encoder: TileEncoder) -> float:
+        target, header = self._target, self._header
+        size = 3 * header.tile**2
+        if target.bpp is not None:
+            tile_bits = target.bpp * header.width * header.height / header.n_tiles
+            done = sum(packet.n_steps for packets in encoder.packets for packet in packets)
+            return done / (header.n_tiles * planned_steps(tile_bits, size))
+        if target.packets is not None:
+            return sum(map(len, encoder.packets)) / target.packets
+        if target.psnr is not None:
+            # The squared error of photographs falls about as the square of the number of steps.
+            sufficient = size * _sufficient_error(target.psnr)
+            return float(np.mean(np.sqrt(np.minimum(sufficient / encoder.squared_error, 1.0))))
+        # The number of steps grows about as the fourth root of the signal-to-noise ratio of photographs.
+        end = max(encoder.end_snr, 1)
+        return float(np.mean([min(snr / end, 1.0) ** 0.25 for snr in encoder.snr]))

@@ -1,10 +1,11 @@
-"""Signal-to-noise ratios as integers, and the codes of their increments.
+"""Signal-to-noise ratios as integers, the codes of their increments, and the order of packets they imply.
 
 Both sides derive the order of the packets from these numbers, so they are exact: a signal-to-noise ratio
 is an integer in units of 2^-48 that starts at 0 (pure noise), and a step of code d adds 2^(d/16), with the
 sixteen roots rounded to multiples of 2^-16 once and for all.
 """
 
+import heapq
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -75,11 +76,7 @@ def pack(codes: Sequence[int], prediction: Prediction) -> bytes:
     """The codes of a packet's steps as bits, most significant first, zero bits up to a whole byte.
 
     Each is an Exp-Golomb code (order 0) of its distance from its prediction, in the order
-    0, 1, -1, 2, -2, ...
-
-    Args:
-        codes: in LOWEST..HIGHEST.
-        prediction: of the first code.
+    0, 1, -1, 2, -2, ...; `prediction` is that of the first.
     """
     bits = count = 0
     for code in codes:
@@ -95,8 +92,8 @@ def unpack(data: bytes, start: int, n_codes: int, prediction: Prediction) -> tup
     """Inverts `pack`.
 
     Args:
-        data: a stream; the bits begin at byte `start` and what follows them is not looked at.
-        start: see `data`.
+        data: a stream; what follows the bits is not looked at.
+        start: byte at which the bits begin.
         n_codes: how many codes there are.
         prediction: as for `pack`.
 
@@ -127,3 +124,47 @@ def unpack(data: bytes, start: int, n_codes: int, prediction: Prediction) -> tup
     if bits >> (left - left % 8):
         raise ValueError("bits of the filling are not zero")
     return codes, start + len(window) - left // 8
+
+
+class Turns:
+    """Whose turn it is: the tile of the lowest signal-to-noise ratio, the first such in raster order.
+
+    It follows from the increments in the packets before, which are integers, and from nothing else.
+    """
+
+    def __init__(self, n_tiles: int):
+        """All tiles begin with a signal-to-noise ratio of 0."""
+        self._queue = [(0, tile) for tile in range(n_tiles)]
+        # Path bits of the last step of each tile, and what the next increment should be at as many.
+        self._path_bits: list[int | None] = [None] * n_tiles
+        self._predictions = [START] * n_tiles
+
+    @property
+    def tile(self) -> int | None:
+        """The tile whose turn it is; None when all are finished."""
+        return self._queue[0][1] if self._queue else None
+
+    @property
+    def started(self) -> bool:
+        """Whether this tile had a packet before."""
+        return self._path_bits[self._queue[0][1]] is not None
+
+    def prediction(self, path_bits: int) -> Prediction:
+        """Predicts the first increment of a packet of this tile; `path_bits` is a power of two."""
+        tile = self._queue[0][1]
+        before = self._path_bits[tile] or path_bits
+        octaves = path_bits.bit_length() - before.bit_length()
+        return self._predictions[tile].with_bits(octaves)
+
+    def advance(self, path_bits: int, increments: Sequence[int]) -> None:
+        """This tile has a packet of steps with these codes; one without steps is its last."""
+        if not increments:
+            heapq.heappop(self._queue)
+            return
+        snr, tile = self._queue[0]
+        snr += sum(map(increment, increments))
+        prediction = self.prediction(path_bits)
+        for code in increments:
+            prediction = prediction.after(code)
+        self._path_bits[tile], self._predictions[tile] = path_bits, prediction
+        heapq.heapreplace(self._queue, (snr, tile))

@@ -4,13 +4,13 @@ The estimate is rounded, and what is then missing goes through constriction's ra
 integer table: the mass that a Gaussian error leaves in each unit interval (the discretised likelihood of
 Ho et al. 2020, averaged over the place of the estimate between two whole numbers). The
 coder's tables depend on transmitted numbers only, so a payload can be read whatever the estimate; an
-estimate that drifts between machines could only change a picture where it is next to a rounding boundary.
+estimate that drifts between machines could only change an image where it is next to a rounding boundary.
 Two things prevent that: all estimates are shifted by one of sixteen offsets, the one that keeps most of them
 away from boundaries, and pixels that are still too near to one are sent as they are.
 
 The average over that place costs something where the error is below a pixel. Bits for each value, whole
 payloads of 64x64 tiles with Gaussian errors and a tolerance of 2^-10, beside the discretised likelihood that
-knows the place (`tests/test_residual.py` measures both):
+knows the place (`tests/codec/test_residual.py` measures both):
 
     error (pixels)   0.25   0.35   0.5    0.7    1      1.4    2      2.8    4
     ideal            0.173  0.545  1.041  1.534  2.048  2.533  3.047  3.533  4.046
@@ -29,11 +29,11 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.special import ndtr
 
-from diffc_jax.codec import varint
+from diffc_jax.codec.framing import decode_varint, encode_varint
 from diffc_jax.errors import InputError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
-# Drift of an estimate, in pixel units, that cannot change a picture unless the encoder asks for another. One
+# Drift of an estimate, in pixel units, that cannot change an image unless the encoder asks for another. One
 # network at two batch sizes differed by up to 2.3e-3 at the end of a chain.
 TOLERANCE = 2.0**-8
 
@@ -85,7 +85,7 @@ def encode_residual(
     coder.encode(symbols, _entropy_model(tables[scale_index]))
     words = coder.get_compressed().astype(">u4").tobytes()
 
-    head = bytes((scale_index, offset_index)) + varint.encode(len(literals))
+    head = bytes((scale_index, offset_index)) + encode_varint(len(literals))
     margin = np.min(distances[offset_index], where=~literal, initial=math.inf)
     return head + literals + words, float(margin)
 
@@ -102,7 +102,7 @@ def decode_residual(
     """
     damaged = InputError("the lossless residual is damaged")
     try:
-        n_literals, start = varint.decode(payload, 2)
+        n_literals, start = decode_varint(payload, 2)
     except (EOFError, ValueError):
         raise damaged from None
     scale_index, offset_index = payload[:2]

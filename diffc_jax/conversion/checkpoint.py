@@ -1,50 +1,45 @@
 """What every conversion does: ask the config for a network, check tensors against it, write the result."""
 
-import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
-from diffc_jax.tensors import Shape, check_names_and_shapes, refuse
-from diffc_jax.training.export import export_params
+from diffc_jax.models.parameters import parameter_shapes, parameter_tree
+from diffc_jax.runtime.export import export_params
+from diffc_jax.runtime.files import file_sha256
+from diffc_jax.runtime.tensor_checks import Shape, check_names_and_shapes, refuse
 from diffc_jax.training.state import count_parameters
 
 
 def params_template(config: ConfigDict, name: str) -> PyTree:
-    """Shapes of the trained parameters of config.model.
-
-    Args:
-        config: a validated config.
-        name: the model that the checkpoint is for.
+    """Shapes of the trained parameters of a validated config's model, which has to be called `name`.
 
     Raises:
         UsageError: config.model is another one, or has a field that cannot be used.
     """
     if config.model.name != name:
-        raise UsageError(f"model.name: {config.model.name!r} is not {name!r}, the checkpoint's")
+        raise UsageError(
+            f"{config.model.name!r} is not {name!r}, the checkpoint's", field="model.name"
+        )
     size = config.data.image_size
     model = build_model(config.model.to_dict(), (size, size, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), None))["params"]
+    schedule = build_schedule(**config.schedule)
+    return parameter_shapes(model, schedule, (size, size, 3))["params"]["model"]
 
 
 def check_tensors(
     tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], source: str
 ) -> None:
-    """Refuses anything but finite floats of the given names and shapes.
-
-    Args:
-        tensors: what the checkpoint holds.
-        shapes: what the network of the config needs, by the checkpoint's names.
-        source: where the tensors come from, for messages.
+    """Refuses anything but finite floats of the names and shapes that the network of the config needs.
 
     Raises:
         InputError: missing, unexpected, wrongly shaped or non-finite tensors (the first is named,
@@ -70,17 +65,13 @@ def write_converted(
 ) -> None:
     """Writes W/params.safetensors and its card, and logs checksums and the number of parameters.
 
-    Args:
-        config: of the model and its schedule.
-        params: {"model": ..., "schedule": ...}, float32.
-        origin: what the card says about the checkpoint, besides its name and checksum.
-        source: the checkpoint.
-        workdir: W; None to write nothing.
+    `params` are {"model": ..., "schedule": ...}, float32; `origin` is what the card says about the checkpoint
+    `source` besides its name and checksum; if W is None, nothing is written.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    checksum, count = _sha256(source), count_parameters(params["model"])
+    checksum, count = file_sha256(source), count_parameters(params["model"])
     logging.info("%s: %d parameters, sha256 %s", source, count, checksum)
     if workdir is None:
         return
@@ -92,10 +83,5 @@ def write_converted(
         "converted_from": {**origin, "file": source.name, "sha256": checksum},
     }
     path = workdir / "params.safetensors"
-    export_params(path, {"params": params, "fixed": {}}, card)
-    logging.info("wrote %s, sha256 %s", path, _sha256(path))
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    export_params(path, parameter_tree(params, fixed={}), card)
+    logging.info("wrote %s, sha256 %s", path, file_sha256(path))

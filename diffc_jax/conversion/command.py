@@ -13,11 +13,7 @@ Conversion = Callable[[ConfigDict, pathlib.Path, pathlib.Path | None], None]
 
 
 def run_conversion(convert: Conversion) -> None:
-    """Runs `convert(config, input, workdir)` as a program with --config, --input, --workdir and --dry_run.
-
-    Args:
-        convert: the job; with --dry_run its workdir is None, and it writes nothing.
-    """
+    """Runs `convert(config, input, workdir)` as a program; with --dry_run its workdir is None."""
     config_flags.DEFINE_config_file("config", None, "What the checkpoint is evaluated with later.")
     flags.DEFINE_string("input", None, "The checkpoint, a file.")
     flags.DEFINE_string("workdir", None, "Folder for params.safetensors and its card.")

@@ -1,7 +1,6 @@
 """Two trained U-Nets joined to a model of two experts, in one file."""
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from diffc_jax import files
+from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
-from diffc_jax.training.codec_models import load_codec
-from diffc_jax.training.export import export_params
+from diffc_jax.runtime import files
+from diffc_jax.runtime.export import export_params
 
 # How names begin of arrays that each expert has for itself; those of the schedule are common to both.
 _OF_EACH = re.compile("^(params/model|fixed)/")
@@ -42,11 +41,16 @@ def join_experts(
             schedules.
     """
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output {output}: must end in .safetensors")
+        raise UsageError("must end in .safetensors", field=f"--output {output}")
     halves = {"fine": _read_half(fine), "noisy": _read_half(noisy)}
     _check_common(**halves)
     card = _join_cards(halves, split_gamma)
-    export_params(output, _join_arrays(halves), card)
+    arrays = {
+        _OF_EACH.sub(rf"\1/{side}/", name): array
+        for side, half in halves.items()
+        for name, array in half.arrays.items()
+    }
+    export_params(output, arrays, card)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,29 +64,16 @@ class _Half:
 
 
 def _read_half(path: pathlib.Path) -> _Half:
-    """Reads a file and its card.
-
-    Raises:
-        InputError: one of them is missing or damaged, or they are not those of a whole `unet`.
-    """
+    """Reads a file and its card; InputError unless they are those of a whole `unet`."""
     card = files.read_json(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     load_codec(path, batch_size=1)  # refuses what is no model, not whole or not finite
     if card["model"]["name"] != "unet":
         raise InputError(f"{path}: holds {card['model']['name']}; an expert has to be a unet")
-    arrays = safetensors.numpy.load(content)
-    return _Half(path, arrays, card, hashlib.sha256(content).hexdigest())
+    return _Half(path, safetensors.numpy.load_file(path), card, files.file_sha256(path))
 
 
 def _check_common(fine: _Half, noisy: _Half) -> None:
-    """Refuses halves of other images or noise levels.
-
-    Raises:
-        InputError: they differ in what a joined model has once.
-    """
+    """Raises InputError for halves that differ in what a joined model has once."""
     for field in ("image_size", "schedule"):
         if noisy.card[field] != fine.card[field]:
             raise InputError(
@@ -94,17 +85,14 @@ def _check_common(fine: _Half, noisy: _Half) -> None:
 
 
 def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
-    """The card of the joined model.
-
-    Raises:
-        UsageError: the noise level is not between those of the schedule and of both networks.
-    """
+    """The card of the joined model; UsageError as of `join_experts`."""
     cards = {side: half.card for side, half in halves.items()}
     fine = cards["fine"]
     low, high = fine["schedule"]["gamma_min"], fine["schedule"]["gamma_max"]
     if not low < split_gamma < high:
         raise UsageError(
-            f"--split_gamma: {split_gamma} is not inside ({low}, {high}), the range of the schedule"
+            f"{split_gamma} is not inside ({low}, {high}), the range of the schedule",
+            field="--split_gamma",
         )
     shapes = {
         side: {field: value for field, value in card["model"].items() if field != "name"}
@@ -125,13 +113,4 @@ def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
             side: {"file": half.path.name, "sha256": half.sha256, "card": half.card}
             for side, half in halves.items()
         },
-    }
-
-
-def _join_arrays(halves: dict[str, _Half]) -> dict[str, np.ndarray]:
-    """All arrays under their new names."""
-    return {
-        _OF_EACH.sub(rf"\1/{side}/", name): array
-        for side, half in halves.items()
-        for name, array in half.arrays.items()
     }

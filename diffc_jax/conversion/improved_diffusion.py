@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.features.torch_files import read_torch_state_dict
-from diffc_jax.tensors import Shape
+from diffc_jax.metrics.features.torch_files import read_torch_state_dict
+from diffc_jax.runtime.tensor_checks import Shape
 
 _ORIGIN = {"project": "https://github.com/openai/improved-diffusion"}
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
@@ -20,12 +20,9 @@ _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 def convert_improved_diffusion(
     config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path | None
 ) -> None:
-    """Converts a `.pt` file to W/params.safetensors with its card.
+    """Converts a `.pt` file to W/params.safetensors with its card; if W is None, checks everything only.
 
-    Args:
-        config: a validated config whose model is improved_diffusion with the checkpoint's sizes.
-        source: the file.
-        workdir: W; None to check everything and write nothing.
+    The model of the validated config is improved_diffusion with the checkpoint's sizes.
 
     Raises:
         UsageError: the config has another model, or a schedule that would have to be learned.
@@ -33,8 +30,8 @@ def convert_improved_diffusion(
     """
     if config.schedule.name != "linear":
         raise UsageError(
-            f"schedule.name: {config.schedule.name!r} has parameters, which the checkpoint has not; "
-            "use 'linear'"
+            f"{config.schedule.name!r} has parameters, which the checkpoint has not; use 'linear'",
+            field="schedule.name",
         )
     template = params_template(config, "improved_diffusion")
     params = params_from_torch(read_torch_state_dict(source), template, str(source))
@@ -44,16 +41,7 @@ def convert_improved_diffusion(
 def params_from_torch(
     state_dict: Mapping[str, np.ndarray], template: PyTree, source: str = "weights"
 ) -> PyTree:
-    """Parameters of `models.improved_diffusion` from the tensors of a state dict.
-
-    Args:
-        state_dict: tensors by name.
-        template: shapes of the parameters.
-        source: where the tensors come from, for messages.
-
-    Raises:
-        InputError: tensors that do not fit the template; see `check_tensors`.
-    """
+    """Parameters of `models.improved_diffusion` from a state dict; errors as of `check_tensors`."""
     leaves = flax.traverse_util.flatten_dict(template)
     names = {path: ".".join((*path[:-1], _TORCH_NAMES[path[-1]])) for path in leaves}
     check_tensors(

@@ -11,13 +11,14 @@ from typing import Any
 import flax.serialization
 import flax.traverse_util
 import numpy as np
+import scipy.special
 from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
 from diffc_jax.errors import InputError
-from diffc_jax.tensors import Shape
+from diffc_jax.runtime.tensor_checks import Shape
 
 _PROJECT = "https://github.com/google-research/vdm"
 _NETWORK = "score_model/"
@@ -59,12 +60,9 @@ _SCHEDULES: dict[str, dict[str, Shape]] = {
 def convert_vdm(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path | None) -> None:
     """Converts the averaged parameters of a `.flax` file to W/params.safetensors with its card.
 
-    Args:
-        config: a validated config whose model is vdm with the checkpoint's sizes, and whose schedule is
-            of the checkpoint's kind: learned_linear for theirs called learnable_scalar, learned_network
-            for learnable_nnet, linear for fixed.
-        source: the file.
-        workdir: W; None to check everything and write nothing.
+    The model of the validated config is vdm with the checkpoint's sizes, and its schedule of the checkpoint's
+    kind: learned_linear for theirs called learnable_scalar, learned_network for learnable_nnet, linear for
+    fixed. If W is None, everything is checked and nothing is written.
 
     Raises:
         UsageError: the config has another model.
@@ -106,14 +104,7 @@ def params_from_vdm(
 ) -> dict[str, PyTree]:
     """Parameters of `models.vdm` and of a schedule, as {"model": ..., "schedule": ...}.
 
-    Args:
-        tensors: by name, "score_model/..." and "gamma/...".
-        template: shapes of the model's parameters.
-        schedule: name of the schedule, as in `diffusion.schedules`.
-        source: where the tensors come from, for messages.
-
-    Raises:
-        InputError: tensors that do not fit; see `check_tensors`.
+    `tensors` are called "score_model/..." and "gamma/..."; errors as of `check_tensors`.
     """
     leaves = flax.traverse_util.flatten_dict(template)
     names = {path: _vdm_names(path) for path in leaves}
@@ -169,7 +160,7 @@ def _schedule_params(schedule: str, gamma: Mapping[str, np.ndarray]) -> dict[str
             start, end = (
                 gamma["l1/bias"][0]
                 + linear * t
-                + out @ (_sigmoid(slope * (2 * t - 1) + bias) - 0.5)
+                + out @ (scipy.special.expit(slope * (2 * t - 1) + bias) - 0.5)
                 for t in (0.0, 1.0)
             )
             return {
@@ -181,7 +172,3 @@ def _schedule_params(schedule: str, gamma: Mapping[str, np.ndarray]) -> dict[str
                 "out_scale": out,
             }
     return {}
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))

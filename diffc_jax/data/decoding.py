@@ -1,15 +1,23 @@
-"""From an encoded file or an array to RGB pixels of the size asked for."""
+"""From encoded files or arrays to RGB pixels of the size asked for, one by one or many in threads."""
 
 import io
+import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.images import encode_image
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError),
@@ -18,7 +26,11 @@ _DECODER_ERRORS = (
 
 
 class UnreadableImageError(InputError):
-    """An image that cannot be decoded; `SourceSpec.skip_corrupt` leaves it out."""
+    """An image that cannot be decoded, and why; `SourceSpec.skip_corrupt` leaves it out."""
+
+    def __init__(self, label: str, reason: object):
+        self.flaw = f"{label}: cannot be decoded ({reason})"
+        super().__init__(f"{self.flaw}; set skip_corrupt=True to leave it out")
 
 
 def to_rgb(
@@ -26,12 +38,8 @@ def to_rgb(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """Decodes, converts and scales one image as `spec` says.
 
-    Of animations the first frame is used; EXIF orientation is ignored, as ImageNet's tools do.
-
-    Args:
-        item: an encoded file in any format Pillow reads, or 8-bit RGB pixels.
-        label: name of the image for error messages.
-        spec: `image_size`, `resize` and `non_rgb` are used.
+    Of animations the first frame is used; EXIF orientation is ignored, as ImageNet's tools do. `item` is an
+    encoded file in any format that Pillow reads, or 8-bit RGB pixels; `label` names it in messages.
 
     Raises:
         UnreadableImageError: the file cannot be decoded.
@@ -47,28 +55,32 @@ def to_rgb(
         kind = _non_rgb_kind(image)
         image.load()
     except _DECODER_ERRORS as error:
-        reason = (
-            "unknown image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        raise UnreadableImageError(label, "unknown image format" if unknown else error) from None
+    if kind and spec.non_rgb == "refuse":
+        raise InputError(
+            f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
         )
-        raise UnreadableImageError(
-            f"{label}: cannot be decoded ({reason}); set skip_corrupt=True to leave it out"
-        ) from None
-    if kind:
-        if spec.non_rgb == "refuse":
-            raise InputError(
-                f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
-            )
-        return np.asarray(_fit(_convert(image), label, spec))
-    return np.asarray(_fit(image, label, spec))
+    return np.asarray(_fit(_convert(image) if kind else image, label, spec))
 
 
 def encode(image: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
     """Lossless file of one image; `encoding` is "webp" or "png"."""
-    buffer = io.BytesIO()
     # Method 1 is much faster than the default 4 and makes hardly larger files.
     options = {"lossless": True, "method": 1} if encoding == "webp" else {}
-    Image.fromarray(image).save(buffer, encoding, **options)
-    return buffer.getvalue()
+    return encode_image(image, encoding, **options)
+
+
+def map_in_windows(function: Callable[[T], R], items: Sequence[T]) -> Iterator[list[R]]:
+    """Yields `function` of all items in order, some dozens a core at a time.
+
+    Memory does not grow with the number of items. Pillow and the encoders run in parallel.
+    """
+    threads = os.cpu_count() or 1
+    window = 64 * threads
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(items), window):
+            yield list(pool.map(function, items[first : first + window]))
 
 
 def _non_rgb_kind(image: ImageFile.ImageFile) -> str | None:

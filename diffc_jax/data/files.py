@@ -1,21 +1,28 @@
-"""Encoded images in folders and tar archives."""
+"""Files named by a config field: lists, folders and globs; and the images in folders and tar archives."""
 
+import glob
 import os
 import pathlib
 import re
 import tarfile
 import weakref
 from array import array
+from collections.abc import Callable
 
-from diffc_jax.data import paths
-from diffc_jax.data.spec import SourceSpec
-from diffc_jax.errors import InputError
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.errors import InputError, UsageError
 
 _SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 _KIND = "images (" + ", ".join(sorted(_SUFFIXES)) + ")"
 _BLOCK = 512
+# What the `path` of a source names; of the others a file, a folder or a glob.
+_FOLDERS = {
+    "folder": "a folder",
+    "array_record": "a prepared folder",
+    "packed": "a prepared folder",
+}
 
 
 def is_image_name(name: str) -> bool:
@@ -29,7 +36,7 @@ class FolderStore:
 
     def __init__(self, spec: SourceSpec):
         self.files: list[str] = []
-        parts = paths.entries(spec.path, "folder")
+        parts = entries(spec.path, "folder")
         for part in parts:
             root = pathlib.Path(part).expanduser()
             if not root.is_dir():
@@ -68,7 +75,7 @@ class TarStore:
     """
 
     def __init__(self, spec: SourceSpec):
-        files = paths.expand(spec.path, "tar", lambda file: file.suffix == ".tar", "tar files")
+        files = expand(spec.path, "tar", lambda file: file.suffix == ".tar", "tar files")
         self.files = [str(file) for file in files]
         self._archives = [file.open("rb", buffering=0) for file in files]
         for archive in self._archives:
@@ -124,3 +131,46 @@ class TarStore:
         """The member's bytes."""
         stream = self._archives[self._where[index]]
         return os.pread(stream.fileno(), self._sizes[index], self._offsets[index])
+
+
+def entries(path: str, source: str) -> list[str]:
+    """The comma-separated parts of a `path` field; UsageError if there is none."""
+    parts = [part.strip() for part in path.split(",") if part.strip()]
+    if not parts:
+        needed = _FOLDERS.get(source, "a file, a folder or a glob")
+        raise UsageError(f"is empty; source={source} needs {needed}", field="path")
+    return parts
+
+
+def expand(
+    path: str, source: str, in_folder: Callable[[pathlib.Path], bool], kind: str
+) -> list[pathlib.Path]:
+    """All files named by a `path` field, those of one folder or glob in natural order.
+
+    `in_folder` tells which files of a folder are meant; messages name the kind of source and of file.
+
+    Raises:
+        UsageError: the field is empty.
+        InputError: a file does not exist, or a folder or glob holds none.
+    """
+    files = []
+    for part in entries(path, source):
+        here = pathlib.Path(part).expanduser()
+        if here.is_file():
+            found = [here]
+        elif here.is_dir():
+            found = [file for file in here.iterdir() if file.is_file() and in_folder(file)]
+        elif glob.has_magic(part):
+            matches = map(pathlib.Path, glob.glob(str(here), recursive=True))
+            found = [file for file in matches if file.is_file()]
+        else:
+            raise InputError(f"{part}: no such file or folder")
+        if not found:
+            raise InputError(f"{part}: holds no {kind}")
+        files += sorted(found, key=lambda file: natural_key(str(file)))
+    return files
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts `batch_2` before `batch_10`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

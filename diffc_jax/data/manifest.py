@@ -5,19 +5,16 @@ A folder holds one split: the manifest and the files that it lists, in one of tw
 docs/formats.md. Prepared images are complete when those of the shards add up to `count`.
 """
 
-import hashlib
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from absl import logging
 
-from diffc_jax.data import paths
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import read_json
-from diffc_jax.progress import ShareProgress
+from diffc_jax.runtime.files import file_sha256, read_json
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -25,19 +22,6 @@ FORMAT, FORMAT_VERSION = "diffc_jax images", 1
 MANIFEST = "manifest.json"
 LAYOUTS = ("array_record", "packed")
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
-_CHUNK = 1 << 20
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, hexadecimal; logs how far it is when that takes long."""
-    digest = hashlib.sha256()
-    progress = ShareProgress(f"SHA-256 of {path}")
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            progress.reach(stream.tell() / size)
-    return digest.hexdigest()
 
 
 def describe_file(path: pathlib.Path) -> dict[str, Any]:
@@ -70,18 +54,15 @@ def read_manifest(path: pathlib.Path) -> Manifest:
 
 
 def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
-    """The manifests of a `path` field, each with its own path, complete and as `spec` wants them.
+    """The manifests of a `path` field, each with its own path, complete and of this layout.
 
-    Args:
-        spec: `path` has folders or manifests, separated by commas; `split`, `image_size` and
-            `resize` are compared with the manifests.
-        layout: the layout that the source reads.
+    `split`, `image_size` and `resize` of the specification are compared with the manifests.
 
     Raises:
         UsageError: a field of `spec` that does not go with a manifest.
         InputError: a manifest that cannot be used, or images that are not all written.
     """
-    for part in paths.entries(spec.path, layout):
+    for part in entries(spec.path, layout):
         path = pathlib.Path(part).expanduser()
         if path.is_dir():
             path = path / MANIFEST
@@ -89,20 +70,16 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
             raise InputError(f"{path}: is not a manifest; name the {MANIFEST} beside it")
         manifest = read_manifest(path)
         if (found := manifest["layout"]) != layout:
-            raise UsageError(f"source: {path} is {found}, not {layout}; set source={found}")
+            raise UsageError(f"{path} is {found}, not {layout}; set source={found}", field="source")
         if manifest["split"] != spec.split:
-            raise UsageError(f"split: {path} is {manifest['split']!r}, not {spec.split!r}")
+            raise UsageError(f"{path} is {manifest['split']!r}, not {spec.split!r}", field="split")
         _check_size(path, manifest["image_size"], spec)
         _check_complete(path, manifest)
         yield path, manifest
 
 
 def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
-    """The file of an entry of the manifest at `path`.
-
-    Raises:
-        InputError: it is missing.
-    """
+    """The file of an entry of the manifest at `path`; InputError if it is missing."""
     file = path.parent / entry["file"]
     if not file.is_file():
         raise InputError(f"{file}: is missing, but {path.name} lists it")
@@ -118,27 +95,28 @@ def verify_hashes(folder: pathlib.Path) -> None:
     path = folder / MANIFEST
     manifest = read_manifest(path)
     _check_complete(path, manifest)
-    entries = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
-    for entry in entries:
+    listed = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
+    for entry in listed:
         file = listed_file(path, entry)
         if file_sha256(file) != entry["sha256"]:
             raise InputError(
                 f"{file}: differs from the SHA-256 in {MANIFEST}; remove it and prepare it again"
             )
-    logging.info("%s: %d files are intact", folder, len(entries))
+    logging.info("%s: %d files are intact", folder, len(listed))
 
 
 def _check_size(path: pathlib.Path, side: int, spec: SourceSpec) -> None:
     size = spec.image_size
     if side < size:
         raise UsageError(
-            f"image_size: {size} is larger than the images of {path}, {side}x{side}; "
-            "images are never enlarged"
+            f"{size} is larger than the images of {path}, {side}x{side}; images are never enlarged",
+            field="image_size",
         )
     if side > size and spec.resize == "refuse":
         raise UsageError(
-            f"image_size: the images of {path} are {side}x{side}, not {size}x{size}; "
-            "set resize=squash to scale them, or change image_size"
+            f"the images of {path} are {side}x{side}, not {size}x{size}; "
+            "set resize=squash to scale them, or change image_size",
+            field="image_size",
         )
 
 

@@ -12,7 +12,6 @@ import functools
 import io
 import math
 import pathlib
-import pickle
 import shutil
 import tempfile
 import threading
@@ -26,9 +25,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
-from diffc_jax.data import paths
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.files import expand
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.unpickling import (
+    PickledArray,
+    RefusedNameError,
+    RestrictedUnpickler,
+    numpy_arrays,
+)
 
 _STEMS = {"train": "train_data", "validation": "val_data"}
 
@@ -62,13 +67,14 @@ class OfficialStore:
         def in_folder(file: pathlib.Path) -> bool:
             if spec.split not in _STEMS:
                 raise UsageError(
-                    f"split: unknown {spec.split!r} for a folder of official files; "
-                    f"choose {' or '.join(_STEMS)}"
+                    f"unknown {spec.split!r} for a folder of official files; "
+                    f"choose {' or '.join(_STEMS)}",
+                    field="split",
                 )
             return file.name.startswith(_STEMS[spec.split]) and file.suffix == suffix
 
         kind = f"files named {_STEMS.get(spec.split, '')}*{suffix}"
-        files = paths.expand(spec.path, spec.source, in_folder, kind)
+        files = expand(spec.path, spec.source, in_folder, kind)
         self.files = [str(file) for file in files]
         self._rows = [(_open_pickle if pickled else _open_npz)(file) for file in files]
         self._ends = list(accumulate(rows.count for rows in self._rows))
@@ -147,47 +153,6 @@ def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndar
         ) from error
 
 
-class _Array:
-    """Stands in for a pickled NumPy array: keeps its description and bytes, does nothing."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, self.shape, self.dtype, self.fortran_order, self.data = state
-
-
-class _Dtype:
-    """Stands in for a pickled NumPy dtype."""
-
-    def __init__(self, code: str | bytes, *_: Any):
-        self.code = code.decode() if isinstance(code, bytes) else code
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Byte order and fields, which 8-bit data does not need."""
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-_STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-}
-
-
-class _InertUnpickler(pickle.Unpickler):
-    """Reads NumPy arrays as stand-ins and refuses every other name, so nothing can be executed."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it asks to run {module}.{name}, which image files have no need of"
-            ) from None
-
-
 class _PositionNotingFile:
     """What `pickle.Unpickler` reads from; notes where the largest piece of data lay."""
 
@@ -210,11 +175,16 @@ def _open_pickle(path: pathlib.Path) -> _Rows:
         with path.open("rb") as stream:
             file = _PositionNotingFile(stream)
             # "bytes" keeps the strings of Python 2, in which the pixels may lie, as they are.
-            content = _InertUnpickler(file, encoding="bytes").load()
+            content = RestrictedUnpickler(file, numpy_arrays(), encoding="bytes").load()
+    except RefusedNameError as error:
+        raise InputError(
+            f"{path}: is not a pickled ImageNet file (it asks to run {error.name}, which image files have"
+            " no need of)"
+        ) from None
     except Exception as error:  # a damaged pickle may raise anything
         raise InputError(f"{path}: is not a pickled ImageNet file ({error})") from None
     data = content.get("data", content.get(b"data")) if isinstance(content, dict) else None
-    if not isinstance(data, _Array) or not isinstance(getattr(data, "data", None), bytes):
+    if not isinstance(data, PickledArray) or not isinstance(data.data, bytes):
         raise InputError(f"{path}: has no array 'data'; is it an official ImageNet file?")
     if getattr(data.dtype, "code", None) not in ("u1", "|u1") or data.fortran_order:
         raise InputError(f"{path}: data is not uint8 in C order")

@@ -47,52 +47,32 @@ class TrainingOrder:
     """
 
     def __init__(self, lengths: Sequence[int], counts: Sequence[int], seed: int, flip: bool):
-        """Makes the sequence; nothing is computed before it is asked for.
+        """Makes the sequence for sources of some lengths; a batch has `counts` images of each.
 
-        Args:
-            lengths: number of images of each source.
-            counts: how many of them each batch has; their sum is the batch size.
-            seed: of the experiment.
-            flip: mirror images with probability 1/2, drawn anew in each epoch.
+        With `flip`, images are mirrored with probability 1/2, drawn anew in each epoch.
 
         Raises:
             UsageError: a source without images in a batch.
         """
         if min(counts) < 1:
-            raise UsageError(f"batch_size: must be positive, not {min(counts)}")
-        self._lengths, self._counts, self._flip = list(lengths), list(counts), flip
+            raise UsageError(f"must be positive, not {min(counts)}", field="batch_size")
+        self.counts = tuple(counts)
+        self._lengths, self._flip = list(lengths), flip
+        self.batch_size = sum(counts)
         self._first = np.concatenate([[0], np.cumsum(counts)])
         names = ["", *(f"/{number}" for number in range(1, len(lengths)))]
         self._shuffle_seeds = [numpy_seed(seed, f"data/shuffle{name}") for name in names]
         self._flip_seeds = [numpy_seed(seed, f"data/flip{name}") for name in names]
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Images of each source in a batch."""
-        return tuple(self._counts)
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a batch."""
-        return int(self._first[-1])
-
     def rows(self, batches: Sequence[int], rows: Sequence[int] | None = None) -> Rows:
-        """Rows of several batches, numbered from 0 on.
-
-        Args:
-            batches: numbers of the batches.
-            rows: which rows of each; None for all.
-
-        Returns:
-            Arrays (batches, rows).
-        """
+        """These rows (None: all) of several batches, numbered from 0 on: arrays (batches, rows)."""
         wanted = np.arange(self.batch_size) if rows is None else np.asarray(rows, np.int64)
         source = np.searchsorted(self._first, wanted, side="right") - 1
         shape = (len(batches), len(wanted))
         index, flip = np.empty(shape, np.int64), np.zeros(shape, bool)
         for number, length in enumerate(self._lengths):
             own = source == number
-            start = self._counts[number] * np.asarray(batches, np.int64)
+            start = self.counts[number] * np.asarray(batches, np.int64)
             position = np.add.outer(start, wanted[own] - self._first[number])
             index[:, own] = self._shuffled(number, position.ravel(), length).reshape(position.shape)
             if self._flip:
@@ -111,15 +91,10 @@ class TrainingOrder:
 
 
 def permuted(index: Int[np.ndarray, " n"], length: int, seed: int) -> Int[np.ndarray, " n"]:
-    """Where a random permutation of 0 .. length - 1 puts each index.
+    """Where a random permutation of 0 .. length - 1, of a seed of 32 bits, puts each index.
 
     Equal to Grain's `index_shuffle`, except for lengths 2^16 + 1, 2^18 + 1, ..., at which Grain's uses one
     bit too few: it returns one index twice and the last one never.
-
-    Args:
-        index: from 0 to length - 1.
-        length: of what is permuted.
-        seed: 32 bits.
     """
     block = max(_SMALLEST_BLOCK, (length - 1).bit_length())
     if block == _SMALLEST_BLOCK:
@@ -189,12 +164,7 @@ def _round_keys(seed: int) -> list[int]:
 
 
 def fair_coins(seed: int, index: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """One fair coin for each index: whether NumPy's Philox with that index in its counter draws below 1/2.
-
-    Args:
-        seed: of `numpy.random.Philox`.
-        index: the last word of the counter.
-    """
+    """One fair coin for each index: whether NumPy's Philox with that last word of its counter draws < 1/2."""
     key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
     counter = np.zeros((4, len(index)), np.uint64)
     counter[0] = 1  # NumPy counts before it draws

@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import PACKAGES, missing
+from diffc_jax.runtime.optional import PACKAGES, missing
 
 # Packages, with the folders in them.
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
@@ -61,7 +61,9 @@ class PhotosStore:
 
     def __init__(self, spec: SourceSpec):
         if spec.split not in _PHOTOGRAPHS:
-            raise UsageError(f"split: unknown {spec.split!r} for photos; choose train or eval")
+            raise UsageError(
+                f"unknown {spec.split!r} for photos; choose train or eval", field="split"
+            )
         self._size = spec.image_size
         self._names: list[str] = []
         self._images: list[UInt8[np.ndarray, "h w 3"]] = []
@@ -84,7 +86,8 @@ class PhotosStore:
                 self._images.append(pixels)
         if not grids:
             raise UsageError(
-                f"image_size: {self._size} is larger than the built-in photographs; use 256 or less"
+                f"{self._size} is larger than the built-in photographs; use 256 or less",
+                field="image_size",
             )
         grid = np.concatenate(grids)
         order = np.argsort(np.arange(len(grid)) * _GOLDEN_RATIO % 1)

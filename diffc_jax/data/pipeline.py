@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.data.spec import ImageSource
 from diffc_jax.errors import UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 if TYPE_CHECKING:
     import grain
@@ -32,19 +32,16 @@ def train_iterator(
     """Endless training batches {"image": uint8 (b, h, w, 3), "index": int32 (b,)}, read ahead by threads.
 
     Batch k depends on the order only, not on threads, on where the iterator starts, or on how processes
-    share its rows.
+    share its rows. `index` is an image's position in its source. The iterator's `get_state()` is a
+    JSON-serialisable dict that `set_state` continues from exactly, given the same arguments.
 
     Args:
-        sources: where the images come from; `index` is an image's position in its source.
+        sources: where the images come from.
         order: which images make up batch k, and which of them are mirrored.
         rows: the rows of every batch that this process loads, in this order; None for all.
         first_batch: number of batches to leave out, without loading them.
         num_threads: decoding threads; 0 decodes in the caller's.
         prefetch: images decoded ahead.
-
-    Returns:
-        An iterator whose `get_state()` is a JSON-serialisable dict that `set_state` continues from
-        exactly, given the same arguments.
 
     Raises:
         UsageError: rows or first batch out of range.
@@ -53,9 +50,11 @@ def train_iterator(
     grain = require("grain")
     rows = range(order.batch_size) if rows is None else rows
     if not rows or not set(rows) <= set(range(order.batch_size)):
-        raise UsageError(f"rows: {list(rows)} are not rows of a batch of {order.batch_size}")
+        raise UsageError(
+            f"{list(rows)} are not rows of a batch of {order.batch_size}", field="rows"
+        )
     if first_batch < 0:
-        raise UsageError(f"first_batch: must not be negative, is {first_batch}")
+        raise UsageError(f"must not be negative, is {first_batch}", field="first_batch")
     own_rows = functools.lru_cache(maxsize=16)(lambda batch: order.rows([batch], rows))
 
     def load(position: int) -> Batch:
@@ -86,50 +85,39 @@ def eval_batches(
     Shapes are those of `train_iterator`, with `mask` bool (b,): False marks the padding (black
     images of index 0) that fills the last batch. All shards yield the same number of batches.
 
-    Args:
-        source: where the images come from.
-        batch_size: images in each batch of this shard.
-        start: first image.
-        stop: end of the range; None means the end of the source.
-        shard_index: which of the `shard_count` processes this is; it gets images
-            `start + shard_index`, `start + shard_index + shard_count`, ...
-        shard_count: number of processes that share the pass.
-        num_threads: decoding threads; 0 decodes in the caller's.
+    Shard `shard_index` has images `start + shard_index`, `start + shard_index + shard_count`, ...; with 0
+    decoding threads it is the caller's that decodes.
 
     Raises:
         UsageError: batch size, shard or range out of range.
     """
-    _check(batch_size, shard_index, shard_count)
+    if batch_size < 1:
+        raise UsageError(f"must be positive, not {batch_size}", field="batch_size")
+    if not 0 <= shard_index < shard_count:
+        raise UsageError(f"{shard_index} is not in 0 .. {shard_count - 1}", field="shard_index")
     stop = len(source) if stop is None else stop
     if not 0 <= start <= stop <= len(source):
-        raise UsageError(f"start, stop: [{start}, {stop}) is not within the {len(source)} images")
-    return _eval_batches(
-        source, batch_size, range(start, stop), shard_index, shard_count, num_threads
-    )
+        raise UsageError(
+            f"[{start}, {stop}) is not within the {len(source)} images", field="start, stop"
+        )
 
+    def batches() -> Iterator[Batch]:
+        own = range(start, stop)[shard_index::shard_count]
+        decoded = _decode(source, own, num_threads, window=2 * batch_size)
+        shape = source[0].shape
+        for first in range(0, -(-(stop - start) // shard_count), batch_size):
+            batch = {
+                "image": np.zeros((batch_size, *shape), np.uint8),
+                "index": np.zeros(batch_size, np.int32),
+                "mask": np.zeros(batch_size, bool),
+            }
+            for row, index in enumerate(own[first : first + batch_size]):
+                batch["image"][row] = next(decoded)
+                batch["index"][row] = index
+                batch["mask"][row] = True
+            yield batch
 
-def _eval_batches(
-    source: ImageSource,
-    batch_size: int,
-    indices: range,
-    shard_index: int,
-    shard_count: int,
-    threads: int,
-) -> Iterator[Batch]:
-    own = indices[shard_index::shard_count]
-    decoded = _decode(source, own, threads, window=2 * batch_size)
-    shape = source[0].shape
-    for first in range(0, -(-len(indices) // shard_count), batch_size):
-        batch = {
-            "image": np.zeros((batch_size, *shape), np.uint8),
-            "index": np.zeros(batch_size, np.int32),
-            "mask": np.zeros(batch_size, bool),
-        }
-        for row, index in enumerate(own[first : first + batch_size]):
-            batch["image"][row] = next(decoded)
-            batch["index"][row] = index
-            batch["mask"][row] = True
-        yield batch
+    return batches()
 
 
 def _decode(
@@ -150,10 +138,3 @@ def _decode(
             yield ahead.popleft().result()
     finally:  # also where the caller stops early, or an image cannot be decoded
         pool.shutdown(cancel_futures=True)
-
-
-def _check(batch_size: int, shard_index: int, shard_count: int) -> None:
-    if batch_size < 1:
-        raise UsageError(f"batch_size: must be positive, not {batch_size}")
-    if not 0 <= shard_index < shard_count:
-        raise UsageError(f"shard_index: {shard_index} is not in 0 .. {shard_count - 1}")

@@ -5,39 +5,27 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from absl import logging
 
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.array_record import ShardWriter
 from diffc_jax.data.manifest import (
     FORMAT,
     FORMAT_VERSION,
     LAYOUTS,
     MANIFEST,
     Manifest,
-    file_sha256,
     open_manifests,
     read_manifest,
 )
-from diffc_jax.data.packed_writer import PackedWriter
-from diffc_jax.data.sources import StoredImages, open_source
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.data.packed import PackedWriter
+from diffc_jax.data.sources import open_source
 from diffc_jax.errors import UsageError
+from diffc_jax.runtime.files import file_sha256
 
 INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """Writes the images of one layout."""
-
-    def describe(self, source: StoredImages) -> dict[str, Any]:
-        """The fields of the manifest that only this layout has."""
-        ...
-
-    def write(self, source: StoredImages, output: pathlib.Path, manifest: Manifest) -> None:
-        """Writes what the manifest does not list yet; keeps it up to date, in memory and on disk."""
-        ...
 
 
 def prepare(
@@ -55,14 +43,10 @@ def prepare(
 
     Args:
         spec: the images; its `name` is the variant that results will show and must be given.
-        output: folder for the files and `manifest.json`.
+        output: folder for the files and `manifest.json`, which is returned.
         layout: "array_record" or "packed".
         encoding: "webp" (the default) or "png", both lossless; of ArrayRecord shards only.
         shard_size: images in each shard but the last, by default 50,000; likewise.
-
-    Returns:
-        The manifest. Its `inputs` have the SHA-256 of each input file; for a folder it is that
-        of the images' own hashes, one a line.
 
     Raises:
         UsageError: a field that cannot be used, or `output` holds another preparation.
@@ -70,12 +54,13 @@ def prepare(
     """
     if not re.fullmatch(r"[\w.+/-]+", spec.name):
         raise UsageError(
-            f"name: {spec.name!r} does not name the variant; use letters, digits and ._+/-, "
-            "for example imagenet64-chrabaszcz"
+            f"{spec.name!r} does not name the variant; use letters, digits and ._+/-, "
+            "for example imagenet64-chrabaszcz",
+            field="name",
         )
     if spec.source not in INPUTS:
         raise UsageError(
-            f"source: cannot prepare {spec.source!r}; choose one of {', '.join(INPUTS)}"
+            f"cannot prepare {spec.source!r}; choose one of {', '.join(INPUTS)}", field="source"
         )
     writer = _writer(layout, encoding=encoding, shard_size=shard_size)
     source = open_source(spec)
@@ -98,18 +83,15 @@ def prepare(
     return manifest
 
 
-def _writer(layout: str, **options: Any) -> Writer:
+def _writer(layout: str, **options: Any) -> PackedWriter | ShardWriter:
     given = {field: value for field, value in options.items() if value is not None}
     if layout == "packed":
         for field in given:
-            raise UsageError(f"{field}: format=packed has none; leave it out")
+            raise UsageError("format=packed has none; leave it out", field=field)
         return PackedWriter()
     if layout == "array_record":
-        # Imported here because packed images need no ArrayRecord.
-        from diffc_jax.data.array_record_writer import ShardWriter
-
         return ShardWriter(**given)
-    raise UsageError(f"format: unknown {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    raise UsageError(f"unknown {layout!r}; choose one of {', '.join(LAYOUTS)}", field="format")
 
 
 def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
@@ -121,8 +103,9 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
     different = [field for field, value in fresh.items() if found.get(field) != value]
     if different:
         raise UsageError(
-            f"output: {path} belongs to a preparation that differs in {', '.join(different)}; "
-            "use another folder or remove this one"
+            f"{path} belongs to a preparation that differs in {', '.join(different)}; "
+            "use another folder or remove this one",
+            field="output",
         )
     kept = [
         shard
@@ -149,6 +132,7 @@ def _resampling(spec: SourceSpec) -> str:
 
 
 def _describe_inputs(spec: SourceSpec, files: Sequence[str]) -> list[dict[str, Any]]:
+    """The SHA-256 of each input file; for a folder that of the images' own hashes, one a line."""
     hashes = [file_sha256(file) for file in files]
     sizes = [os.path.getsize(file) for file in files]
     if spec.source == "folder":

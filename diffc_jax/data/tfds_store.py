@@ -3,9 +3,9 @@
 import pathlib
 from typing import Any
 
-from diffc_jax.data.spec import SourceSpec
+from diffc_jax.config.sources import SourceSpec
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.optional import require
+from diffc_jax.runtime.optional import require
 
 _HOW_TO_PREPARE = (
     "prepare it once where TensorFlow is installed, with "
@@ -31,15 +31,10 @@ class TfdsStore:
             raise InputError(
                 f"{self.name}: is prepared as {found}, which has no random access; {how}"
             )
-        images = [
-            key
-            for key, feature in builder.info.features.items()
-            if isinstance(feature, tfds.features.Image)
-        ]
+        features = builder.info.features
+        images = [key for key in features if isinstance(features[key], tfds.features.Image)]
         if not images:
-            raise InputError(
-                f"{self.name}: has no image feature, only {list(builder.info.features)}"
-            )
+            raise InputError(f"{self.name}: has no image feature, only {list(features)}")
         self._key = "image" if "image" in images else images[0]
         try:
             self._records = builder.as_data_source(
@@ -49,8 +44,9 @@ class TfdsStore:
             if spec.split in builder.info.splits:
                 raise InputError(f"{self.name}: cannot be read ({_line(error)})") from error
             raise UsageError(
-                f"split: unknown {spec.split!r} for {self.name}; "
-                f"choose one of {', '.join(sorted(builder.info.splits))}"
+                f"unknown {spec.split!r} for {self.name}; "
+                f"choose one of {', '.join(sorted(builder.info.splits))}",
+                field="split",
             ) from None
         self._split = spec.split
 
@@ -71,15 +67,17 @@ def _builder(tfds: Any, spec: SourceSpec) -> Any:
         return tfds.builder_from_directory(pathlib.Path(spec.path).expanduser())
     if not spec.name:
         raise UsageError(
-            "name: is empty; source=tfds needs a builder such as imagenet_resized/64x64"
+            "is empty; source=tfds needs a builder such as imagenet_resized/64x64", field="name"
         )
     try:
         return tfds.builder(spec.name, data_dir=spec.path or None)
     except tfds.core.DatasetNotFoundError:
         where = f" or prepared in {spec.path}" if spec.path else ""
-        raise UsageError(f"name: {spec.name!r} is not a data set known to TFDS{where}") from None
+        message = f"{spec.name!r} is not a data set known to TFDS{where}"
+        raise UsageError(message, field="name") from None
     except (ValueError, ImportError) as error:
-        raise UsageError(f"name: {spec.name!r} cannot be opened ({_line(error)})") from error
+        message = f"{spec.name!r} cannot be opened ({_line(error)})"
+        raise UsageError(message, field="name") from error
 
 
 def _line(error: Exception) -> str:

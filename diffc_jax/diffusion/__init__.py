@@ -1,4 +1,4 @@
-"""The diffusion process: schedules, q and p, the variational bound, decoders.
+"""The diffusion process: q and p, noise schedules, the ELBO, samplers and the decoders made of them.
 
 Everything is a function of gamma, the negative log signal-to-noise ratio; see `process`.
 """

@@ -1,140 +1,170 @@
-"""From z_t to an image: the decoders of DiffC, all from the same bits.
+"""The decoders of DiffC by name; an entry here is in sweeps, files, configs, flags and legends.
 
-A decoder gets z at `gammas[0]` and a decreasing grid of gammas, and returns an estimate of x. Grids may
-be longer than the number of steps taken: `n_steps` is an ordinary (traced) argument, so that one compiled
-program serves every noise level.
-
-The flow and its relatives are solved in y = z / alpha and lambda = -gamma / 2 = -log(sigma / alpha):
-
-    dy / dlambda = -kappa (y - x_hat(z, gamma))
-
-kappa = 1 is the probability flow (DiffC-F); kappa = 2 gives the posterior mean for a Gaussian source. For
-a Gaussian component of variance v the gain from noise s = sigma / alpha is (v / (v + s^2))^(kappa / 2).
+A decoder turns z_t into an image. `samplers` has the numerics; the registry adds the name that results,
+configs and flags use, the number of steps, and the label and colour of figures.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from diffc_jax.diffusion import process
-from diffc_jax.diffusion.process import Images
+from diffc_jax.diffusion import samplers
+from diffc_jax.diffusion.process import Images, NoisePredictor
+from diffc_jax.diffusion.samplers import Count, Grid
+from diffc_jax.errors import UsageError
 
-StepDenoiser = Callable[[Images, Float[Array, " b"]], Images]
-Grid = Float[Array, " n"]
-Count = Int[Array, ""] | int
-
-
-def posterior_mean(denoise: StepDenoiser, z: Images, gamma: Float[Array, ""]) -> Images:
-    """DiffC-D: x_hat(z_t), the least distortion and the least realism. One evaluation."""
-    return process.x_from_eps(z, denoise(z, _each(gamma, z)), gamma)
+# x from (eps_hat, z at gammas[0], gammas, number of steps, one key for each image, value of the decoder).
+# It is traced: gammas may be longer than the steps, whose number may be an array, as may be the value.
+Reconstruct = Callable[
+    [NoisePredictor, Images, Grid, Count, Key[Array, " b"], Float[Array, ""] | float], Images
+]
 
 
-def ancestral(
-    denoise: StepDenoiser,
+@dataclasses.dataclass(frozen=True)
+class StepBudget:
+    """Denoiser evaluations that a sweep grants its decoders."""
+
+    flow: int  # at every level
+    ancestral: int  # over the whole range of gamma, of which a level has a fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A decoder, or a family of decoders that differ in one positive number.
+
+    Attributes:
+        name: in results, configs and flags; members of the family "kappa" are called "kappa=1.5".
+        label: in legends; of a family with {} in place of the number.
+        description: one line for the help of flags.
+        reconstruct: see `Reconstruct`. A sweep compiles it once for all decoders that have it.
+        n_steps: denoiser evaluations at a noise level, from the budget and the fraction of the sweep's range
+            of gamma that is below the level.
+        value: the last argument of `reconstruct`; the number of a member of a family.
+        symbol: the number of a family in help and messages; empty for a single decoder.
+        color: of lines in figures, "#RRGGBB"; unused for a family, whose members take colours in turn.
+        marker: of matplotlib; likewise.
+    """
+
+    name: str
+    label: str
+    description: str
+    reconstruct: Reconstruct
+    n_steps: Callable[[StepBudget, float], int]
+    value: float = 1.0
+    symbol: str = ""
+    color: str = "#000000"
+    marker: str = "o"
+
+    @property
+    def usage(self) -> str:
+        """What to write in a config or flag."""
+        return f"{self.name}={self.symbol} with {self.symbol} > 0" if self.symbol else self.name
+
+    def parse(self, name: str) -> "Decoder | None":
+        """This decoder, or the member of this family, that has the name; None if none has."""
+        if not self.symbol:
+            return self if name == self.name else None
+        family, _, text = name.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        if family != self.name or not 0 < value < math.inf:
+            return None
+        return dataclasses.replace(
+            self, name=name, label=self.label.format(text), value=value, symbol=""
+        )
+
+
+def register(decoder: Decoder) -> None:
+    """Makes a decoder known everywhere; ValueError if its name is taken."""
+    if decoder.name in DECODERS:
+        raise ValueError(f"there is a decoder {decoder.name!r} already")
+    DECODERS[decoder.name] = decoder
+
+
+def find_decoder(name: str) -> Decoder | None:
+    """The decoder of this name; None if there is none."""
+    found = (decoder.parse(name) for decoder in DECODERS.values())
+    return next(filter(None, found), None)
+
+
+def parse_decoder(name: Any, field: str = "eval.decoders") -> Decoder:
+    """The decoder of a name such as "flow" or "kappa=1.5" from a config or a flag.
+
+    Raises:
+        UsageError: there is no such decoder, or its number is not positive.
+    """
+    decoder = find_decoder(name) if isinstance(name, str) else None
+    if decoder is None:
+        known = ", ".join(decoder.usage for decoder in _by_name())
+        raise UsageError(f"{name!r} is not one of {known}", field=field)
+    return decoder
+
+
+def describe_decoders() -> str:
+    """The help of a flag that takes a decoder: names and descriptions."""
+    return "; ".join(f"{decoder.usage}: {decoder.description}" for decoder in _by_name()) + "."
+
+
+def _by_name() -> list[Decoder]:
+    """Single decoders, then families."""
+    return sorted(DECODERS.values(), key=lambda decoder: (bool(decoder.symbol), decoder.name))
+
+
+def _flow(
+    denoise: NoisePredictor,
     z: Images,
     gammas: Grid,
     n_steps: Count,
     keys: Key[Array, " b"],
-    order: int = 2,
-) -> Images:
-    """DiffC-A: a sample of x given z_t under the model.
-
-    The reverse diffusion is the flow with kappa = 2 and fresh noise. Order 1 is ancestral sampling, the
-    model's chain p(z_s | z_t); it takes too little noise with few steps. Order 2 extrapolates x_hat as
-    `flow` does, and with exact denoisers needs about a tenth of the steps for the same accuracy.
-
-    Args:
-        denoise: eps_hat as a function of (z, gamma).
-        z: latents at gammas[0].
-        gammas: decreasing grid with at least n_steps + 1 entries; the chain ends at gammas[n_steps].
-        n_steps: number of denoiser evaluations.
-        keys: one key for each image; step i uses the i-th fold of it.
-        order: 1 or 2.
-
-    Returns:
-        z / alpha at gammas[n_steps]: a sample of x up to the noise that is left there.
-
-    Raises:
-        ValueError: another order.
-    """
-
-    def noise(i: Int[Array, ""]) -> Images:
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-        std = jnp.exp(0.5 * gammas[i + 1]) * jnp.sqrt(-jnp.expm1(gammas[i + 1] - gammas[i]))
-        return std * process.image_noise(step_keys, z.shape[1:])
-
-    return _solve(denoise, z, gammas, n_steps, 2.0, order, noise)
-
-
-def flow(
-    denoise: StepDenoiser,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
-    kappa: Float[Array, ""] | float = 1.0,
-    order: int = 2,
-) -> Images:
-    """DiffC-F (kappa = 1) and the score-scaled family around it; deterministic.
-
-    An exponential integrator: x_hat is a polynomial in lambda over each step and the rest is exact.
-    Order 1 holds it constant, which for kappa = 1 is DDIM. Order 2 extrapolates linearly from the
-    step before (Adams-Bashforth), at no extra evaluation.
-
-    Args:
-        denoise: eps_hat as a function of (z, gamma).
-        z: latents at gammas[0].
-        gammas: decreasing grid with at least n_steps + 1 entries; the flow ends at gammas[n_steps].
-        n_steps: number of denoiser evaluations.
-        kappa: factor of the score, positive.
-        order: 1 or 2.
-
-    Returns:
-        y = z / alpha at gammas[n_steps].
-
-    Raises:
-        ValueError: another order.
-    """
-    return _solve(denoise, z, gammas, n_steps, kappa, order, lambda i: jnp.zeros(()))
-
-
-def _solve(
-    denoise: StepDenoiser,
-    z: Images,
-    gammas: Grid,
-    n_steps: Count,
     kappa: Float[Array, ""] | float,
-    order: int,
-    noise: Callable[[Int[Array, ""]], Array],
 ) -> Images:
-    """Y at gammas[n_steps] from z at gammas[0], with `noise(i)` added to y after step i."""
-    if order not in (1, 2):
-        raise ValueError(f"order is {order}, not 1 or 2")
-
-    def step(
-        i: Int[Array, ""], carry: tuple[Images, Images, Float[Array, ""]]
-    ) -> tuple[Images, Images, Float[Array, ""]]:
-        y, x_before, h_before = carry
-        z = process.alpha(gammas[i]) * y
-        x_hat = process.x_from_eps(z, denoise(z, _each(gammas[i], z)), gammas[i])
-        h = 0.5 * (gammas[i] - gammas[i + 1])
-        approach = -jnp.expm1(-kappa * h)
-        y_next = y + approach * (x_hat - y)
-        if order == 2:
-            slope = jnp.where(i > 0, (x_hat - x_before) / h_before, 0.0)
-            y_next += slope * (h - approach / kappa)
-        return y_next + noise(i), x_hat, h
-
-    start = (z / process.alpha(gammas[0]), jnp.zeros_like(z), jnp.ones(()))
-    return jax.lax.fori_loop(0, n_steps, step, start)[0]
+    del keys
+    return samplers.flow(denoise, z, gammas, n_steps, kappa)
 
 
-def even_grid(first: float, last: float, n_steps: int) -> Float[np.ndarray, " n"]:
-    """Gammas of n_steps steps, evenly spaced from `first` down to `last`."""
-    return np.linspace(first, last, n_steps + 1)
-
-
-def _each(gamma: Float[Array, ""], z: Images) -> Float[Array, " b"]:
-    return jnp.full(z.shape[:1], gamma)
+_SHIPPED = (
+    Decoder(
+        name="flow",
+        label="DiffC-F (flow)",
+        description="probability flow, realistic and deterministic",
+        reconstruct=_flow,
+        n_steps=lambda budget, fraction: budget.flow,
+        color="#D55E00",
+        marker="o",
+    ),
+    Decoder(
+        name="ancestral",
+        label="DiffC-A (ancestral)",
+        description="a random sample of the images that fit the bits",
+        reconstruct=lambda denoise, z, gammas, n_steps, keys, _: samplers.ancestral(
+            denoise, z, gammas, n_steps, keys
+        ),
+        n_steps=lambda budget, fraction: max(1, round(budget.ancestral * fraction)),
+        color="#0072B2",
+        marker="s",
+    ),
+    Decoder(
+        name="mean",
+        label="DiffC-D (posterior mean)",
+        description="their mean, with the least distortion and blurred, in one step",
+        reconstruct=lambda denoise, z, gammas, *_: samplers.posterior_mean(denoise, z, gammas[0]),
+        n_steps=lambda budget, fraction: 1,
+        color="#009E73",
+        marker="^",
+    ),
+    Decoder(
+        name="kappa",
+        label="κ = {}",
+        description="flow with the score scaled by K, from flow (1) towards mean (2)",
+        reconstruct=_flow,
+        n_steps=lambda budget, fraction: budget.flow,
+        symbol="K",
+    ),
+)
+# In the order of legends, with colours of Okabe and Ito; `register` adds to it.
+DECODERS: dict[str, Decoder] = {decoder.name: decoder for decoder in _SHIPPED}

@@ -1,10 +1,14 @@
-"""The variance-preserving Gaussian process, written in gamma = -log SNR (Kingma et al. 2021).
+"""The variance-preserving Gaussian process, written in gamma = -log SNR (VDM, sections 3.1 and 3.2).
 
     z = alpha x + sigma eps,   alpha^2 = sigmoid(-gamma),   sigma^2 = sigmoid(gamma)
+
+VDM is "Variational Diffusion Models" (Kingma et al. 2021, arXiv 2107.00630), the model of DiffC.
 
 `z`, `x`, `eps` are batches of images `(b, h, w, c)`; `gamma` is one value for each image, `(b,)`, or
 a scalar. Small gamma means little noise. KL divergences are in nats for each image.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,33 +16,35 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 Images = Float[Array, "b h w c"]
 Gamma = Float[Array, " b"] | Float[Array, ""]
+# eps_hat as a function of (z, gamma): a denoiser with its variables.
+NoisePredictor = Callable[[Images, Float[Array, " b"]], Images]
 
 LEVELS = 256
 
 
 def alpha(gamma: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Signal scale, in (0, 1)."""
+    """Signal scale, in (0, 1) (VDM, section 3.2)."""
     return jnp.exp(-0.5 * jax.nn.softplus(gamma))
 
 
 def sigma(gamma: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Noise scale, in (0, 1)."""
+    """Noise scale, in (0, 1) (VDM, section 3.2)."""
     return jnp.exp(-0.5 * jax.nn.softplus(-gamma))
 
 
 def per_image(values: Gamma, like: Images) -> Float[Array, "#b 1 1 1"]:
-    """Shapes one value for each image (or for all) so that it multiplies images."""
+    """Reshapes one value for each image (or for all) so that it multiplies images."""
     return jnp.reshape(values, (-1, *(1,) * (like.ndim - 1)))
 
 
 def diffuse(x: Images, eps: Images, gamma: Gamma) -> Images:
-    """z_t of q(z_t | x) for standard normal `eps`."""
+    """A sample z_t of q(z_t | x) for standard normal `eps` (VDM, section 3.1, eq. 1)."""
     gamma = per_image(gamma, x)
     return alpha(gamma) * x + sigma(gamma) * eps
 
 
 def x_from_eps(z: Images, eps: Images, gamma: Gamma) -> Images:
-    """The x for which z = alpha x + sigma eps."""
+    """The x for which z = alpha x + sigma eps; x_hat for the predicted noise (VDM, section 3.4)."""
     gamma = per_image(gamma, z)
     return (z - sigma(gamma) * eps) / alpha(gamma)
 
@@ -52,8 +58,9 @@ def eps_from_x(z: Images, x: Images, gamma: Gamma) -> Images:
 def conditional(z_t: Images, eps: Images, gamma_t: Gamma, gamma_s: Gamma) -> tuple[Images, Array]:
     """Mean and standard deviation of z_s given z_t, for gamma_s < gamma_t.
 
-    With the true noise this is q(z_s | z_t, x), with the predicted noise p(z_s | z_t): the variance is
-    the same (VDM, eqs. 31 to 34).
+    With the true noise this is q(z_s | z_t, x), with the predicted noise p(z_s | z_t); both have the same
+    variance (VDM, section 3.3 and eqs. 31 to 34). DiffC sends a sample of the first to a receiver who knows
+    the second (arXiv 2206.08889, section 3).
     """
     gamma_t, gamma_s = per_image(gamma_t, z_t), per_image(gamma_s, z_t)
     c = -jnp.expm1(gamma_s - gamma_t)
@@ -62,12 +69,15 @@ def conditional(z_t: Images, eps: Images, gamma_t: Gamma, gamma_s: Gamma) -> tup
 
 
 def step_kl(eps: Images, eps_hat: Images, gamma_t: Gamma, gamma_s: Gamma) -> Float[Array, " b"]:
-    """KL[q(z_s | z_t, x) || p(z_s | z_t)] in nats, (VDM, eq. 41 in terms of the noise)."""
+    """KL[q(z_s | z_t, x) || p(z_s | z_t)] in nats (VDM, eq. 41 in terms of the noise).
+
+    The ideal rate of DiffC is a sum of these and of `prior_kl` (arXiv 2206.08889, section 3).
+    """
     return 0.5 * jnp.expm1(gamma_t - gamma_s) * squared_norm(eps - eps_hat)
 
 
 def prior_kl(x: Images, gamma: Gamma) -> Float[Array, " b"]:
-    """KL[q(z_t | x) || N(0, I)] in nats."""
+    """KL[q(z_t | x) || N(0, I)] in nats; the prior loss at t = 1 (VDM, section 3.5)."""
     gamma = per_image(gamma, x)
     # sigma^2 - 1 = -alpha^2 and -log(sigma^2) = softplus(-gamma), exact where sigma^2 rounds to one.
     terms = jax.nn.sigmoid(-gamma) * (x**2 - 1.0) + jax.nn.softplus(-gamma)
@@ -85,7 +95,7 @@ def pixels_to_unit(pixels: UInt8[Array, "*s"] | Int[Array, "*s"]) -> Float[Array
 
 
 def unit_to_pixels(x: Float[Array, "*s"]) -> UInt8[Array, "*s"]:
-    """Nearest pixel value; for x = z_0 / alpha_0 this is the argmax of the model's p(x | z_0)."""
+    """Nearest pixel value; for x = z_0 / alpha_0 the argmax of the model's p(x | z_0) (VDM, section 3.3)."""
     return jnp.clip(jnp.round((x + 1.0) * (LEVELS / 2) - 0.5), 0, LEVELS - 1).astype(jnp.uint8)
 
 

@@ -1,8 +1,9 @@
 """Noise schedules: gamma, the negative log signal-to-noise ratio, as an increasing function of time.
 
 t = 0 is the data end (gamma about -13.3 for 8-bit images), t = 1 the noise end (about 5). The
-continuous-time bound depends on a schedule through its end points only (VDM, section 5.1); the shape in
-between changes the variance of its estimate and the steps of a discrete chain.
+continuous-time ELBO depends on a schedule through its end points only (VDM, section 5.1); the shape in
+between changes the variance of its estimate and the steps of a discrete chain. VDM is Kingma et al. 2021,
+arXiv 2107.00630.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class Schedule:
 
 
 def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
-    """Makes a schedule that starts with gamma(0) = gamma_min and gamma(1) = gamma_max.
+    """Makes a schedule that starts with gamma(0) = gamma_min and gamma(1) = gamma_max (VDM, section 3.2).
 
     Args:
         name: "linear" (fixed), "learned_linear" (both ends learned) or "learned_network" (ends and a
@@ -45,7 +46,7 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
     """
     if not gamma_min < gamma_max:
         raise UsageError(
-            f"schedule.gamma_min: {gamma_min} is not below schedule.gamma_max = {gamma_max}"
+            f"{gamma_min} is not below schedule.gamma_max = {gamma_max}", field="schedule.gamma_min"
         )
     builders = {
         "linear": _linear,
@@ -53,14 +54,16 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
         "learned_network": _learned_network,
     }
     if name not in builders:
-        raise UsageError(f"schedule.name: unknown {name!r}; choose one of {', '.join(builders)}")
+        raise UsageError(
+            f"unknown {name!r}; choose one of {', '.join(builders)}", field="schedule.name"
+        )
     return builders[name](gamma_min, gamma_max)
 
 
 def gamma_and_slope(
     schedule: Schedule, params: PyTree, t: Float[Array, " b"]
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """gamma(t) and its derivative with respect to t."""
+    """gamma(t) and gamma'(t), the weight of the diffusion loss (VDM, section 5)."""
     return jax.jvp(lambda time: schedule.gamma(params, time), (t,), (jnp.ones_like(t),))
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: the sweep over noise levels, metrics, and the rows of rd.csv."""
+"""Evaluation: the sweep over noise levels, the codec's files on many images, measures, and result files."""

@@ -8,11 +8,12 @@ from diffc_jax.models.base import Denoiser, Model, Variables
 from diffc_jax.models.experts import experts_model
 from diffc_jax.models.gaussian import gaussian_model
 from diffc_jax.models.improved_diffusion import improved_diffusion_model
-from diffc_jax.models.layers import check_fields
+from diffc_jax.models.layers import build_from_fields
+from diffc_jax.models.parameters import model_variables
 from diffc_jax.models.unet import unet_model
 from diffc_jax.models.vdm import vdm_model
 
-__all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model"]
+__all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model", "model_variables"]
 
 MODELS: dict[str, Callable[..., Model]] = {
     "gaussian": gaussian_model,
@@ -32,6 +33,5 @@ def build_model(config: Mapping[str, Any], image_shape: tuple[int, int, int]) ->
     fields = dict(config)
     name = fields.pop("name")
     if name not in MODELS:
-        raise UsageError(f"model.name: unknown {name!r}; choose one of {', '.join(MODELS)}")
-    check_fields("model", name, MODELS[name], fields)
-    return MODELS[name](image_shape=image_shape, **fields)
+        raise UsageError(f"unknown {name!r}; choose one of {', '.join(MODELS)}", field="model.name")
+    return build_from_fields(MODELS[name], "model", name, fields, image_shape)

@@ -3,7 +3,7 @@
 Much noise asks for another network than little noise; each expert has a shape, weights and statistics of its
 own (eDiff-I, Balaji et al. 2022, arXiv 2211.01324; MEME, Lee et al. 2023, arXiv 2306.04990). That costs
 storage, not time: a network runs only if an image of the batch needs it, and in sweeps, decoders and the
-codec the images of a batch have about the same noise level. Batches of training and of the bound have all
+codec the images of a batch have about the same noise level. Batches of training and of the ELBO have all
 levels and take the time of both networks. The way to train experts is therefore each alone, as a `unet` that
 sees only the noise levels of its side; scripts/join_experts.py makes one model of the two.
 """
@@ -17,15 +17,12 @@ from jaxtyping import Array, Bool, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.layers import GAMMA_RANGE, check_fields
+from diffc_jax.models.layers import GAMMA_RANGE, build_from_fields
 from diffc_jax.models.unet import unet_model
 
 
 def experts_model(
-    image_shape: tuple[int, int, int],
-    split_gamma: float,
-    fine: Any,
-    noisy: Any,
+    image_shape: tuple[int, int, int], split_gamma: float, fine: Any, noisy: Any
 ) -> Model:
     """Two experts; variables["params"] and variables["fixed"] are {"fine": ..., "noisy": ...}.
 
@@ -47,7 +44,8 @@ def experts_model(
         low, high = fields[side].get("gamma_range", GAMMA_RANGE)
         if not low <= split_gamma <= high:
             raise UsageError(
-                f"model.split_gamma: {split_gamma} is not in model.{side}.gamma_range = ({low}, {high})"
+                f"{split_gamma} is not in model.{side}.gamma_range = ({low}, {high})",
+                field="model.split_gamma",
             )
 
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
@@ -56,9 +54,7 @@ def experts_model(
             side: expert.init(own, statistics)
             for (side, expert), own in zip(experts.items(), keys, strict=True)
         }
-        return {
-            name: {side: part[name] for side, part in parts.items()} for name in ("params", "fixed")
-        }
+        return {name: {side: part[name] for side, part in parts.items()} for name in parts["fine"]}
 
     def denoise(
         variables: Variables,
@@ -83,13 +79,8 @@ def experts_model(
 
 def _expert(side: str, fields: Any, image_shape: tuple[int, int, int]) -> Model:
     if not isinstance(fields, Mapping):
-        raise UsageError(f"model.{side}: {fields!r} is not a group of fields of unet")
-    check_fields(f"model.{side}", "unet", unet_model, fields)
-    try:
-        return unet_model(image_shape=image_shape, **fields)
-    except UsageError as error:
-        # It names its fields as if it were the whole model.
-        raise UsageError(str(error).replace("model.", f"model.{side}.")) from error
+        raise UsageError(f"{fields!r} is not a group of fields of unet", field=f"model.{side}")
+    return build_from_fields(unet_model, f"model.{side}", "unet", fields, image_shape)
 
 
 @jax.custom_batching.custom_vmap

@@ -1,7 +1,8 @@
 """A Gaussian fitted to images: one variance for each DCT coefficient of each rotated colour channel.
 
-It is the floor of every figure: fitted in seconds by one pass over the data, and its denoiser is exact (the
-Wiener filter), so every formula of the Gaussian analysis can be checked on it. Networks may start from it.
+It is the Gaussian baseline of every figure: fitted in seconds by one pass over the data. Its denoiser is
+exact (the Wiener filter), so every formula of the Gaussian analysis can be checked on it. Networks may start
+from it.
 """
 
 import functools
@@ -58,12 +59,9 @@ def from_components(
 def fit_statistics(batches: Iterable[UInt8[np.ndarray, "_ h w c"]]) -> Statistics:
     """Mean colour, principal colours, and variances of their DCT coefficients; one streaming pass.
 
-    Args:
-        batches: 8-bit images.
-
     Returns:
-        Arrays `mean` (c,), `rotation` (c, c) with the principal colours as columns, and `variances`
-        (h, w, c); float32.
+        float32 arrays `mean` (c,), `rotation` (c, c) with the principal colours as columns, and `variances`
+        (h, w, c).
 
     Raises:
         InputError: fewer than two images.
@@ -80,10 +78,8 @@ def fit_statistics(batches: Iterable[UInt8[np.ndarray, "_ h w c"]]) -> Statistic
     second: np.ndarray = np.zeros(())
     for pixels in batches:
         sums = moments(jnp.asarray(pixels))
-        first, second = (
-            total + np.asarray(s, np.float64)
-            for total, s in zip((first, second), sums, strict=True)
-        )
+        first = first + np.asarray(sums[0], np.float64)
+        second = second + np.asarray(sums[1], np.float64)
         count += len(pixels)
     if count < 2:
         raise InputError(f"a Gaussian needs at least 2 images, and the data has {count}")

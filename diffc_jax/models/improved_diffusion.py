@@ -1,7 +1,7 @@
 """The U-Net of "Improved Denoising Diffusion Probabilistic Models" (Nichol & Dhariwal 2021), for its weights.
 
 Modules carry the names of the published PyTorch state dicts, so that conversion is by name. The network
-lives on other pixels and other times than this project; both maps are exact:
+takes other pixels and other times than the rest of this project; both maps are exact:
 
 - its images are y = v / 127.5 - 1, ours x = (2 v + 1) / 256 - 1, hence y = (256 / 255) x;
 - its noise levels are the indices i of a cosine schedule of 4000 steps, of which it is told i / 4.
@@ -65,13 +65,7 @@ def _conv(
     """3x3, padded by one pixel on each side; with stride 2 "SAME" would pad otherwise."""
     initializer = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     return nn.Conv(
-        features,
-        (3, 3),
-        stride,
-        padding=1,
-        dtype=dtype,
-        kernel_init=initializer,
-        name=name,
+        features, (3, 3), stride, padding=1, dtype=dtype, kernel_init=initializer, name=name
     )
 
 
@@ -85,7 +79,6 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
     ) -> Float[Array, "b h w d"]:
-        """Maps an image and the embedding of its noise level."""
         h = nn.swish(_norm("in_layers.0", self.dtype)(x))
         h = _conv(self.width, "in_layers.2", self.dtype)(h)
         modulation = nn.Dense(2 * self.width, dtype=self.dtype, name="emb_layers.1")(
@@ -107,7 +100,6 @@ class AttentionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Lets every pixel see all pixels."""
         batch, height, width, channels = x.shape
         h = _norm("norm", self.dtype)(x).reshape(batch, height * width, channels)
         qkv = nn.Conv(3 * channels, (1,), dtype=self.dtype, name="qkv")(h)
@@ -134,7 +126,6 @@ class ImprovedDiffusionUNet(nn.Module):
     def __call__(
         self, y: Float[Array, "b h w c"], time: Float[Array, " b"]
     ) -> Float[Array, "b h w d"]:
-        """Maps noisy images and times i / 4."""
 
         def stage(x: Array, width: int, prefix: str) -> Array:
             x = ResidualBlock(width, self.dtype, name=f"{prefix}.0")(x, embedding)
@@ -204,12 +195,16 @@ def improved_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads)
-    check_multiple("width", width, GROUPS, "the number of groups of the norms")
-    check_multiple("width", width, heads, "the number of heads (model.heads)")
+    check_positive(
+        "model", width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads
+    )
+    check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
+    check_multiple("model.width", width, heads, "the number of heads (model.heads)")
     halvings = len(multipliers) - 1
     for side in image_shape[:2]:
-        check_multiple("image_shape", side, 2**halvings, f"halved {halvings} times by the levels")
+        check_multiple(
+            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
+        )
     network = ImprovedDiffusionUNet(
         outputs=2 * image_shape[-1],
         width=width,

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
-from diffc_jax.models.base import Variables
+from diffc_jax.models.base import Model, Variables
 
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
 GAMMA_RANGE = (-13.3, 5.0)
@@ -27,30 +27,19 @@ def normalised_gamma(
     return (gamma - low) / (high - low)
 
 
-def sinusoidal_embedding(
-    position: Float[Array, " b"], width: int, highest: float = 1000.0
-) -> Float[Array, "b w"]:
-    """Sines, then cosines, of `width // 2` frequencies spaced logarithmically.
+def sinusoidal_embedding(position: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
+    """Sines, then cosines, of `width // 2` angular frequencies spaced logarithmically from 1000 to 0.1.
 
-    Args:
-        position: in [0, 1].
-        width: even, at least 4.
-        highest: angular frequency of the first sine; the last has a ten-thousandth of it.
+    Positions are in [0, 1]; the width is even, at least 4.
     """
     half = width // 2
-    frequencies = highest * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))
+    frequencies = 1000.0 * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))
     angles = position[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 class GammaEmbedding(nn.Module):
-    """Sinusoids of the noise level and two dense layers, each followed by swish.
-
-    Attributes:
-        width: of the sinusoids, even.
-        features: of both dense layers.
-        dtype: of the activations.
-    """
+    """Sinusoids of the noise level, normalised to [0, 1], and two dense layers, each followed by swish."""
 
     width: int
     features: int
@@ -58,7 +47,6 @@ class GammaEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b f"]:
-        """Embeds noise levels, normalised to [0, 1]."""
         x = sinusoidal_embedding(position, self.width)
         for _ in range(2):
             x = nn.swish(nn.Dense(self.features, dtype=self.dtype)(x))
@@ -68,9 +56,7 @@ class GammaEmbedding(nn.Module):
 class SelfAttention(nn.Module):
     """Attention of every pixel to all pixels, with a zero-initialised projection; no skip, no norm.
 
-    Attributes:
-        heads: must divide the channels.
-        dtype: of the activations; the softmax is computed in float32.
+    The heads must divide the channels; the softmax is computed in float32.
     """
 
     heads: int
@@ -78,7 +64,6 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Maps pixels to mixtures of all pixels."""
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
@@ -116,56 +101,63 @@ def depth_to_space(x: Float[Array, "b h w d"], size: int) -> Float[Array, "b h*{
     return x.reshape(b, h * size, w * size, c)
 
 
-def activation_dtype(name: str) -> Any:
-    """The dtype of that name.
-
-    Raises:
-        UsageError: neither float32 nor bfloat16.
-    """
+def activation_dtype(name: str, group: str = "model") -> Any:
+    """The dtype of that name; UsageError, with the field's group, if there is none."""
     if name not in DTYPES:
-        raise UsageError(f"model.dtype: unknown {name!r}; choose one of {', '.join(DTYPES)}")
+        raise UsageError(
+            f"unknown {name!r}; choose one of {', '.join(DTYPES)}", field=f"{group}.dtype"
+        )
     return DTYPES[name]
 
 
-def check_fields(
-    prefix: str, name: str, builder: Callable[..., Any], fields: Collection[str]
-) -> None:
-    """Raises UsageError for the first field that a model does not have, or that it needs and lacks.
+def build_from_fields(
+    builder: Callable[..., Model],
+    group: str,
+    name: str,
+    fields: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+) -> Model:
+    """Calls `builder(image_shape=image_shape, **fields)` after a check of the names of the fields.
 
-    Args:
-        prefix: what the fields belong to in a config ("model").
-        name: of the model.
-        builder: its arguments, but for `image_shape`, are the fields.
-        fields: those that are given.
+    `group` is what they belong to in a config ("model"), and is passed on if the builder asks for it; `name`
+    is that of the model, for messages.
+
+    Raises:
+        UsageError: a field that the model does not have, or that it needs and lacks.
     """
     known = dict(inspect.signature(builder).parameters)
     del known["image_shape"]
+    names_fields = known.pop("group", None) is not None
     for field in fields:
         if field not in known:
             raise UsageError(
-                f"{prefix}.{field}: {name} has no such field; it has {', '.join(sorted(known)) or 'none'}"
+                f"{name} has no such field; it has {', '.join(sorted(known)) or 'none'}",
+                field=f"{group}.{field}",
             )
     for field, parameter in known.items():
         if parameter.default is parameter.empty and field not in fields:
-            raise UsageError(f"{prefix}.{field}: is missing; {name} needs it")
+            raise UsageError(f"is missing; {name} needs it", field=f"{group}.{field}")
+    return builder(image_shape=image_shape, **fields, **({"group": group} if names_fields else {}))
 
 
-def check_positive(**fields: int) -> None:
-    """Raises UsageError for the first field below one."""
+def check_positive(group: str, **fields: int) -> None:
+    """Raises UsageError for the first field of a group below one."""
     for field, value in fields.items():
         if value < 1:
-            raise UsageError(f"model.{field}: {value} must be at least 1")
+            raise UsageError(f"{value} must be at least 1", field=f"{group}.{field}")
 
 
 def check_multiple(field: str, value: int, divisor: int, reason: str) -> None:
     """Raises UsageError unless `divisor` divides `value`."""
     if value % divisor:
-        raise UsageError(f"model.{field}: {value} is not a multiple of {divisor}, {reason}")
+        raise UsageError(f"{value} is not a multiple of {divisor}, {reason}", field=field)
 
 
-def check_common(dropout: float, gamma_range: Sequence[float | int]) -> None:
-    """Raises UsageError for values that no network can use."""
+def check_common(group: str, dropout: float, gamma_range: Sequence[float | int]) -> None:
+    """Raises UsageError for values of a group's fields that no network can use."""
     if not 0.0 <= dropout < 1.0:
-        raise UsageError(f"model.dropout: {dropout} is not in [0, 1)")
+        raise UsageError(f"{dropout} is not in [0, 1)", field=f"{group}.dropout")
     if len(gamma_range) != 2 or gamma_range[0] >= gamma_range[1]:
-        raise UsageError(f"model.gamma_range: {gamma_range} must be two increasing numbers")
+        raise UsageError(
+            f"{gamma_range} must be two increasing numbers", field=f"{group}.gamma_range"
+        )

@@ -23,11 +23,6 @@ def mixture_variables(
 ) -> Variables:
     """Variables of the exact denoiser of sum_k w_k N(mean_k, covariance_k), M = h w c dimensions.
 
-    Args:
-        weights: positive, sum one.
-        means: of flattened images.
-        covariances: symmetric, positive semidefinite.
-
     Raises:
         UsageError: what `theory.mixture.Mixture` refuses.
     """

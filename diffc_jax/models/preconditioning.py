@@ -23,19 +23,12 @@ _VARIANCE_RANGE = (1e-4, 0.5)
 
 @flax.struct.dataclass
 class WienerView:
-    """Noisy images seen by the Gaussian; all arrays are in the basis of `gaussian.to_components`.
+    """Noisy images seen by the Gaussian; all arrays are in the basis of `gaussian.to_components`."""
 
-    Attributes:
-        rotation: principal colours.
-        scaled: components of z divided by their standard deviation.
-        noise: posterior mean of the components of eps.
-        error: posterior variance of the components of eps, in (0, 1).
-    """
-
-    rotation: Float[Array, "c c"]
-    scaled: Float[Array, "b h w c"]
-    noise: Float[Array, "b h w c"]
-    error: Float[Array, "b h w c"]
+    rotation: Float[Array, "c c"]  # principal colours
+    scaled: Float[Array, "b h w c"]  # components of z divided by their standard deviation
+    noise: Float[Array, "b h w c"]  # posterior mean of the components of eps
+    error: Float[Array, "b h w c"]  # posterior variance of the components of eps, in (0, 1)
 
     @property
     def mean_error(self) -> Float[Array, "b 1 1 1"]:
@@ -49,11 +42,7 @@ class WienerView:
         return inverse_dct2(both)
 
     def corrected_eps(self, correction: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Posterior mean of eps plus a correction.
-
-        Args:
-            correction: components, in units of their posterior standard deviations.
-        """
+        """Posterior mean of eps plus a correction of its components, in posterior standard deviations."""
         return from_components(self.noise + jnp.sqrt(self.error) * correction, self.rotation)
 
 
@@ -82,16 +71,9 @@ def grid_posterior(
 ) -> Float[Array, "b h w c"]:
     """E[eps | z] where each pixel is N(eps, variance) restricted to the 8-bit grid.
 
-    The grid goes on beyond 0 and 255; where the posterior reaches that far, it is hardly restricted.
-
-    Args:
-        eps: mean of eps given z, without the restriction.
-        variance: variance of eps given z, without the restriction; positive.
-        z: noisy images.
-        gamma: noise levels.
-
-    Returns:
-        The restricted mean; equal to `eps` where sigma is much larger than 1/128.
+    The grid goes on beyond 0 and 255; where the posterior reaches that far, it is hardly restricted. The
+    result is equal to `eps` where sigma is much larger than 1/128. `eps` and `variance`, which is positive,
+    are those of eps given z without the restriction.
     """
     spacings_per_eps = jnp.exp(0.5 * process.per_image(gamma, z)) / _SPACING
     x = process.x_from_eps(z, eps, gamma)

@@ -45,7 +45,6 @@ class ModulatedNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
     ) -> Float[Array, "b h w c"]:
-        """Normalises each pixel and modulates its channels."""
         modulation = nn.Dense(2 * x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros)(
             embedding
         )
@@ -68,7 +67,6 @@ class GatedBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w c"]:
-        """Maps an image and the embedding of its noise level."""
         width = x.shape[-1]
         h = ModulatedNorm(self.dtype)(x, embedding)
         h = gate(nn.Conv(2 * width, (3, 3), dtype=self.dtype)(h))
@@ -100,7 +98,6 @@ class PatchUNet(nn.Module):
     def __call__(
         self, features: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w d"]:
-        """Maps features of pixels and the noise level to outputs for each pixel."""
         block_class = nn.remat(GatedBlock, static_argnums=(3,)) if self.remat else GatedBlock
 
         def run_blocks(x: Array, count: int, name: str) -> Array:
@@ -151,6 +148,7 @@ def unet_model(
     dropout: float = 0.0,
     dtype: str = "float32",
     remat: bool = False,
+    group: str = "model",
 ) -> Model:
     """The efficient U-Net; the defaults train usefully in minutes on two CPU cores.
 
@@ -165,21 +163,23 @@ def unet_model(
         dropout: rate in training.
         dtype: of the activations, "float32" or "bfloat16"; all else is float32.
         remat: recompute the blocks' activations in the backward pass, to save memory.
+        group: what these fields belong to in a config, for messages.
 
     Raises:
         UsageError: a field that cannot be used, named; at `init`, statistics of other images.
     """
     if len(widths) != len(blocks) or not widths:
         raise UsageError(
-            f"model.blocks: {tuple(blocks)} must have one entry for each of widths={tuple(widths)}"
+            f"{tuple(blocks)} must have one entry for each of widths={tuple(widths)}",
+            field=f"{group}.blocks",
         )
-    check_positive(patch=patch, widths=min(widths), blocks=min(blocks), heads=heads)
-    check_multiple("widths", widths[-1], heads, "the number of heads (model.heads)")
+    check_positive(group, patch=patch, widths=min(widths), blocks=min(blocks), heads=heads)
+    check_multiple(f"{group}.widths", widths[-1], heads, f"the number of heads ({group}.heads)")
     halvings = len(widths) - 1
     for side in image_shape[:2]:
-        reason = f"patches of model.patch={patch} halved {halvings} times by model.widths"
-        check_multiple("image_shape", side, patch * 2**halvings, reason)
-    check_common(dropout, gamma_range)
+        reason = f"patches of {group}.patch={patch} halved {halvings} times by {group}.widths"
+        check_multiple(f"{group}.image_shape", side, patch * 2**halvings, reason)
+    check_common(group, dropout, gamma_range)
     channels = image_shape[-1]
     network = PatchUNet(
         outputs=2 * channels,
@@ -189,7 +189,7 @@ def unet_model(
         heads=heads,
         gamma_range=(float(gamma_range[0]), float(gamma_range[1])),
         dropout=dropout,
-        dtype=activation_dtype(dtype),
+        dtype=activation_dtype(dtype, group),
         remat=remat,
     )
 
@@ -197,7 +197,8 @@ def unet_model(
         found = None if statistics is None else statistics["variances"].shape
         if found != tuple(image_shape):
             raise UsageError(
-                f"statistics: unet needs variances of shape {tuple(image_shape)}, got {found}"
+                f"unet needs variances of shape {tuple(image_shape)}, got {found}",
+                field="statistics",
             )
         features = jnp.zeros((1, *image_shape[:2], 2 * channels))
         return {**network.init(key, features, jnp.zeros(1)), "fixed": statistics}

@@ -42,13 +42,8 @@ def fourier_features(
 class ResidualBlock(nn.Module):
     """Two convolutions after norm and swish; the noise level shifts the second norm's input.
 
-    The second convolution is zero-initialised, so that a block starts as its skip.
-
-    Attributes:
-        width: channels of the output; a dense layer adapts the skip if the input has others.
-        groups: of the group norms.
-        dropout: rate, in [0, 1).
-        dtype: of the activations.
+    The second convolution is zero-initialised, so that a block starts as its skip, which a dense layer adapts
+    if the input has other channels than `width`.
     """
 
     width: int
@@ -60,7 +55,6 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
-        """Maps an image and the embedding of its noise level."""
         h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype)(h)
         shift = nn.Dense(
@@ -90,7 +84,6 @@ class VDMNetwork(nn.Module):
     def __call__(
         self, z: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
     ) -> Float[Array, "b h w c"]:
-        """Predicts the noise in z."""
         block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def block(x: Array, name: str) -> Array:
@@ -103,8 +96,7 @@ class VDMNetwork(nn.Module):
         # Fourier features need float32: 2 pi 2^7 z in bfloat16 has lost its phase.
         features = fourier_features(z, self.fourier)
         stem = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="stem")(features)
-        down = [f"down_{i}" for i in range(self.blocks)]
-        up = [f"up_{i}" for i in range(self.blocks)]
+        down, up = ([f"{way}_{i}" for i in range(self.blocks)] for way in ("down", "up"))
         if self.is_initializing():  # only the parameters matter, and the loop needs them
             for name in down:
                 block(stem, name)
@@ -184,10 +176,10 @@ def vdm_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(blocks=blocks, width=width, groups=groups)
-    check_multiple("width", width, groups, "the number of groups (model.groups)")
-    check_multiple("width", width, 2, "for as many sines as cosines of gamma")
-    check_common(dropout, gamma_range)
+    check_positive("model", blocks=blocks, width=width, groups=groups)
+    check_multiple("model.width", width, groups, "the number of groups (model.groups)")
+    check_multiple("model.width", width, 2, "for as many sines as cosines of gamma")
+    check_common("model", dropout, gamma_range)
     network = VDMNetwork(
         blocks=blocks,
         width=width,
@@ -203,17 +195,12 @@ def vdm_model(
         del statistics
         return network.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
 
-    def eps_hat(
-        variables: Variables, z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
-    ) -> Float[Array, "b h w c"]:
-        return run_network(network, variables, z, gamma)
-
-    def train_eps_hat(
+    def denoise(
         variables: Variables,
         z: Float[Array, "b h w c"],
         gamma: Float[Array, " b"],
-        key: Key[Array, ""],
+        dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "b h w c"]:
-        return run_network(network, variables, z, gamma, dropout_key=key)
+        return run_network(network, variables, z, gamma, dropout_key=dropout_key)
 
-    return Model("vdm", init, eps_hat, train_eps_hat)
+    return Model("vdm", init, denoise, denoise)

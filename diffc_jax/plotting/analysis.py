@@ -1,5 +1,6 @@
 """Figures of the analysis, drawn from the rows of its tables."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,22 +15,21 @@ from diffc_jax.plotting import style
 
 Row = Mapping[str, Any]
 
-_DASHED, _DOTTED, _MIXED = (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
 # (label, colour, dashes, marker of simulated points)
 _CURVES: Mapping[str, tuple[str, str, Any, str]] = {
     "rd": ("R(D): limit of any code", style.BLACK, "-", ""),
     "diffc_d": ("DiffC-D (posterior mean)", style.GREEN, "-", "^"),
-    "diffc_f_star": ("DiffC-F*: limit with realism", style.ORANGE, _DASHED, "D"),
+    "diffc_f_star": ("DiffC-F*: limit with realism", style.ORANGE, style.DASHED, "D"),
     "diffc_f": ("DiffC-F (flow)", style.VERMILION, "-", "o"),
     "rd_half": ("R(D/2): limit of posterior samples", "0.65", "-", ""),
-    "diffc_a_star": ("DiffC-A* (optimal noise)", style.SKY, _DASHED, "P"),
+    "diffc_a_star": ("DiffC-A* (optimal noise)", style.SKY, style.DASHED, "P"),
     "diffc_a": ("DiffC-A (ancestral)", style.BLUE, "-", "s"),
 }
 _GAINS = (
     ("diffc_a", "diffc_f", "F over A", style.VERMILION, "-"),
-    ("diffc_a", "diffc_a_star", "A* over A (optimal noise)", style.SKY, _DASHED),
-    ("diffc_f", "diffc_f_star", "F* over F (optimal noise)", style.ORANGE, _DASHED),
-    ("diffc_f_star", "rd", "R(D) over F* (price of realism)", style.BLACK, _DOTTED),
+    ("diffc_a", "diffc_a_star", "A* over A (optimal noise)", style.SKY, style.DASHED),
+    ("diffc_f", "diffc_f_star", "F* over F (optimal noise)", style.ORANGE, style.DASHED),
+    ("diffc_f_star", "rd", "R(D) over F* (price of realism)", style.BLACK, style.DOTTED),
 )
 # Curves that share their noise, and so their rates, are drawn once.
 _RATE_CURVES = {
@@ -40,25 +40,20 @@ _RATE_CURVES = {
 _SNR_CURVES = ("rd", "diffc_f_star", "diffc_f", "diffc_a")
 _SOURCE_LINES = (
     (style.VERMILION, "-", "o"),
-    (style.PURPLE, _DASHED, "D"),
-    (style.BLUE, _MIXED, "s"),
-    (style.GREEN, _DOTTED, "^"),
+    (style.PURPLE, style.DASHED, "D"),
+    (style.BLUE, style.MIXED, "s"),
+    (style.GREEN, style.DOTTED, "^"),
 )
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-# One font in each file: embedding a second one takes longer than drawing.
-_RC = dict(style.RC) | {"axes.titleweight": "normal"}
 _HALF_DB = 10.0 * np.log10(2.0)
 
 
 def plot_curves(curves: Sequence[Row], simulated: Sequence[Row], source: str) -> Figure:
     """The paper's analysis figure: SNR, and gains in it, against bits per pixel.
 
-    Args:
-        curves: rows of curves.csv, all curves at the same rates.
-        simulated: rows of simulation.csv, or none.
-        source: what the title calls the source.
+    Drawn from the rows of curves.csv and of simulation.csv, if any; the title names the source.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, axes_grid = _figure((10.4, 4.6), 1, 2)
         left, right = axes_grid[0]
         by_curve = _grouped(curves, "curve")
@@ -94,14 +89,9 @@ def plot_curves(curves: Sequence[Row], simulated: Sequence[Row], source: str) ->
 
 
 def plot_components(components: Sequence[Row], source: str) -> Figure:
-    """How bits and SNR spread over the principal components, one column for each rate.
-
-    Args:
-        components: rows of components.csv.
-        source: what the title calls the source.
-    """
+    """How bits and SNR spread over the principal components (components.csv), a column for each rate."""
     by_rate = _grouped(components, "bits_per_pixel")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(style.ONE_FONT):
         size = (3.5 * len(by_rate), 5.6)
         figure, grid = _figure(size, 2, len(by_rate), sharex=True, sharey="row")
         for (bits, snr), (bpp, rows) in zip(grid.T, by_rate.items(), strict=True):
@@ -125,20 +115,15 @@ def plot_components(components: Sequence[Row], source: str) -> Figure:
 
 
 def plot_realism(realism: Sequence[Row], source: str) -> Figure:
-    """Distortion against distance from the source's distribution, from DiffC-F to DiffC-D.
-
-    Args:
-        realism: rows of realism.csv.
-        source: what the title calls the source.
-    """
+    """Distortion against distance from the source, from DiffC-F to DiffC-D (realism.csv)."""
     by_rate = _grouped(realism, "bits_per_pixel")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, grid = _figure((3.5 * len(by_rate), 3.4), 1, len(by_rate))
         for axes, (bpp, rows) in zip(grid[0], by_rate.items(), strict=True):
             families = _grouped(rows, "family")
             for family, label, colour, dashes in (
                 ("kappa", "score scaled by κ in the flow", style.PURPLE, "-"),
-                ("mix", "mix of flow and mean (optimal)", style.BLACK, _DASHED),
+                ("mix", "mix of flow and mean (optimal)", style.BLACK, style.DASHED),
             ):
                 x, y = _columns(families[family], "squared_wasserstein", "distortion")
                 axes.plot(np.sqrt(x), y, color=colour, linestyle=dashes, lw=1.5, label=label)
@@ -162,16 +147,15 @@ def plot_realism(realism: Sequence[Row], source: str) -> Figure:
 def plot_scalar(curves: Sequence[Row], simulated: Sequence[Row]) -> Figure:
     """Scalar sources: the ratio of distortions, its way to 1/2, and the distance to both bounds.
 
-    Args:
-        curves: rows of scalar/curves.csv.
-        simulated: rows of scalar/simulation.csv, or none.
+    Drawn from the rows of scalar/curves.csv and of scalar/simulation.csv, if any.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, ((ratio, excess), (shannon, gauss)) = _figure((10.4, 7.6), 2, 2)
         measured = _grouped(simulated, "source")
-        lines = _source_lines(curves)
-        for name, (colour, dashes, marker) in lines.items():
-            rows = _grouped(curves, "source")[name]
+        looks = itertools.cycle(_SOURCE_LINES)
+        for (name, rows), (colour, dashes, marker) in zip(
+            _grouped(curves, "source").items(), looks, strict=False
+        ):
             sigma2, bits, value, low, kl = _columns(
                 rows, "sigma2", "bits", "ratio", "shannon_lower_bound", "kl_bits"
             )
@@ -188,7 +172,7 @@ def plot_scalar(curves: Sequence[Row], simulated: Sequence[Row]) -> Figure:
         if measured:
             _label_points(ratio)
         ratio.axhline(0.5, color="0.6", lw=0.8, zorder=0)
-        ratio.axhline(2 / np.pi, color="0.6", lw=0.8, zorder=0, linestyle=_DOTTED)
+        ratio.axhline(2 / np.pi, color="0.6", lw=0.8, zorder=0, linestyle=style.DOTTED)
         ratio.set(xscale="log", xlabel="noise variance σ²", ylabel="D_F / D_A", ylim=(0.45, 1.02))
         ratio.set_title("Flow against ancestral (grey: 1/2, and 2/π of two points)", loc="left")
         excess.set(xscale="log", yscale="log", ylim=(1e-8, 1))
@@ -206,17 +190,15 @@ def plot_scalar(curves: Sequence[Row], simulated: Sequence[Row]) -> Figure:
 
 
 def plot_vector(simulated: Sequence[Row]) -> Figure:
-    """A mixture in several dimensions: its rate between two bounds, and the ratio of distortions.
-
-    Args:
-        simulated: rows of vector/curves.csv.
-    """
-    with matplotlib.rc_context(_RC):
+    """A mixture in several dimensions (vector/curves.csv): rate between two bounds, ratio of distortions."""
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, ((left, right),) = _figure((8.6, 3.8), 1, 2)
         sigma2, bits, error, high, low = _columns(
             simulated, "sigma2", "bits", "bits_stderr", "gaussian_bits", "shannon_lower_bound"
         )
-        left.plot(sigma2, high, color="0.5", linestyle=_DASHED, label="Gaussian of its covariance")
+        left.plot(
+            sigma2, high, color="0.5", linestyle=style.DASHED, label="Gaussian of its covariance"
+        )
         _draw_points(left, sigma2, bits, error, style.VERMILION, "o")
         left.plot([], [], "o", color=style.VERMILION, label="mixture, simulated")
         left.plot(sigma2, low, color=style.BLACK, label="Shannon lower bound at D_F")
@@ -274,11 +256,6 @@ def _ratio_points(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarr
         rows, "sigma2", "ratio", "d_a", "d_a_stderr", "d_f", "d_f_stderr"
     )
     return sigma2, ratio, ratio * np.hypot(error_a / d_a, error_f / d_f)
-
-
-def _source_lines(rows: Sequence[Row]) -> dict[str, tuple[str, Any, str]]:
-    names = dict.fromkeys(row["source"] for row in rows)
-    return {name: _SOURCE_LINES[i % len(_SOURCE_LINES)] for i, name in enumerate(names)}
 
 
 def _draw_points(

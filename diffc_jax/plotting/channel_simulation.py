@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -23,37 +24,34 @@ _SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "dithered": ("dithered quantisation", style.PURPLE, "v"),
     "trellis": ("trellis-coded codebook", style.VERMILION, "o"),
 }
-# One font in each file: embedding a second one takes longer than drawing.
-_RC = dict(style.RC) | {"axes.titleweight": "normal"}
-_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+_DASHES = ("-", style.DASHED, style.DOTTED, style.MIXED)
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
 def plot_overhead(rows: Sequence[Row]) -> Figure:
     """Bits over KL, and over the KL of the shift that arrives, against the KL of what is sent at once."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, (plain, credited) = _panels(2)
         _draw(plain, rows, "overhead")
         _draw(credited, rows, "credited_overhead")
         plain.set_title("Bits over KL", loc="left")
         plain.set_ylabel("overhead")
         credited.set_title("Bits over the KL of what arrives", loc="left")
+        low = min(0.04, *(row["credited_overhead"] for row in rows if row["credited_overhead"] > 0))
+        high = max(row["credited_overhead"] for row in rows)
         for axes in (plain, credited):
             axes.set_yscale("log")
             axes.set_yticks(_TICKS, minor=False)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
             axes.yaxis.set_minor_locator(NullLocator())
-        low = min(0.04, *(row["credited_overhead"] for row in rows if row["credited_overhead"] > 0))
-        high = max(row["credited_overhead"] for row in rows)
-        for axes in (plain, credited):
             axes.set_ylim(0.9 * low, 1.2 * high)
         _add_legend(figure)
     return figure
 
 
-def plot_law(rows: Sequence[Row]) -> Figure:
-    """How true samples are along mu: mean, variance and Kolmogorov-Smirnov distance of the projection."""
-    with matplotlib.rc_context(_RC):
+def plot_distribution(rows: Sequence[Row]) -> Figure:
+    """Distribution of samples along mu: mean, variance and Kolmogorov-Smirnov distance of the projection."""
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, panels = _panels(3)
         for axes, column, title, true in zip(
             panels,
@@ -74,23 +72,17 @@ def plot_law(rows: Sequence[Row]) -> Figure:
 
 
 def plot_work(rows: Sequence[Row]) -> Figure:
-    """Candidates for a unit, and seconds for each bit of KL that is sent."""
-    with matplotlib.rc_context(_RC):
+    """Candidates for a chunk or message, and seconds for each bit of KL that is sent."""
+    with matplotlib.rc_context(style.ONE_FONT):
         figure, (candidates, seconds) = _panels(2)
         _draw(candidates, rows, "log2_candidates")
         candidates.set_title("Candidates for a chunk (mean)", loc="left")
         candidates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"2^{value:g}"))
-        timed = [
-            row
-            | {
-                "per_kilobit": 1e3
-                * row["encode_seconds"]
-                / (row["kl_bits"] * row["chunks"])
-                * (12288 / row["size"])
-            }
-            for row in map(dict, rows)
-            if row["encode_seconds"] is not None
-        ]
+        timed = []
+        for row in rows:
+            if row["encode_seconds"] is not None:
+                per_kilobit = 1e3 * row["encode_seconds"] / (row["kl_bits"] * row["chunks"])
+                timed.append({**row, "per_kilobit": per_kilobit * (12288 / row["size"])})
         _draw(seconds, timed, "per_kilobit")
         _log_scale(seconds)
         seconds.set_title("Seconds to encode 1000 bits in 12288 dimensions", loc="left")
@@ -98,9 +90,10 @@ def plot_work(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+# By the names of their files.
 FIGURES: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
     "overhead": plot_overhead,
-    "law": plot_law,
+    "law": plot_distribution,
     "work": plot_work,
 }
 
@@ -123,20 +116,24 @@ def _panels(number: int) -> tuple[Figure, Sequence[Axes]]:
 def _log_scale(axes: Axes) -> None:
     """Plain numbers at powers of ten: mathematical text takes most of the time of a figure."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axes.yaxis)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
-    """A line for each setting; filled markers are races in one dimension, open ones the real thing."""
+    """A line for each setting; filled markers are races in one dimension, open ones whole messages."""
     for scheme, (label, colour, marker) in _SCHEMES.items():
         own = [row for row in rows if row["scheme"] == scheme and row[column] is not None]
         settings = list(dict.fromkeys(row["setting"] for row in own))
         for source in dict.fromkeys(row["source"] for row in own):
             for i, setting in enumerate(settings):
-                part = [r for r in own if (r["source"], r["setting"]) == (source, setting)]
+                shown = [r for r in own if (r["source"], r["setting"]) == (source, setting)]
                 x, y = (
-                    np.array([row[name] for row in part], float) for name in ("kl_bits", column)
+                    np.array([row[name] for row in shown], float) for name in ("kl_bits", column)
                 )
                 joined = source == "race" or scheme in ("trellis", "dithered")
                 axes.plot(
@@ -151,8 +148,7 @@ def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
                     label=f"{label}: {setting}" if joined else None,
                 )
     axes.set(xscale="log", xlabel="KL of a chunk, or of a message without chunks (bits)")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axes.xaxis)
 
 
 def _add_legend(figure: Figure) -> None:

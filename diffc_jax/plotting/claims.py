@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.files import replacing
+from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import style
+from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
 from diffc_jax.plotting.figures import collect_rate_points
-from diffc_jax.plotting.margins import Line, Margin, compare, line_over_rate
 from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
@@ -25,7 +25,7 @@ from diffc_jax.plotting.measures import (
     has_measure,
     value_of,
 )
-from diffc_jax.plotting.tables import read_table
+from diffc_jax.runtime.files import atomic_write
 
 COMPARED_BPP = (0.1, 2.0)
 _NONE = "-"
@@ -44,7 +44,7 @@ def write_claims(
 
     Args:
         inputs: workdirs with `eval/rd.csv`, all of the same images.
-        theory: folder of `analysis.run.analyse_theory`.
+        theory: folder of `studies.gaussian_analysis.run.analyse_theory`.
         output: a Markdown file; an older one is replaced.
 
     Raises:
@@ -63,7 +63,7 @@ def write_claims(
             *_theory(theory / "gaussian" / "curves.csv"),
         )
     )
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -71,67 +71,63 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
     """Tables for each DiffC-F, of a network or its files: all other methods at equal rate."""
     low, high = COMPARED_BPP
     for own in series:
-        if own.points[0].decoder != "flow" or own.points[0].model in style.FLOOR_MODELS:
+        if own.points[0].decoder != "flow" or own.points[0].model in style.GAUSSIAN_BASELINES:
             continue
         yield f"\n## {_name(own)} against others at equal rate, {low:g} to {high:g} bpp\n"
         if basis := next((p for p in own.points if has_measure(p, "fid")), None):
             yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
         yield (
-            "Shares are of the compared rates on a logarithmic axis. Ratio: the other's Fréchet distance over"
-            " this one's."
+            "Percentages are of the compared range of rates on a logarithmic axis. Ratio: the other's Fréchet"
+            " distance over this one's."
         )
         others = [other for other in series if other is not own]
         yield "\nWhole files:\n"
         yield from _table(_HEAD, [_row_against(own, other, headerless=False) for other in others])
         if bare := [o for o in others if any(p.bpp_headerless is not None for p in o.points)]:
-            yield "\nFiles without what their containers say about any image:\n"
+            yield "\nFiles without the constant bytes of their containers:\n"
             yield from _table(_HEAD, [_row_against(own, other, headerless=True) for other in bare])
 
 
 def _row_against(own: style.Series, other: style.Series, *, headerless: bool) -> Row:
-    psnr = _margin(*(_line(series, "psnr", headerless) for series in (own, other)))
-    distance = _margin(*(_log_distance(series, headerless) for series in (own, other)))
+    psnr = _delta(*(_curve(series, "psnr", headerless) for series in (own, other)))
+    distance = _delta(*(_log_distance(series, headerless) for series in (own, other)))
     found = psnr or distance
     return (
         _name(other),
         f"{np.exp(found.at[0]):.2f} to {np.exp(found.at[-1]):.2f}" if found else _NONE,
-        _where_lower(distance) if distance else _NONE,
+        _where_higher(distance.swapped) if distance else _NONE,
         _span(np.exp(-distance.difference), ".2f") if distance else _NONE,
         _where_higher(psnr) if psnr else _NONE,
         _span(psnr.difference, "+.2f") if psnr else _NONE,
     )
 
 
-def _line(series: style.Series, measure: str, headerless: bool = False) -> Line:
-    return line_over_rate(_name(series), series.points, measure, headerless)
+def _curve(series: style.Series, measure: str, headerless: bool = False) -> Curve:
+    return rate_curve(_name(series), series.points, measure, headerless)
 
 
-def _log_distance(series: style.Series, headerless: bool) -> Line:
-    distance = _line(series, "fid", headerless)
+def _log_distance(series: style.Series, headerless: bool) -> Curve:
+    distance = _curve(series, "fid", headerless)
     known = distance.y > 0
-    return Line(distance.name, distance.x[known], np.log(distance.y[known]))
+    return Curve(distance.name, distance.x[known], np.log(distance.y[known]))
 
 
-def _margin(first: Line, second: Line) -> Margin | None:
+def _delta(first: Curve, second: Curve) -> BjontegaardDelta | None:
     """Within the compared rates; None where the two have none in common."""
     if min(len(first.x), len(second.x)) < 2:
         return None
     low, high = map(math.log, COMPARED_BPP)
     with contextlib.suppress(InputError):
-        return compare(first, second, (low, high))
+        return bjontegaard_delta(first, second, (low, high))
     return None
 
 
-def _where_higher(margin: Margin) -> str:
-    """Over which share of the rates the first is higher, and where it is not."""
-    below = margin.swapped.ranges_above()
-    above = sum(high - low for low, high in margin.ranges_above())
+def _where_higher(delta: BjontegaardDelta) -> str:
+    """Over how much of the rates, on a logarithmic axis, the first is higher, and where it is not."""
+    below = delta.swapped.ranges_above()
+    above = sum(high - low for low, high in delta.ranges_above())
     spans = ", ".join(f"{np.exp(low):.2f} to {np.exp(high):.2f}" for low, high in below)
-    return f"{above / np.ptp(margin.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
-
-
-def _where_lower(margin: Margin) -> str:
-    return _where_higher(margin.swapped)
+    return f"{above / np.ptp(delta.at):.0%}" + (f" (not at {spans} bpp)" if spans else "")
 
 
 def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
@@ -142,16 +138,15 @@ def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
         partner = _bound(series, flow, "ancestral")
         if partner is None:
             continue
-        by_gamma = {point.gamma: point for point in partner.points}
-        pairs = [(by_gamma[p.gamma], p) for p in flow.points if p.gamma in by_gamma]
         yield f"\n## DiffC-F and DiffC-A with the denoiser {flow.points[0].model}\n"
+        psnrs = {point.gamma: value_of(point, "psnr") for point in partner.points}
         rows = []
-        for a, f in pairs:
-            psnr_a, psnr_f = value_of(a, "psnr"), value_of(f, "psnr")
-            numbers = f"{f.bpp:.3f}", f"{psnr_a:.2f}", f"{psnr_f:.2f}", f"{psnr_f - psnr_a:+.2f}"
-            rows.append(
-                (f"{value_of(f, 'gamma'):.2f}", *numbers, f"{10 ** ((psnr_a - psnr_f) / 10):.3f}")
-            )
+        for point in flow.points:
+            if point.gamma in psnrs:
+                a, f = psnrs[point.gamma], value_of(point, "psnr")
+                numbers = f"{point.bpp:.3f}", f"{a:.2f}", f"{f:.2f}", f"{f - a:+.2f}"
+                ratio = f"{10 ** ((a - f) / 10):.3f}"
+                rows.append((f"{value_of(point, 'gamma'):.2f}", *numbers, ratio))
         yield from _table(("-log SNR", "bpp", "A, dB", "F, dB", "F over A, dB", "D_F / D_A"), rows)
 
 
@@ -162,7 +157,7 @@ def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
         if files.points[0].method != style.DIFFC_CODEC:
             continue
         bound = _bound(series, files, files.points[0].decoder)
-        least = _line(bound, "psnr") if bound else None
+        least = _curve(bound, "psnr") if bound else None
         if least is None or len(least.x) < 2 or (np.diff(least.y) <= 0).any():
             continue
         for point in files.points:
@@ -208,13 +203,10 @@ def _bound(
     series: Sequence[style.Series], line: style.Series, decoder: str | None
 ) -> style.Series | None:
     """The bound of the same denoiser with this decoder."""
-    point = line.points[0]
+    wanted = ("diffc", line.points[0].model, line.points[0].checkpoint, decoder)
     for other in series:
         found = other.points[0]
-        if (found.method, found.model, found.checkpoint, found.decoder) == (
-            *("diffc", point.model, point.checkpoint),
-            decoder,
-        ):
+        if (found.method, found.model, found.checkpoint, found.decoder) == wanted:
             return other
     return None
 

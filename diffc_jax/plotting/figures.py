@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from diffc_jax import results
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import replacing
+from diffc_jax.evaluation import results
 from diffc_jax.plotting import style
+from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.measures import (
     SCALES,
     check_same_images,
@@ -30,8 +30,11 @@ from diffc_jax.plotting.rates import (
     plot_bounds,
     plot_coding_cost,
 )
-from diffc_jax.plotting.reconstructions import Pictures, collect_reconstructions
-from diffc_jax.plotting.strips import make_strips, plot_strips, strips_rows
+from diffc_jax.plotting.reconstructions import DecodedImages, collect_reconstructions
+from diffc_jax.runtime.files import atomic_write
+
+# Figures with the tables behind them, by the names of their files.
+_Drawn = dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]
 
 # Without dates and program versions the same results give the same bytes.
 _METADATA: Mapping[str, dict[str, Any]] = {
@@ -43,15 +46,12 @@ _METADATA: Mapping[str, dict[str, Any]] = {
 def save_figure(
     figure: Figure, stem: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[pathlib.Path]:
-    """Writes `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all.
+    """Writes `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all, and returns their paths.
 
     Args:
         figure: saved at its own resolution.
         stem: path without a suffix; a dot in the name is kept.
         rows: the table behind the figure, all with the same keys, at least one.
-
-    Returns:
-        The files written.
 
     Raises:
         InputError: the folder cannot be written.
@@ -63,7 +63,7 @@ def save_figure(
         figure.set_layout_engine("none")
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("png", "pdf", "csv")}
     for kind, metadata in _METADATA.items():
-        with replacing(paths[kind]) as temporary, matplotlib.rc_context(dict(style.RC)):
+        with atomic_write(paths[kind]) as temporary, matplotlib.rc_context(dict(style.RC)):
             figure.savefig(temporary, format=kind, dpi="figure", metadata=metadata)
     results.write_table(paths["csv"], rows[0].keys(), map(dict, rows))
     return list(paths.values())
@@ -103,10 +103,10 @@ def make_figures(
 ) -> list[pathlib.Path]:
     """Draws everything that the inputs have data for; docs/formats.md lists the figures.
 
-    Files of the same names in `output_dir` are replaced; others are left alone.
+    Files of the same names in `output_dir` are replaced; others are left alone. Returns the files written.
 
     Args:
-        inputs: workdirs, or paths of `rd.csv` files (which have no pictures and no rate curve).
+        inputs: workdirs, or paths of `rd.csv` files (which have no images and no rate curve).
         output_dir: where PNG, PDF and CSV go.
         measures: keys of `MEASURES`; None draws PSNR, Fréchet distance and LPIPS where the inputs have
             them, and then leaves out those distances of `more_points` that do not compare.
@@ -115,9 +115,6 @@ def make_figures(
         show_ideal: draws the ideal rates too.
         allow_mixed_data: draws points of different images together.
         more_points: drawn beside those of the inputs, such as published ones.
-
-    Returns:
-        The files written.
 
     Raises:
         UsageError: no inputs, or what `plot_rates` refuses.
@@ -135,7 +132,7 @@ def make_figures(
     points = list(dict.fromkeys((*own, *more_points)))
     rows = [dataclasses.asdict(point) for point in points]
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
-    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    drawn: _Drawn = {}
     for name, shown in panels.items():
         for scale in SCALES:
             figure = plot_rates(
@@ -157,17 +154,13 @@ def make_figures(
     return written
 
 
-def _rate_figures(
-    workdirs: Sequence[pathlib.Path],
-) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
-    """`rate_bounds_RUN` of every sweep and `coding_cost` of all together."""
+def _rate_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
+    """`rate_bounds_MODEL` of every sweep and `coding_cost` of all together."""
     found = [w for w in dict.fromkeys(workdirs) if (w / "eval" / RATE_CURVE).is_file()]
     sweeps = {w: [p for p in collect_rate_points([w]) if p.method == "diffc"] for w in found}
-    names = _distinct(
-        [points[0].model or w.name if points else w.name for w, points in sweeps.items()]
-    )
+    names = _distinct([(points and points[0].model) or w.name for w, points in sweeps.items()])
     curves, data = [], []
-    drawn: dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]] = {}
+    drawn: _Drawn = {}
     for name, (workdir, points) in zip(names, sweeps.items(), strict=True):
         curve = load_rate_curve(workdir / "eval" / RATE_CURVE, name)
         curves.append(curve)
@@ -179,14 +172,12 @@ def _rate_figures(
     return drawn
 
 
-def _strip_figures(
-    workdirs: Sequence[pathlib.Path],
-) -> dict[str, tuple[Figure, Sequence[Mapping[str, Any]]]]:
+def _strip_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
     """`strips_MODEL` of every model: DiffC-F (or the first decoder), its files and JPEG below."""
     chosen = []
     for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):
         jpeg = [s for s in reconstructions.series if s.method == "jpeg"][:1]
-        by_model: dict[str | None, list[Pictures]] = {}
+        by_model: dict[str | None, list[DecodedImages]] = {}
         for series in reconstructions.series:
             if series.method == "diffc":
                 by_model.setdefault(series.model, []).append(series)

@@ -1,19 +1,18 @@
 """`report.html`: the results of an evaluation as one file to read, drawn from result files only.
 
-The file needs no network: style, script, numbers and pictures are inside it. Without JavaScript the
+The file needs no network: style, script, numbers and images are inside it. Without JavaScript the
 summary and the tables remain.
 """
 
 import base64
 import collections
 import dataclasses
-import io
 import json
 import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -23,12 +22,11 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
-from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.files import replacing
-from diffc_jax.plotting import report_points, style, tags
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import report_sections as sections
+from diffc_jax.plotting import report_tables, style
 from diffc_jax.plotting.figures import collect_rate_points
 from diffc_jax.plotting.measures import (
     MEASURES,
@@ -42,11 +40,12 @@ from diffc_jax.plotting.reconstructions import (
     BASELINES,
     CODEC,
     SWEEP,
-    Pictures,
+    DecodedImages,
     Reconstructions,
     collect_reconstructions,
 )
-from diffc_jax.results import RatePoint
+from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.images import encode_image, tile
 
 _TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
@@ -64,6 +63,8 @@ def make_report(
 ) -> pathlib.Path:
     """Writes one self-contained HTML file: curves, reconstructions, tables, config and environment.
 
+    Returns its path.
+
     Args:
         inputs: workdirs with `eval/rd.csv`, or paths of such files, which give curves only. Anything
             else that a workdir lacks is left out, and the page says so.
@@ -72,12 +73,9 @@ def make_report(
         allow_mixed_data: shows results of different images together; the legend names the data.
         more_points: shown beside those of the inputs, such as published ones.
 
-    Returns:
-        The file written.
-
     Raises:
-        UsageError: no inputs, an unknown measure or selector, or points of different images.
-        InputError: missing or broken results, pictures of different images, nothing to draw, or a
+        UsageError: no inputs, an unknown measure, or points of different images.
+        InputError: missing or broken results, reconstructions of different images, nothing to draw, or a
             folder that cannot be written.
     """
     if measure_default not in MEASURES:
@@ -98,9 +96,14 @@ def make_report(
     runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
     pictures, without_pictures = _collect_pictures(runs, allow_mixed_data)
     data = {
-        "points": [_json_ready(dataclasses.asdict(point)) for point in points],
+        "points": [
+            {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
+            for point in points
+        ],
         "series": _series_data(points, series),
-        "markers": {marker: _svg_path(marker) for marker in _marker_names(series)},
+        "markers": {
+            marker: _svg_path(marker) for marker in (*(line.line["marker"] for line in series), "^")
+        },
         "measures": measures,
         "default_measure": [m["column"] for m in measures].index(measure_default),
         "pictures": [_pictures_data(found, series) for found in pictures],
@@ -113,14 +116,14 @@ def make_report(
             "title": sections.title(points),
             "summary": sections.summary(points, runs, series),
             "no_pictures": sections.notes(without_pictures),
-            "points_table": report_points.points_table(series),
+            "points_table": report_tables.points_table(series),
             "runs": sections.runs_section(runs),
             "settings": sections.settings(runs),
             "commands": sections.commands(points, runs),
         }
     )
     path = pathlib.Path(output)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
@@ -141,12 +144,8 @@ def _embedded_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
-    return {name: _finite_or_text(value) for name, value in values.items()}
-
-
 def _finite_or_text(value: Any) -> Any:
+    """JSON has no infinity: such numbers become what JavaScript's Number() reads back."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -163,7 +162,7 @@ def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
     found = []
     for (column, basis), indices in axes.items():
         measure = describe_measure(column, [points[index] for index in indices])
-        images = f", {tags.count(points[indices[0]].n_images, 'image')}" if basis else ""
+        images = f", {report_tables.count(points[indices[0]].n_images, 'image')}" if basis else ""
         found.append(
             {
                 "column": column,
@@ -230,10 +229,6 @@ def _luminance(rgb: np.ndarray) -> float:
     return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
 
 
-def _marker_names(series: Iterable[style.Series]) -> list[str]:
-    return list(dict.fromkeys([*(line.line["marker"] for line in series), "^"]))
-
-
 def _svg_path(marker: str) -> dict[str, Any]:
     """Outline of a matplotlib marker of size 1, y downwards, and whether it has an inside."""
     shape = MarkerStyle(marker)
@@ -257,7 +252,7 @@ def _svg_path(marker: str) -> dict[str, Any]:
 def _collect_pictures(
     runs: Sequence[sections.Run], allow_mixed_data: bool
 ) -> tuple[list[Reconstructions], list[str]]:
-    """The pictures of all runs, and for each run without them why."""
+    """The reconstructions of all runs, and for each run without any the reason."""
     missing, complete = [], []
     for run in runs:
         found = [name for name in (SWEEP, CODEC, BASELINES) if (run.path / "eval" / name).is_file()]
@@ -287,17 +282,14 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
     lines: dict[_Key, style.Series] = {}
     for line in series:
         lines.setdefault(_key(line.points[0]), line)
-    order = list(lines)
-    shown = sorted(
-        found.series, key=lambda p: order.index(_key(p)) if _key(p) in lines else len(order)
-    )
+    order = {key: position for position, key in enumerate(lines)}
+    shown = sorted(found.series, key=lambda decoded: order.get(_key(decoded), len(order)))
     seen: collections.Counter[_Key] = collections.Counter()
     described = []
-    for pictures in shown:
-        seen[_key(pictures)] += 1
-        described.append(
-            _one_series_data(pictures, lines.get(_key(pictures)), seen[_key(pictures)])
-        )
+    for decoded in shown:
+        key = _key(decoded)
+        seen[key] += 1
+        described.append(_one_series_data(decoded, lines.get(key), seen[key]))
     return {
         "height": found.originals.shape[1],
         "width": found.originals.shape[2],
@@ -310,48 +302,43 @@ def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> di
 _Key = tuple[str, str | None, str | None]
 
 
-def _key(item: Pictures | RatePoint) -> _Key:
+def _key(item: DecodedImages | RatePoint) -> _Key:
     return item.method, item.model, item.decoder
 
 
 def _one_series_data(
-    pictures: Pictures, line: style.Series | None, occurrence: int
+    decoded: DecodedImages, line: style.Series | None, occurrence: int
 ) -> dict[str, Any]:
-    """Pictures of one method; a later run of the same method gets a number."""
+    """Decoded images of one method; a later run of the same method gets a number."""
     looks = _svg_line(line.line) if line else {"color": "#888888", "dark_color": "#888888"}
     number = f" ({occurrence})" if occurrence > 1 else ""
-    name = " ".join(filter(None, (pictures.method, pictures.model)))
-    is_bound = pictures.method == "diffc"
-    if pictures.decoder:
-        label = (style.decoder_label if is_bound else style.files_label)(pictures.decoder)
+    name = " ".join(filter(None, (decoded.method, decoded.model)))
+    is_bound = decoded.method == "diffc"
+    if decoded.decoder:
+        label = (style.decoder_label if is_bound else style.files_label)(decoded.decoder)
     else:
         label = line.label if line else name
-    columns = math.ceil(math.sqrt(len(pictures.levels)))
+    columns = math.ceil(math.sqrt(len(decoded.levels)))
     return {
         "label": label + number,
-        "model": f"{pictures.model or name}{number}" if pictures.decoder else None,
+        "model": f"{decoded.model or name}{number}" if decoded.decoder else None,
         "rate": "upper bound" if is_bound else "file",
         "color": looks["color"],
         "dark_color": looks["dark_color"],
-        "bpp": pictures.bpp.tolist(),
-        "psnr": [[_finite_or_text(value) for value in row] for row in pictures.psnr.tolist()],
+        "bpp": decoded.bpp.tolist(),
+        "psnr": [[_finite_or_text(value) for value in row] for row in decoded.psnr.tolist()],
         "columns": columns,
-        "sprites": [_data_uri(_sprite(images, columns)) for images in pictures.images],
+        "sprites": [_data_uri(_sprite(images, columns)) for images in decoded.images],
     }
 
 
 def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndarray, "H W 3"]:
-    """All pictures in one, row by row; the last row is filled up with black."""
-    count, height, width, _ = images.shape
-    rows = -(-count // columns)
-    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
-    padded[:count] = images
-    grid = padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
-    return grid.reshape(rows * height, columns * width, 3)
+    """All images in one, row by row; the last row is filled up with black."""
+    blank = np.zeros((-len(images) % columns, *images.shape[1:]), np.uint8)
+    return tile(np.concatenate([images, blank]), columns)
 
 
 def _data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    stream = io.BytesIO()
     # Denser settings take ninety times as long for 3 % of the size.
-    Image.fromarray(image).save(stream, "webp", lossless=True, method=2, quality=50)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    webp = encode_image(image, "WEBP", lossless=True, method=2, quality=50)
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"

@@ -1,8 +1,8 @@
-"""What figures share beside their lines: legend, caption, axis of rates."""
+"""What figures share beside their lines: legend, caption, what training has cost, axis of rates."""
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform
 
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
 
-CAPTION_SIZE = 7.0
 _CAPTION_CHARACTERS_PER_INCH = 19.5
 
 
@@ -28,7 +28,7 @@ def legend_height(series: Sequence[style.Series]) -> float:
 
 
 def add_legend(figure: Figure, series: Sequence[style.Series]) -> None:
-    """Adds a legend right of the panels, with a heading for each family."""
+    """Adds a legend right of the panels, with a heading for each group."""
     handles: list[Line2D | _Heading] = []
     for group, members in itertools.groupby(series, key=lambda line: line.group):
         handles += [_Heading(text=line) for line in group.splitlines()]
@@ -71,7 +71,7 @@ def draw_caption(figure: Figure, lines: Sequence[str]) -> None:
         0.09 / figure.get_figwidth(),
         6.5 / 72 / figure.get_figheight(),
         "\n".join(lines),
-        fontsize=CAPTION_SIZE,
+        fontsize=7.0,
         color=style.CAPTION_GREY,
         verticalalignment="bottom",
         linespacing=1.25,
@@ -88,6 +88,20 @@ def label_axis(axis: Axis, scale: str, nbins: int) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(LogLocator(subs=range(1, 10)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def describe_training(points: Iterable[RatePoint]) -> str:
+    """One sentence on all points that say what their training cost, or an empty text."""
+    networks: dict[str, set[RatePoint]] = {}
+    for point in points:
+        if point.trained_parameters:
+            is_ours = point.method in style.DIFFC_METHODS
+            name = (
+                f"DiffC, {point.model}" if is_ours else style.codec_label(point.method, point.model)
+            )
+            networks.setdefault(name, set()).add(point)
+    described = "; ".join(map(_describe_network, networks, networks.values()))
+    return f"Trained: {described}." if described else ""
 
 
 class _Heading(Text):
@@ -114,3 +128,28 @@ class _HeadingHandler(HandlerBase):
                 -xdescent, -ydescent, heading, fontsize=fontsize, fontweight="bold", transform=trans
             )
         ]
+
+
+def _describe_network(name: str, points: set[RatePoint]) -> str:
+    facts = (
+        _value_range([point.trained_parameters for point in points], "parameters"),
+        _value_range([point.images_seen for point in points], "images"),
+        _value_range([point.train_cpu_hours for point in points], "CPU hours"),
+    )
+    rates = {point.level for point in points if point.method in style.NEURAL}
+    each = f" for each of {len(rates)} rates" if len(rates) > 1 else ""
+    return f"{name}: {', '.join(filter(None, facts))}{each}"
+
+
+def _value_range(values: Sequence[int | float | None], name: str) -> str:
+    """Smallest to largest of the known values, with what they count; empty if none is known."""
+    known = [value for value in values if value is not None]
+    ends = dict.fromkeys(_short(end(known)) for end in (min, max) if known)
+    return f"{' to '.join(ends)} {name}" if ends else ""
+
+
+def _short(value: int | float) -> str:
+    for size, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

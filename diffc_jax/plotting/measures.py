@@ -1,4 +1,4 @@
-"""Columns of the results as y axes, and which points may share one."""
+"""Columns of the results as y axes, and checks of which points may be compared."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from absl import logging
 
 from diffc_jax.errors import UsageError
-from diffc_jax.results import RatePoint
+from diffc_jax.evaluation.results import RatePoint
 
 SCALES = ("log", "linear")
 
@@ -69,10 +69,8 @@ def measures_in(points: Sequence[RatePoint]) -> tuple[str, ...]:
 def describe_measure(name: str, points: Sequence[RatePoint], scale: str | None = None) -> Measure:
     """The measure as these points have it: a distance between sets is named after its features.
 
-    Args:
-        name: key of `MEASURES`.
-        points: at least one, all with the same features.
-        scale: of the axis where less is better; None is the measure's own.
+    The points, at least one, have the same features. `scale` is that of the axis where less is better; None
+    is the measure's own.
     """
     measure = MEASURES[name]
     if name in SET_DISTANCES:

@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import layout, style
+from diffc_jax.plotting.layout import describe_training
 from diffc_jax.plotting.measures import (
     MEASURES,
     SCALES,
@@ -22,8 +24,6 @@ from diffc_jax.plotting.measures import (
     has_measure,
     value_of,
 )
-from diffc_jax.plotting.training_costs import describe_training
-from diffc_jax.results import RatePoint
 
 _DEFAULT_RANGES = {"log": (0.02, 10.0), "linear": (0.0, 5.0)}
 _LEGEND_WIDTH, _PANEL_WIDTH = 2.5, 4.9

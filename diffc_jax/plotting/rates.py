@@ -1,8 +1,9 @@
 """Figures of the chain's rate: bounds against the ideal, and which noise levels cost how much."""
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -11,22 +12,23 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffc_jax.coding.bounds import chunked_bound, stepwise_bound
+from diffc_jax.channel_simulation.rate_bound import chunked_rate_bound, stepwise_rate_bound
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import layout, style
-from diffc_jax.plotting.tables import read_table
 
 RATE_CURVE = "rate_curve.csv"
 CHUNKS = (4, 16, 64)
-_DASHED, _DOTTED, _MIXED = (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
-_CHUNK_LINES = ((style.ORANGE, (0, (2.5, 1))), (style.GREEN, _DASHED), (style.SKY, _MIXED))
+_CHUNK_LINES = (
+    (style.ORANGE, (0, (2.5, 1))),
+    (style.GREEN, style.DASHED),
+    (style.SKY, style.MIXED),
+)
 _RUN_LINES = (
-    *(
-        (style.VERMILION, "-"),
-        (style.BLUE, _DASHED),
-        (style.GREEN, _MIXED),
-        (style.PURPLE, _DOTTED),
-    ),
+    (style.VERMILION, "-"),
+    (style.BLUE, style.DASHED),
+    (style.GREEN, style.MIXED),
+    (style.PURPLE, style.DOTTED),
 )
 _LOWEST_BPP, _LARGEST_RATIO = 0.006, 6.0
 _FORMULA = "k + log2(k + 1) + 5".replace(" ", "\N{NO-BREAK SPACE}")
@@ -41,7 +43,7 @@ class RateCurve:
         steps: steps of the chain so far, from 0 to T.
         gammas: negative log signal-to-noise ratio, decreasing.
         bpp_kl: ideal rate C, bits per pixel.
-        bpp: the bound C + log2(C + 1) + 5, bits per pixel.
+        bpp: the bound C + log2(C + 1) + 5 (Li & El Gamal 2018), bits per pixel.
         step_bits: mean information of the steps since the level before, bits per image.
         n_pixels: pixels of an image.
     """
@@ -55,14 +57,14 @@ class RateCurve:
     n_pixels: int
 
     def chunked_bpp(self, chunk_bits: int | float) -> Float[np.ndarray, " t"]:
-        """Bits per pixel if chunks of `chunk_bits` were messages of their own."""
-        return chunked_bound(self.bpp_kl * self.n_pixels, chunk_bits) / self.n_pixels
+        """Bound in bits per pixel if chunks of `chunk_bits` were messages of their own."""
+        return chunked_rate_bound(self.bpp_kl * self.n_pixels, chunk_bits) / self.n_pixels
 
     def stepwise_bpp(self) -> Float[np.ndarray, " t"]:
-        """Bits per pixel if the steps were messages of their own."""
+        """Bound in bits per pixel if the steps were messages of their own."""
         # The prior is one more message.
         n_steps = np.diff(self.steps, prepend=self.steps[0] - 1)
-        return stepwise_bound(self.step_bits, n_steps) / self.n_pixels
+        return stepwise_rate_bound(self.step_bits, n_steps) / self.n_pixels
 
     def density(self) -> Float[np.ndarray, " _"]:
         """Bits per pixel and unit of gamma, between neighbouring noise levels."""
@@ -104,14 +106,14 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
     """Draws the ideal rate, the bound, and what it would be for chunks and steps sent on their own.
 
     The left panel has the rates over the noise level, the right one how many times the ideal rate they
-    are.
-
-    Args:
-        curve: of one run.
-        data: what the caption says about the images.
+    are. The caption begins with `data`.
     """
     lines: list[tuple[str, Float[np.ndarray, " t"], dict[str, Any]]] = [
-        ("every step alone", curve.stepwise_bpp(), {"color": style.PURPLE, "linestyle": _DOTTED})
+        (
+            "every step alone",
+            curve.stepwise_bpp(),
+            {"color": style.PURPLE, "linestyle": style.DOTTED},
+        )
     ]
     for chunk, (color, dashes) in zip(CHUNKS, _CHUNK_LINES, strict=True):
         look = {"color": color, "linestyle": dashes, "linewidth": 1.2}
@@ -153,28 +155,24 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
 
 def bounds_rows(curve: RateCurve) -> list[dict[str, Any]]:
     """The table behind `plot_bounds`: one row for each noise level, rates in bits per pixel."""
-    columns: dict[str, np.ndarray] = {
-        "gamma": curve.gammas,
-        "bpp_kl": curve.bpp_kl,
-        "bpp": curve.bpp,
+    return _rows(
+        gamma=curve.gammas,
+        bpp_kl=curve.bpp_kl,
+        bpp=curve.bpp,
         **{f"bpp_chunks_{chunk}": curve.chunked_bpp(chunk) for chunk in CHUNKS},
-        "bpp_steps": curve.stepwise_bpp(),
-    }
-    return _rows(columns)
+        bpp_steps=curve.stepwise_bpp(),
+    )
 
 
 def plot_coding_cost(curves: Sequence[RateCurve], data: str) -> Figure:
     """Draws bits per pixel and unit of gamma at every noise level; the area is the ideal rate.
 
-    Args:
-        curves: of one or more runs.
-        data: what the caption says about the images.
+    One line for each run; the caption begins with `data`.
     """
     with matplotlib.rc_context(dict(style.RC)):
         figure = Figure(figsize=(7.4, 4.5), dpi=200, layout="constrained")
         axes = figure.add_subplot()
-        for position, curve in enumerate(curves):
-            color, dashes = _RUN_LINES[position % len(_RUN_LINES)]
+        for curve, (color, dashes) in zip(curves, itertools.cycle(_RUN_LINES), strict=False):
             axes.plot(
                 (curve.gammas[1:] + curve.gammas[:-1]) / 2,
                 curve.density(),
@@ -204,11 +202,9 @@ def coding_cost_rows(curves: Sequence[RateCurve]) -> list[dict[str, Any]]:
         {"run": curve.name, **row}
         for curve in curves
         for row in _rows(
-            {
-                "gamma_from": curve.gammas[:-1],
-                "gamma_to": curve.gammas[1:],
-                "bpp_per_gamma": curve.density(),
-            }
+            gamma_from=curve.gammas[:-1],
+            gamma_to=curve.gammas[1:],
+            bpp_per_gamma=curve.density(),
         )
     ]
 
@@ -220,7 +216,7 @@ def _label_gamma(axes: Axes, curves: Sequence[RateCurve]) -> None:
     axes.set_xlabel("γ, negative log signal-to-noise ratio of z (noise falls to the right)")
 
 
-def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(**columns: np.ndarray) -> list[dict[str, Any]]:
     return [
         dict(zip(columns, map(float, values), strict=True))
         for values in zip(*columns.values(), strict=True)

@@ -1,8 +1,7 @@
-"""The reconstructed pictures that an evaluation leaves behind, with the rate and PSNR of each."""
+"""The reconstructed images that an evaluation leaves behind, with the rate and PSNR of each."""
 
 import dataclasses
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.plotting.tables import read_table
+from diffc_jax.evaluation.results import read_table
+from diffc_jax.runtime.files import AnyPath, as_path
 
 SWEEP = "reconstructions.npz"
 # Real files, of the codec of DiffC and of others, in one layout.
@@ -21,7 +21,7 @@ _GAMMA_TOLERANCE = 1e-4  # float32 in one file, float64 in the other
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class DecodedImages:
     """What one decoder or codec made of a few images, at several rates.
 
     Attributes:
@@ -30,8 +30,8 @@ class Pictures:
         decoder: decoder of DiffC; None for other codecs.
         levels: gamma (negative log signal-to-noise ratio) of DiffC, quality setting of a codec.
         images: reconstructions.
-        bpp: achievable rate of each picture, bits per pixel.
-        psnr: PSNR of each picture in dB; infinite where it is exact.
+        bpp: achievable rate of each image, bits per pixel.
+        psnr: PSNR of each image in dB; infinite where it is exact.
     """
 
     method: str
@@ -55,11 +55,11 @@ class Reconstructions:
 
     index: Int[np.ndarray, " n"]
     originals: UInt8[np.ndarray, "n h w 3"]
-    series: tuple[Pictures, ...]
+    series: tuple[DecodedImages, ...]
 
 
 def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[Reconstructions]:
-    """Reads the pictures in `eval/` of every workdir; those without any are passed over.
+    """Reads the images in `eval/` of every workdir; those without any are skipped.
 
     Returns:
         One `Reconstructions` for each set of images: what shows the same images (same index, same
@@ -69,12 +69,11 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
         InputError: a broken file.
     """
     found: list[Reconstructions] = []
-    for folder in (pathlib.Path(workdir) / "eval" for workdir in workdirs):
+    for folder in (as_path(workdir) / "eval" for workdir in workdirs):
         if (folder / SWEEP).is_file():
             found.append(load_sweep(folder))
-        for name in (CODEC, BASELINES):
-            if (folder / name).is_file():
-                found.append(load_files(folder / name))
+        paths = (folder / name for name in (CODEC, BASELINES))
+        found += [load_files(path) for path in paths if path.is_file()]
     joined: list[Reconstructions] = []
     for new in found:
         for position, old in enumerate(joined):
@@ -92,15 +91,12 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
 
 
 def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
-    """Reads `reconstructions.npz` of the sweep, and the numbers to it from `per_image.csv`.
-
-    Args:
-        folder: `eval/` of a workdir.
+    """Reads `reconstructions.npz` of the sweep and its numbers in `per_image.csv`, both in W/eval.
 
     Raises:
-        InputError: a missing or broken file, or pictures without rows in the table.
+        InputError: a missing or broken file, or images without rows in the table.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     path = folder / SWEEP
     arrays = _load(path)
     index, originals = _images(path, arrays)
@@ -116,22 +112,21 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
         index,
         originals,
         tuple(
-            Pictures("diffc", model, name, gammas, images[name], bits[name] / n_pixels, psnr[name])
+            DecodedImages(
+                "diffc", model, name, gammas, images[name], bits[name] / n_pixels, psnr[name]
+            )
             for name in decoders
         ),
     )
 
 
 def load_files(path: str | os.PathLike[str]) -> Reconstructions:
-    """Reads pictures and numbers of files of codecs.
-
-    Args:
-        path: of `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
+    """Reads `reconstructions_codec.npz` or `reconstructions_baselines.npz`.
 
     Raises:
         InputError: a missing or broken file.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     arrays = _load(path)
     index, originals = _images(path, arrays)
     names = dict.fromkeys(key.rpartition("/")[0] for key in arrays if key not in _SHARED)
@@ -141,13 +136,12 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
     for name in names:
         levels = _array(path, arrays, f"{name}/level", (None,), np.number).astype(np.float64)
         shape = (len(index), len(levels))
+        decoder = f"{name}/decoder"
         series.append(
-            Pictures(
+            DecodedImages(
                 method=_text(path, arrays, f"{name}/method"),
                 model=_text(path, arrays, f"{name}/model") or None,
-                decoder=_text(path, arrays, f"{name}/decoder")
-                if f"{name}/decoder" in arrays
-                else None,
+                decoder=_text(path, arrays, decoder) if decoder in arrays else None,
                 levels=levels,
                 images=_array(
                     path, arrays, f"{name}/images", (*shape, *originals.shape[1:]), np.uint8
@@ -160,12 +154,12 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
 
 
 def _numbers_of_sweep(
-    path: pathlib.Path,
+    path: AnyPath,
     index: Int[np.ndarray, " n"],
     gammas: Float[np.ndarray, " q"],
     decoders: Sequence[str],
 ) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(model, bits of each picture, PSNR of each picture), the latter (n, q) by decoder."""
+    """(model, bits and PSNR of each image); the latter two are (n, q) by decoder."""
     bits = {name: np.full((len(index), len(gammas)), np.nan) for name in decoders}
     psnr = {name: array.copy() for name, array in bits.items()}
     rows = {int(i): row for row, i in enumerate(index)}
@@ -190,9 +184,9 @@ def _numbers_of_sweep(
     return model, bits, psnr
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load(path: AnyPath) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -201,7 +195,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _images(
-    path: pathlib.Path, arrays: dict[str, np.ndarray]
+    path: AnyPath, arrays: dict[str, np.ndarray]
 ) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
     index = _array(path, arrays, "index", (None,), np.integer)
     originals = _array(path, arrays, "original", (len(index), None, None, 3), np.uint8)
@@ -211,7 +205,7 @@ def _images(
 
 
 def _array(
-    path: pathlib.Path,
+    path: AnyPath,
     arrays: dict[str, np.ndarray],
     name: str,
     shape: tuple[int | None, ...],
@@ -233,7 +227,7 @@ def _array(
     return array
 
 
-def _text(path: pathlib.Path, arrays: dict[str, np.ndarray], name: str) -> str:
+def _text(path: AnyPath, arrays: dict[str, np.ndarray], name: str) -> str:
     return str(_array(path, arrays, name, (), np.str_))
 
 
@@ -253,14 +247,16 @@ def _positions(
     return np.array([rows[int(i)] for i in wanted], np.intp)
 
 
-def _only(reconstructions: Reconstructions, common: Int[np.ndarray, " m"]) -> tuple[Pictures, ...]:
+def _only(
+    reconstructions: Reconstructions, common: Int[np.ndarray, " m"]
+) -> tuple[DecodedImages, ...]:
     rows = _positions(reconstructions.index, common)
     return tuple(
         dataclasses.replace(
-            pictures,
-            images=pictures.images[rows],
-            bpp=pictures.bpp[rows],
-            psnr=pictures.psnr[rows],
+            decoded,
+            images=decoded.images[rows],
+            bpp=decoded.bpp[rows],
+            psnr=decoded.psnr[rows],
         )
-        for pictures in reconstructions.series
+        for decoded in reconstructions.series
     )

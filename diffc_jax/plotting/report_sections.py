@@ -1,4 +1,4 @@
-"""The parts of the report that are plain HTML: summary, runs, settings and commands."""
+"""The sections of the report that are plain HTML: summary, runs, settings and commands."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from diffc_jax.errors import InputError
-from diffc_jax.files import read_json
-from diffc_jax.plotting import style, tags
+from diffc_jax.evaluation.results import RatePoint, read_rate_points
+from diffc_jax.plotting import report_tables as tables
+from diffc_jax.plotting import style
+from diffc_jax.plotting.layout import describe_training
 from diffc_jax.plotting.measures import (
     SET_DISTANCES,
     data_name,
@@ -18,8 +20,7 @@ from diffc_jax.plotting.measures import (
     frechet_basis,
     has_measure,
 )
-from diffc_jax.plotting.training_costs import describe_training
-from diffc_jax.results import RatePoint, read_rate_points
+from diffc_jax.runtime.files import read_json
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
 _LOSSLESS = {"png": "PNG", "webp": "WebP", "jpegxl": "JPEG XL"}
@@ -32,7 +33,7 @@ class Run:
 
     Attributes:
         name: how the page calls the run.
-        path: the folder with `eval/`: its own, or that of a family of its images.
+        path: the folder with `eval/`: its own, or that of a subset of its images.
         workdir: its own folder.
         methods: of its rate points.
         summary: `eval/summary.json`.
@@ -56,14 +57,14 @@ class Run:
 
 
 def read_run(path: pathlib.Path) -> Run:
-    """Reads the JSON files of a workdir that has `eval/rd.csv`, or of a family's folder in one.
+    """Reads the JSON files of a workdir that has `eval/rd.csv`, or of the folder of a subset in one.
 
     Raises:
         InputError: one of the files is broken.
     """
     points = read_rate_points(path / "eval" / "rd.csv")
     name, workdir = path.resolve().name, path
-    # The images of the family hq64 in W/hq64 are of a split that is called "validation hq64" or the like.
+    # The images of the subset hq64 in W/hq64 are of a split that is called "validation hq64" or the like.
     if all((point.split or "").endswith(f" {name}") for point in points):
         workdir = path.parent
         name = f"{path.resolve().parent.name}/{name}"
@@ -86,7 +87,7 @@ def read_run(path: pathlib.Path) -> Run:
 def title(points: Sequence[RatePoint]) -> str:
     """The heading of the page."""
     own = [point for point in points if not style.is_published(point)] or points
-    return tags.text(f"DiffC on {_and(_data_name(point) for point in own)}: rate and distortion")
+    return tables.text(f"DiffC on {_and(_data_name(point) for point in own)}: rate and distortion")
 
 
 def summary(
@@ -94,22 +95,15 @@ def summary(
 ) -> str:
     """What was measured, on which images, with which models, and how well these model the data."""
     own = [point for point in points if not style.is_published(point)]
-    files = [line for line in series if line.points[0].method == style.DIFFC_CODEC]
-    diffc = [
-        line
-        for line in series
-        if line.points[0].method in style.DIFFC_METHODS and line not in files
-    ]
-    codecs = [
-        line
-        for line in series
-        if line not in (*diffc, *files) and not style.is_published(line.points[0])
-    ]
+    lines = [line for line in series if not style.is_published(line.points[0])]
+    diffc = [line for line in lines if line.points[0].method == "diffc"]
+    files = [line for line in lines if line.points[0].method == style.DIFFC_CODEC]
+    codecs = [line for line in lines if line.points[0].method not in style.DIFFC_METHODS]
     sentences = []
     if own:
-        images = _and(tags.count(n, "image") for n in sorted({point.n_images for point in own}))
+        images = _and(tables.count(n, "image") for n in sorted({point.n_images for point in own}))
         sentences.append(
-            f"{tags.count(len(own), 'rate point')} measured on {images} of "
+            f"{tables.count(len(own), 'rate point')} measured on {images} of "
             f"{_and(_data_name(point) for point in own)}."
         )
     if diffc:
@@ -118,9 +112,8 @@ def summary(
         decoders = _and(line.label for line in diffc)
         sentences.append(f"DiffC with the denoiser{plural} {_and(models)}, decoded by {decoders}.")
     if files:
-        models = list(dict.fromkeys(line.points[0].model or "unnamed" for line in files))
-        labels = list(dict.fromkeys(line.label for line in files))
-        sentences.append(f"Files of its codec with {_and(models)}: {_and(labels)}.")
+        names = _and(line.points[0].model or "unnamed" for line in files)
+        sentences.append(f"Files of its codec with {names}: {_and(line.label for line in files)}.")
     if codecs:
         sentences.append(f"Compared with {_and(line.label for line in codecs)}.")
     if training := describe_training(own):
@@ -143,13 +136,13 @@ def summary(
         rates.append(
             "Rates of codecs, that of DiffC too, are bytes of whole files, headers counted."
         )
-    paragraph = f"<p>{tags.text(' '.join(sentences))}</p>"
-    return paragraph + (f'<p class="caption">{tags.text(" ".join(rates))}</p>' if rates else "")
+    paragraph = f"<p>{tables.text(' '.join(sentences))}</p>"
+    return paragraph + (f'<p class="caption">{tables.text(" ".join(rates))}</p>' if rates else "")
 
 
 def notes(lines: Iterable[str]) -> str:
     """Remarks on what the page cannot show."""
-    items = "".join(f"<li>{tags.text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{tables.text(line)}</li>" for line in lines)
     return f'<ul class="missing">{items}</ul>' if items else ""
 
 
@@ -167,7 +160,7 @@ def runs_section(runs: Sequence[Run]) -> str:
             (*_summary_row(run, summary), *(row.get(part) for part in spent))
             for (run, summary), row in zip(swept, seconds, strict=True)
         ]
-        parts.append(tags.table(head, rows))
+        parts.append(tables.table(head, rows))
         if any(None in row.values() for row in seconds):
             parts.append(
                 '<p class="caption">Seconds for each image are empty where an evaluation computed '
@@ -191,8 +184,8 @@ def settings(runs: Sequence[Run]) -> str:
     parts, missing = [], []
     for run in runs:
         for name, content in run.documents.items():
-            text = tags.text(json.dumps(content, indent=2, sort_keys=True))
-            heading = f"<summary>{tags.text(f'{run.name}/{name}')}</summary>"
+            text = tables.text(json.dumps(content, indent=2, sort_keys=True))
+            heading = f"<summary>{tables.text(f'{run.name}/{name}')}</summary>"
             parts.append(f"<details>{heading}<pre>{text}</pre></details>")
         found = {pathlib.PurePath(file).name for file in run.documents}
         if absent := [name for name in ("config.json", "environment.json") if name not in found]:
@@ -208,8 +201,10 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
     for run in runs:
         flags = f"--config=CONFIG --workdir={_shell(run.workdir)}"
         if run.is_sweep:
-            doors = ["train"] if "config.json" in run.documents else []
-            lines += [f"python experiments/{door}.py {flags}" for door in (*doors, "evaluate")]
+            programs = ["train"] if "config.json" in run.documents else []
+            lines += [
+                f"python experiments/{program}.py {flags}" for program in (*programs, "evaluate")
+            ]
         if run.methods - set(style.DIFFC_METHODS):
             lines.append(f"python experiments/baselines.py {flags}")
     folders = ",".join(_shell(run.path) for run in runs)
@@ -221,7 +216,7 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
         f"CONFIG is the config file of the run, with its overrides{known}. A command that finds "
         f"finished results continues from them.{noise}"
     )
-    return f"<pre>{tags.text(chr(10).join(lines))}</pre><p>{tags.text(text)}</p>"
+    return f"<pre>{tables.text(chr(10).join(lines))}</pre><p>{tables.text(text)}</p>"
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
@@ -246,7 +241,7 @@ def _summary_row(run: Run, summary: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _seconds_per_image(summary: dict[str, Any]) -> dict[str, float | None]:
-    """Of each part of the evaluation; older runs timed the sweep alone."""
+    """Seconds for each image, by stage of the evaluation; older runs timed the sweep alone."""
     seconds = summary.get("seconds_per_image")
     return seconds if isinstance(seconds, dict) else {"sweep": seconds}
 
@@ -263,18 +258,17 @@ def _evaluations(run: Run, summary: dict[str, Any]) -> str:
     rates = summary.get("rate_evaluations_per_image")
     more = f", and {rates} for its rates" if rates else ""
     heading = f"{run.name}: network evaluations for each image{more}"
-    table = tags.table(("decoder, noise level", *map(str, levels)), rows)
-    return f"<h3>{tags.text(heading)}</h3>{table}"
+    table = tables.table(("decoder, noise level", *map(str, levels)), rows)
+    return f"<h3>{tables.text(heading)}</h3>{table}"
 
 
 def _bits_per_dim(run: Run) -> str:
     assert run.summary is not None
-    described = ", ".join(
-        str(value) for value in (run.summary.get("model"), run.summary.get("checkpoint")) if value
-    )
+    named = (run.summary.get("model"), run.summary.get("checkpoint"))
+    described = ", ".join(str(value) for value in named if value)
     return (
         f"{run.name} ({described}): {_with_error(run.summary, 'bits_per_dim')} bits/dim over "
-        f"{tags.count(run.summary.get('n_images', 0), 'image')}."
+        f"{tables.count(run.summary.get('n_images', 0), 'image')}."
     )
 
 
@@ -284,7 +278,7 @@ def _lossless_bits_per_dim(lossless: dict[str, Any]) -> str:
         for name, label in _LOSSLESS.items()
         if name in lossless
     )
-    images = tags.count(lossless.get("n_images", 0), "image")
+    images = tables.count(lossless.get("n_images", 0), "image")
     return f"Whole files of lossless codecs: {codecs} bits/dim over {images}."
 
 
@@ -299,7 +293,7 @@ def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:
     for by_name in measured.values():
         names = _and(describe_measure(name, having).title for name, having in by_name.items())
         (first, *_), *_ = by_name.values()
-        yield f"{names} over {tags.count(first.n_images, 'image')}."
+        yield f"{names} over {tables.count(first.n_images, 'image')}."
 
 
 def _with_error(summary: dict[str, Any], name: str) -> str:

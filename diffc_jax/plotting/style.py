@@ -1,9 +1,9 @@
-"""Which line every method gets: one style per family, safe for colour-blind readers and for print.
+"""Which line every method gets: one style per group, safe for colour-blind readers and for print.
 
 Colours are those of Okabe and Ito. Hue tells decoders of DiffC apart, a dark shade with long dashes and
 hollow markers is real files of the same decoder, purple is trained codecs, grey and dashes are classical
-ones, thin pale lines are numbers that others published, and markers differ within each family, so that no
-two lines rely on colour alone.
+ones, thin pale lines are numbers that others published, and markers differ within each group, so that no two
+lines rely on colour alone.
 """
 
 import dataclasses
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
 
-from diffc_jax.results import RatePoint
+from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
+from diffc_jax.evaluation.results import PUBLISHED_PREFIX, RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, YELLOW, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#000000"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 CAPTION_GREY = "0.35"
+DASHED, DOTTED, MIXED = (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
 
 RC: Mapping[Any, Any] = {
     "font.size": 9,
@@ -33,17 +35,16 @@ RC: Mapping[Any, Any] = {
     "legend.fontsize": 8,
     "pdf.fonttype": 42,
 }
+# One font in each file: embedding a second one takes longer than drawing.
+ONE_FONT = dict(RC) | {"axes.titleweight": "normal"}
 
-DECODERS: Mapping[str, tuple[str, str, str]] = {
-    "flow": ("DiffC-F (flow)", VERMILION, "o"),
-    "ancestral": ("DiffC-A (ancestral)", BLUE, "s"),
-    "mean": ("DiffC-D (posterior mean)", GREEN, "^"),
-}
+# Members of families of decoders, and decoders that are not registered here, take these in turn.
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
 DIFFC_CODEC = "diffc_codec"
 DIFFC_METHODS = ("diffc", DIFFC_CODEC)
-FLOOR_MODELS = ("gaussian", "mixture")
+# Models whose exact denoiser is known: fitted distributions that every network should beat.
+GAUSSIAN_BASELINES = ("gaussian",)
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55
 
 # Greys with a tint, dashes, open markers: (label, colour, dashes, marker).
@@ -68,7 +69,6 @@ _OTHER_CODECS: Sequence[tuple[str, Any, str]] = (
     ("#A08060", (0, (1.2, 1.2, 4, 1.2)), "*"),
 )
 
-PUBLISHED_PREFIX = "published:"
 # Methods of diffc_jax/baselines/published: (label, colour, marker).
 PUBLISHED: Mapping[str, tuple[str, str, str]] = {
     "diffc-f": ("DiffC-F (VDM, T = 20)", VERMILION, "o"),
@@ -89,6 +89,7 @@ PUBLISHED: Mapping[str, tuple[str, str, str]] = {
     "bpg": ("BPG", "#1F1F1F", "+"),
 }
 _OTHER_PUBLISHED = (BLACK, "8")
+_KNOWN_CODECS = {method for method, _ in CODECS}
 _RATE_KINDS = {"bound": "upper bound", "file": "file bytes"}
 
 
@@ -110,7 +111,7 @@ class Series:
 
 
 def series_of(points: Sequence[RatePoint]) -> list[Series]:
-    """Sorts points into lines, and lines into families: DiffC with networks, floors, codecs, others.
+    """Sorts points into lines, and lines into groups: networks, Gaussian baselines, codecs, others.
 
     Points of one method, model, decoder and kind of rate share a line unless they differ in
     checkpoint, T, seed or images; then each gets its own, and the label says what differs.
@@ -121,7 +122,10 @@ def series_of(points: Sequence[RatePoint]) -> list[Series]:
     scene = _Scene.of(points)
     series = []
     for identity in sorted({identity for identity, _ in lines}, key=scene.rank):
-        variants = sorted((c for i, c in lines if i == identity), key=_none_first)
+        variants = sorted(
+            (c for i, c in lines if i == identity),
+            key=lambda c: [(value is not None, value) for _, value in c],
+        )
         differing = [len(set(column)) > 1 for column in zip(*variants, strict=True)]
         for repeat, circumstances in enumerate(variants):
             remarks = [
@@ -161,19 +165,11 @@ class _Identity(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        return self.is_diffc and self.model not in FLOOR_MODELS
+        return self.is_diffc and self.model not in GAUSSIAN_BASELINES
 
     @property
     def codec(self) -> tuple[str, str | None]:
         return self.method, self.model
-
-    @property
-    def is_neural(self) -> bool:
-        return self.method in NEURAL
-
-    @property
-    def is_known_codec(self) -> bool:
-        return self.method in {method for method, _ in CODECS}
 
 
 def is_published(point: RatePoint) -> bool:
@@ -199,10 +195,6 @@ def _circumstances(point: RatePoint) -> _Circumstances:
     )
 
 
-def _none_first(circumstances: _Circumstances) -> list[tuple[bool, Any]]:
-    return [(value is not None, value) for _, value in circumstances]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Scene:
     """What one figure shows, in drawing order: networks, decoders, codecs and others' data sets."""
@@ -215,8 +207,8 @@ class _Scene:
     @classmethod
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
         present = {_identity(point) for point in points}
-        known_codecs, known_decoders = list(CODECS), list(DECODERS)
-        codecs = {i.codec for i in present if not (i.is_diffc or i.is_neural or i.dataset)}
+        known_codecs, known_decoders = list(CODECS), [one.name for one in _single_decoders()]
+        codecs = {i.codec for i in present if not (i.is_diffc or i.method in NEURAL or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
         return cls(
             networks=tuple(sorted({i.model for i in present if i.is_network}, key=str)),
@@ -230,15 +222,15 @@ class _Scene:
             names = [*PUBLISHED, identity.published_name]
             group = 2 * self.datasets.index(identity.dataset) + (identity.rate_kind == "file")
             return 5, group, names.index(identity.published_name), str(identity)
-        if identity.is_neural:
+        if identity.method in NEURAL:
             return 2, 0, list(NEURAL).index(identity.method), str(identity)
         if not identity.is_diffc:
-            family = 3 if identity.is_known_codec else 4
+            group = 3 if identity.method in _KNOWN_CODECS else 4
             is_bound = int(identity.rate_kind == "bound")
-            return family, is_bound, self.codecs.index(identity.codec), str(identity)
+            return group, is_bound, self.codecs.index(identity.codec), str(identity)
         decoder = self.decoders.index(identity.decoder)
         if not identity.is_network:
-            group = 2 * FLOOR_MODELS.index(identity.model or "") + identity.is_files
+            group = 2 * GAUSSIAN_BASELINES.index(identity.model or "") + identity.is_files
             return 1, group, decoder, str(identity)
         group = 2 * self.networks.index(identity.model) + identity.is_files
         return 0, group, decoder, str(identity)
@@ -246,7 +238,7 @@ class _Scene:
     def line(self, identity: _Identity) -> dict[str, Any]:
         if identity.dataset:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
-        if identity.is_neural:
+        if identity.method in NEURAL:
             _, color, marker = NEURAL[identity.method]
             line = {"color": color, "marker": marker, "linestyle": "-"}
             return line | {"linewidth": 1.3, "markersize": 4.5, "zorder": 2.5}
@@ -254,15 +246,13 @@ class _Scene:
 
     def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
         position = self.decoders.index(identity.decoder)
-        looks = [*((color, marker) for _, color, marker in DECODERS.values()), *_OTHER_DECODERS]
+        looks = [*((one.color, one.marker) for one in _single_decoders()), *_OTHER_DECODERS]
         color, marker = looks[min(position, len(looks) - 1)]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
         if identity.is_files:
-            line |= {
-                "color": _darker(color),
-                "linestyle": _FILES_DASHES,
-                "markerfacecolor": "white",
-            }
+            red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
+            dark = to_hex((red, green, blue)).upper()
+            line |= {"color": dark, "linestyle": _FILES_DASHES, "markerfacecolor": "white"}
         if not identity.is_network:
             return line | {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
         line |= {"linewidth": 1.6, "markersize": 4.2, "zorder": 3}
@@ -301,9 +291,9 @@ class _Scene:
         }
 
 
-def _darker(color: str) -> str:
-    red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
-    return to_hex((red, green, blue)).upper()
+def _single_decoders() -> list[Decoder]:
+    """Decoders that have a colour of their own, in the order of legends."""
+    return [decoder for decoder in DECODERS.values() if not decoder.symbol]
 
 
 def _repeated(repeat: int) -> dict[str, Any]:
@@ -317,10 +307,10 @@ def _group(identity: _Identity) -> str:
     kind = _RATE_KINDS[identity.rate_kind]
     if identity.dataset:
         return f"Published ({kind})\non {identity.dataset}"
-    if identity.is_neural:
+    if identity.method in NEURAL:
         return f"Trained codecs ({kind})"
     if not identity.is_diffc:
-        return f"{'Codecs' if identity.is_known_codec else 'Other methods'} ({kind})"
+        return f"{'Codecs' if identity.method in _KNOWN_CODECS else 'Other methods'} ({kind})"
     return f"{', '.join(filter(None, ('DiffC', identity.model)))} ({kind})"
 
 
@@ -346,7 +336,8 @@ def codec_label(method: str, model: str | None) -> str:
 
 def decoder_label(decoder: str) -> str:
     """What figures call a decoder of the results."""
-    return DECODERS[decoder][0] if decoder in DECODERS else decoder.replace("kappa=", "κ = ")
+    known = find_decoder(decoder)
+    return known.label if known else decoder
 
 
 def files_label(decoder: str) -> str:

@@ -1,1 +1,4 @@
-"""Closed forms, in float64 NumPy; see the modules."""
+"""The paper's rate-distortion analysis (Theis et al. 2022, section 4) in closed form, in float64 NumPy.
+
+"1.1" and the like in docstrings are statements of docs/theory.md, which says what each is based on.
+"""

@@ -1,4 +1,7 @@
-"""Rate-distortion curves of a Gaussian source: points at a parameter, at a rate, at a distortion."""
+"""Rate-distortion curves of a Gaussian source: points at a parameter, at a rate, at a distortion.
+
+`CURVES` has those of the paper's analysis figure (Theis et al. 2022, section 4).
+"""
 
 import dataclasses
 import functools
@@ -21,10 +24,10 @@ _Code = Callable[[Eigenvalues, float], tuple[Eigenvalues, Eigenvalues]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CurvePoint:
-    """One code.
+    """One code on a curve.
 
     Attributes:
-        parameter: of its curve.
+        parameter: value of the parameter of its curve.
         rates: bits of each component.
         distortions: E|X_i - Y_i|^2 of each component.
     """
@@ -46,7 +49,7 @@ class CurvePoint:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A family of codes with one parameter, from no information to all of it.
+    """Codes that differ in one parameter, from no information to all of it.
 
     Attributes:
         parameter: gamma, level or slope; the argument of that name in `theory.allocation`.
@@ -109,7 +112,7 @@ class Curve:
         return self._at_strength(eigenvalues, root)
 
     def _at_strength(self, eigenvalues: Eigenvalues, strength: float) -> CurvePoint:
-        """The code that tells about exp(strength) as signal-to-noise ratio of the largest component."""
+        """The code with about exp(strength) as signal-to-noise ratio of the largest component."""
         largest = float(eigenvalues.max())
         parameter = _PARAMETERS[self.parameter](largest, strength)
         return self.at_parameter(eigenvalues, parameter)
@@ -159,14 +162,8 @@ CURVES: dict[str, Curve] = {
 
 
 def score_scaled(kappa: int | float) -> Curve:
-    """DiffC with the score-scaled flow: kappa = 1 is DiffC-F, kappa = 2 DiffC-D."""
+    """DiffC with the score-scaled flow (1.7): kappa = 1 is DiffC-F, kappa = 2 DiffC-D."""
     decode = functools.partial(gaussian.distortions_flow, kappa=kappa)
-    return Curve("gamma", _allocated(allocation.isotropic, decode))
-
-
-def mixed(weight: int | float) -> Curve:
-    """DiffC with weight times the flow's output plus 1 - weight times the posterior mean."""
-    decode = functools.partial(gaussian.distortions_mix, weight=weight)
     return Curve("gamma", _allocated(allocation.isotropic, decode))
 
 

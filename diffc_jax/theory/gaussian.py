@@ -1,8 +1,8 @@
-"""Rates and distortions of DiffC on a Gaussian source, component by component (Theis et al. 2022, section 4).
+"""Rates and distortions of DiffC on a Gaussian source, by component (Theis et al. 2022, section 4).
 
-X ~ N(0, diag(lambda)), and the receiver is told y_i = x_i + sqrt(n_i) u_i with independent standard normal u.
+X ~ N(0, diag(lambda)), and the receiver gets y_i = x_i + sqrt(n_i) u_i with independent standard normal u.
 n = sigma^2 / alpha^2 = exp(gamma) is the noise-to-signal ratio of the process; it may differ between
-components (`allocation.py`) and be infinite for a component of which nothing is told. Rates are in bits,
+components (`allocation.py`) and be infinite for a component about which nothing is sent. Rates are in bits,
 distortions are E|X - Y|^2; both are arrays over the components, whose sums are those of the source vector.
 A component without variance costs and loses nothing.
 
@@ -18,36 +18,39 @@ Noise = Float[np.ndarray, " m"] | Float[np.ndarray, ""] | float
 
 
 def rates(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
-    """I[X_i; Y_i] = 1/2 log2(1 + lambda_i / n_i) in bits."""
+    """Rate I[X_i; Y_i] = 1/2 log2(1 + lambda_i / n_i) in bits (section 4; 1.1)."""
     return 0.5 * np.log1p(eigenvalues / noise) / np.log(2.0)
 
 
 def distortions_mean(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
-    """D_D of the posterior mean (DiffC-D), which is the posterior variance."""
+    """D_D of the posterior mean (DiffC-D), which is the posterior variance (section 4; 1.1)."""
     return eigenvalues / (1.0 + eigenvalues / noise)
 
 
 def distortions_ancestral(eigenvalues: Eigenvalues, noise: Noise) -> Eigenvalues:
-    """D_A = 2 D_D of a posterior sample (DiffC-A)."""
+    """D_A = 2 D_D of a posterior sample (DiffC-A; section 4; 1.1)."""
     return 2.0 * distortions_mean(eigenvalues, noise)
 
 
 def distortions_flow(
     eigenvalues: Eigenvalues, noise: Noise, kappa: int | float = 1.0
 ) -> Eigenvalues:
-    """D_F of the probability flow (DiffC-F); with another kappa, of the score-scaled flow.
+    """D_F of the probability flow (DiffC-F; section 4; 1.1), or with another kappa of the score-scaled flow.
 
-    For kappa = 1 this is 2 lambda_i (1 - rho_i), for kappa = 2 the distortion of the posterior mean.
+    For kappa = 1 this is 2 lambda_i (1 - rho_i), for kappa = 2 the distortion of the posterior mean; values
+    between them go beyond the paper (1.7).
     """
-    log_gain = _log_gain(eigenvalues, noise, kappa)
-    missing = np.expm1(log_gain) ** 2 * eigenvalues
-    return missing + _variances(eigenvalues, noise, kappa) / (1.0 + eigenvalues / noise)
+    missing = np.expm1(_log_gain(eigenvalues, noise, kappa)) ** 2 * eigenvalues
+    # Of the output: rho_i^(2 kappa) (lambda_i + n_i).
+    variances = eigenvalues**kappa * (eigenvalues + noise) ** (1.0 - kappa)
+    return missing + variances / (1.0 + eigenvalues / noise)
 
 
 def distortions_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:
-    """Of weight times the flow's output plus 1 - weight times the posterior mean.
+    """Distortion of weight times the flow's output plus 1 - weight times the posterior mean.
 
-    D_D + weight^2 lambda_i (1 - rho_i)^2: the least distortion at the realism it has (Freirich et al. 2021).
+    D_D + weight^2 lambda_i (1 - rho_i)^2: the least distortion at the realism it has (Freirich et al. 2021;
+    1.7).
     """
     loss = np.expm1(_log_gain(eigenvalues, noise, 1.0)) ** 2 * eigenvalues
     return distortions_mean(eigenvalues, noise) + weight**2 * loss
@@ -58,18 +61,18 @@ def wasserstein_flow(
 ) -> Eigenvalues:
     """Squared 2-Wasserstein distance between the source and the output of the score-scaled flow.
 
-    lambda_i (1 - rho_i^(kappa - 1))^2: zero for kappa = 1, that of the posterior mean for kappa = 2.
+    lambda_i (1 - rho_i^(kappa - 1))^2: zero for kappa = 1, that of the posterior mean for kappa = 2 (1.7).
     """
     return np.expm1(_log_gain(eigenvalues, noise, kappa - 1.0)) ** 2 * eigenvalues
 
 
 def wasserstein_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:
-    """Squared 2-Wasserstein distance between the source and the mix of `distortions_mix`."""
+    """Squared 2-Wasserstein distance between the source and the mix of `distortions_mix` (1.7)."""
     return (1.0 - weight) ** 2 * wasserstein_flow(eigenvalues, noise, 2.0)
 
 
 def flow_gain(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float = 1.0) -> Eigenvalues:
-    """Gain rho_i^kappa by which the score-scaled flow maps y = z / alpha to its output."""
+    """Gain rho_i^kappa by which the score-scaled flow maps y = z / alpha to its output (1.1, 1.7)."""
     return np.exp(_log_gain(eigenvalues, noise, kappa))
 
 
@@ -78,8 +81,9 @@ def chain_rate(
 ) -> Float[np.ndarray, " n"]:
     """Bits that a chain of Gaussian steps spends to reach each gamma of its decreasing grid.
 
-    With the exact denoiser: KL of the prior plus sum 1/2 (SNR(s) - SNR(t)) E Var[X | Z_t]. It is above
-    the sum of `rates` and tends to it as the grid gets finer and starts at more noise.
+    The ideal rate (section 3; VDM, section 4) with the exact denoiser: KL of the prior plus the sum of
+    1/2 (SNR(s) - SNR(t)) E Var[X | Z_t]. It is above the sum of `rates` and tends to it as the grid gets
+    finer and starts at more noise.
     """
     noise = np.exp(np.asarray(gammas, np.float64))
     # KL[q(z | x) || N(0, 1)] with alpha^2 = 1 / (1 + n) and sigma^2 = n / (1 + n).
@@ -94,8 +98,3 @@ def _log_gain(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eig
         return np.zeros_like(eigenvalues)
     with np.errstate(divide="ignore", invalid="ignore"):
         return -0.5 * kappa * np.where(eigenvalues > 0, np.log1p(noise / eigenvalues), np.inf)
-
-
-def _variances(eigenvalues: Eigenvalues, noise: Noise, kappa: int | float) -> Eigenvalues:
-    """Variance rho_i^(2 kappa) (lambda_i + n_i) of the score-scaled flow's output."""
-    return eigenvalues**kappa * (eigenvalues + noise) ** (1.0 - kappa)

@@ -30,7 +30,7 @@ from diffc_jax.theory.scalar_sources import ScalarSource
 
 @dataclasses.dataclass(frozen=True)
 class ScalarPoint:
-    """DiffC on a scalar source at one noise level; distortions are in the unit of X squared.
+    """DiffC on a scalar source at one noise level (section 4); distortions are in the unit of X squared.
 
     Attributes:
         sigma2: Variance of the noise in z, between 0 and 1.
@@ -38,12 +38,12 @@ class ScalarPoint:
         d_a: Distortion of the ancestral decoder, 2 E Var[X | Z].
         d_f: Distortion of the flow decoder, E(X - T(Y))^2.
         d_d: Distortion of the posterior mean, E Var[X | Z].
-        ratio: d_f / d_a.
+        ratio: d_f / d_a, which tends to 1/2 for smooth densities (3.4).
         shannon_lower_bound: On the bits that a distortion of d_f costs any code: h(X) - 1/2 log2(2 pi e d_f)
-            or 0.
-        gaussian_bits: I[X_G; Z_G]; equals bits + kl_bits.
+            or 0 (3.3).
+        gaussian_bits: I[X_G; Z_G]; equals bits + kl_bits (3.1).
         kl_bits: KL[P_Z || P_Z_G].
-        gaussian_d_a: 2 E Var[X_G | Z_G], an upper bound on d_a.
+        gaussian_d_a: 2 E Var[X_G | Z_G], an upper bound on d_a (3.2).
         gaussian_upper_bound: On the bits that a distortion of d_a costs, R_G(d_a / 2), which is
             1/2 log2(2 Var[X] / d_a).
     """
@@ -72,7 +72,7 @@ def _kl(log_p: Values, log_q: Values, weights: Values) -> float:
 
 
 def analyse(source: ScalarSource, sigma2: float) -> ScalarPoint:
-    """Rate, distortions and bounds at one noise level.
+    """Rate, distortions and bounds at one noise level (Theis et al. 2022, section 4; 3.1 to 3.5).
 
     Relative errors are below 1e-10 for a source of variance about 1 and sigma2 from 1e-10 to 1 - 1e-4, except
     that kl_bits loses digits where it is below about 1e-14, and that the rounding of x itself shows if a
@@ -87,7 +87,7 @@ def analyse(source: ScalarSource, sigma2: float) -> ScalarPoint:
     """
     if not 0.0 < sigma2 < 1.0:
         raise UsageError(
-            f"sigma2: {sigma2!r} is not between 0 and 1; give a variance inside (0, 1)"
+            f"{sigma2!r} is not between 0 and 1; give a variance inside (0, 1)", field="sigma2"
         )
     odds = sigma2 / (1.0 - sigma2)
     noise = math.sqrt(odds)

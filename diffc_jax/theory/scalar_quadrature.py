@@ -56,7 +56,7 @@ class Truncated(NamedTuple):
 
 
 def truncate(start: Values, width: float) -> Truncated:
-    """Moments of N(0, 1) truncated to [start, start + width], measured from start.
+    """Mass, mean and variance of N(0, 1) truncated to [start, start + width], measured from start.
 
     By Gauss-Legendre where the density is not negligible, so that no digits cancel far out in the tail or
     on a short interval.

@@ -8,14 +8,9 @@ noise, in the unit of X. Everything is vectorised and keeps its digits in the ta
 
 import abc
 import dataclasses
-import functools
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import scipy.optimize.elementwise
 import scipy.special
-from jaxtyping import Float
 
 from diffc_jax.errors import UsageError
 from diffc_jax.theory.scalar_quadrature import (
@@ -28,7 +23,7 @@ from diffc_jax.theory.scalar_quadrature import (
 )
 
 # A Gaussian is below exp(-12^2 / 2) = 5e-32 of its peak beyond 12 standard deviations.
-_REACH = 12.0
+REACH = 12.0
 
 
 class ScalarSource(abc.ABC):
@@ -49,11 +44,6 @@ class ScalarSource(abc.ABC):
     def entropy(self) -> float:
         """Differential entropy h(X) in bits."""
 
-    @property
-    @abc.abstractmethod
-    def fisher_information(self) -> float:
-        """J = E[((log p)'(X))^2], in 1 / X^2; infinite where the density jumps."""
-
     @abc.abstractmethod
     def features(self, noise: float) -> list[Feature]:
         """Where an integral over y must be fine."""
@@ -68,11 +58,11 @@ class ScalarSource(abc.ABC):
 
     @abc.abstractmethod
     def flow(self, y: Values, noise: float) -> Values:
-        """T(y) = F_X^-1(F_Y(y)), where the probability flow takes y."""
+        """T(y) = F_X^-1(F_Y(y)), where the probability flow of DiffC-F takes y (section 4)."""
 
     def nodes(self, noise: float) -> tuple[Values, Values]:
         """Nodes and weights of integrals over y that p_Y or the Gaussian of the same moments weighs."""
-        reach = _REACH * np.hypot(noise, np.sqrt(self.variance))
+        reach = REACH * np.hypot(noise, np.sqrt(self.variance))
         return quadrature(self.features(noise), self.mean - reach, self.mean + reach)
 
     def coupling(self, noise: float) -> tuple[Values, Values, Values]:
@@ -84,178 +74,8 @@ class ScalarSource(abc.ABC):
 def _positive(name: str, value: int | float) -> float:
     """The value as a float, or a UsageError unless it is positive and finite."""
     if not 0.0 < value < np.inf:
-        raise UsageError(f"{name}: {value!r} is not a positive, finite number; give one")
+        raise UsageError(f"{value!r} is not a positive, finite number; give one", field=name)
     return float(value)
-
-
-def _finite_tuple(name: str, values: Sequence[Any]) -> tuple[float, ...]:
-    """The values as floats, or a UsageError unless they are a sequence of finite numbers."""
-    try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
-    if array.ndim != 1 or array.size == 0 or not np.all(np.isfinite(array)):
-        raise UsageError(
-            f"{name}: {values!r} is not a sequence of finite numbers; give one for each component"
-        )
-    return tuple(array.tolist())
-
-
-@dataclasses.dataclass(frozen=True)
-class GaussianMixture(ScalarSource):
-    """Mixture of Gaussians, sum_k weights_k N(means_k, stds_k^2).
-
-    Attributes:
-        weights: Positive numbers, summing to one within 1e-9.
-        means: Of the components.
-        stds: Standard deviations of the components, positive.
-
-    Raises:
-        UsageError: For other values, and for sequences of different lengths.
-    """
-
-    weights: Sequence[Any]
-    means: Sequence[Any]
-    stds: Sequence[Any]
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            values = _finite_tuple(field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, values)
-        for name in ("means", "stds"):
-            if len(getattr(self, name)) != len(self.weights):
-                raise UsageError(
-                    f"{name}: {len(getattr(self, name))} values for {len(self.weights)} weights; "
-                    "give one for each component"
-                )
-        for name in ("weights", "stds"):
-            if min(getattr(self, name)) <= 0.0:
-                raise UsageError(
-                    f"{name}: {getattr(self, name)} are not all positive; "
-                    "leave out components without weight or width"
-                )
-        if abs(sum(self.weights) - 1.0) > 1e-9:
-            raise UsageError(
-                f"weights: {self.weights} sum to {sum(self.weights):.10g}, not to 1; "
-                "divide them by their sum"
-            )
-
-    @functools.cached_property
-    def _components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights, means and standard deviations, sorted by mean."""
-        order = np.argsort(self.means)
-        weights, means, stds = (
-            np.array(values)[order] for values in (self.weights, self.means, self.stds)
-        )
-        return weights / weights.sum(), means, stds
-
-    @property
-    def mean(self) -> float:
-        """See base class."""
-        weights, means, _ = self._components
-        return float(weights @ means)
-
-    @property
-    def variance(self) -> float:
-        """See base class."""
-        weights, means, stds = self._components
-        return float(weights @ (stds**2 + (means - self.mean) ** 2))
-
-    @functools.cached_property
-    def entropy(self) -> float:
-        """See base class; by quadrature."""
-        x, steps = self.nodes(0.0)
-        log_density = self.log_density(x, 0.0)
-        return float(-steps @ (np.exp(log_density) * log_density) / np.log(2.0))
-
-    @functools.cached_property
-    def fisher_information(self) -> float:
-        """See base class; by quadrature."""
-        _, means, stds = self._components
-        x, steps = self.nodes(0.0)
-        log_joint = self._log_joint(x, 0.0)
-        log_density = np.logaddexp.reduce(log_joint, axis=1)
-        responsibilities = np.exp(log_joint - log_density[:, None])
-        score = np.sum(responsibilities * (means - x[:, None]) / stds**2, axis=1)
-        return float(steps @ (np.exp(log_density) * score**2))
-
-    def features(self, noise: float) -> list[Feature]:
-        """See base class; one for each component."""
-        _, means, stds = self._components
-        scales = np.hypot(stds, noise)
-        return [Feature(m, s, _REACH * s) for m, s in zip(means, scales, strict=True)]
-
-    def _log_joint(self, y: Values, noise: float) -> Float[np.ndarray, "n k"]:
-        """Log of weight times density of y for each component."""
-        weights, means, stds = self._components
-        total = np.hypot(stds, noise)
-        constant = np.log(weights) - np.log(total) - 0.5 * np.log(2.0 * np.pi)
-        return constant - 0.5 * ((y[:, None] - means) / total) ** 2
-
-    def log_density(self, y: Values, noise: float) -> Values:
-        """See base class."""
-        return np.logaddexp.reduce(self._log_joint(y, noise), axis=1)
-
-    def posterior(self, y: Values, noise: float) -> tuple[Values, Values]:
-        """See base class; itself a mixture of Gaussians."""
-        _, means, stds = self._components
-        total = np.hypot(stds, noise)
-        log_joint = self._log_joint(y, noise)
-        responsibilities = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1)[:, None])
-        centres = means + (y[:, None] - means) * (stds / total) ** 2
-        mean = np.sum(responsibilities * centres, axis=1)
-        spread = (stds * (noise / total)) ** 2 + (centres - mean[:, None]) ** 2
-        return mean, np.sum(responsibilities * spread, axis=1)
-
-    def flow(self, y: Values, noise: float) -> Values:
-        """See base class; by root finding."""
-        return self._same_quantile(y, noise, 0.0)
-
-    def coupling(self, noise: float) -> tuple[Values, Values, Values]:
-        """See base class; integrates over x, because T is steep where x is rare (between components)."""
-        x, steps = self.nodes(0.0)
-        probabilities = steps * np.exp(self.log_density(x, 0.0))
-        matters = probabilities > 1e-30
-        x = x[matters]
-        return self._same_quantile(x, 0.0, noise), x, probabilities[matters]
-
-    def _same_quantile(self, values: Values, noise: float, new_noise: float) -> Values:
-        """The values at new noise whose cdf is that of the given values at the old noise.
-
-        Cdfs are compared after subtracting the total weight of the components to the left of the value:
-        what remains is small, with all its digits, in the tails and in the gaps between components.
-        """
-        weights, means, stds = self._components
-        old, new = np.hypot(stds, noise), np.hypot(stds, new_noise)
-        index = np.arange(len(weights))
-
-        def tails(
-            x: Values, left: np.ndarray | int, widths: Float[np.ndarray, " k"]
-        ) -> Float[np.ndarray, "n k"]:
-            """Minus the upper tails of the components to the left, the lower tails of the others."""
-            sign = np.where(index < np.expand_dims(left, -1), -1.0, 1.0)
-            return sign * weights * scipy.special.ndtr(sign * (x[:, None] - means) / widths)
-
-        lefts = range(len(weights) + 1)
-        left = np.argmin([np.abs(tails(values, n, old)).sum(axis=1) for n in lefts], axis=0)
-        level = tails(values, left, old).sum(axis=1)
-
-        # The maps of the single components enclose that of the mixture, and so do nodes of a quadrature.
-        maps = means + (values[:, None] - means) * (new / old)
-        slack = 1e-9 * new.min() + 4.0 * np.spacing(np.abs(maps).max(axis=1))
-        low, high = maps.min(axis=1) - slack, maps.max(axis=1) + slack
-        grid = np.pad(self.nodes(new_noise)[0], 2, constant_values=(-np.inf, np.inf))
-        for n in lefts:
-            above = np.searchsorted(tails(grid[2:-2], n, new).sum(axis=1), level[left == n]) + 2
-            low[left == n] = np.maximum(low[left == n], grid[above - 2])
-            high[left == n] = np.minimum(high[left == n], grid[above + 1])
-
-        def excess(x: Values, left: np.ndarray, level: Values) -> Values:
-            return tails(x, left, new).sum(axis=1) - level
-
-        return scipy.optimize.elementwise.find_root(
-            excess, (low, high), args=(left, level), tolerances={"xatol": 1e-13 * new.min()}
-        ).x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,14 +109,9 @@ class Laplace(ScalarSource):
         """See base class."""
         return float(np.log2(2.0 * np.e * self.scale))
 
-    @property
-    def fisher_information(self) -> float:
-        """See base class."""
-        return self.scale**-2
-
     def features(self, noise: float) -> list[Feature]:
         """See base class; the kink, blurred by the noise, with exponential tails."""
-        return [Feature(0.0, noise, _REACH * noise + 1.5 * NEGLIGIBLE * self.scale)]
+        return [Feature(0.0, noise, REACH * noise + 1.5 * NEGLIGIBLE * self.scale)]
 
     def _log_half(self, y: Values, noise: float) -> Values:
         """Log of the part of the density of Y that comes from X > 0; from X < 0 it is that of -y."""
@@ -363,14 +178,9 @@ class Uniform(ScalarSource):
         """See base class."""
         return float(np.log2(2.0 * self.half_width))
 
-    @property
-    def fisher_information(self) -> float:
-        """See base class."""
-        return np.inf
-
     def features(self, noise: float) -> list[Feature]:
         """See base class; the two jumps, blurred by the noise."""
-        return [Feature(end, noise, _REACH * noise) for end in (-self.half_width, self.half_width)]
+        return [Feature(end, noise, REACH * noise) for end in (-self.half_width, self.half_width)]
 
     def _from_edge(self, y: Values, noise: float) -> Truncated:
         """The posterior of (half_width - X) / noise given |y|."""
@@ -388,14 +198,12 @@ class Uniform(ScalarSource):
 
     def flow(self, y: Values, noise: float) -> Values:
         """See base class; P(Y > |y|) is an integral of the Gaussian's survival function."""
-        near, far = (
-            self._mean_above((np.abs(y) + shift) / noise)
-            for shift in (-self.half_width, self.half_width)
-        )
-        return np.copysign(self.half_width - noise * (near - far), y)
 
-    @staticmethod
-    def _mean_above(threshold: Values) -> Values:
-        """E max(U - threshold, 0), the integral of the survival function of U ~ N(0, 1)."""
-        density = np.exp(-(threshold**2) / 2.0) / np.sqrt(2.0 * np.pi)
-        return density - threshold * scipy.special.ndtr(-threshold)
+        def integral(threshold: Values) -> Values:
+            """E max(U - threshold, 0) for U ~ N(0, 1)."""
+            density = np.exp(-(threshold**2) / 2.0) / np.sqrt(2.0 * np.pi)
+            return density - threshold * scipy.special.ndtr(-threshold)
+
+        near = integral((np.abs(y) - self.half_width) / noise)
+        far = integral((np.abs(y) + self.half_width) / noise)
+        return np.copysign(self.half_width - noise * (near - far), y)

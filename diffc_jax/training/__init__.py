@@ -1,1 +1,1 @@
-"""Training: state, step, loop, checkpoints, sharding and writers."""
+"""Training: tasks, state, updates, optimizers, the loop, its feed and duration, validation, and cost."""

@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from diffc_jax.errors import UsageError
-from diffc_jax.training import sharding
-from diffc_jax.training.accelerators import ACCELERATORS
-from diffc_jax.training.collectives import Collective, read_collectives
-from diffc_jax.training.compilation import QUICKLY
+from diffc_jax.runtime import sharding
+from diffc_jax.runtime.accelerators import ACCELERATORS
+from diffc_jax.runtime.collectives import Collective, read_collectives
 from diffc_jax.training.state import count_parameters
-from diffc_jax.training.trainee import Trainee
+from diffc_jax.training.task import Task
 
 _SECONDS_PER_DAY = 86400.0
-# Share of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
+# Fraction of the peak arithmetic that convolutions of this kind reach in practice; for the slow estimate.
 _USUAL_UTILISATION = 0.4
 _STATE_PARTS = {
     "params": "parameters",
@@ -72,25 +71,25 @@ def simulate_devices(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def measure_step(trainee: Trainee) -> StepCost:
+def measure_step(task: Task) -> StepCost:
     """Compiles the last step of a run for all devices without data or memory for it.
 
     Raises:
         UsageError: a batch that cannot be divided, or a model without trained parameters.
     """
-    config, mesh, train = trainee.config, trainee.mesh, trainee.config.train
+    config, mesh, train = task.config, task.mesh, task.config.train
     sharding.check_batch_size("train.batch_size", train.batch_size, mesh, train.accumulation_steps)
-    state = trainee.state_template()
-    if not trainee.count_trained():
+    state = task.state_template()
+    if not task.count_trained():
         raise UsageError(
-            f"model.name: {config.model.name} has no steps of training, so --cost has none"
+            f"{config.model.name} has no steps of training, so --cost has none", field="model.name"
         )
     pixels = jax.ShapeDtypeStruct((train.batch_size, *[config.data.image_size] * 2, 3), jnp.uint8)
     num_steps = 1000  # the program depends on the stage of the training, not on its length
-    compiled_step = sharding.compile_step(trainee.train_steps(num_steps)(num_steps), state, mesh)
+    compiled_step = sharding.compile_step(task.train_steps(num_steps)(num_steps), state, mesh)
     traced = compiled_step.trace(state, pixels)
     begin = time.monotonic()
-    compiled = traced.lower().compile(QUICKLY)
+    compiled = traced.lower().compile(sharding.QUICKLY)
     seconds = time.monotonic() - begin
     memory = compiled.memory_analysis()
     return StepCost(
@@ -111,12 +110,9 @@ def measure_step(trainee: Trainee) -> StepCost:
 
 
 def report_cost(cost: StepCost, num_steps: int = 0, accelerator: str = "") -> str:
-    """The cost as text.
+    """The cost as text, with an estimate of time on one of ACCELERATORS if it is named.
 
-    Args:
-        cost: of a step.
-        num_steps: of the run; 0 if it is not known.
-        accelerator: one of ACCELERATORS for an estimate of time, or empty.
+    `num_steps` is that of the run; 0 if it is not known.
     """
     mesh = " x ".join(f"{name} {size}" for name, size in cost.mesh.items())
     lines = [

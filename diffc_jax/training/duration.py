@@ -10,9 +10,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.errors import UsageError
-from diffc_jax.progress import format_seconds
+from diffc_jax.runtime.progress import format_seconds
 
-# Kept for the last checkpoint and the export, beside the evaluations of held-out images.
+# Kept for the last checkpoint and the export, beside the evaluations of validation images.
 _SECONDS_TO_SAVE = 5.0
 _MARGIN = 1.2
 
@@ -33,8 +33,8 @@ def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
     given = [field for field, count in examples.items() if count > 0]
     if len(given) != 1:
         raise UsageError(
-            f"{' and '.join(given) or 'train.num_steps'}: set exactly one of {', '.join(examples)}"
-            " to a positive number"
+            f"set exactly one of {', '.join(examples)} to a positive number",
+            field=" and ".join(given) or "train.num_steps",
         )
     if given == ["train.max_seconds"]:
         return 0
@@ -48,15 +48,9 @@ class TimeLimit:
     """
 
     def __init__(self, train: ConfigDict, start: float, end: int | None):
-        """Makes a limit.
-
-        Args:
-            train: config.train.
-            start: `time.monotonic` when the run started, or would have, had it not been interrupted.
-            end: last step of the run, if its decay has begun.
-        """
+        """`start`: `time.monotonic` less all time spent; `end`: last step, if the decay has begun."""
         self._limit = train.max_seconds
-        self._share = train.decay_fraction if train.lr_decay == "wsd" else 0.0
+        self._decay_fraction = train.decay_fraction if train.lr_decay == "wsd" else 0.0
         self._per_call = train.steps_per_call
         self._averages = 2 if train.second_ema_decay else 1
         self._start = start
@@ -70,10 +64,9 @@ class TimeLimit:
         return time.monotonic() - self._start
 
     def evaluated(self, seconds: float) -> None:
-        """Notes how long an evaluation of held-out images takes."""
-        passes = self._averages + (
-            self._averages > 1
-        )  # the last report, and a choice between averages
+        """Notes how long an evaluation of validation images takes."""
+        # The last report, and a choice between averages.
+        passes = self._averages + (self._averages > 1)
         self._reserve = _SECONDS_TO_SAVE + _MARGIN * passes * seconds
 
     def finished(self, step: int, ordered: int) -> int | None:
@@ -95,29 +88,25 @@ class TimeLimit:
             self._first = (now, step)
             if left <= 0.0:
                 raise UsageError(
-                    f"train.max_seconds: {self._limit:g} s are too short: it took {now:.0f} s to start and"
+                    f"{self._limit:g} s are too short: it took {now:.0f} s to start and"
                     f" compile, and {self._reserve:.0f} s are needed to evaluate and save; use at least"
-                    f" {2 * (now + self._reserve):.0f}"
+                    f" {2 * (now + self._reserve):.0f}",
+                    field="train.max_seconds",
                 )
             return None
         seconds, steps = now - self._first[0], step - self._first[1]
         if not steps:
             return None  # the first call is asked about twice
         per_second = steps / seconds
-        # Of all steps, those that are left at this speed included, the last share decays.
+        # Of all steps, those that are left at this speed included, the last fraction decays.
         possible = per_second * left
-        if possible > self._share * (step + possible) + self._per_call:
+        if possible > self._decay_fraction * (step + possible) + self._per_call:
             return None
         calls = max(math.floor((possible - (ordered - step)) / self._per_call), 1)
-        length = calls * self._per_call if self._share else 0
+        length = calls * self._per_call if self._decay_fraction else 0
         self.end = ordered + length
-        logging.info(
-            "step %d: %d steps to the end, %s left of %s",
-            step,
-            length,
-            format_seconds(self._limit - now),
-            format_seconds(self._limit),
-        )
+        time_left, limit = format_seconds(self._limit - now), format_seconds(self._limit)
+        logging.info("step %d: %d steps to the end, %s left of %s", step, length, time_left, limit)
         return length
 
 
@@ -129,6 +118,6 @@ def make_time_limit(train: ConfigDict, progress: Mapping[str, Any], begin: float
     """
     if jax.process_count() > 1:
         raise UsageError(
-            "train.max_seconds: works in one process, not in several; use train.num_steps"
+            "works in one process, not in several; use train.num_steps", field="train.max_seconds"
         )
     return TimeLimit(train, begin - progress.get("limit_seconds", 0.0), progress.get("end"))

@@ -3,30 +3,23 @@
 import dataclasses
 
 import jax
-import optax
 from absl import logging
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax import data, files
+from diffc_jax import data
+from diffc_jax.config.sources import batch_composition, clean_source, spec_fields, training_sources
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
-from diffc_jax.source_config import (
-    batch_composition,
-    clean_source,
-    spec_fields,
-    training_sources,
-)
-from diffc_jax.training import sharding
-from diffc_jax.training.compilation import run_once
-from diffc_jax.training.export import load_params
-from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from diffc_jax.models.parameters import parameter_tree
+from diffc_jax.runtime import files, sharding
+from diffc_jax.runtime.export import load_params
+from diffc_jax.training.optimizer import make_optimizer
 from diffc_jax.training.state import TrainState, init_state
 from diffc_jax.training.step import TimeRanges, make_train_step
-from diffc_jax.training.trainee import Update
+from diffc_jax.training.task import Update
 
 _STATISTICS_BATCH = 256
 
@@ -49,10 +42,6 @@ class Experiment:
         """The images of config.data.train or config.data.eval."""
         return open_source(self.config, split)
 
-    def eval_batch_size(self) -> int:
-        """config.eval.batch_size, rounded up to split evenly; padding is masked, so results stay."""
-        return sharding.even_batch_size(self.config.eval.batch_size, self.mesh)
-
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
         statistics = statistics_shapes(self.image_shape) if self.model.needs_statistics else None
@@ -67,8 +56,11 @@ class Experiment:
     def fresh_state(self, source: data.ImageSource) -> TrainState:
         """The state before the first step; fits what the model needs to know about the data."""
         template = self.state_template()
-        initial = self._initial_params(template)
-        statistics = None
+        initial = statistics = None
+        if path := self.config.train.init_params:
+            logging.info("starting from %s", path)
+            tree = parameter_tree(template.params, template.fixed)
+            initial = load_params(files.as_path(path), tree)
         if initial is not None:
             statistics = initial["fixed"] or None
         elif self.model.needs_statistics:
@@ -76,28 +68,15 @@ class Experiment:
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-        state = run_once(self._init_state, shardings, statistics)
+        state = sharding.run_once(self._init_state, shardings, statistics)
         if initial is None:
             return state
-        names = ("params", "ema", "second_ema")
-        return dataclasses.replace(
-            state,
-            **{
-                name: jax.device_put(initial["params"], getattr(shardings, name))
-                for name in names
-                if getattr(state, name) is not None
-            },
-        )
-
-    def _initial_params(self, template: TrainState) -> PyTree | None:
-        """Exported parameters and fitted constants that training starts from; None for none."""
-        path = self.config.train.init_params
-        if not path:
-            return None
-        logging.info("starting from %s", path)
-        return load_params(
-            files.as_path(path), {"params": template.params, "fixed": template.fixed}
-        )
+        copies = {
+            name: jax.device_put(initial["params"], getattr(shardings, name))
+            for name in ("params", "ema", "second_ema")
+            if getattr(state, name) is not None
+        }
+        return dataclasses.replace(state, **copies)
 
     def update(self, num_steps: int) -> Update:
         """`make_train_step` for a run of `num_steps`, or of one with an open end, if that is 0."""
@@ -105,7 +84,7 @@ class Experiment:
         return make_train_step(
             self.model,
             self.schedule,
-            self._optimizer(num_steps),
+            make_optimizer(train, num_steps),
             train.ema_decay,
             self.config.seed,
             self.mesh,
@@ -119,21 +98,13 @@ class Experiment:
         """`update`, compiled for the mesh; the old state is given up."""
         return sharding.compile_step(self.update(num_steps), self.state_template(), self.mesh)
 
-    def _optimizer(self, num_steps: int) -> optax.GradientTransformation:
-        train = self.config.train
-        return make_optimizer(
-            train,
-            learning_rate_schedule(train, num_steps),
-            learning_rate_schedule(train, num_steps, train.muon_learning_rate),
-        )
-
     def _init_state(self, statistics: Statistics | None) -> TrainState:
         train = self.config.train
         return init_state(
             self.model,
             self.schedule,
             # The layout of the optimiser's state does not depend on the number of steps.
-            self._optimizer(num_steps=1),
+            make_optimizer(train, num_steps=1),
             self.config.seed,
             statistics,
             second_average=train.second_ema_decay > 0.0,
@@ -156,12 +127,7 @@ def time_ranges(config: ConfigDict) -> TimeRanges | None:
 
 
 def open_source(config: ConfigDict, split: str) -> data.ImageSource:
-    """Opens config.data.eval, config.data.reference or the clean source of config.data.train.
-
-    Raises:
-        UsageError: a field of it that cannot be used.
-        InputError: a file that cannot.
-    """
+    """Opens config.data.eval, .reference or the clean source of .train; errors as of `open_spec`."""
     source = clean_source(config) if split == "train" else config.data[split]
     return open_spec(config, source, f"data.{split}")
 
@@ -177,8 +143,7 @@ def open_spec(config: ConfigDict, source: ConfigDict, field: str) -> data.Stored
         return data.open_source(data.SourceSpec(**spec_fields(config, source)))
     except UsageError as error:
         # The size is common to all sources.
-        prefix = "data." if str(error).startswith("image_size:") else f"{field}."
-        raise UsageError(f"{prefix}{error}") from error
+        raise error.in_group("data" if error.field == "image_size" else field) from error
 
 
 def build_experiment(config: ConfigDict) -> Experiment:

@@ -1,10 +1,11 @@
-"""What brings images to the devices and runs updates on them, one or several in a call.
+"""The training images, what brings them to the devices, and what runs updates on them.
 
 On accelerators the updates of a call are one program, a scan that gives up the old state, so that the host is
 asked for nothing in between. CPUs run them one by one, without waiting in between: XLA's CPU compiler (0.10
 to 0.11) makes gradients of convolutions inside loops more than ten times slower than outside.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -18,12 +19,71 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from diffc_jax import data
+from diffc_jax.config.sources import batch_composition, training_sources
+from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
-from diffc_jax.training import sharding
-from diffc_jax.training.trainee import State, Update
-from diffc_jax.training.training_set import TrainingSet
+from diffc_jax.runtime import sharding
+from diffc_jax.training.experiment import open_spec
+from diffc_jax.training.task import State, Update
 
 Pixels = UInt8[Array, "b h w c"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """Opened sources and the order of their images.
+
+    Attributes:
+        clean: the one that is used at all noise levels, which models are fitted to.
+        order: which images each batch has.
+    """
+
+    sources: tuple[data.StoredImages, ...]
+    clean: data.StoredImages
+    order: TrainingOrder
+
+    def __len__(self) -> int:
+        """Number of images of all sources."""
+        return sum(map(len, self.sources))
+
+    @property
+    def name(self) -> str:
+        """What results call the data."""
+        return "+".join(dict.fromkeys(source.name for source in self.sources))
+
+    @property
+    def split(self) -> str:
+        """Its split."""
+        return "+".join(dict.fromkeys(source.split for source in self.sources))
+
+    def check_unchanged(self, recorded: int) -> None:
+        """Raises UsageError if an earlier part of the run has had another number of images."""
+        if recorded != len(self):
+            raise UsageError(
+                f"has {len(self)} images now and had {recorded} when the run was saved; its"
+                " order cannot be continued. Use the old data or another --workdir",
+                field="data.train",
+            )
+
+
+def open_training_set(config: ConfigDict) -> TrainingSet:
+    """Opens config.data.train; errors as of `open_spec`."""
+    specs = training_sources(config)
+    several = len(specs) > 1
+    sources = tuple(
+        open_spec(config, spec, f"data.train[{number}]" if several else "data.train")
+        for number, spec in enumerate(specs)
+    )
+    clean = next(
+        source for source, spec in zip(sources, specs, strict=True) if spec.get("min_gamma") is None
+    )
+    order = TrainingOrder(
+        [len(source) for source in sources],
+        batch_composition(config),
+        config.seed,
+        config.data.random_flip,
+    )
+    return TrainingSet(sources, clean, order)
 
 
 @runtime_checkable
@@ -103,17 +163,10 @@ class DeviceBatches:
 def make_batches(
     training_set: TrainingSet, config: ConfigDict, template: State, mesh: Mesh, first: int
 ) -> Batches:
-    """Puts the training images where config.data.placement says.
-
-    Args:
-        training_set: opened.
-        config: of the run.
-        template: of the state, which has to fit beside the images.
-        mesh: the devices.
-        first: number of finished updates.
+    """Puts the training images where config.data.placement says, for batches from number `first` on.
 
     Raises:
-        UsageError: device memory too small for the images.
+        UsageError: device memory too small for the images beside a state like `template`.
     """
     placement = config.data.placement
     needed = len(training_set) * config.data.image_size**2 * 3
@@ -121,9 +174,10 @@ def make_batches(
     free = None if limit is None else limit - sharding.bytes_of_each_device(template)
     if placement == "device" and free is not None and needed > free:
         raise UsageError(
-            f"data.placement: device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
+            f"device needs {needed / 1e9:.1f} GB for {len(training_set)} images on each"
             f" {mesh.local_devices[0].device_kind}, which has {free / 1e9:.1f} GB beside the state; use"
-            " host or auto"
+            " host or auto",
+            field="data.placement",
         )
     if placement == "auto":
         # Activations need room too: half of what is free is left to them.
@@ -146,8 +200,11 @@ class Runner:
         """Batches for `run`, sent to the devices; to be called while these are busy."""
         batches = self._batches.take(first, count)
         if self._scans:
-            return [sharding.put_stacked_batches(self._mesh, batches)]
-        return [sharding.put_batch(self._mesh, _at(batches, number)) for number in range(count)]
+            return [sharding.put_batch(self._mesh, batches, stacked=True)]
+        return [
+            sharding.put_batch(self._mesh, jax.tree.map(lambda array, i=i: array[i], batches))
+            for i in range(count)
+        ]
 
     def run(
         self, update: Update, state: State, batches: list[PyTree]
@@ -176,10 +233,10 @@ class Runner:
         ) -> tuple[State, dict[str, Array]]:
             return jax.lax.scan(lambda now, batch: one(now, resident, batch), state, batches)
 
-        return sharding.compile_updates(
-            several if self._scans else one, self._template, self._mesh, stacked=self._scans
+        return sharding.compile_step(
+            several if self._scans else one,
+            self._template,
+            self._mesh,
+            sharding.replicated(self._mesh),
+            sharding.split_batch(self._mesh, stacked=self._scans),
         )
-
-
-def _at(batches: PyTree, number: int) -> PyTree:
-    return jax.tree.map(lambda array: array[number], batches)

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Array
 
 from diffc_jax.errors import DiffcError
-from diffc_jax.progress import format_seconds
+from diffc_jax.runtime.progress import format_seconds
 
 
 class DivergedError(DiffcError):
@@ -31,16 +31,10 @@ class Meter:
         summarise: Callable[[dict[str, float]], str],
         limit: float = 0.0,
     ):
-        """Starts after `step`.
+        """Starts after `step` of `num_steps` (0: not known yet) and so much time spent on them.
 
-        Args:
-            step: number of finished updates.
-            num_steps: of the run; 0 if it is not known yet.
-            batch_size: images of an update.
-            seconds: of training before this start.
-            cpu_seconds: likewise, of all cores together.
-            summarise: makes means of metrics the text to log.
-            limit: seconds that the run may take, for its ETA as long as its steps are not known.
+        `cpu_seconds` are of all cores together; `summarise` makes means of metrics the text to log; `limit`
+        is the time that the run may take, for its ETA as long as its steps are not known.
         """
         self._summarise, self._limit = summarise, limit
         self._given = 0.0
@@ -62,12 +56,7 @@ class Meter:
         self._given += time.monotonic() - begin
 
     def spent(self) -> dict[str, float]:
-        """What training has cost, that of earlier runs included.
-
-        Returns:
-            `seconds`, without paused time; `cpu_seconds`, of all cores of this process, with compilation
-            and evaluation.
-        """
+        """`seconds` without paused time and `cpu_seconds` with it; both have those of earlier runs."""
         return {
             "seconds": time.monotonic() - self._start,
             "cpu_seconds": time.process_time() - self._cpu_start,

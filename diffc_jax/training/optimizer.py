@@ -17,15 +17,43 @@ _UPDATE_RMS = 0.2
 _FIRST_AND_LAST = ("stem", "head")
 
 
+def make_optimizer(
+    train: ConfigDict, num_steps: int, learning_rate: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+    """What config.train.optimizer names, behind clipping of the global gradient norm.
+
+    AdamW has all parameters. Muon has the matrices and the kernels of convolutions, seen as matrices from all
+    their inputs to their outputs, and leaves the rest to AdamW (that of optax.contrib, with Nesterov's
+    momentum). `learning_rate` is that of AdamW; None for `learning_rate_schedule`.
+    """
+    clip = optax.clip_by_global_norm(train.clip_norm)
+    if learning_rate is None:
+        learning_rate = learning_rate_schedule(train, num_steps)
+    if train.optimizer == "adamw":
+        return optax.chain(
+            clip, optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay)
+        )
+    return optax.chain(
+        clip,
+        optax.contrib.muon(
+            learning_rate_schedule(train, num_steps, train.muon_learning_rate),
+            ns_steps=_NEWTON_SCHULZ_STEPS,
+            weight_decay=train.weight_decay,
+            adam_b2=train.beta2,
+            adam_weight_decay=train.weight_decay,
+            adam_learning_rate=learning_rate,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=_UPDATE_RMS,
+        ),
+    )
+
+
 def learning_rate_schedule(
     train: ConfigDict, num_steps: int, peak: float | None = None
 ) -> optax.Schedule:
-    """Linear warm-up to `peak`, then what config.train.lr_decay says.
+    """Linear warm-up to `peak` (None: train.learning_rate), then what config.train.lr_decay says.
 
-    Args:
-        train: config.train.
-        num_steps: of the run; 0 if its end is not known yet, for a rate that does not decay.
-        peak: highest rate; None for train.learning_rate.
+    It does not decay if `num_steps` is 0, the number of a run whose end is not known yet.
     """
     peak = train.learning_rate if peak is None else peak
     warmup = min(train.warmup_steps, num_steps) if num_steps else train.warmup_steps
@@ -43,38 +71,6 @@ def learning_rate_schedule(
     return optax.join_schedules([rising, after], [warmup])
 
 
-def make_optimizer(
-    train: ConfigDict, learning_rate: optax.Schedule, muon_rate: optax.Schedule | None = None
-) -> optax.GradientTransformation:
-    """What config.train.optimizer names, behind clipping of the global gradient norm.
-
-    Args:
-        train: config.train.
-        learning_rate: of AdamW, which has all parameters, or those that Muon has not.
-        muon_rate: of Muon, for matrices and the kernels of convolutions, seen as matrices from all their
-            inputs to their outputs; needed if the optimiser is muon, whose AdamW (that of optax.contrib)
-            has Nesterov's momentum.
-    """
-    clip = optax.clip_by_global_norm(train.clip_norm)
-    if train.optimizer == "adamw":
-        return optax.chain(
-            clip, optax.adamw(learning_rate, b2=train.beta2, weight_decay=train.weight_decay)
-        )
-    return optax.chain(
-        clip,
-        optax.contrib.muon(
-            muon_rate,
-            ns_steps=_NEWTON_SCHULZ_STEPS,
-            weight_decay=train.weight_decay,
-            adam_b2=train.beta2,
-            adam_weight_decay=train.weight_decay,
-            adam_learning_rate=learning_rate,
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=_UPDATE_RMS,
-        ),
-    )
-
-
 def _matrices(params: PyTree) -> PyTree:
     """Which axes of a kernel are inputs and outputs; None for what is no matrix."""
 
@@ -88,11 +84,9 @@ def _matrices(params: PyTree) -> PyTree:
 
 
 def decay_factor(step: Int[Array, ""], decay: PyTree) -> Float[Array, ""]:
-    """Factor of the learning rate in a run whose decay begins when its time is nearly over.
+    """Factor of the learning rate after `step` updates of a run whose decay begins near its end.
 
-    Args:
-        step: number of finished updates.
-        decay: {"start": step at which the decay begins, "length": its steps}; see `fresh_decay`.
+    `decay` is {"start": step at which it begins, "length": its steps}; see `fresh_decay`.
     """
     left = (decay["start"] + decay["length"] - step) / jnp.maximum(decay["length"], 1)
     return jnp.clip(left, 0.0, 1.0)

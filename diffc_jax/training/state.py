@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from diffc_jax import rng
 from diffc_jax.diffusion.schedules import Schedule
-from diffc_jax.models import Model, Variables
+from diffc_jax.models import Model
 from diffc_jax.models.gaussian import Statistics
+from diffc_jax.models.parameters import init_parameters
 from diffc_jax.training.optimizer import fresh_decay
 
 
@@ -22,10 +23,10 @@ class TrainState:
 
     Attributes:
         step: number of finished updates.
-        params: trained: {"model": ..., "schedule": ...}.
+        params: trained; see `models.parameters` for the layout.
         ema: exponential moving average of params; this is what is evaluated.
         opt_state: of the optimiser.
-        fixed: what the model was fitted to before training ("fixed" of its variables).
+        fixed: what the model was fitted to before training.
         second_ema: another average of params, over more or fewer steps; None if there is none.
         decay: when the learning rate decays in a run with a limit of time, see `optimizer.decay_factor`;
             None in others.
@@ -40,11 +41,6 @@ class TrainState:
     decay: PyTree = None
 
 
-def model_variables(params: PyTree, fixed: PyTree) -> Variables:
-    """The variables that a model's eps_hat takes."""
-    return {"params": params["model"], "fixed": fixed}
-
-
 def init_state(
     model: Model,
     schedule: Schedule,
@@ -55,18 +51,16 @@ def init_state(
     limited_time: bool = False,
 ) -> TrainState:
     """A fresh state; pure, so that it can be compiled with output shardings or evaluated abstractly."""
-    variables = model.init(rng.stream(seed, "init/model"), statistics)
-    params = {
-        "model": variables.get("params", {}),
-        "schedule": schedule.init(rng.stream(seed, "init/schedule")),
-    }
+    keys = rng.stream(seed, "init/model"), rng.stream(seed, "init/schedule")
+    tree = init_parameters(model, schedule, *keys, statistics)
+    params = tree["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         # A copy: donated buffers must not be shared.
         ema=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
-        fixed=jax.tree.map(jnp.asarray, variables.get("fixed", {})),
+        fixed=jax.tree.map(jnp.asarray, tree["fixed"]),
         second_ema=jax.tree.map(jnp.copy, params) if second_average else None,
         decay=fresh_decay() if limited_time else None,
     )

@@ -1,4 +1,4 @@
-"""One update: the variational bound in continuous time, its gradients, AdamW and the moving average."""
+"""One update: the negative ELBO in continuous time, its gradients, the optimizer, moving averages."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from diffc_jax import rng
-from diffc_jax.diffusion import bound, process
+from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.schedules import Schedule, gamma_and_slope
 from diffc_jax.diffusion.weighting import loss_weight
-from diffc_jax.models import Model
-from diffc_jax.training import sharding
+from diffc_jax.models import Model, model_variables
+from diffc_jax.runtime import sharding
 from diffc_jax.training.optimizer import decay_factor
-from diffc_jax.training.state import TrainState, model_variables, update_ema
+from diffc_jax.training.state import TrainState, update_ema
 
 Pixels = UInt8[Array, "b h w c"]
 Metrics = dict[str, Float[Array, ""]]
@@ -30,7 +30,7 @@ _END_STRIDE = 8
 
 @dataclasses.dataclass(frozen=True)
 class TimeRanges:
-    """At which times the images of a batch are used; see `diffusion.bound.mixture_times`.
+    """At which times the images of a batch are used; see `diffusion.elbo.mixture_times`.
 
     Attributes:
         counts: images of each source in a batch.
@@ -77,22 +77,13 @@ def make_train_step(
     ranges: TimeRanges | None = None,
     second_ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Pixels], tuple[TrainState, Metrics]]:
-    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are in bits per dimension.
+    """Makes `train_step(state, pixels) -> (state, metrics)`; metrics are terms of the ELBO, in bits/dim.
 
-    Args:
-        model: what is trained.
-        schedule: trained with it, if it has parameters.
-        optimizer: of both.
-        ema_decay: of the moving average of the parameters.
-        seed: of the experiment.
-        mesh: the devices that the compiled step is for, with a state as `sharding.split_parameters` lays
-            it out; None for one device.
-        accumulation_steps: parts of the batch that go through the network one after the other. Memory
-            for activations shrinks with it; the update is that of the whole batch (only the masks of
-            dropout are other ones).
-        low_rate_emphasis: see `diffusion.weighting.loss_weight`; metrics are those of the bound.
-        ranges: noise levels at which images are used; None for all images at all levels.
-        second_ema_decay: of the second average, if the state has one.
+    A `mesh` is for a state as `sharding.split_parameters` lays it out; None is for one device. Memory for
+    activations shrinks with `accumulation_steps`, parts of the batch that go through the network one after
+    the other; the update is that of the whole batch (only the masks of dropout are other ones).
+    `low_rate_emphasis` is that of `diffusion.weighting.loss_weight`; without `ranges` all images are used at
+    all noise levels; `second_ema_decay` is of the second average, if the state has one.
     """
     root = rng.stream(seed, "train/step")
 
@@ -162,14 +153,15 @@ def loss_and_gradients(
     low_rate_emphasis: float = 0.0,
     ranges: TimeRanges | None = None,
 ) -> tuple[Metrics, PyTree]:
-    """The bound over a batch, in bits per dimension, and the gradients of what each parameter minimises.
+    """The negative ELBO of a batch, in bits/dim, and the gradients of what each parameter minimises.
 
-    The network and the ends of the schedule minimise the bound. In continuous time the bound does not
-    depend on the shape of the schedule between its ends, which minimises the variance of the estimate
-    instead: its gradient is that of the squared diffusion terms (VDM, appendix I.2).
+    The network and the ends of the schedule minimise it. In continuous time it does not depend on the
+    shape of the schedule between its ends, which minimises the variance of the estimate instead: its
+    gradient is that of the squared diffusion terms (VDM, appendix I.2).
 
-    With emphasis on low rates the network minimises a weighted bound, and the schedule has to be fixed. So it
-    has with `ranges`: metrics are then of the part of the bound within the noise levels that are trained.
+    With emphasis on low rates the network minimises a weighted sum of its terms, and the schedule has to
+    be fixed. So it has with `ranges`: metrics are then of the part of the ELBO within the noise levels that
+    are trained.
 
     The network sees the batch in `accumulation_steps` parts; `split_gradients` lays out its gradients.
     """
@@ -178,9 +170,9 @@ def loss_and_gradients(
     dimensions = x[0].size
     weight = None
     if ranges is None:
-        times = bound.stratified_times(time_key, len(x))
+        times = elbo.stratified_times(time_key, len(x))
     else:
-        times, weight = bound.mixture_times(time_key, *dataclasses.astuple(ranges))
+        times, weight = elbo.mixture_times(time_key, *dataclasses.astuple(ranges))
     eps = jax.random.normal(noise_key, x.shape)
     # The terms at the ends hardly vary, and a softmax over 256 values is dear: every eighth image will do.
     end_pixels = pixels[::_END_STRIDE] if ranges is None else pixels[jnp.asarray(ranges.end_rows())]
@@ -191,7 +183,7 @@ def loss_and_gradients(
             variables = model_variables({"model": network}, fixed)
             z = process.diffuse(part.x, part.eps, gamma)
             eps_hat = model.train_eps_hat(variables, z, gamma, part.key)
-            term = bound.diffusion_term(part.eps, eps_hat, slope) / dimensions
+            term = elbo.diffusion_term(part.eps, eps_hat, slope) / dimensions
             return term if part.weight is None else part.weight * term
 
         diffusion, pull = jax.vjp(terms, params["model"], part.gamma, part.slope)
@@ -200,7 +192,7 @@ def loss_and_gradients(
 
     def end_terms(schedule_params: PyTree) -> tuple[Float[Array, ""], tuple[Array, Array]]:
         ends = (schedule.gamma(schedule_params, jnp.asarray(t)) for t in (0.0, 1.0))
-        prior, reconstruction = bound.end_terms(end_pixels, eps_0, *ends)
+        prior, reconstruction = elbo.end_terms(end_pixels, eps_0, *ends)
         terms = prior.mean() / dimensions, reconstruction.mean() / dimensions
         if ranges is not None:
             terms = terms[0] * ranges.reaches_prior, terms[1] * ranges.reaches_pixels

@@ -1,21 +1,116 @@
-"""Configs of HiFiC and of the plain hyper-prior: the fields that only they have, and their check."""
+"""Configs of HiFiC and of the plain hyper-prior: fields, checks, and the widths of their networks."""
 
+import dataclasses
 import math
 
 from ml_collections import ConfigDict
 
-from diffc_jax.baselines.hific.architecture import HificArchitecture
 from diffc_jax.baselines.hific.losses import RateTarget
 from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
-from diffc_jax.config_checks import above, within
+from diffc_jax.config.checks import above, within
 from diffc_jax.errors import UsageError
+
+# Standard deviation of the widest Gaussian that a latent is coded with, and its differential entropy.
+LARGEST_SCALE = 256.0
+_LARGEST_SCALE_BITS = 0.5 * math.log2(2 * math.pi * math.e * LARGEST_SCALE**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class HificArchitecture:
+    """Widths and depths; the defaults are the paper's.
+
+    Attributes:
+        downsamplings: halvings of the sides between image and latent, 3 or 4.
+        base_channels: after the encoder's first layer; doubled by every halving.
+        latent_channels: of the latent.
+        hyper_channels: of the hyper-latent and inside the hyper-prior.
+        residual_blocks: of the generator.
+        discriminator_channels: after the discriminator's first layer.
+    """
+
+    downsamplings: int = 4
+    base_channels: int = 60
+    latent_channels: int = 220
+    hyper_channels: int = 320
+    residual_blocks: int = 9
+    discriminator_channels: int = 64
+
+    def __post_init__(self) -> None:
+        if self.downsamplings not in (3, 4):
+            raise UsageError(f"{self.downsamplings}; choose 3 or 4", field="downsamplings")
+        for field in dataclasses.fields(self)[1:]:
+            if getattr(self, field.name) < 1:
+                raise UsageError(
+                    f"{getattr(self, field.name)} must be at least 1", field=field.name
+                )
+        if self.base_channels < 2:
+            # ChannelNorm divides by one less than the number of channels.
+            raise UsageError(f"{self.base_channels} must be at least 2", field="base_channels")
+
+    @classmethod
+    def scaled(
+        cls,
+        width: float,
+        downsamplings: int = 4,
+        latent_channels: int = 0,
+        residual_blocks: int = 9,
+    ) -> "HificArchitecture":
+        """The paper's networks with `width` times as many channels everywhere.
+
+        `latent_channels` is the paper's number times `width`, too, if it is 0.
+
+        Raises:
+            UsageError: `width` is not positive, or another argument is out of range.
+        """
+        if not width > 0:
+            raise UsageError(f"{width} must be positive", field="width")
+
+        def channels(number: int) -> int:
+            return max(2, round(width * number))
+
+        return cls(
+            downsamplings=downsamplings,
+            base_channels=channels(cls.base_channels),
+            latent_channels=latent_channels or channels(cls.latent_channels),
+            hyper_channels=channels(cls.hyper_channels),
+            residual_blocks=residual_blocks,
+            discriminator_channels=channels(cls.discriminator_channels),
+        )
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape of the latent of an image of `size`, (h, w) in pixels.
+
+        Raises:
+            UsageError: the sides cannot be halved `downsamplings` times.
+        """
+        factor = 1 << self.downsamplings
+        if min(size) < 1 or any(side % factor for side in size):
+            raise UsageError(
+                f"{size[0]}x{size[1]}; sides must be multiples of {factor}", field="image size"
+            )
+        return (size[0] // factor, size[1] // factor, self.latent_channels)
+
+    def hyper_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape of the hyper-latent of an image; arguments and errors as in `latent_shape`."""
+        height, width, _ = self.latent_shape(size)
+        return (-(-height // 4), -(-width // 4), self.hyper_channels)
+
+    def highest_bpp(self, size: tuple[int, int]) -> float:
+        """Bits per pixel of a latent whose values all have the largest scale, which no target may exceed.
+
+        Arguments and errors as in `latent_shape`. A good model needs far fewer bits for each value: at 0.14
+        bits per pixel the paper's spends 0.16.
+        """
+        height, width, channels = self.latent_shape(size)
+        return height * width * channels * _LARGEST_SCALE_BITS / (size[0] * size[1])
+
 
 # Values of config.model.name, which are also methods of results.
 HIFIC, HYPERPRIOR = "hific", "hyperprior"
 
 _SMALLEST_LPIPS_IMAGE = 31
-# Fields of config.train that these networks have no use for, with the values that say so.
-_WITHOUT = {
+# Fields of config.train that do not apply to these networks, and the values that they must have.
+_UNUSED = {
     "ema_decay": 0.0,
     "second_ema_decay": 0.0,
     "accumulation_steps": 1,
@@ -83,8 +178,7 @@ def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDic
 def small_config(argument: str) -> ConfigDict:
     """HiFiC for half an hour on two CPU cores: an eighth of the paper's channels, a third of its blocks.
 
-    Args:
-        argument: as for `hific_config`, which also says what it raises.
+    Argument and errors are those of `hific_config`.
     """
     config = hific_config(argument, width=1 / 8, residual_blocks=3)
     if "smoke" in argument:
@@ -121,11 +215,11 @@ def build_architecture(model: ConfigDict) -> HificArchitecture:
     try:
         return HificArchitecture.scaled(**fields)
     except UsageError as error:
-        raise UsageError(f"model.{error}") from error
+        raise error.in_group("model") from error
 
 
 def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
-    """The rate that a run of `num_steps` holds.
+    """The rate that a run of `num_steps` updates is trained for.
 
     Raises:
         UsageError: a field of config.hific that cannot be used.
@@ -139,8 +233,7 @@ def rate_target(config: ConfigDict, num_steps: int) -> RateTarget:
             early_steps=round(fields.early_share * num_steps),
         )
     except UsageError as error:
-        field = str(error).replace("bpp:", "target_bpp:", 1)
-        raise UsageError(f"hific.{field}") from error
+        raise error.in_group("hific") from error
 
 
 def validate(config: ConfigDict) -> None:
@@ -151,42 +244,47 @@ def validate(config: ConfigDict) -> None:
     """
     if "hific" not in config:
         raise UsageError(
-            f"model.name: {config.model.name} needs the fields of config.hific; start from"
-            " configs/hific64.py"
+            f"{config.model.name} needs the fields of config.hific; start from configs/hific64.py",
+            field="model.name",
         )
     model, size = config.model, config.data.image_size
     architecture = build_architecture(model)
     try:
         highest = architecture.highest_bpp((size, size))
     except UsageError as error:
-        raise UsageError(f"data.image_size: {error}") from error
+        raise UsageError(f"{error}", field="data.image_size") from error
     for field in ("early_share", "adversarial_share"):
         within(f"hific.{field}", config.hific[field], 0.0, 1.0)
     above("hific.adversarial_learning_rate", config.hific.adversarial_learning_rate, 0.0)
     target = rate_target(config, num_steps=1)
-    if target.bpp > highest:
+    if target.target_bpp > highest:
         raise UsageError(
-            f"hific.target_bpp: {target.bpp} is not in (0, {highest:.3g}], what the latent can carry; use"
-            " fewer model.downsamplings or more model.latent_channels"
+            f"{target.target_bpp} is not in (0, {highest:.3g}], what the latent can carry;"
+            " use fewer model.downsamplings or more model.latent_channels",
+            field="hific.target_bpp",
         )
     if model.name == HYPERPRIOR and config.hific.adversarial_share:
         raise UsageError(
-            f"hific.adversarial_share: {config.hific.adversarial_share} must be 0, a hyper-prior has no"
-            " discriminator"
+            f"{config.hific.adversarial_share} must be 0, a hyper-prior has no discriminator",
+            field="hific.adversarial_share",
         )
     if model.name == HIFIC and size < _SMALLEST_LPIPS_IMAGE:
         raise UsageError(
-            f"data.image_size: {size} is too small for LPIPS, which HiFiC is trained with; use"
-            f" {_SMALLEST_LPIPS_IMAGE} or more"
+            f"{size} is too small for LPIPS, which HiFiC is trained with; use"
+            f" {_SMALLEST_LPIPS_IMAGE} or more",
+            field="data.image_size",
         )
-    for field, value in _WITHOUT.items():
+    for field, value in _UNUSED.items():
         if config.train[field] != value:
             raise UsageError(
-                f"train.{field}: {config.train[field]!r} must be {value!r} for {model.name}, which has no"
-                " such thing"
+                f"{config.train[field]!r} must be {value!r} for {model.name}, which has no"
+                " such thing",
+                field=f"train.{field}",
             )
     if not isinstance(config.data.train, ConfigDict):
-        raise UsageError(f"data.train: {model.name} is trained on one source, not on a mixture")
+        raise UsageError(
+            f"{model.name} is trained on one source, not on a mixture", field="data.train"
+        )
 
 
 def _is_target(word: str) -> bool:

@@ -1,6 +1,6 @@
-"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term (section 4).
+"""What HiFiC minimises: rate at a target, squared error, LPIPS and an adversarial term.
 
-The weights are those of the paper and of its code in tensorflow/compression, multiplied out:
+The weights are those of Mentzer et al. 2020 and of its code in tensorflow/compression, multiplied out:
 lambda' R + k_M MSE + k_P LPIPS + beta GAN with R in bits per pixel and the MSE of values 0 to 255.
 """
 
@@ -16,10 +16,6 @@ from diffc_jax.errors import UsageError
 Images = Float[Array, "b h w 3"]
 Distance = Callable[[Images, Images], Float[Array, " b"]]
 
-_MSE_WEIGHT = 0.075 * 2.0**-5
-_LPIPS_WEIGHT = 1.0
-_GAN_WEIGHT = 0.15
-_WEIGHT_BELOW = 2.0**-6
 # In the first steps, see RateTarget.
 _EARLY_TARGET_FACTOR = 0.20 / 0.14
 _EARLY_WEIGHT_FACTOR = 0.5
@@ -27,10 +23,10 @@ _EARLY_WEIGHT_FACTOR = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class RateTarget:
-    """A rate that is held by switching the weight of the rate term.
+    """A rate that training holds by switching the weight of the rate term.
 
     Attributes:
-        bpp: bits per pixel, above 0.
+        target_bpp: bits per pixel, above 0.
         weight_above: lambda_a, the weight while the rate is above the target. The paper has 2, 1 and 0.5 at
             0.14, 0.30 and 0.45 bits per pixel. It must exceed the slope of the other terms at the target,
             or the rate settles above it; slopes are steeper the smaller the images.
@@ -38,21 +34,22 @@ class RateTarget:
         early_steps: number of first steps that aim at 10/7 of the target with half the weight.
     """
 
-    bpp: float
+    target_bpp: float
     weight_above: float = 2.0
-    weight_below: float = _WEIGHT_BELOW
+    weight_below: float = 2.0**-6
     early_steps: int = 50_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.bpp < float("inf"):
-            raise UsageError(f"bpp: {self.bpp} must be positive and finite")
+        if not 0 < self.target_bpp < float("inf"):
+            raise UsageError(f"{self.target_bpp} must be positive and finite", field="target_bpp")
         if not 0 < self.weight_below < self.weight_above:
             raise UsageError(
-                f"weight_below: {self.weight_below} must be positive and less than weight_above,"
-                f" {self.weight_above}"
+                f"{self.weight_below} must be positive and less than weight_above,"
+                f" {self.weight_above}",
+                field="weight_below",
             )
         if self.early_steps < 0:
-            raise UsageError(f"early_steps: {self.early_steps} must not be negative")
+            raise UsageError(f"{self.early_steps} must not be negative", field="early_steps")
 
     def weight(self, bpp: Float[Array, ""], step: Int[Array, ""] | int) -> Float[Array, ""]:
         """The weight, lambda', of a batch.
@@ -62,24 +59,18 @@ class RateTarget:
             step: number of finished updates.
         """
         early = jnp.asarray(step) < self.early_steps
-        target = self.bpp * jnp.where(early, _EARLY_TARGET_FACTOR, 1.0)
+        target = self.target_bpp * jnp.where(early, _EARLY_TARGET_FACTOR, 1.0)
         weight = jnp.where(bpp > target, self.weight_above, self.weight_below)
         return weight * jnp.where(early, _EARLY_WEIGHT_FACTOR, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the terms other than the rate; a term of weight 0 need not be computed.
+    """Weights k_M, k_P and beta of the terms other than the rate; a term of weight 0 is not computed."""
 
-    Attributes:
-        mse: k_M.
-        lpips: k_P.
-        gan: beta.
-    """
-
-    mse: float = _MSE_WEIGHT
-    lpips: float = _LPIPS_WEIGHT
-    gan: float = _GAN_WEIGHT
+    mse: float = 0.075 * 2.0**-5
+    lpips: float = 1.0
+    gan: float = 0.15
 
 
 # The plain hyper-prior, HiFiC before and with its discriminator.

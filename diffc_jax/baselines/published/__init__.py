@@ -9,9 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from diffc_jax.errors import UsageError
-from diffc_jax.results import RatePoint, read_rate_points
-
-_PREFIX = "published:"
+from diffc_jax.evaluation.results import PUBLISHED_PREFIX, RatePoint, read_rate_points
 
 
 def load_published(selectors: Sequence[str]) -> list[RatePoint]:
@@ -32,9 +30,9 @@ def load_published(selectors: Sequence[str]) -> list[RatePoint]:
     choice = _choice(points)
     for selector in selectors:
         if selector not in known:
-            raise UsageError(f"published: unknown {selector!r}; {choice}")
+            raise UsageError(f"unknown {selector!r}; {choice}", field="published")
     if not selectors:
-        raise UsageError(f"published: empty; {choice}")
+        raise UsageError(f"empty; {choice}", field="published")
     return [point for point in points if _selectors(point) & set(selectors)]
 
 
@@ -45,7 +43,7 @@ def _all_points() -> tuple[RatePoint, ...]:
 
 
 def _name(point: RatePoint) -> str:
-    return point.method.removeprefix(_PREFIX)
+    return point.method.removeprefix(PUBLISHED_PREFIX)
 
 
 def _selectors(point: RatePoint) -> set[str]:

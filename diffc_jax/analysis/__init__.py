@@ -1,1 +1,0 @@
-"""The paper's theory as an experiment: closed forms, quadrature, simulation, tables and figures."""

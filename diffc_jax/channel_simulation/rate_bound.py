@@ -1,0 +1,53 @@
+"""Upper bounds on achievable rates."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def rate_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
+    """Bits that suffice to communicate a sample whose ideal rate is C = `bits`: C + log2(C + 1) + 5.
+
+    The Poisson functional representation with a Zipf code for its index (Li & El Gamal 2018; Theis et al.
+    2022, section 3). A mean over images goes in, because one code serves them all.
+    """
+    bits = np.asarray(bits, np.float64)
+    return np.asarray(bits + np.log2(bits + 1.0) + 5.0)
+
+
+def chunked_rate_bound(
+    bits: Float[np.ndarray, "*s"] | float, chunk_bits: int | float
+) -> Float[np.ndarray, "*s"]:
+    """Bits that suffice if a sample is sent in chunks, each as a message of its own.
+
+    Args:
+        bits: C, the ideal rate of the sample.
+        chunk_bits: k > 0; ceil(C / k) chunks carry k bits each, the last one what is left.
+
+    Returns:
+        The sum of k + log2(k + 1) + 5 over the chunks; 0 where C is 0.
+
+    Raises:
+        ValueError: chunk_bits is not positive.
+    """
+    if not chunk_bits > 0:
+        raise ValueError(f"chunk_bits is {chunk_bits}, not positive")
+    bits = np.asarray(bits, np.float64)
+    full = np.floor(bits / chunk_bits)
+    rest = np.maximum(bits - full * chunk_bits, 0.0)
+    last = np.where(rest > 0, rate_bound(rest), 0.0)
+    return np.asarray(full * rate_bound(float(chunk_bits)) + last)
+
+
+def stepwise_rate_bound(
+    bits: Float[np.ndarray, " t"], n_steps: Int[np.ndarray, " t"]
+) -> Float[np.ndarray, " t"]:
+    """Bits that suffice up to the end of each group of steps if every step is a message of its own.
+
+    Args:
+        bits: the ideal rate of each group, in order, divided evenly among its steps.
+        n_steps: steps in each group, at least 1.
+
+    Returns:
+        Running sums of KL_i + log2(KL_i + 1) + 5 over the steps.
+    """
+    return np.cumsum(n_steps * rate_bound(bits / n_steps))

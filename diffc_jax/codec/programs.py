@@ -1,0 +1,73 @@
+"""A denoiser with the compiled programs of its codec, which encoding and decoding have in common."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from diffc_jax.codec.chain import Chain
+from diffc_jax.codec.decoder import Reconstructor
+from diffc_jax.codec.tiles import Place
+from diffc_jax.errors import UsageError
+from diffc_jax.models import Denoiser, Variables
+
+
+@dataclasses.dataclass(eq=False)
+class ProgramCache:
+    """A denoiser with the programs that are compiled for it: each when it is first needed, then kept.
+
+    Attributes:
+        denoiser: eps_hat(variables, z, gamma).
+        variables: of the denoiser.
+        image_shape: (side, side, 3) of the tiles, in pixels.
+        gamma_range: least and largest gamma that it was trained for.
+        fingerprint: four bytes that name the denoiser and its variables.
+        batch_size: tiles that go through the denoiser at once.
+        place: puts batches of images on the devices.
+
+    Raises:
+        UsageError: the denoiser is not one of square RGB images.
+    """
+
+    denoiser: Denoiser
+    variables: Variables
+    image_shape: tuple[int, int, int]
+    gamma_range: tuple[float, float]
+    fingerprint: bytes
+    batch_size: int = 16
+    place: Place = jnp.asarray
+
+    def __post_init__(self) -> None:
+        height, width, channels = self.image_shape
+        if height != width or channels != 3:
+            raise UsageError(
+                f"the codec needs a denoiser of square RGB images, not of {height}x{width} "
+                f"with {channels} channels"
+            )
+        self._chains: dict[int, Chain] = {}
+        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+
+    @property
+    def side(self) -> int:
+        """Side of the tiles, in pixels."""
+        return self.image_shape[0]
+
+    def chain(self, memory: int) -> Chain:
+        """The chain with a trellis of this memory."""
+        if memory not in self._chains:
+            self._chains[memory] = Chain(
+                self.denoiser, self.image_shape, self.gamma_range, memory, self.place
+            )
+        return self._chains[memory]
+
+    def reconstructor(self, decoder: str, n_steps: int) -> Reconstructor:
+        """A decoder from latents to pixels.
+
+        Raises:
+            UsageError: unknown decoder.
+        """
+        key = decoder, n_steps
+        if key not in self._reconstructors:
+            self._reconstructors[key] = Reconstructor(
+                self.denoiser, self.gamma_range, *key, self.place
+            )
+        return self._reconstructors[key]

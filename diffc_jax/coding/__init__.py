@@ -1,1 +1,0 @@
-"""Rates that can be reached, and the schemes that reach them."""

@@ -1,0 +1,21 @@
+"""Experiment configs: fields with their defaults and units, data sources, and checks before any work."""
+
+from diffc_jax.config.base import (
+    FORMER_NAMES,
+    base_config,
+    check_config_argument,
+    shrink_to_smoke,
+    validate,
+)
+from diffc_jax.config.sources import set_training_sources, source_config, training_source
+
+__all__ = [
+    "FORMER_NAMES",
+    "base_config",
+    "check_config_argument",
+    "set_training_sources",
+    "shrink_to_smoke",
+    "source_config",
+    "training_source",
+    "validate",
+]

@@ -1,0 +1,313 @@
+"""The configuration of an experiment: every field with its default, and one function that checks them all.
+
+A file in `configs/` starts from `base_config()` and changes fields; `--config.x.y=v` overrides any of them.
+"""
+
+import re
+
+from ml_collections import ConfigDict
+
+from diffc_jax.config.checks import above, at_least, one_of, within
+from diffc_jax.config.sources import check_training_sources, source_config, training_sources
+from diffc_jax.diffusion.decoders import parse_decoder
+from diffc_jax.errors import UsageError
+
+FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
+LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
+OPTIMIZERS = ("adamw", "muon")
+PLACEMENTS = ("host", "device", "auto")
+IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
+# The shortest message of the codec has 32 bits, at most one for each value of the image.
+_SMALLEST_CODED_IMAGE = 4
+# Groups, fields in them, and the least value that these may have.
+_LOWEST = (
+    ("data", "image_size num_threads", 1),
+    ("train", "batch_size accumulation_steps steps_per_call keep_checkpoints", 1),
+    ("train", "log_every_steps eval_every_steps checkpoint_every_steps", 1),
+    ("train", "num_steps num_epochs num_examples max_seconds eval_images", 0),
+    ("train", "warmup_steps weight_decay", 0),
+    ("eval", "batch_size rate_steps num_levels bound_times ancestral_steps flow_steps", 1),
+    ("eval", "rate_evaluations max_images grid_images", 0),
+)
+# Names that fields had before, in old command lines and config.json files -> their names.
+FORMER_NAMES = {"eval.families": "eval.subsets"}
+
+
+def base_config() -> ConfigDict:
+    """All fields with their defaults; locked, so that a misspelt field is an error.
+
+    The comment above a field gives its unit in brackets ([-]: a number without unit) and its meaning;
+    docs/config.md is made of these comments.
+    """
+    config = ConfigDict()
+    # [-] Seed of all random numbers in training and evaluation.
+    config.seed = 0
+
+    config.mesh = ConfigDict()
+    # [groups] Number of groups of devices that each hold the whole state; -1: as many as mesh.fsdp leaves.
+    config.mesh.data = -1
+    # [devices] Number of devices that the state is split over; -1: all that mesh.data leaves.
+    config.mesh.fsdp = 1
+
+    config.data = ConfigDict()
+    # [pixels] Height and width of all images.
+    config.data.image_size = 64
+    # [source] Training images: one source, or a tuple of several with weights and noise ranges.
+    config.data.train = source_config(split="train")
+    # [source] Images for validation and evaluation.
+    config.data.eval = source_config(split="eval")
+    # [source] What distances between sets compare with; no source: the originals of the evaluated images.
+    config.data.reference = source_config(source="")
+    # [yes or no] Mirror training images left to right with probability 1/2.
+    config.data.random_flip = True
+    # [threads] Number of threads that decode training images.
+    config.data.num_threads = 4
+    # [name] Where training images are: "host", "device" (all on each) or "auto" (that where they fit).
+    config.data.placement = "host"
+
+    config.model = ConfigDict()
+    # [name] Denoiser, a key of diffc_jax.models.MODELS; its other fields are the arguments of the builder.
+    config.model.name = "gaussian"
+
+    config.schedule = ConfigDict()
+    # [name] Noise schedule: linear, learned_linear or learned_network.
+    config.schedule.name = "linear"
+    # [-log SNR] Noise level at the data end, t = 0; 8-bit images need about -13.3.
+    config.schedule.gamma_min = -13.3
+    # [-log SNR] Noise level at the noise end, t = 1.
+    config.schedule.gamma_max = 5.0
+
+    config.train = ConfigDict()
+    # [images] Batch of a step, on all devices together.
+    config.train.batch_size = 64
+    # [parts] Number of parts of a batch that go through the network in turn, to save memory; slow on CPUs.
+    config.train.accumulation_steps = 1
+    # [steps] Duration of the training; exactly one of the four durations is positive.
+    config.train.num_steps = 0
+    # [passes] Duration, as passes over the training images.
+    config.train.num_epochs = 0.0
+    # [images] Duration, as images seen.
+    config.train.num_examples = 0
+    # [seconds] Duration, as wall time, export included.
+    config.train.max_seconds = 0.0
+    # [steps] Number of updates in one dispatch to the devices.
+    config.train.steps_per_call = 1
+    # [path] Exported params.safetensors to start from; empty for random parameters.
+    config.train.init_params = ""
+    # [-log SNR] Noise levels that are trained, for an expert: (low, high); () for all.
+    config.train.gamma_range = ()
+    # [-] 0: the loss is the variational bound (ELBO); towards 1 lower rates count more.
+    config.train.low_rate_emphasis = 0.0
+    # [name] Optimiser: adamw; or muon for the matrices of the network and AdamW for the rest.
+    config.train.optimizer = "adamw"
+    # [-] Highest learning rate of AdamW.
+    config.train.learning_rate = 2e-4
+    # [-] Highest learning rate of Muon.
+    config.train.muon_learning_rate = 2e-3
+    # [steps] Length of the linear rise of the learning rate from the first step on.
+    config.train.warmup_steps = 100
+    # [name] After warm-up: constant; cosine or linear to zero; drop (to a tenth halfway);
+    # wsd (to zero at the end).
+    config.train.lr_decay = "constant"
+    # [fraction] Part of the run in which wsd decays.
+    config.train.decay_fraction = 0.2
+    # [-] Decay of AdamW's mean of squared gradients, per step.
+    config.train.beta2 = 0.99
+    # [-] Decoupled decay of the parameters, in units of the learning rate, per step.
+    config.train.weight_decay = 0.01
+    # [bits/dim] Largest norm of all gradients together; larger ones are scaled down to it.
+    config.train.clip_norm = 1.0
+    # [-] Decay of the average of the parameters, per step.
+    config.train.ema_decay = 0.9999
+    # [-] Decay of a second average; at the end the one with the lower validation loss is kept. 0: only one.
+    config.train.second_ema_decay = 0.0
+    # [steps] Steps between two reports of the metrics.
+    config.train.log_every_steps = 50
+    # [steps] Steps between two validations.
+    config.train.eval_every_steps = 1000
+    # [images] Number of images in a validation; 0: the whole split.
+    config.train.eval_images = 0
+    # [steps] Steps between two checkpoints.
+    config.train.checkpoint_every_steps = 1000
+    # [checkpoints] Number of checkpoints that are kept, the newest ones.
+    config.train.keep_checkpoints = 2
+
+    config.eval = ConfigDict()
+    # [path] Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
+    config.eval.params = ""
+    # [images] Batch that goes through the network at once, on all devices together.
+    config.eval.batch_size = 32
+    # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split.
+    config.eval.max_images = 0
+    # [names] Subsets with results of their own: words of paths, see diffc_jax.evaluation.subsets.
+    config.eval.subsets = ()
+    # [steps] T, the length of the chain whose KL divergences are the ideal rate.
+    config.eval.rate_steps = 1000
+    # [steps] How many of the T are evaluated, drawn for each image; 0: all.
+    config.eval.rate_evaluations = 64
+    # [levels] Number of noise levels, each a point of the rate-distortion curves.
+    config.eval.num_levels = 16
+    # [-log SNR] Noise level with the lowest rate.
+    config.eval.first_gamma = 2.0
+    # [-log SNR] Noise level with the highest rate.
+    config.eval.last_gamma = -8.0
+    # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
+    config.eval.decoders = ("ancestral", "flow", "mean")
+    # [steps] Steps of the ancestral decoder over the whole range of gamma; each level takes its part.
+    config.eval.ancestral_steps = 40
+    # [steps] Steps of the flow decoder from each level.
+    config.eval.flow_steps = 16
+    # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
+    config.eval.bound_times = 4
+    # [images] Number of images whose reconstructions are kept.
+    config.eval.grid_images = 8
+    # [name] Network of Fréchet and kernel distances: efficientnet_lite0, inception_v3_fid; empty for none.
+    config.eval.features = "efficientnet_lite0"
+    # [path] Path or https address of the weights of inception_v3_fid; efficientnet_lite0 brings its own.
+    config.eval.feature_weights = ""
+    # [names] Metrics of image pairs: lpips_alex, lpips_vgg or ms_ssim.
+    config.eval.image_metrics = ("lpips_alex",)
+    # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
+    config.eval.codec_decoders = ("flow",)
+    # [bits] Memory of the codec's trellis; one more doubles the time of its search.
+    config.eval.codec_memory = 12
+
+    config.baselines = ConfigDict()
+    # [names] Codecs that are measured on the same images.
+    config.baselines.codecs = (
+        *("jpeg", "webp", "jpeg2000", "avif", "jpegxl", "hevc", "dithered_pcm"),
+    )
+    # [paths] Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
+    config.baselines.trained = ""
+    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior as configs/hific64_small.py.
+    config.baselines.targets = ()
+    # [names] Others' curves that reproduce.py draws too, in figures of their own; as plot.py --published.
+    config.baselines.published = ()
+    return config.lock()
+
+
+def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) -> None:
+    """Raises UsageError unless ARGUMENT of --config=FILE.py:ARGUMENT is empty or known."""
+    if argument and argument not in known:
+        raise UsageError(
+            f"unknown argument {argument!r} behind the colon; it may be {', '.join(known)}",
+            field="--config",
+        )
+
+
+def shrink_to_smoke(config: ConfigDict) -> None:
+    """Makes every job of a config a matter of seconds; the numbers mean nothing."""
+    config.data.image_size = 16
+    config.mesh.data, config.mesh.fsdp = -1, 1
+    for source in (*training_sources(config), config.data.eval):
+        source.max_images = 48
+    config.data.reference = source_config(source="")
+    config.train.batch_size = 8
+    config.train.accumulation_steps = 1
+    config.train.num_epochs, config.train.num_examples = 0.0, 0
+    config.train.num_steps, config.train.max_seconds = 4, 0.0
+    config.train.steps_per_call = 1
+    config.train.init_params = ""
+    config.train.log_every_steps = 2
+    config.train.eval_every_steps = config.train.checkpoint_every_steps = 2
+    config.train.eval_images = 8
+    config.eval.batch_size = 8
+    config.eval.max_images = 8
+    config.eval.subsets = ()
+    config.eval.rate_steps = 20
+    config.eval.num_levels = 3
+    config.eval.flow_steps = config.eval.ancestral_steps = 5
+    config.eval.grid_images = 2
+    config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.codec_memory = 4
+    config.eval.params = ""
+    config.baselines.targets = config.baselines.published = ()
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks everything that can be checked without data or devices.
+
+    Raises:
+        UsageError: the first field that cannot be used, and what it may be.
+    """
+    data, train, evaluation = config.data, config.train, config.eval
+    within("seed", config.seed, 0, 2**32)
+    for field, size in config.mesh.items():
+        if size != -1:
+            at_least(f"mesh.{field}", size, 1)
+    if config.mesh.data == config.mesh.fsdp == -1:
+        raise UsageError("only one of them may be -1, the rest", field="mesh.data, mesh.fsdp")
+    one_of("data.placement", data.placement, PLACEMENTS)
+    for group, fields, low in _LOWEST:
+        for field in fields.split():
+            at_least(f"{group}.{field}", config[group][field], low)
+    check_training_sources(config)
+    _check_optimizer(train)
+    at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
+    if train.low_rate_emphasis and config.schedule.name != "linear":
+        raise UsageError(
+            f"{train.low_rate_emphasis} needs schedule.name = linear; learned schedules minimise the ELBO",
+            field="train.low_rate_emphasis",
+        )
+    for field in ("beta2", "ema_decay", "second_ema_decay"):
+        within(f"train.{field}", train[field], 0.0, 1.0)
+    for name in evaluation.subsets:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UsageError(
+                f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
+                field="eval.subsets",
+            )
+    if evaluation.features:
+        one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
+    for metric in evaluation.image_metrics:
+        one_of("eval.image_metrics", metric, IMAGE_METRICS)
+    for field in ("decoders", "codec_decoders"):
+        for decoder in evaluation[field]:
+            parse_decoder(decoder, f"eval.{field}")
+    if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
+        raise UsageError(
+            f"{tuple(evaluation.decoders)} must name at least one, and each once",
+            field="eval.decoders",
+        )
+    for field in ("subsets", "codec_decoders"):
+        if len(names := evaluation[field]) != len(set(names)):
+            raise UsageError(f"{tuple(names)} must name each once", field=f"eval.{field}")
+    within("eval.codec_memory", evaluation.codec_memory, 3, 16)
+    if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
+        raise UsageError(
+            f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"
+            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()",
+            field="eval.codec_decoders",
+        )
+    low, high = config.schedule.gamma_min, config.schedule.gamma_max
+    if not low < high:
+        raise UsageError(
+            f"{low} is not below schedule.gamma_max = {high}", field="schedule.gamma_min"
+        )
+    split = config.model.get("split_gamma")
+    if split is not None and not low < split < high:
+        raise UsageError(
+            f"{split} is not inside ({low}, {high}), the range of the schedule",
+            field="model.split_gamma",
+        )
+    first, last = evaluation.first_gamma, evaluation.last_gamma
+    if not low < last <= first <= high:
+        raise UsageError(
+            f"{first}, {last} are not in decreasing order within "
+            f"({low}, {high}], the range of the schedule",
+            field="eval.first_gamma, eval.last_gamma",
+        )
+
+
+def _check_optimizer(train: ConfigDict) -> None:
+    one_of("train.optimizer", train.optimizer, OPTIMIZERS)
+    for field in ("learning_rate", "muon_learning_rate", "clip_norm"):
+        above(f"train.{field}", train[field], 0.0)
+    one_of("train.lr_decay", train.lr_decay, LR_DECAYS)
+    within("train.decay_fraction", train.decay_fraction, 0.0, 1.0)
+    if train.max_seconds and train.lr_decay not in ("constant", "wsd"):
+        raise UsageError(
+            f"{train.lr_decay} needs to know the number of steps, which train.max_seconds ="
+            f" {train.max_seconds:g} leaves open; use wsd or constant",
+            field="train.lr_decay",
+        )

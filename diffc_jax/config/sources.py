@@ -1,0 +1,199 @@
+"""Data sources in a config: their fields, mixtures of several, and what a batch is made of."""
+
+import dataclasses
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from diffc_jax.config.checks import above
+from diffc_jax.errors import UsageError
+
+_OF_A_MIXTURE = ("weight", "min_gamma")
+_WEIGHTS_TOLERANCE = 1e-3
+
+RESIZE_MODES = ("refuse", "squash", "crop")
+NON_RGB_MODES = ("refuse", "convert")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Which images, and how they become `image_size` x `image_size` RGB.
+
+    A config has these fields for each source, but for `image_size`, which all its sources share.
+
+    Attributes:
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
+        path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
+            array_record and packed, prepared folders or their manifests; several separated by commas.
+            For tfds, the data directory or the folder of one prepared data set, empty for the default.
+            photos has none.
+        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
+            data set, empty for a name derived from the path.
+        split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
+            official ImageNet files in a folder; for other sources only recorded in results.
+        image_size: height and width of every image, pixels.
+        resize: what happens to an image of another size. "refuse" makes it an error; "squash"
+            scales it with a box filter without keeping the aspect; "crop" takes the central square
+            and scales it with a box filter. Smaller images are never enlarged.
+        non_rgb: what happens to an image that is not 8-bit RGB. "refuse" makes it an error;
+            "convert" repeats grey three times, expands palettes, puts alpha on black and keeps the
+            high byte of 16-bit values.
+        skip_corrupt: leave out images that cannot be decoded, log each by name. Every image is
+            decoded once when the source is opened.
+        max_images: use only the first images of the source's fixed order; 0 means all.
+    """
+
+    source: str = "photos"
+    path: str = ""
+    name: str = ""
+    split: str = "train"
+    image_size: int = 64
+    resize: str = "refuse"
+    non_rgb: str = "refuse"
+    skip_corrupt: bool = False
+    max_images: int = 0
+
+
+def source_config(**fields: Any) -> ConfigDict:
+    """A data source in a config: the fields of `SourceSpec` without `image_size`, and their defaults."""
+    defaults = dataclasses.asdict(SourceSpec())
+    del defaults["image_size"]
+    return ConfigDict(defaults | fields)
+
+
+def training_source(weight: float, min_gamma: float | None = None, **fields: Any) -> ConfigDict:
+    """One of several sources of config.data.train.
+
+    Args:
+        weight: fraction of every batch; the weights of all sources add up to one.
+        min_gamma: use its images only at noise levels (-log SNR) above this, where noise hides their
+            artefacts; None for all levels.
+        **fields: as of `source_config`.
+    """
+    source = source_config(**fields)
+    source.weight = weight
+    source.min_gamma = placeholder(float)
+    if min_gamma is not None:
+        source.min_gamma = min_gamma
+    return source
+
+
+def plain(config: Any) -> Any:
+    """A config as nested dicts and tuples, those of the sources of a mixture included."""
+    if isinstance(config, ConfigDict | dict):
+        return {name: plain(value) for name, value in config.items()}
+    return tuple(map(plain, config)) if isinstance(config, tuple | list) else config
+
+
+def set_training_sources(config: ConfigDict, *sources: ConfigDict) -> None:
+    """Makes config.data.train a mixture of sources, each made by `training_source`."""
+    with config.data.ignore_type():  # the field's default is one source
+        config.data.train = tuple(sources)
+
+
+def training_sources(config: ConfigDict) -> tuple[ConfigDict, ...]:
+    """config.data.train as a tuple of sources, whether it is one or several."""
+    train = config.data.train
+    return (train,) if isinstance(train, ConfigDict) else tuple(train)
+
+
+def clean_source(config: ConfigDict) -> ConfigDict:
+    """The first source of config.data.train that is used at all noise levels, on its own."""
+    sources = training_sources(config)
+    clean = next(source for source in sources if source.get("min_gamma") is None)
+    return source_config(**{k: v for k, v in clean.items() if k not in _OF_A_MIXTURE})
+
+
+def batch_composition(config: ConfigDict) -> tuple[int, ...]:
+    """How many images of each source a batch has: the weights, rounded to whole images."""
+    batch_size = config.train.batch_size
+    exact = [batch_size * source.get("weight", 1.0) for source in training_sources(config)]
+    counts = [math.floor(share + 1e-9) for share in exact]
+    # The largest remainders get the images that are left.
+    order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in order[: batch_size - sum(counts)]:
+        counts[i] += 1
+    return tuple(counts)
+
+
+def spec_fields(config: ConfigDict, source: ConfigDict) -> dict[str, Any]:
+    """The arguments of `SourceSpec` for one source of a config."""
+    fields = {name: value for name, value in source.items() if name not in _OF_A_MIXTURE}
+    return {"image_size": config.data.image_size, **fields}
+
+
+def check_training_sources(config: ConfigDict) -> None:
+    """Checks the sources of config.data.train and the noise levels of config.train.gamma_range.
+
+    Raises:
+        UsageError: the first field that cannot be used, and what it may be.
+    """
+    low, high = config.schedule.gamma_min, config.schedule.gamma_max
+    trained = tuple(config.train.gamma_range)
+    if trained and not (len(trained) == 2 and low <= trained[0] < trained[1] <= high):
+        raise UsageError(
+            f"{trained} is not an increasing pair within the schedule's [{low}, {high}];"
+            " use () for all noise levels",
+            field="train.gamma_range",
+        )
+    sources = training_sources(config)
+    if not sources:
+        raise UsageError("is empty; give one source, or a tuple of several", field="data.train")
+    restricted = ["train.gamma_range"] if trained else []
+    mixture = not isinstance(config.data.train, ConfigDict)
+    for number, source in enumerate(sources if mixture else ()):
+        field = f"data.train[{number}]"
+        for name in _OF_A_MIXTURE:
+            if name not in source:
+                raise UsageError(
+                    "is missing; make the source with training_source", field=f"{field}.{name}"
+                )
+        above(f"{field}.weight", source.weight, 0.0)
+        if source.min_gamma is None:
+            continue
+        restricted.append(f"{field}.min_gamma")
+        lowest, highest = trained or (low, high)
+        if not lowest <= source.min_gamma < highest:
+            raise UsageError(
+                f"{source.min_gamma} is outside the noise levels that are trained,"
+                f" [{lowest}, {highest})",
+                field=f"{field}.min_gamma",
+            )
+    if restricted and config.schedule.name != "linear":
+        raise UsageError(
+            f"needs schedule.name = linear; {config.schedule.name} moves noise levels",
+            field=f"{restricted[0]}",
+        )
+    if mixture:
+        _check_weights(config, sources)
+
+
+def _check_weights(config: ConfigDict, sources: tuple[ConfigDict, ...]) -> None:
+    total = sum(source.weight for source in sources)
+    if abs(total - 1.0) > _WEIGHTS_TOLERANCE:
+        raise UsageError(
+            f"the weights {', '.join(f'{s.weight:g}' for s in sources)} add up to {total:g},"
+            " not to 1; they are shares of a batch",
+            field="data.train",
+        )
+    if all(source.min_gamma is not None for source in sources):
+        raise UsageError(
+            "every source has a min_gamma, so nothing teaches the levels below; leave it out"
+            " for at least one",
+            field="data.train",
+        )
+    for number, count in enumerate(batch_composition(config)):
+        if not count:
+            raise UsageError(
+                f"{sources[number].weight:g} of train.batch_size ="
+                f" {config.train.batch_size} is less than one image; raise one of them",
+                field=f"data.train[{number}].weight",
+            )
+    if config.train.num_epochs:
+        raise UsageError(
+            "is not defined for several sources of data.train; set train.num_steps or"
+            " train.num_examples",
+            field="train.num_epochs",
+        )

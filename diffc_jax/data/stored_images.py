@@ -1,0 +1,90 @@
+"""The images of any store: decoded, brought to one size, and left out if they are damaged."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.decoding import UnreadableImageError, map_in_windows, to_rgb
+from diffc_jax.data.spec import PixelStore, Store
+from diffc_jax.runtime.progress import Progress
+
+
+class StoredImages:
+    """The `ImageSource` over any store.
+
+    Attributes:
+        name: name of the data set for results; a derived name ends in the resize mode, if any.
+        split: split of the data set.
+        files: the files behind the images, as far as they are the user's.
+        skipped: names of the images left out because they cannot be decoded.
+    """
+
+    def __init__(self, store: Store, spec: SourceSpec):
+        self._store, self._spec = store, spec
+        derived = store.name + (
+            "" if spec.resize == "refuse" else f"-{spec.resize}{spec.image_size}"
+        )
+        self.name = derived if spec.source == "tfds" else spec.name or derived
+        self.split = spec.split
+        self.files = store.files
+        count = min(len(store), spec.max_images or len(store))
+        self.skipped: tuple[str, ...] = ()
+        self._kept: range | np.ndarray = range(count)
+        if spec.skip_corrupt and not isinstance(store, PixelStore):
+            self._leave_out_corrupt(count)
+
+    def _leave_out_corrupt(self, count: int) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            readable = np.fromiter(pool.map(self._is_readable, range(count)), bool, count)
+        self._kept = np.flatnonzero(readable)
+        self.skipped = tuple(self._store.label(int(index)) for index in np.flatnonzero(~readable))
+        if self.skipped:
+            logging.warning("%s: %d of %d images left out", self.name, len(self.skipped), count)
+
+    def _is_readable(self, index: int) -> bool:
+        try:
+            self._load(index)
+        except UnreadableImageError as error:
+            logging.warning("left out: %s", error.flaw)
+            return False
+        return True
+
+    def _load(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return to_rgb(self._store.read(index), self._store.label(index), self._spec)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        if not 0 <= index < len(self._kept):
+            raise IndexError(f"image {index} of {len(self._kept)}")
+        return self._load(int(self._kept[index]))
+
+    def label(self, index: int) -> str:
+        """File and place in it."""
+        return self._store.label(int(self._kept[index]))
+
+    def as_array(self) -> UInt8[np.ndarray, "n s s 3"]:
+        """All images at once, n * s * s * 3 bytes; not to be written to.
+
+        Packed images of one folder are a view of the memory-mapped file, unless they are scaled.
+        All others are decoded here, in threads, into memory.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        count, size = len(self), self._spec.image_size
+        if isinstance(self._store, PixelStore) and self._store.image_size == size:
+            return self._store.rows(0, count)
+        images = np.empty((count, size, size, 3), np.uint8)
+        progress = Progress(f"decode {self.name}", count, "images")
+        first = 0
+        for window in map_in_windows(self.__getitem__, range(count)):
+            images[first : first + len(window)] = window
+            first += len(window)
+            progress.advance(len(window))
+        return images

@@ -1,0 +1,138 @@
+"""From z_t to an image: the numerics of the decoders of DiffC (arXiv 2206.08889), all from the same bits.
+
+A sampler gets z at `gammas[0]` and a decreasing grid of gammas, and returns an estimate of x. Grids may
+be longer than the number of steps taken: `n_steps` is an ordinary (traced) argument, so that one compiled
+program serves every noise level.
+
+The flow and its relatives are solved in y = z / alpha and lambda = -gamma / 2 = -log(sigma / alpha):
+
+    dy / dlambda = -kappa (y - x_hat(z, gamma))
+
+kappa = 1 is the probability flow of DiffC-F (Y. Song et al. 2021, arXiv 2011.13456); kappa = 2 gives the
+posterior mean for a Gaussian source. For a Gaussian component of variance v the gain from noise
+s = sigma / alpha is (v / (v + s^2))^(kappa / 2). Wang et al. 2026 (arXiv 2603.04005) scale the score, too.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.process import Images, NoisePredictor
+
+Grid = Float[Array, " n"]
+Count = Int[Array, ""] | int
+
+
+def posterior_mean(denoise: NoisePredictor, z: Images, gamma: Float[Array, ""]) -> Images:
+    """DiffC-D: x_hat(z_t), the least distortion and the least realism. One evaluation.
+
+    Ho et al. 2020 decode in this way; its distortion is half that of DiffC-A (arXiv 2206.08889, section 4).
+    """
+    return process.x_from_eps(z, denoise(z, _each(gamma, z)), gamma)
+
+
+def ancestral(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    keys: Key[Array, " b"],
+    order: int = 2,
+) -> Images:
+    """DiffC-A: a sample of x given z_t under the model (arXiv 2206.08889, section 3).
+
+    The reverse diffusion is the flow with kappa = 2 and fresh noise. Order 1 is ancestral sampling, the
+    model's chain p(z_s | z_t) (VDM, arXiv 2107.00630, section 3.3); it takes too little noise with few steps.
+    Order 2 extrapolates x_hat as `flow` does, and with exact denoisers needs about a tenth of the steps for
+    the same accuracy.
+
+    Args, results and errors are those of `flow`, but for `keys`: step i uses the i-th fold of each image's.
+    The result is a sample of x up to the noise that is left at gammas[n_steps].
+    """
+
+    def noise(i: Int[Array, ""]) -> Images:
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        std = jnp.exp(0.5 * gammas[i + 1]) * jnp.sqrt(-jnp.expm1(gammas[i + 1] - gammas[i]))
+        return std * process.image_noise(step_keys, z.shape[1:])
+
+    return _exponential_multistep(denoise, z, gammas, n_steps, 2.0, order, noise)
+
+
+def flow(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    kappa: Float[Array, ""] | float = 1.0,
+    order: int = 2,
+) -> Images:
+    """DiffC-F (kappa = 1) and score-scaled flows, by a second-order exponential multistep solver.
+
+    DiffC-F gains up to 3 dB on DiffC-A (arXiv 2206.08889, section 4). Over each step the solver takes x_hat
+    for a polynomial in lambda, and the rest is exact. Order 1 holds x_hat constant, which for kappa = 1 is
+    DDIM (J. Song et al. 2021, arXiv 2010.02502). Order 2 extrapolates linearly from the step before
+    (exponential Adams-Bashforth), at no extra evaluation. It is closely related to DPM-Solver++(2M) (Lu et
+    al. 2022, arXiv 2211.01095): for kappa = 1 and a step h in lambda, the slope of x_hat is multiplied by
+    h - (1 - e^-h) here and by h (1 - e^-h) / 2 there, both h^2 / 2 to leading order.
+
+    Args:
+        denoise: eps_hat as a function of (z, gamma).
+        z: latents at gammas[0].
+        gammas: decreasing grid with at least n_steps + 1 entries; the flow ends at gammas[n_steps].
+        n_steps: number of denoiser evaluations.
+        kappa: factor of the score, positive.
+        order: 1 or 2.
+
+    Returns:
+        y = z / alpha at gammas[n_steps].
+
+    Raises:
+        ValueError: another order.
+    """
+    return _exponential_multistep(
+        denoise, z, gammas, n_steps, kappa, order, lambda i: jnp.zeros(())
+    )
+
+
+def _exponential_multistep(
+    denoise: NoisePredictor,
+    z: Images,
+    gammas: Grid,
+    n_steps: Count,
+    kappa: Float[Array, ""] | float,
+    order: int,
+    noise: Callable[[Int[Array, ""]], Array],
+) -> Images:
+    """The exponential multistep method of `flow`; `noise(i)` is added to y after step i."""
+    if order not in (1, 2):
+        raise ValueError(f"order is {order}, not 1 or 2")
+
+    def step(
+        i: Int[Array, ""], carry: tuple[Images, Images, Float[Array, ""]]
+    ) -> tuple[Images, Images, Float[Array, ""]]:
+        y, x_before, h_before = carry
+        z = process.alpha(gammas[i]) * y
+        x_hat = process.x_from_eps(z, denoise(z, _each(gammas[i], z)), gammas[i])
+        h = 0.5 * (gammas[i] - gammas[i + 1])
+        approach = -jnp.expm1(-kappa * h)
+        y_next = y + approach * (x_hat - y)
+        if order == 2:
+            slope = jnp.where(i > 0, (x_hat - x_before) / h_before, 0.0)
+            y_next += slope * (h - approach / kappa)
+        return y_next + noise(i), x_hat, h
+
+    start = (z / process.alpha(gammas[0]), jnp.zeros_like(z), jnp.ones(()))
+    return jax.lax.fori_loop(0, n_steps, step, start)[0]
+
+
+def even_grid(first: float, last: float, n_steps: int) -> Float[np.ndarray, " n"]:
+    """Gammas of n_steps steps, evenly spaced from `first` down to `last`."""
+    return np.linspace(first, last, n_steps + 1)
+
+
+def _each(gamma: Float[Array, ""], z: Images) -> Float[Array, " b"]:
+    return jnp.full(z.shape[:1], gamma)

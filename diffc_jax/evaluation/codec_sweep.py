@@ -1,0 +1,322 @@
+"""The codec in an evaluation, method `diffc_codec`: files at the levels of the sweep.
+
+An image becomes one progressive stream of one tile, in which a packet ends at the step whose noise is nearest
+to each level. The prefix up to there is the file of that level; it is parsed from its bytes and decoded.
+Shared randomness depends on the image's index only: batches and devices change results by rounding at most.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Int, Shaped, UInt8, UInt32
+from scipy.interpolate import PchipInterpolator
+
+from diffc_jax.codec import container, noise_levels
+from diffc_jax.codec.chain import CHECK_TOLERANCE
+from diffc_jax.codec.container import Header, Packet, StreamWriter
+from diffc_jax.codec.decoder import LatentDecoder
+from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
+from diffc_jax.codec.loading import make_codec
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.tiles import tile_streams
+from diffc_jax.data import Batch
+from diffc_jax.diffusion import process
+from diffc_jax.evaluation.averages import Averages, finite
+from diffc_jax.evaluation.method import Method, Table, noise_level
+from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
+from diffc_jax.evaluation.store import Arrays
+from diffc_jax.evaluation.trained import Trained
+
+# Names in stored batches: bytes of the file of each level, bits of its messages alone, the noise level it
+# arrives at, and the largest distance between the checks of encoder and decoder (see `codec.chain`).
+BYTES, PATH_BITS, GAMMA, DRIFT = "codec/bytes", "codec/path_bits", "codec/gamma", "codec/drift"
+_FILE_BITS, _IDEAL_BITS, _DRIFTED = "codec/file_bits", "codec/kl_bits", "codec/drifted"
+_SEEDS = 1 << 16
+
+
+class CodecMethod(Method):
+    """The codec of a trained model as a method of an evaluation; its rates are sizes of files.
+
+    Without decoders it does nothing.
+    """
+
+    name, work, rate_kind = "diffc_codec", "codec", "file"
+    image_table, reconstructions = "per_image_codec.csv", "reconstructions_codec.npz"
+    image_columns = ("bits_kl", "bits_path", "bits_file")
+    arrays, prefix = (BYTES, PATH_BITS, GAMMA, DRIFT), "codec/"
+
+    def __init__(
+        self,
+        trained: Trained,
+        plan: SweepPlan,
+        decoders: Sequence[str],
+        memory: int,
+        batch_size: int,
+    ):
+        """A codec with this memory of the trellis, on the devices of `trained`; `plan` is the sweep's."""
+        self.plan, self.decoders = plan, tuple(decoders)
+        self._trained, self._memory, self._batch_size = trained, memory, batch_size
+        self._n_pixels = trained.description["image_size"] ** 2
+
+    @functools.cached_property
+    def _programs(self) -> ProgramCache:
+        trained = self._trained
+        return make_codec(
+            trained.model,
+            trained.schedule,
+            trained.description,
+            trained.state.ema,
+            trained.state.fixed,
+            self._batch_size,
+            trained.place,
+        ).programs
+
+    def evaluations_per_image(self) -> int:
+        """Those of the decoders; those of the chain depend on the image."""
+        levels = range(len(self.plan.levels))
+        return sum(self.plan.n_steps(name, level) for name in self.decoders for level in levels)
+
+    def code(
+        self, batch: Batch, on_evaluations: Callable[[int], None]
+    ) -> tuple[Arrays, dict[str, list[np.ndarray]]]:
+        """See `Method`; warns of images on which encoder and decoder went different ways."""
+        programs, plan, indices, mask = self._programs, self.plan, batch["index"], batch["mask"]
+        streams = np.concatenate([tile_streams(int(i) % _SEEDS, 1) for i in indices])
+        rows = np.flatnonzero(mask).tolist()
+        files = self._encode(batch["image"], indices, streams, rows)
+        decoder = LatentDecoder(
+            programs.chain(self._memory), programs.variables, streams, programs.batch_size
+        )
+        n_bytes, path_bits = np.zeros((2, len(rows), len(plan.levels)), int)
+        gammas = np.zeros(n_bytes.shape)
+        reconstructions: dict[str, list[np.ndarray]] = {name: [] for name in self.decoders}
+        for level in range(len(plan.levels)):
+            decoder.advance({row: files[row].packets[level] for row in rows})
+            latents = decoder.latents()
+            for i, row in enumerate(rows):
+                n_bytes[i, level] = files[row].ends[level]
+                path_bits[i, level] = 8 * sum(
+                    len(packet.paths)
+                    for packets in files[row].packets[: level + 1]
+                    for packet in packets
+                )
+            gammas[:, level] = -np.log(latents.snr[rows])
+            # Padding has no packets; its place in the batch may hold any noise level.
+            snr = np.where(mask, latents.snr, 1.0)
+            for name in self.decoders:
+                reconstruct = programs.reconstructor(name, plan.n_steps(name, level))
+                pixels = reconstruct(
+                    programs.variables, latents.z, snr, np.asarray(indices), programs.batch_size
+                )
+                reconstructions[name].append(pixels[rows])
+                on_evaluations(plan.n_steps(name, level))
+        drift = decoder.latents().drift[rows]
+        if (drift > CHECK_TOLERANCE).any():
+            logging.warning(
+                "the decoder of the codec did not arrive where its encoder did, on images %s: the model is "
+                "not computed alike both times, and the rows of diffc_codec cannot be trusted",
+                ", ".join(map(str, indices[mask][drift > CHECK_TOLERANCE].tolist())),
+            )
+        return dict(
+            zip(self.arrays, (n_bytes, path_bits, gammas, drift), strict=True)
+        ), reconstructions
+
+    def averaged(self, numbers: Arrays) -> Arrays:
+        """See `Method`."""
+        return compared(numbers, self.plan, self._also_swept())
+
+    def rate(self, averages: Averages, level: int) -> dict[str, Any]:
+        """See `Method`; the mean size of the files, and their mean gamma."""
+        bits, ideal = averages[_FILE_BITS], averages[_IDEAL_BITS]
+        mean_bits, gamma = float(bits.mean[level]), averages[GAMMA].mean.tolist()[level]
+        header_bits = 8 * len(self._header(0).to_bytes())
+        return {
+            "level": noise_level(gamma),
+            "gamma": gamma,
+            "bpp": mean_bits / self._n_pixels,
+            "bpp_kl": float(ideal.mean[level]) / self._n_pixels,
+            "bpp_headerless": (mean_bits - header_bits) / self._n_pixels,
+            "bpp_stderr": finite(bits.stderr[level] / self._n_pixels),
+        }
+
+    def image_rates(self, numbers: Arrays) -> dict[str, Shaped[np.ndarray, "b l"]]:
+        """See `Method`."""
+        return {
+            "gamma": numbers[GAMMA],
+            "bits_kl": ideal_bits(numbers, self.plan),
+            "bits_path": numbers[PATH_BITS],
+            "bits_file": 8 * numbers[BYTES],
+        }
+
+    def shown(self, first: Arrays) -> Arrays:
+        """See `Method`; in the layout of the files of the baselines."""
+        arrays: Arrays = {}
+        for decoder in self.decoders:
+            series = self.prefix + decoder
+            pixels = first[f"pixels/{series}"]
+            arrays |= {
+                f"{series}/images": pixels,
+                f"{series}/level": self.plan.level_gammas,
+                f"{series}/bpp": 8 * first[BYTES][: len(pixels)] / self._n_pixels,
+                f"{series}/psnr": first[f"psnr/{series}"][: len(pixels)],
+                f"{series}/method": np.array(self.name),
+                f"{series}/model": np.array(self._trained.model.name),
+                f"{series}/decoder": np.array(decoder),
+            }
+        return arrays
+
+    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
+        """How the files compare with the sweep at the same noise: one number for each level."""
+        del elbo
+        ideal = averages[_IDEAL_BITS].mean
+        gains = {name: averages[f"codec/psnr_gain/{name}"] for name in self._also_swept()}
+        summary = {
+            "memory": self._memory,
+            "images_drifted": round(float(averages[_DRIFTED].total)),
+            "gamma": averages[GAMMA].mean.tolist(),
+            "file_bits_over_kl": (averages[_FILE_BITS].mean / ideal).tolist(),
+            "path_bits_over_kl": (averages[PATH_BITS].mean / ideal).tolist(),
+            "psnr_over_sweep": {name: list(map(finite, gain.mean)) for name, gain in gains.items()},
+            "psnr_over_sweep_stderr": {
+                name: list(map(finite, gain.stderr)) for name, gain in gains.items()
+            },
+        }
+        return {"codec": summary}
+
+    def tables(self, averages: Averages) -> dict[str, Table]:
+        """None."""
+        del averages
+        return {}
+
+    def _also_swept(self) -> list[str]:
+        return [decoder for decoder in self.decoders if decoder in self.plan.decoders]
+
+    def _header(self, index: int) -> Header:
+        programs = self._programs
+        side = programs.side
+        return Header(side, side, side, self._memory, index % _SEEDS, programs.fingerprint)
+
+    def _encode(
+        self,
+        images: UInt8[np.ndarray, "n h w 3"],
+        indices: Int[np.ndarray, " n"],
+        streams: UInt32[np.ndarray, "n 2"],
+        rows: Sequence[int],
+    ) -> dict[int, "_File"]:
+        programs, level_gammas = self._programs, self.plan.level_gammas
+        enough = noise_levels.from_float(math.exp(-level_gammas[-1]))
+        encoder = TileEncoder(
+            programs.chain(self._memory),
+            programs.variables,
+            np.asarray(process.pixels_to_unit(jnp.asarray(images))),
+            streams,
+            noise_levels.from_float(math.exp(-programs.gamma_range[0])),
+            programs.batch_size,
+        )
+        while behind := [row for row in rows if encoder.snr[row] < enough]:
+            encoder.advance(behind)
+        files = {}
+        for row in rows:
+            ends = nearest_steps(encoder.packets[row], level_gammas)
+            writer = StreamWriter(self._header(int(indices[row])))
+            for packet in cut_packets(encoder.packets[row], ends.tolist()):
+                writer.append(packet)
+            files[row] = _parse(writer.to_bytes(), ends)
+        return files
+
+
+def compared(numbers: Arrays, plan: SweepPlan, swept: Sequence[str]) -> Arrays:
+    """Numbers of each image whose means compare files with the sweep; `swept` are decoders that both have.
+
+    Returns:
+        "codec/file_bits", "codec/path_bits", "codec/gamma" and "codec/kl_bits" (the ideal rate at that gamma)
+        at each level; "codec/drifted", 1 where encoder and decoder went different ways; and for each of
+        `swept` "codec/psnr_gain/DECODER", PSNR over that of the sweep at the same noise.
+    """
+    arrays = {
+        _FILE_BITS: 8 * numbers[BYTES],
+        PATH_BITS: numbers[PATH_BITS],
+        GAMMA: numbers[GAMMA],
+        _IDEAL_BITS: ideal_bits(numbers, plan),
+        _DRIFTED: (numbers[DRIFT] > CHECK_TOLERANCE).astype(float),
+    }
+    for decoder in swept:
+        expected = _along_lines(numbers[GAMMA], plan.level_gammas, numbers[f"psnr/{decoder}"])
+        with np.errstate(invalid="ignore"):
+            gain = numbers[f"psnr/{CodecMethod.prefix}{decoder}"] - expected
+        arrays[f"codec/psnr_gain/{decoder}"] = gain
+    return arrays
+
+
+def ideal_bits(numbers: Arrays, plan: SweepPlan) -> Float[np.ndarray, "b l"]:
+    """The ideal rate of each image at the gammas of its files, in the chain of T steps of the sweep.
+
+    The sweep knows it at the ends of strata; between them a monotone cubic is drawn (Fritsch, Butland 1984).
+    """
+    gammas = np.clip(numbers[GAMMA], plan.rate_gammas[-1], plan.rate_gammas[0])
+    return np.stack(
+        [
+            PchipInterpolator(-plan.rate_gammas, bits)(-own)
+            for bits, own in zip(numbers[IDEAL_BITS], gammas, strict=True)
+        ]
+    )
+
+
+def _along_lines(
+    gammas: Float[np.ndarray, "b l"],
+    level_gammas: Float[np.ndarray, " k"],
+    values: Float[np.ndarray, "b k"],
+) -> Float[np.ndarray, "b l"]:
+    """Values at `gammas`, on the lines between neighbouring levels and beyond the outermost two."""
+    if len(level_gammas) == 1:
+        return np.broadcast_to(values, gammas.shape)
+    right = np.clip(np.searchsorted(-level_gammas, -gammas), 1, len(level_gammas) - 1)
+    first, second = level_gammas[right - 1], level_gammas[right]
+    weight = (first - gammas) / (first - second)
+    before = np.take_along_axis(values, right - 1, axis=1)
+    with np.errstate(invalid="ignore"):
+        return before + weight * (np.take_along_axis(values, right, axis=1) - before)
+
+
+def nearest_steps(
+    packets: Iterable[LongPacket], gammas: Float[np.ndarray, " l"]
+) -> Int[np.ndarray, " l"]:
+    """How many steps of a tile lead nearest to each gamma, at least one."""
+    codes = [code for packet in packets for code in packet.increments]
+    snr = np.cumsum([noise_levels.increment(code) for code in codes], dtype=object)
+    reached = -np.log([noise_levels.to_float(one) for one in snr])
+    return 1 + np.argmin(np.abs(reached - gammas[:, None]), axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A parsed stream.
+
+    Attributes:
+        packets: that each level adds.
+        ends: bytes up to the end of each level.
+    """
+
+    packets: list[list[Packet]]
+    ends: list[int]
+
+
+def _parse(data: bytes, level_steps: Int[np.ndarray, " l"]) -> _File:
+    stream = container.parse(data)
+    assert stream.problem is None
+    (packets,) = stream.packets
+    steps = [packet for packet in packets if isinstance(packet, Packet)]
+    last = np.searchsorted(np.cumsum([len(packet.increments) for packet in steps]), level_steps)
+    bounds = [0, *(last + 1).tolist()]
+    return _File(
+        [steps[start:stop] for start, stop in itertools.pairwise(bounds)],
+        [stream.ends[i] for i in last.tolist()],
+    )

@@ -1,0 +1,166 @@
+"""The measures of quality that a config asks for: of reconstructions one by one, and of sets of them."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Float32
+
+from diffc_jax import data
+from diffc_jax.evaluation import processes
+from diffc_jax.evaluation.averages import finite
+from diffc_jax.evaluation.method import Images, Method
+from diffc_jax.evaluation.store import Arrays, Store
+from diffc_jax.metrics.features.extract import Extractor
+from diffc_jax.metrics.features.registry import load_feature_network
+from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
+from diffc_jax.metrics.ms_ssim import ms_ssim
+from diffc_jax.metrics.psnr import mse
+from diffc_jax.metrics.sets import Reference, SetDistance, originals, other_images
+from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.progress import Progress
+
+PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
+
+# Metrics of pairs of images by their name in config.eval.image_metrics -> their column of results.
+COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"}
+_REFERENCE_BATCH = 256
+
+
+class Measures:
+    """A feature network and metrics of pairs of images, on the devices of a mesh.
+
+    Attributes:
+        metrics: names of the metrics of pairs.
+        has_features: whether there is a feature network.
+    """
+
+    def __init__(
+        self,
+        features: str,
+        feature_weights: str,
+        metrics: Sequence[str],
+        mesh: Mesh,
+        batch_size: int,
+    ):
+        """Loads the networks onto the devices of this process, for `batch_size` images in flight.
+
+        `features` names a feature network, empty for none, and `feature_weights` its file if it needs one.
+
+        Raises:
+            UsageError: weights where none or some are needed; the message starts with the field.
+            InputError: weights that are missing or damaged.
+        """
+        self.metrics, self.has_features = tuple(metrics), bool(features)
+        self._extractor: Extractor | None = None
+        if features:
+            network = load_feature_network(features, feature_weights, "eval.feature_weights")
+            self._extractor = Extractor(network, mesh, batch_size)
+        loaders: dict[str, Callable[[], PairMetric]] = {
+            "lpips_alex": lambda: PairwiseLPIPS(lpips_alex(), mesh, batch_size),
+            "lpips_vgg": lambda: PairwiseLPIPS(lpips_vgg(), mesh, batch_size),
+            "ms_ssim": lambda: ms_ssim,
+        }
+        self._metrics = {name: loaders[name]() for name in self.metrics}
+
+    def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
+        """Features of images; only with a feature network."""
+        assert self._extractor is not None
+        return self._extractor(images)
+
+    def pairs(self, images: Images, reconstructions: Images) -> dict[str, Float[np.ndarray, " b"]]:
+        """Every metric of each pair, by name."""
+        return {name: metric(images, reconstructions) for name, metric in self._metrics.items()}
+
+    def of_originals(self, images: Images, shown: Bool[np.ndarray, " b"]) -> Arrays:
+        """What a store keeps of the images of a batch: features, and the pixels of those shown."""
+        arrays = {"pixels": images[shown]} if shown.any() else {}
+        return arrays | ({"features": self.features(images)} if self.has_features else {})
+
+    def of_levels(
+        self, series: str, images: Images, levels: Sequence[Images], shown: Bool[np.ndarray, " b"]
+    ) -> Arrays:
+        """What a store keeps, as arrays "MEASURE/SERIES", of the reconstructions of a batch at each level."""
+        metrics = {"mse": mse, **self._metrics}
+        arrays = {
+            f"{name}/{series}": np.stack([metric(images, level) for level in levels], axis=1)
+            for name, metric in metrics.items()
+        }
+        if self.has_features:
+            for number, level in enumerate(levels):
+                arrays[f"features/{series}/{number}"] = self.features(level)
+        if shown.any():
+            arrays[f"pixels/{series}"] = np.stack([level[shown] for level in levels], axis=1)
+        return arrays
+
+    def reference(
+        self,
+        features: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
+        others: data.ImageSource | None,
+        folder: AnyPath,
+    ) -> Reference:
+        """What distances of sets compare with: the evaluated images, or others if there are some.
+
+        `features` gives the features of the former; the moments of the latter are kept in `folder`, under a
+        hash of their images.
+
+        Raises:
+            InputError: reference images that cannot be read.
+        """
+        assert self._extractor is not None
+        if others is None:
+            return originals(features(), self._extractor.network.name)
+        source = others
+
+        def batches() -> Iterator[Images]:
+            for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
+                yield batch["image"][batch["mask"]]
+
+        return other_images(self._extractor, batches, f"{source.name} {source.split}", folder)
+
+    def distances(
+        self,
+        methods: Sequence[Method],
+        store: Store,
+        images: range,
+        others: data.ImageSource | None,
+        folder: AnyPath,
+    ) -> dict[tuple[str, int], SetDistance]:
+        """Distances of every (series, level) to the `reference`, computed by all processes together.
+
+        None without a feature network, or of a single image. Each process reads the features of the set of
+        images from the store, batch by batch.
+        """
+        if not self.has_features or len(images) < 2:
+            return {}
+
+        def features(name: str = "features") -> Iterator[Float32[np.ndarray, "_ d"]]:
+            return (arrays[name] for arrays in store.read(images, [name]))
+
+        reference = processes.primary_first(lambda: self.reference(features, others, folder))
+        points = [
+            (method.prefix + decoder, level)
+            for method in methods
+            for decoder in method.decoders
+            for level in range(len(method.plan.levels))
+        ]
+        progress = Progress("distances", -(-len(points) // jax.process_count()), "rate points")
+
+        def measure(number: int) -> list[float]:
+            series, level = points[number]
+            found = reference.distance(features(f"features/{series}/{level}"))
+            progress.advance()
+            return [
+                found.fid,
+                *(math.nan if v is None else v for v in (found.kid, found.kid_stderr)),
+            ]
+
+        rows = processes.rows_of_all(len(points), 3, measure)
+        return {
+            point: SetDistance(
+                fid, reference.network, reference.description, finite(kid), finite(kid_stderr)
+            )
+            for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
+        }

@@ -1,0 +1,141 @@
+"""Which images an evaluation is about, and the subsets of them that have results of their own."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import Bool, Shaped, UInt8
+from ml_collections import ConfigDict
+
+from diffc_jax import data
+from diffc_jax.errors import UsageError
+from diffc_jax.runtime.files import AnyPath
+from diffc_jax.training.experiment import open_source
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultSet:
+    """Images whose results go to one folder.
+
+    Attributes:
+        folder: `eval/` of the run, or of a subset in it.
+        split: what results call the images, after the data set.
+        images: their indices in the selection.
+    """
+
+    folder: AnyPath
+    split: str
+    images: range
+
+    def of(self, values: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "m ..."]:
+        """What belongs to these images, of values of all of the selection."""
+        return values[self.images.start : self.images.stop]
+
+
+class Selection:
+    """An `ImageSource` of some images of another, whose indices are positions in the selection.
+
+    Attributes:
+        name: of the data set.
+        split: of the data set.
+        subsets: name -> indices, one after the other from 0 to the end; empty without subsets.
+    """
+
+    def __init__(
+        self, source: data.ImageSource, chosen: Sequence[int], subsets: Mapping[str, range]
+    ):
+        """`chosen` are indices in `source`."""
+        self._source, self._chosen = source, chosen
+        self.name, self.split, self.subsets = source.name, source.split, subsets
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._source[self._chosen[index]]
+
+    def label(self, index: int) -> str:
+        """The name of one image in messages."""
+        return self._source.label(self._chosen[index])
+
+    def result_sets(self, workdir: AnyPath) -> list[ResultSet]:
+        """All images, in W/eval, and each subset, in W/SUBSET/eval."""
+        subsets = (
+            ResultSet(workdir / name / "eval", f"{self.split} {name}", images)
+            for name, images in self.subsets.items()
+        )
+        return [ResultSet(workdir / "eval", self.split, range(len(self))), *subsets]
+
+    def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
+        """Which images are among the first `count` of their subset, or of all without subsets."""
+        first = np.zeros(len(self), bool)
+        for images in self.subsets.values() or [range(len(self))]:
+            first[images.start : images.stop][:count] = True
+        return first
+
+
+def open_images(config: ConfigDict) -> Selection:
+    """The images that config.data.eval and config.eval describe.
+
+    Raises:
+        UsageError: a field that cannot be used; see `select_images`.
+        InputError: a file that cannot be read.
+    """
+    source = open_source(config, "eval")
+    return select_images(source, config.eval.max_images, config.eval.subsets)
+
+
+def open_reference(config: ConfigDict) -> data.ImageSource | None:
+    """The images of config.data.reference; None where no distances are asked for, or no others."""
+    compared = config.eval.features and config.data.reference.source
+    return open_source(config, "reference") if compared else None
+
+
+def select_images(
+    source: data.ImageSource, max_images: int = 0, subsets: Sequence[str] = ()
+) -> Selection:
+    """The first images of a source, or of each subset in it, one subset after the other.
+
+    An image is of the subset whose name is a word of its label, the path of its file and its place in it:
+    "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
+
+    `max_images` of 0 means all. No image is decoded.
+
+    Raises:
+        UsageError: a subset without images, or an image of two.
+    """
+    limit = max_images or len(source)
+    if not subsets:
+        return Selection(source, range(len(source))[:limit], {})
+    chosen: list[int] = []
+    ranges = {}
+    for name, members in _members(source, subsets).items():
+        if not members:
+            raise UsageError(
+                f"eval.subsets: no image of {source.name} {source.split} is of {name!r}; name words of the"
+                f" images' paths, such as {source.label(0)}"
+            )
+        ranges[name] = range(len(chosen), len(chosen) + len(members[:limit]))
+        chosen += members[:limit]
+        logging.info("%s: %d of %d images", name, len(ranges[name]), len(members))
+    return Selection(source, chosen, ranges)
+
+
+def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of all images of each subset."""
+    # A word ends where letters and digits end.
+    words = {name: re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])") for name in names}
+    members: dict[str, list[int]] = {name: [] for name in names}
+    for index in range(len(source)):
+        label = source.label(index)
+        found = [name for name, word in words.items() if word.search(label)]
+        if len(found) > 1:
+            raise UsageError(
+                f"eval.subsets: {label} is of {' and of '.join(map(repr, found))}; choose names of which"
+                " only one is a word of each image's path"
+            )
+        for name in found:
+            members[name].append(index)
+    return members

@@ -1,0 +1,193 @@
+"""PyTorch weight files read without PyTorch and without executing what they contain.
+
+A `.pth` file is a pickle, which may call any function when it is loaded. Here a pickle can do four
+things: build an `OrderedDict`, name a type of storage, describe a tensor, wrap it as a parameter.
+Everything else is refused by name.
+"""
+
+import collections
+import io
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from diffc_jax.errors import InputError
+from diffc_jax.runtime.unpickling import Allowed, RefusedNameError, RestrictedUnpickler
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+
+_STORAGE_TYPES: dict[str, np.dtype[Any]] = {
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "BoolStorage": np.dtype(np.bool_),
+    "ByteStorage": np.dtype(np.uint8),
+    "CharStorage": np.dtype(np.int8),
+    "DoubleStorage": np.dtype(np.float64),
+    "FloatStorage": np.dtype(np.float32),
+    "HalfStorage": np.dtype(np.float16),
+    "IntStorage": np.dtype(np.int32),
+    "LongStorage": np.dtype(np.int64),
+    "ShortStorage": np.dtype(np.int16),
+}
+
+
+class _Storage(NamedTuple):
+    type_name: str
+    key: str
+    numel: int
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads the tensors of a file made by `torch.save(model.state_dict(), path)`.
+
+    Both formats are read: the zip archive of PyTorch 1.6 and later and the sequence of pickles
+    before it. Only dense CPU-readable tensors of the common types are known (bool, integers,
+    float16, bfloat16, float32, float64); CUDA tensors are read like any other.
+
+    Returns:
+        Tensors by name, in the file's order; each array owns its memory and is contiguous.
+
+    Raises:
+        InputError: missing, truncated or damaged file, not a PyTorch file, not a flat dictionary
+            of tensors, or a pickle that refers to anything a state dict has no need of (that name
+            is given, and it is not called).
+    """
+    try:
+        with open(path, "rb") as file:
+            content, load = _read(file)
+            if not isinstance(content, dict):
+                raise InputError(
+                    f"{path}: holds a {type(content).__name__}, not a state dict; save "
+                    "model.state_dict()"
+                )
+            for name, value in content.items():
+                if not (isinstance(name, str) and isinstance(value, _Tensor)):
+                    raise InputError(
+                        f"{path}: {name!r} is a {type(value).__name__}, not a tensor; save "
+                        "model.state_dict() alone"
+                    )
+            return {name: _array(value, load) for name, value in content.items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except RefusedNameError as error:
+        raise InputError(
+            f"{path}: refers to {error.name}, which no plain state dict needs; refused without calling it"
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(
+            f"{path}: is not a PyTorch state dict, or is truncated or damaged "
+            f"({type(error).__name__}: {error}); download it again"
+        ) from error
+
+
+_Loader = Callable[[_Storage], bytes]
+
+
+def _read(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+    """The pickled object, with `_Tensor`s in place of tensors, and what reads their storages."""
+    magic = file.read(len(_ZIP_MAGIC))
+    file.seek(0)
+    return _read_zip(file) if magic == _ZIP_MAGIC else _read_legacy(file)
+
+
+def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+    archive = zipfile.ZipFile(file)
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise ValueError("no data.pkl in the archive")
+    folder = pickles[0].removesuffix("data.pkl")
+    if folder + "byteorder" in names and archive.read(folder + "byteorder") != b"little":
+        raise ValueError("it is big-endian")
+
+    def load(storage: _Storage) -> bytes:
+        entry = archive.getinfo(f"{folder}data/{storage.key}")
+        if entry.file_size != _nbytes(storage):
+            raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
+        return archive.read(entry)
+
+    return _Pickles(io.BytesIO(archive.read(pickles[0]))).load(), load
+
+
+def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+    pickles = _Pickles(file)
+    if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
+        raise ValueError("it starts like no PyTorch file")
+    if not pickles.load()["little_endian"]:
+        raise ValueError("it is big-endian")
+    content = pickles.load()
+    data = {}
+    for key in pickles.load():
+        storage = pickles.storages[key]
+        numel = int.from_bytes(file.read(8), "little")
+        data[key] = file.read(_nbytes(storage))
+        if numel != storage.numel or len(data[key]) != _nbytes(storage):
+            raise ValueError(f"storage {key} is cut short")
+    return content, lambda storage: data[storage.key]
+
+
+class _Pickles:
+    """The pickles of a file, one after the other, and the storages that they refer to."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        self._file = file
+        self.storages: dict[str, _Storage] = {}
+
+    def load(self) -> Any:
+        return RestrictedUnpickler(self._file, _allowed(), self._storage).load()
+
+    def _storage(self, pid: Any) -> _Storage:
+        match pid:
+            case ("storage", str(type_name), str(key), _, int(numel), *view) if not any(view):
+                return self.storages.setdefault(key, _Storage(type_name, key, numel))
+        raise ValueError(f"unknown kind of storage {pid!r}")
+
+
+def _allowed() -> Allowed:
+    def rebuild_tensor(
+        storage: _Storage, offset: int, size: tuple[int, ...], strides: tuple[int, ...], *_: Any
+    ) -> _Tensor:
+        return _Tensor(storage, offset, size, strides)
+
+    return {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        **{("torch", name): name for name in _STORAGE_TYPES},
+    }
+
+
+def _nbytes(storage: _Storage) -> int:
+    return storage.numel * _STORAGE_TYPES[storage.type_name].itemsize
+
+
+def _array(tensor: _Tensor, load: _Loader) -> np.ndarray:
+    flat = np.frombuffer(load(tensor.storage), _STORAGE_TYPES[tensor.storage.type_name])
+    if len(tensor.size) != len(tensor.strides) or min((0, *tensor.size, *tensor.strides)) < 0:
+        raise ValueError("malformed tensor")
+    if math.prod(tensor.size) == 0:
+        return np.empty(tensor.size, flat.dtype)
+    last = tensor.offset + sum(
+        (n - 1) * stride for n, stride in zip(tensor.size, tensor.strides, strict=True)
+    )
+    if not 0 <= tensor.offset <= last < flat.size:
+        raise ValueError("a tensor reaches beyond its storage")
+    strides = [stride * flat.itemsize for stride in tensor.strides]
+    view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.size, strides)
+    return view.copy(order="C")

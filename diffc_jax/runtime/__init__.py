@@ -1,0 +1,1 @@
+"""What training, evaluation and file formats need from the machine: devices, files, checkpoints, logs."""

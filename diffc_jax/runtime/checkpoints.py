@@ -1,0 +1,85 @@
+"""Checkpoints of training runs. Every call of Orbax is in this file."""
+
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from diffc_jax.errors import InputError
+from diffc_jax.runtime.files import AnyPath, is_remote
+
+# A pytree of arrays with a scalar `step`, the number of finished updates.
+State = Any
+
+
+class Checkpoints:
+    """The checkpoints under W/checkpoints; the step of the state is also the position in the data.
+
+    Saving is asynchronous, from all processes, and atomic: a process that is killed while saving leaves
+    the one before. A checkpoint can be restored on other devices and by more or fewer processes.
+    """
+
+    def __init__(self, workdir: AnyPath, keep: int = 1):
+        self._path = (workdir if is_remote(workdir) else workdir.resolve()) / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self._path, options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+        )
+
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: State, progress: dict[str, Any]) -> None:
+        """Saves the state, and `progress` as JSON (size of the data, time spent)."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+            ),
+        )
+
+    def restore(self, template: State) -> tuple[State, dict[str, Any]]:
+        """Restores the newest checkpoint with the shapes and shardings of `template`.
+
+        Raises:
+            InputError: no checkpoint, or a damaged one.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise InputError(f"{self._path}: has no checkpoint; run experiments/train.py first")
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract(template)),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:  # Orbax raises plain Exception for damaged arrays
+            raise InputError(
+                f"{self._path}/{step}: is damaged ({str(error).splitlines()[0][:200]});"
+                " delete it to go on from the checkpoint before it"
+            ) from error
+        return restored.state, restored.progress
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the threads that save."""
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        """Closes, unless one of several processes failed: the others may be gone or wait for it."""
+        if error_type is None or jax.process_count() == 1:
+            self.close()
+
+
+def abstract(tree: PyTree) -> PyTree:
+    """Shapes, types and shardings of the arrays of a tree."""
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,0 +1,112 @@
+"""Files that are either whole or absent, on disk or in an object store (gs://, s3://)."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from etils import epath
+
+from diffc_jax.errors import InputError
+from diffc_jax.runtime.progress import ShareProgress
+
+# What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
+AnyPath: TypeAlias = pathlib.Path | epath.Path
+
+_HASHED_AT_ONCE = 1 << 20
+
+
+def as_path(path: str | os.PathLike[str]) -> AnyPath:
+    """A path; what begins like gs:// is one of an object store, through fsspec (packages gcsfs, s3fs)."""
+    return epath.Path(path) if "://" in os.fspath(path) else pathlib.Path(path)
+
+
+def is_remote(path: AnyPath) -> bool:
+    """Whether a path is one of an object store, where files cannot be appended to or renamed at once."""
+    return "://" in os.fspath(path)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Gives a temporary name, on the same disk as `path`; it replaces `path` only if the block succeeds.
+
+    Raises:
+        InputError: the folder cannot be created or written.
+    """
+    path = as_path(path)
+    if not isinstance(path, pathlib.Path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = pathlib.Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())  # objects appear when they are whole
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; results are shared like any file the user creates.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def on_disk(path: AnyPath) -> Iterator[pathlib.Path]:
+    """The file itself, or a copy of one of an object store, for libraries that read files by name.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if isinstance(path, pathlib.Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file on disk, hexadecimal; logs how far it is when that takes long.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    progress = ShareProgress(f"SHA-256 of {path}")
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        while chunk := stream.read(_HASHED_AT_ONCE):
+            digest.update(chunk)
+            progress.reach(stream.tell() / size)
+    return digest.hexdigest()
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file; InputError if it is missing or not JSON."""
+    try:
+        return json.loads(as_path(path).read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid JSON ({error})") from error

@@ -1,0 +1,113 @@
+"""Several processes as one program: JAX's own runtime under Slurm or Open MPI, on TPU pods, in Kubernetes.
+
+Every process runs the same command and sees its own devices; arrays and compiled programs span them all.
+Process 0 is the one that writes.
+
+With SIGTERM cluster managers announce that they take the machine away. A run saves a checkpoint at the end of
+a step and raises `errors.PreemptedError`; its exit code tells launchers to run the same command again.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from diffc_jax.errors import UsageError
+from diffc_jax.runtime import sharding
+
+# What a launcher may set, in every process, where JAX knows no way to find it out.
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def start(mode: str) -> None:
+    """Joins the other processes; to be called before anything asks for devices.
+
+    Args:
+        mode: "off" for a program of one process; "auto" to find the others through the variables
+            JAX_COORDINATOR_ADDRESS (HOST:PORT of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID if they
+            are set, or else through what Slurm, Open MPI, a TPU pod or Kubernetes says.
+
+    Raises:
+        UsageError: nothing says where the others are, or the variables cannot be used.
+    """
+    if mode == "off":
+        return
+    # SIGTERM is handled by `watching_for_sigterm`, which knows the step that a resumed run is at.
+    jax.config.update("jax_enable_preemption_service", False)
+    given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    try:
+        if len(given) == len(_VARIABLES):
+            address, count, index = given.values()
+            jax.distributed.initialize(
+                address, int(count), int(index), cluster_detection_method="deactivate"
+            )
+        else:
+            jax.distributed.initialize()
+    except ValueError as error:
+        raise UsageError(
+            f"{error} No cluster was found (Slurm, Open MPI, TPU pod, Kubernetes);"
+            f" set {', '.join(_VARIABLES)} in every process, or --distributed=off",
+            field=f"--distributed={mode}",
+        ) from error
+
+
+def is_primary() -> bool:
+    """Whether this is the process that writes."""
+    return jax.process_index() == 0
+
+
+def leave(exit_code: int) -> None:
+    """Ends a process that failed; one of several does not wait for the others, which would wait for it."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
+@contextlib.contextmanager
+def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
+    """Gives `requested()`, which says after a step whether SIGTERM asks the run to save and leave.
+
+    With several processes all have to ask after every step; all get the same answer, one step after
+    SIGTERM reached any of them. Only the main thread can watch.
+    """
+    received = False
+
+    def note(*_: object) -> None:
+        nonlocal received
+        received = True
+
+    def requested() -> bool:
+        return received if jax.process_count() == 1 else agree(received)
+
+    agree = _agreement(mesh)
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _agreement(mesh: Mesh) -> Callable[[bool], bool]:
+    """Makes `agree(vote)`: whether any process said yes at the call before, the same answer in all.
+
+    That one call of delay lets the devices work on a step while the answers to the last one travel.
+    """
+    any_of_all = jax.jit(jnp.any, out_shardings=sharding.replicated(mesh))
+    last: Array | None = None
+
+    def agree(vote: bool) -> bool:
+        nonlocal last
+        answer = last is not None and bool(last)
+        last = any_of_all(sharding.put_batch(mesh, np.full(jax.local_device_count(), vote)))
+        return answer
+
+    return agree

@@ -1,0 +1,97 @@
+"""Where metrics go: metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from diffc_jax.errors import InputError
+from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote
+from diffc_jax.runtime.optional import require
+
+_SECONDS_BETWEEN_UPLOADS = 60.0
+
+
+class MetricWriter:
+    """Writes scalars and images of a run; a resumed run continues its files without repeated steps."""
+
+    def __init__(self, workdir: AnyPath, first_step: int):
+        path = workdir / "metrics.jsonl"
+        _drop_after(path, first_step)
+        self._lines = _Object(path) if is_remote(path) else path.open("a")
+        self._events = _open_events(workdir, first_step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes scalars to metrics.jsonl and TensorBoard."""
+        self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
+        self._lines.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
+        """Writes an image to TensorBoard."""
+        if self._events is not None:
+            self._events.add_image(name, image, step, dataformats="HWC")
+
+    def sync(self) -> None:
+        """Writes all scalars; to be called before a checkpoint, after which their steps are not run again."""
+        if isinstance(self._lines, _Object):
+            self._lines.close()
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._lines.close()
+        if self._events is not None:
+            self._events.close()
+
+
+class _Object:
+    """A text in an object store, which cannot be appended to: written as a whole, not all the time."""
+
+    def __init__(self, path: AnyPath):
+        self._path = path
+        self._text = path.read_text() if path.exists() else ""
+        self._written = time.monotonic()
+
+    def write(self, text: str) -> None:
+        self._text += text
+
+    def flush(self) -> None:
+        if time.monotonic() - self._written > _SECONDS_BETWEEN_UPLOADS:
+            self.close()
+
+    def close(self) -> None:
+        self._path.write_text(self._text)
+        self._written = time.monotonic()
+
+
+def _open_events(workdir: AnyPath, first_step: int) -> Any:
+    """The writer for TensorBoard; where its package is missing None, which the log says."""
+    try:
+        tensorboard = require("tensorboardX")
+    except InputError as error:
+        logging.warning("training goes on without a log for TensorBoard: %s", error)
+        return None
+    return tensorboard.SummaryWriter(
+        str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
+    )
+
+
+def _drop_after(path: AnyPath, last_step: int) -> None:
+    """Removes the lines of steps that will be run again, and a last line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= last_step:
+                kept.append(line)
+        except (ValueError, KeyError):
+            logging.warning("%s: dropped a damaged line", path)
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(kept))

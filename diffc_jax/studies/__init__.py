@@ -1,0 +1,1 @@
+"""Studies that use the other packages: Gaussian analysis, channel simulation, the reproduction."""

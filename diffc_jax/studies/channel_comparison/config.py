@@ -1,0 +1,131 @@
+"""The configuration of the comparison of schemes that send Gaussian samples."""
+
+from ml_collections import ConfigDict
+
+from diffc_jax.channel_simulation.candidates import MIN_CHUNK_SIZE
+from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
+from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.config.checks import above, at_least, within
+from diffc_jax.errors import UsageError
+
+_MOST_BOUNDED_BITS = 24
+
+
+def channel_config() -> ConfigDict:
+    """All fields with their defaults; locked, so that a misspelt field is an error."""
+    config = ConfigDict()
+    config.seed = 0
+    # Of a later winner, where the near-exact Poisson functional representation stops.
+    config.tail = 1e-3
+    # Bounded schemes have 2^(k + extra) candidates for k bits a chunk, rounded up to a power of two.
+    config.extra_bits = (2, 4)
+
+    # Races of candidates in one dimension.
+    config.races = ConfigDict()
+    config.races.chunk_bits = (1.0, 2.0, 3.3, 5.0, 8.0, 10.0, 14.0, 16.0)
+    config.races.near_exact = 100_000
+    config.races.bounded = 20_000  # at most; with many candidates as many as these normals make:
+    config.races.bounded_normals = 2.0**27
+
+    # Whole messages through the codes of chunks, all chunks with exactly k bits.
+    config.chunks = ConfigDict()
+    config.chunks.size = 2048
+    config.chunks.number = 16
+    config.chunks.near_exact_bits = (1.0, 2.0, 3.3, 5.0)
+    config.chunks.bounded_bits = (2.0, 5.0, 8.0, 10.0, 14.0)
+    config.chunks.messages = 32
+    config.chunks.batch = 8
+
+    # Whole messages of the schemes that need no chunks.
+    config.whole = ConfigDict()
+    config.whole.size = 12288
+    config.whole.path_bits = (32, 64, 128, 256, 512, 1024)
+    config.whole.memory = (8, 10, 12)
+    config.whole.dithered_bits = (16.0, 64.0, 256.0, 1024.0, 4096.0)
+    config.whole.messages = 256
+    config.whole.batch = 32
+    return config.lock()
+
+
+def shrink_to_smoke(config: ConfigDict) -> None:
+    """Makes the comparison a matter of seconds."""
+    config.races.chunk_bits = (1.0, 3.3, 5.0)
+    config.races.near_exact, config.races.bounded_normals = 2000, 2.0**18
+    config.extra_bits = (2,)
+    config.chunks.size, config.chunks.number = 256, 4
+    config.chunks.near_exact_bits, config.chunks.bounded_bits = (1.0, 2.0), (2.0, 5.0)
+    config.chunks.messages, config.chunks.batch = 8, 4
+    config.whole.size = 1024
+    config.whole.path_bits, config.whole.memory = (32, 64), (6,)
+    config.whole.dithered_bits = (16.0, 256.0)
+    config.whole.messages, config.whole.batch = 8, 4
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks all fields.
+
+    Raises:
+        UsageError: the first field that cannot be used, and what it may be.
+    """
+    races, chunks, whole = config.races, config.chunks, config.whole
+    within("seed", config.seed, 0, 2**32)
+    above("tail", config.tail, 0.0)
+    within("tail", config.tail, 0.0, 1.0)
+    for value in config.extra_bits:
+        within("extra_bits", value, 0, 11)
+    for field, values in (
+        ("races.chunk_bits", races.chunk_bits),
+        ("chunks.near_exact_bits", chunks.near_exact_bits),
+        ("chunks.bounded_bits", chunks.bounded_bits),
+    ):
+        _distinct(field, values)
+        for value in values:
+            above(field, value, 0.0)
+            within(field, value, 0.0, MAX_IDEAL_RATE)
+    for field, values in (
+        ("races.chunk_bits", races.chunk_bits),
+        ("chunks.bounded_bits", chunks.bounded_bits),
+    ):
+        if (
+            values
+            and config.extra_bits
+            and max(values) + max(config.extra_bits) > _MOST_BOUNDED_BITS
+        ):
+            raise UsageError(
+                f"{field}: {max(values):g} bits and extra_bits = {max(config.extra_bits)} make more than "
+                f"2^{_MOST_BOUNDED_BITS} candidates"
+            )
+    for field in ("near_exact", "bounded"):
+        at_least(f"races.{field}", races[field], 2)
+    at_least("races.bounded_normals", races.bounded_normals, 1)
+    at_least("chunks.number", chunks.number, 1)
+    if chunks.size % chunks.number or chunks.size < MIN_CHUNK_SIZE * chunks.number:
+        raise UsageError(
+            f"chunks.number: {chunks.number} does not divide chunks.size = {chunks.size} into parts of "
+            f"at least {MIN_CHUNK_SIZE} dimensions"
+        )
+    for part in ("chunks", "whole"):
+        at_least(f"{part}.messages", config[part].messages, 2)
+        at_least(f"{part}.batch", config[part].batch, 1)
+        if config[part].messages % config[part].batch:
+            raise UsageError(
+                f"{part}.batch: {config[part].batch} does not divide {part}.messages = "
+                f"{config[part].messages}"
+            )
+    _distinct("whole.path_bits", whole.path_bits)
+    _distinct("whole.memory", whole.memory)
+    _distinct("whole.dithered_bits", whole.dithered_bits)
+    at_least("whole.size", whole.size, 2)
+    for path_bits in whole.path_bits:
+        for memory in whole.memory:
+            try:
+                TrellisChannel(whole.size, path_bits, memory)
+            except UsageError as error:
+                raise error.in_group("whole") from error
+    for value in whole.dithered_bits:
+        above("whole.dithered_bits", value, 0.0)
+
+
+def _distinct(field: str, values: tuple[int | float, ...]) -> None:
+    if len(set(values)) < len(values):
+        raise UsageError(f"{field}: {tuple(values)} names a number twice")

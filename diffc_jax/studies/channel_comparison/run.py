@@ -1,0 +1,83 @@
+"""`compare_schemes(config, workdir)`: what each scheme of `channel_simulation` costs, and its samples."""
+
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from diffc_jax.evaluation.results import write_table
+from diffc_jax.plotting import channel_simulation as figures
+from diffc_jax.plotting.figures import save_figure
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import read_json, write_json
+from diffc_jax.runtime.progress import Progress
+from diffc_jax.studies.channel_comparison import rows as schemes
+
+Row = dict[str, Any]
+# A function of `rows` and its arguments.
+Job = tuple[Callable[..., list[Row]], dict[str, Any]]
+
+
+def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes W/channel_simulation: schemes.csv, and figures with their tables; older ones are replaced.
+
+    The config is one that `config.validate` has checked. Each job's rows are kept in
+    W/channel_simulation/progress, so that a killed run continues. Take another folder after changing a
+    scheme's code. Seconds are those of the machine that ran the job.
+    """
+    begin = time.monotonic()
+    folder = workdir / "channel_simulation"
+    write_json(workdir / "config.json", config.to_dict())
+    write_environment(workdir)
+    jobs = list(_jobs(config))
+    paths = [folder / "progress" / f"{_digest(job)}.json" for job in jobs]
+    waiting = [(job, path) for job, path in zip(jobs, paths, strict=True) if not path.exists()]
+    progress = Progress("channels", len(jobs), "settings", done=len(jobs) - len(waiting))
+    for (function, arguments), path in waiting:
+        write_json(path, function(**arguments))
+        progress.advance()
+    found = [row for path in paths for row in read_json(path)]
+    rows = [{field: row[field] for field in schemes.FIELDS} for row in found]
+    write_table(folder / "schemes.csv", schemes.FIELDS, rows)
+    for name, plot in figures.FIGURES.items():
+        save_figure(plot(rows), folder / name, rows)
+    logging.info("%d settings in %s, %.0f s", len(jobs), folder, time.monotonic() - begin)
+
+
+def _jobs(config: ConfigDict) -> Iterator[Job]:
+    """From the quickest kind to the slowest."""
+    races, chunks, whole = config.races, config.chunks, config.whole
+    for bits in races.chunk_bits:
+        arguments = {"kl_bits": bits, "tail": config.tail, "count": races.near_exact}
+        yield schemes.near_exact_race_rows, arguments | {"seed": config.seed}
+    messages = {"size": whole.size, "messages": whole.messages, "batch": whole.batch}
+    messages["seed"] = config.seed
+    for bits in whole.dithered_bits:
+        yield schemes.dithered_rows, messages | {"kl_bits": bits}
+    for memory in whole.memory:
+        for path_bits in whole.path_bits:
+            yield schemes.trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
+    for bits in races.chunk_bits:
+        for extra in config.extra_bits:
+            arguments = {"kl_bits": bits, "extra_bits": extra, "seed": config.seed}
+            arguments |= {"count": races.bounded, "normals": races.bounded_normals}
+            yield schemes.bounded_race_rows, arguments
+    messages = {"size": chunks.size, "chunks": chunks.number, "messages": chunks.messages}
+    messages |= {"batch": chunks.batch, "seed": config.seed}
+    for bits in chunks.bounded_bits:
+        for scheme in schemes.BOUNDED:
+            arguments = {"scheme": scheme, "kl_bits": bits, "extra_bits": config.extra_bits[0]}
+            yield schemes.bounded_channel_rows, messages | arguments
+    for bits in chunks.near_exact_bits:
+        yield schemes.near_exact_channel_rows, messages | {"kl_bits": bits, "tail": config.tail}
+
+
+def _digest(job: Job) -> str:
+    function, arguments = job
+    text = json.dumps([function.__name__, arguments, schemes.FIELDS], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

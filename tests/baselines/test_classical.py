@@ -1,0 +1,373 @@
+"""Classical codecs: their ladders, the bytes that describe an image, and what is refused."""
+
+import dataclasses
+import io
+import itertools
+import logging
+import math
+
+import av
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio
+
+from diffc_jax.baselines import classical, codecs, containers, dithered_pcm, hevc, points
+from diffc_jax.errors import InputError, UsageError
+
+NAMES = tuple(codecs.CODECS)
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    """Six 64x64 crops of a photograph, from smooth to detailed."""
+    photograph = Image.fromarray(data.astronaut())
+    corners = ((150, 0, 256), (0, 200, 64), (60, 90, 128))
+    boxes = [(x, y, x + size, y + size) for x, y, size in corners]
+    crops = [photograph.crop(box).resize((64, 64), Image.Resampling.BOX) for box in boxes]
+    return np.stack([np.asarray(image) for crop in crops for image in (crop, crop.rotate(90))])
+
+
+def _evaluate(images, codecs, **kwargs):
+    results = list(
+        classical.evaluate_codecs(images, dataset="photos", split="test", codecs=codecs, **kwargs)
+    )
+    return [r.point for r in results], [row for r in results for row in r.rows]
+
+
+# Least rate (decided by headers) and greatest rate and PSNR that each default ladder has to reach.
+REACH = {
+    "jpeg_420": (0.75, 5.0, 38.0),
+    "jpeg_444": (0.80, 5.0, 40.0),
+    "webp": (0.35, 4.0, 38.0),
+    "jpeg2000": (0.30, 5.0, 43.0),
+    "avif": (0.75, 5.0, 43.0),
+    "jpegxl": (0.45, 5.0, 40.0),
+    "hevc": (0.25, 5.0, 45.0),
+    "dithered_pcm": (3.05, 12.0, 33.0),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_ladder_climbs_in_rate_and_quality(name, photos):
+    points, _ = _evaluate(photos, (name,))
+    codec = codecs.CODECS[name]
+    assert [point.level for point in points] == list(codec.qualities)
+    for worse, better in itertools.pairwise(points):
+        assert worse.bpp < better.bpp
+        assert worse.mse > better.mse
+    least, greatest, decibels = REACH[name]
+    assert points[0].bpp < least
+    assert points[-1].bpp > greatest
+    assert points[-1].psnr > decibels
+    assert {(p.method, p.model, p.rate_kind) for p in points} == {
+        (codec.method, codec.model, "file")
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_and_rows_agree_with_the_files(name, photos):
+    codec = codecs.CODECS[name]
+    quality = codec.qualities[4]
+    (point,), rows = _evaluate(photos, (name,), qualities={name: (quality,)})
+    files = [
+        codec.encode(image, quality, *([index] if codec.takes_index else []))
+        for index, image in enumerate(photos)
+    ]
+    decoded = np.stack([codec.decode(file) for file in files])
+    assert decoded.shape == photos.shape
+    assert decoded.dtype == np.uint8
+    bits = np.array([8 * len(file) / 64**2 for file in files])
+    assert point.bpp == pytest.approx(bits.mean(), rel=1e-12)
+    assert point.bpp_stderr == pytest.approx(bits.std(ddof=1) / math.sqrt(6), rel=1e-12)
+    assert point.psnr == pytest.approx(peak_signal_noise_ratio(photos, decoded), abs=1e-9)
+    assert (point.n_images, point.dataset, point.split) == (6, "photos", "test")
+    assert [tuple(row) for row in rows] == [points.PER_IMAGE_FIELDS] * 6
+    assert [row["index"] for row in rows] == list(range(6))
+    (result,) = classical.evaluate_codecs(
+        photos, dataset="photos", split="test", codecs=(name,), qualities={name: (quality,)}
+    )
+    np.testing.assert_array_equal(result.decoded, decoded)
+    assert [row["bpp"] for row in rows] == pytest.approx(list(bits))
+    assert np.mean([row["psnr"] for row in rows]) == pytest.approx(point.psnr_mean)
+    assert np.mean([row["mse"] for row in rows]) == pytest.approx(point.mse)
+    assert np.mean([row["bpp_headerless"] for row in rows]) == pytest.approx(point.bpp_headerless)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_and_batches_change_nothing(name, photos):
+    ladder = {name: codecs.CODECS[name].qualities[2:9:3]}
+    _, rows = _evaluate(photos, (name,), qualities=ladder, max_workers=1)
+    _, threaded = _evaluate(photos, (name,), qualities=ladder, max_workers=5)
+    _, first = _evaluate(photos[:2], (name,), qualities=ladder)
+    assert rows == threaded
+    assert first == [row for row in rows if row["index"] < 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_header_is_what_images_share(name, photos):
+    """The bytes not counted are the same number for every image, and a plausible one."""
+    codec = codecs.CODECS[name]
+    for quality in (codec.qualities[0], codec.qualities[-3]):
+        files = [codec.encode(image, quality) for image in photos]
+        headers = {len(file) - codec.payload(file) for file in files}
+        low, high = {
+            "jpeg": (190, 195),  # 20 SOI + APP0, 138 DQT, 19 SOF, 14 SOS, 2 EOI
+            "webp": (20, 21),  # RIFF and chunk headers, padding
+            "jpeg2000": (100, 130),
+            "avif": (200, 320),
+            "jpegxl": (4, 4),  # signature, size, default metadata
+            "hevc": (76, 76),  # 4 start codes (15 bytes), VPS, SPS, PPS
+            "dithered_pcm": (9, 9),
+        }[codec.method]
+        assert all(low <= header <= high for header in headers), headers
+        assert len(headers) <= (2 if name == "webp" else 1)
+
+
+def test_jpeg_payload_counts_scans_and_huffman_tables():
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+
+    # A stuffed byte and a restart marker belong to the scan.
+    first = b"\x01\xff\x00\x02\xff\xd0\x03"
+    file = b"".join(
+        (
+            *(b"\xff\xd8", segment(0xE0, b"JFIF"), segment(0xDB, bytes(65))),
+            *(segment(0xC4, bytes(20)), segment(0xDA, bytes(6)), first),
+            *(segment(0xC4, bytes(10)), segment(0xDA, bytes(6)), b"\x05" * 9, b"\xff\xd9"),
+        )
+    )
+    assert containers.jpeg_payload(file) == 24 + len(first) + 14 + 9
+    for length in range(len(file)):
+        with pytest.raises(ValueError, match="JPEG"):
+            containers.jpeg_payload(file[:length])
+
+
+def test_other_payloads_begin_where_their_data_begin(photos):
+    jpeg2000, avif = (codecs.CODECS[name].encode(photos[0], 30) for name in ("jpeg2000", "avif"))
+    start_of_data, end_of_codestream = b"\xff\x93", b"\xff\xd9"
+    assert jpeg2000.endswith(end_of_codestream)
+    packets = jpeg2000[jpeg2000.index(start_of_data) + 2 : -2]
+    assert containers.jpeg2000_payload(jpeg2000) == len(packets)
+    assert containers.avif_payload(avif) == len(avif[avif.index(b"mdat") + 4 :])
+    large = b"\x00\x00\x00\x01mdat" + (16 + 7).to_bytes(8, "big") + bytes(7)
+    assert containers.avif_payload(large + b"\x00\x00\x00\x00mdat" + bytes(5)) == 7 + 5
+    odd = b"EXIF\x03\x00\x00\x00abc\x00" + b"VP8 \x05\x00\x00\x00abcde\x00"
+    assert containers.webp_payload(b"RIFF\x22\x00\x00\x00WEBP" + odd) == 5
+
+
+def test_jpegxl_payload_begins_behind_size_and_metadata(photos):
+    encode = codecs.CODECS["jpegxl"].encode
+    # 11, 11, 16, 28 and 17 bits: sides in eights or spelt out, the width perhaps as an aspect ratio.
+    sizes = {(64, 64): 4, (64, 128): 4, (64, 40): 4, (33, 47): 6, (300, 300): 5}
+    for (height, width), header in sizes.items():
+        image = np.resize(photos[0], (height, width, 3))
+        file = encode(image, 3)
+        assert len(file) - containers.jpegxl_payload(file) == header, (height, width)
+    lossless = imagecodecs.jpegxl_encode(photos[0], lossless=True, usecontainer=False)
+    with pytest.raises(ValueError, match="metadata of its own"):
+        containers.jpegxl_payload(bytes(lossless))
+
+
+@pytest.mark.parametrize("name", ["jpegxl", "hevc"])
+def test_flat_image_costs_little_more_than_its_header(name):
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    codec = codecs.CODECS[name]
+    file = codec.encode(flat, codec.qualities[8])
+    low, high = {"jpegxl": (55, 74), "hevc": (10, 14)}[name]
+    assert low <= codec.payload(file) <= high
+    assert np.abs(codec.decode(file).astype(int) - flat).max() <= 1
+
+
+def test_hevc_payload_counts_slices_and_nothing_else():
+    def unit(kind: int, body: bytes, zeros: int = 2) -> bytes:
+        return bytes(zeros) + b"\x01" + bytes([kind << 1, 1]) + body
+
+    slices = unit(20, b"abcde"), unit(19, b"f\x00\x00\x03\x01")
+    stream = [unit(32, b"vps", 3), unit(33, b"sps", 3), unit(34, b"pps"), unit(39, b"sei"), *slices]
+    assert hevc.payload(b"".join(stream)) == 7 + 7
+    assert hevc.payload(b"".join(stream) + bytes(3)) == 7 + 7
+
+
+def test_hevc_file_is_what_any_player_shows(photos):
+    file = hevc.encode(photos[2], 0)
+    decoder = av.VideoCodecContext.create("hevc", "r")
+    (frame,) = [*decoder.decode(av.Packet(file)), *decoder.decode(None)]
+    assert frame.format.name == "yuv444p10le"
+    assert (frame.color_range, frame.colorspace) == (2, 1)  # full range, BT.709
+    shown = frame.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(shown - hevc.decode(file)).max() <= 2
+    assert np.abs(shown - photos[2]).max() <= 4
+
+
+def test_hevc_colours_survive_at_the_best_quality():
+    """Every corner of the colour cube, and grey, in blocks."""
+    corners = np.indices((2, 2, 2)).reshape(3, 8).T * 255
+    image = corners.reshape(2, 4, 3).repeat(32, axis=0).repeat(16, axis=1).astype(np.uint8)
+    assert np.abs(hevc.decode(hevc.encode(image, 0)).astype(int) - image).max() <= 1
+
+
+def test_hevc_refuses_images_that_x265_cannot_take():
+    with pytest.raises(InputError) as error:
+        hevc.encode(np.zeros((8, 64, 3), np.uint8), 20)
+    assert str(error.value) == "hevc: x265 takes no image of 64x8; its sides are 16 or more"
+
+
+@pytest.mark.parametrize("levels", [2, 3, 7, 16, 256])
+def test_dithered_pcm_takes_log2_levels_bits_a_sample(levels):
+    image = np.random.default_rng(1).integers(0, 256, (48, 56, 3), dtype=np.uint8)
+    file = dithered_pcm.encode(image, levels, 5)
+    assert dithered_pcm.payload(file) == len(file) - 9
+    assert dithered_pcm.payload(file) == math.ceil(image.size * math.log2(levels) / 8)
+    error = dithered_pcm.decode(file).astype(float) - image
+    assert np.abs(error).max() <= 255 / (levels - 1) / 2 + 0.5
+    if levels == 256:
+        assert not error.any()
+
+
+@pytest.mark.parametrize("levels", [3, 7, 16])
+def test_dithered_pcm_adds_uniform_noise_that_knows_nothing_of_the_image(levels):
+    # Away from black and white nothing is clipped.
+    image = np.random.default_rng(1).integers(120, 136, (48, 56, 3), dtype=np.uint8)
+    error = dithered_pcm.decode(dithered_pcm.encode(image, levels, 5)).astype(float) - image
+    step = 255 / (levels - 1)
+    assert np.mean(error**2) == pytest.approx(step**2 / 12 + 1 / 12, rel=0.05)
+    assert abs(np.mean(error)) < 0.02 * step
+    assert abs(np.corrcoef(error.ravel(), image.ravel())[0, 1]) < 0.04
+
+
+def test_dithered_pcm_noise_belongs_to_the_image():
+    image = np.full((16, 16, 3), 100, np.uint8)
+    first, again, other = (dithered_pcm.encode(image, 4, index) for index in (0, 0, 1))
+    assert first == again
+    assert first[9:] != other[9:]
+    for extreme in (0, 255):
+        black_or_white = np.full((16, 16, 3), extreme, np.uint8)
+        decoded = dithered_pcm.decode(dithered_pcm.encode(black_or_white, 256, 3))
+        assert np.abs(decoded.astype(int) - extreme).max() <= 1
+
+
+def test_jpeg2000_comment_is_removed_and_nothing_else(photos):
+    stream = io.BytesIO()
+    Image.fromarray(photos[0]).save(stream, "JPEG2000", no_jp2=True, comment="x" * 50)
+    commented = stream.getvalue()
+    bare = containers.without_jpeg2000_comments(commented)
+    assert len(commented) - len(bare) == 2 + 2 + 2 + 50
+    assert containers.jpeg2000_payload(bare) == containers.jpeg2000_payload(commented)
+    decode = codecs.CODECS["jpeg2000"].decode
+    np.testing.assert_array_equal(decode(bare), decode(commented))
+
+
+@pytest.mark.parametrize(
+    ("payload", "file"),
+    [
+        (containers.webp_payload, b"RIFX"),
+        (containers.avif_payload, bytes(16)),
+        (containers.jpeg2000_payload, b"\xff\x4f\xff\x51\x00\x04"),
+        (containers.jpeg2000_payload, b"\x00\x00"),
+        (containers.jpegxl_payload, b"\x00\x00\x00\x0cJXL "),
+        (containers.jpegxl_payload, b"\xff\x0a\x4f\x02\x00"),
+        (containers.jpegxl_payload, b"\xff\x0a\x4f\x06"),
+        (hevc.payload, b""),
+        (hevc.payload, b"\x01\x00\x00\x01\x28"),
+        (hevc.payload, b"\x00\x00\x01\x28\x00\x00\x01"),
+    ],
+)
+def test_payload_refuses_what_is_not_its_container(payload, file):
+    if payload is containers.avif_payload:
+        file = b"\x00\x00\x00\x04mdat" + file
+    with pytest.raises(ValueError, match=r"WebP|AVIF|JPEG 2000|JPEG XL|HEVC"):
+        payload(file)
+
+
+def test_files_carry_no_metadata(photos):
+    names = ("jpeg_420", "jpeg_444", "webp", "jpeg2000", "avif")
+    for codec in map(codecs.CODECS.get, names):
+        with Image.open(io.BytesIO(codec.encode(photos[0], codec.qualities[4]))) as image:
+            assert not {"icc_profile", "exif", "xmp", "comment"} & {
+                key for key, value in image.info.items() if value
+            }
+
+
+def test_single_image_has_no_standard_error_and_other_sizes_work():
+    image = np.random.default_rng(0).integers(0, 256, (1, 33, 47, 3), dtype=np.uint8)
+    points, _ = _evaluate(image, NAMES, qualities={name: (20,) for name in NAMES})
+    assert [point.bpp_stderr for point in points] == [None] * len(NAMES)
+    assert all(point.bpp > 0 for point in points)
+
+
+def test_method_name_stands_for_its_variants():
+    assert list(codecs.select_codecs(("webp", "jpeg"))) == ["webp", "jpeg_420", "jpeg_444"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"codecs": ("webp", "bpg")},
+            "codecs: unknown 'bpg', not one of jpeg_420, jpeg_444, webp, jpeg2000, avif, "
+            "jpegxl, hevc, dithered_pcm, jpeg",
+        ),
+        (
+            {"qualities": {"jpeg_420": (10, 0)}},
+            "qualities.jpeg_420: 0 is not valid; use whole numbers from 1 to 100 (libjpeg quality)",
+        ),
+        (
+            {"qualities": {"jpeg_444": (10.5,)}},
+            "qualities.jpeg_444: 10.5 is not valid; "
+            "use whole numbers from 1 to 100 (libjpeg quality)",
+        ),
+        (
+            {"qualities": {"webp": (math.nan,)}},
+            "qualities.webp: nan is not valid; "
+            "use numbers from 0 to 100 (libwebp quality, lossy, 4:2:0)",
+        ),
+        (
+            {"qualities": {"bpg": (1,)}},
+            "qualities: unknown codec 'bpg', not one of jpeg_420, jpeg_444, webp, jpeg2000, avif, "
+            "jpegxl, hevc, dithered_pcm",
+        ),
+    ],
+)
+def test_usage_errors_list_what_is_valid(arguments, message, photos):
+    with pytest.raises(UsageError) as error:
+        _evaluate(photos, **{"codecs": NAMES} | arguments)
+    assert str(error.value) == message
+
+
+def test_missing_encoder_is_named(photos, monkeypatch):
+    lacking = dataclasses.replace(codecs.CODECS["avif"], available=lambda: False)
+    monkeypatch.setattr(codecs, "CODECS", {**codecs.CODECS, "avif": lacking})
+    with pytest.raises(InputError) as error:
+        _evaluate(photos, ("avif",))
+    assert str(error.value) == (
+        "avif: the installed libraries cannot write it; "
+        "install Pillow 11.3 or newer built with AVIF, or leave 'avif' out of codecs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), "images: dtype is float32; codecs take uint8 RGB"),
+        *(
+            (
+                np.zeros(shape, np.uint8),
+                f"images: shape is {shape}; codecs take RGB as (n, height, width, 3)",
+            )
+            for shape in ((2, 8, 8, 1), (2, 8, 8, 4), (8, 8, 3), (0, 8, 8, 3))
+        ),
+    ],
+)
+def test_refuses_other_images(images, message):
+    with pytest.raises(InputError) as error:
+        _evaluate(images, NAMES)
+    assert str(error.value) == message
+
+
+def test_progress_says_how_much_is_left(photos, caplog):
+    with caplog.at_level(logging.INFO, logger="absl"):
+        _evaluate(photos, ("webp",), qualities={"webp": (10, 50)})
+    assert "codecs: 12/12 files (100 %), " in caplog.text

@@ -1,0 +1,81 @@
+"""Baselines of several subsets of images: each file is made and measured once."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from diffc_jax.baselines import classical, lossless
+from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.baselines.points import CodecPoint
+from diffc_jax.evaluation import measures
+from diffc_jax.evaluation.results import read_rate_points
+from diffc_jax.evaluation.subsets import ResultSet
+from diffc_jax.metrics.features.extract import Extractor
+from tests.support.subset_images import FILES, configured, small_network, write_images
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "load_feature_network", lambda *_: small_network())
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def test_estimates_of_trained_networks_are_those_of_the_subset():
+    identity = {
+        "method": "hific",
+        "model": "width 1",
+        "level": 0.5,
+        "dataset": "x",
+        "split": "eval",
+    }
+    sizes = np.arange(12.0).reshape(6, 2)
+    decoded = np.zeros((6, 4, 2, 3), np.uint8)
+    point = CodecPoint("hific", identity, range(6), sizes, np.ones(6), decoded, np.arange(6.0))
+    own = point.subset(ResultSet(pathlib.Path("w"), "eval a", range(2, 5)), n_decoded=2)
+    assert (own.point.bpp_estimate, own.point.bpp) == (3.0 / 8, 8 * 6.0 / 8)
+    assert (own.point.n_images, own.point.split, len(own.decoded)) == (3, "eval a", 2)
+    assert [row["index"] for row in own.rows] == [2, 3, 4]
+
+
+def test_every_file_is_made_and_measured_once(images, tmp_path, monkeypatch):
+    calls = {"files": 0, "lossless": 0, "features": 0}
+
+    def counted(owner, name, key, size=lambda *args: 1):
+        function = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            calls[key] += size(*args)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(classical, "_measure", "files")
+    counted(lossless, "_file_bytes", "lossless")
+    counted(Extractor, "__call__", "features", lambda self, batch: len(batch))
+    evaluate_baselines(configured(images), tmp_path)
+    points = len(read_rate_points(tmp_path / "eval" / "rd.csv"))
+    assert calls == {"files": 18 * points, "lossless": 54, "features": 18 * (points + 1)}
+
+
+def test_features_of_originals_are_not_needed_for_another_reference(images, tmp_path, monkeypatch):
+    config = configured(images)
+    config.data.reference.update(
+        source="folder", path=str(images / "unnamed"), name="three", split="all"
+    )
+    seen = []
+    function = Extractor.__call__
+    monkeypatch.setattr(
+        Extractor, "__call__", lambda self, x: seen.append(len(x)) or function(self, x)
+    )
+    evaluate_baselines(config, tmp_path)
+    points = read_rate_points(tmp_path / "small" / "eval" / "rd.csv")
+    assert seen == [FILES["unnamed"]] + [18] * len(points)
+    assert {point.fid_reference for point in points} == {"three all, 3 images"}
+    assert not (tmp_path / "small" / "eval" / "reference").exists()

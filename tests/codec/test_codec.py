@@ -1,0 +1,122 @@
+"""The codec from Python: `load_codec`, `Codec.encode`, `Codec.decode`."""
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+import diffc_jax as dj
+from diffc_jax.codec import loading
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.image_encoder import Target, encode_image
+from tests.support.gaussian_run import export_model
+from tests.support.processes import run_program
+
+MEMORY = 3
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    return dj.load_codec(str(export_model(tmp_path_factory.mktemp("model"), 0.0)), batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def image():
+    y, x = np.mgrid[:8, :12][..., np.newaxis] / 4.0
+    return (128 + 100 * np.sin(y + np.arange(3)) * np.cos(x)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(codec, image):
+    return codec.encode(image, lossless=True, memory=MEMORY)
+
+
+def fails(kind, job):
+    with pytest.raises(kind) as caught:
+        job()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "target", [{"bpp": 14.0}, {"psnr": 25.0}, {"packets": 3}, {"gamma": 0.0}, {"lossless": True}]
+)
+def test_encode_is_what_the_program_writes(codec, image, target):
+    expected = encode_image(codec.programs, image, Target(**target), memory=MEMORY, seed=3)
+    assert codec.encode(image, **target, memory=MEMORY, seed=3) == expected
+
+
+def test_there_and_back(codec, image, data):
+    np.testing.assert_array_equal(codec.decode(data), image)
+    half = codec.decode(data, decoder="mean", bpp=27, n_steps=2)
+    assert half.shape == image.shape
+    assert (half != image).any()
+    assert (codec.decode(data, "flow", bpp=27) != half).any()
+
+
+def test_arrays_of_jax_and_grey_images(codec, image):
+    assert codec.encode(jnp.asarray(image), packets=2) == codec.encode(image, packets=2)
+    grey = codec.encode(image[..., 0], packets=2)
+    assert grey == codec.encode(image[..., :1], packets=2)
+    assert codec.decode(grey).shape == (8, 12, 1)
+
+
+def test_images_that_are_refused(codec, image):
+    message = (
+        "image: has shape {} and type {}; it must be uint8 of (height, width, 3), or (height, width) if it "
+        "is grey"
+    )
+    assert fails(
+        dj.UsageError, lambda: codec.encode(image.astype(np.float32), bpp=14.0)
+    ) == message.format((8, 12, 3), "float32")
+    assert fails(dj.UsageError, lambda: codec.encode(image[None], bpp=14.0)) == message.format(
+        (1, 8, 12, 3), "uint8"
+    )
+    assert fails(dj.InputError, lambda: codec.encode(image[:0], bpp=14.0)) == (
+        "height of 0 pixels; 1 to 65535 can be coded"
+    )
+    assert fails(dj.UsageError, lambda: codec.encode(image)) == (
+        "choose one of bpp, psnr, packets, gamma and lossless"
+    )
+
+
+def test_data_that_are_refused(codec, data):
+    assert fails(dj.InputError, lambda: codec.decode(b"GIF89a")) == "data: is not a .diffc file"
+    least = 8 * parse(data).ends[1] / 96
+    assert fails(dj.UsageError, lambda: codec.decode(data, bpp=0.5)) == (
+        f"bpp: 0.5 bits per pixel are too few; this stream begins at {least:.3f}"
+    )
+    assert fails(dj.UsageError, lambda: codec.decode(data, "foo")).startswith("decoder: 'foo' is")
+
+
+def test_damage_is_a_warning(codec, data):
+    with pytest.warns(UserWarning, match=r"^packet \d+ .* is cut off$"):
+        found = codec.decode(data[:-1])
+    np.testing.assert_array_equal(found, decode_stream(codec.programs, parse(data[:-1])).image)
+
+
+def test_the_weights_of_the_repository_are_the_default(codec, monkeypatch, tmp_path):
+    assert loading.SHIPPED_WEIGHTS.exists()
+    run = export_model(tmp_path, 0.0)
+    monkeypatch.setattr(loading, "SHIPPED_WEIGHTS", run / "params.safetensors")
+    assert dj.load_codec().programs.fingerprint == codec.programs.fingerprint
+    monkeypatch.setattr(loading, "SHIPPED_WEIGHTS", tmp_path / "weights" / "no.safetensors")
+    assert fails(dj.InputError, dj.load_codec) == (
+        f"{tmp_path}/weights/no.safetensors: is not there, as only the repository has it; name "
+        "params.safetensors or the folder of a run"
+    )
+    assert fails(dj.InputError, lambda: dj.load_codec(tmp_path / "no")) == (
+        f"{tmp_path}/no: there is no no"
+    )
+
+
+def test_programs_take_the_weights_of_the_repository(tmp_path):
+    image = np.full((4, 4), 100, np.uint8)
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    names = f"--input={tmp_path}/a.png", f"--output={tmp_path}/a.diffc"
+    done = run_program("experiments/compress.py", *names, "--packets=1", "--dry_run")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{tmp_path}/a.png (4x4, grey) -> {tmp_path}/a.diffc\n",
+    ), done.stderr

@@ -1,0 +1,134 @@
+"""ImageNet 64x64 as its authors distribute it: npz files and pickles, never executed."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from diffc_jax.errors import InputError, UsageError
+from tests.support.image_files import opened, pixels
+from tests.support.refusals import fails
+
+
+def rows(numbers) -> np.ndarray:
+    return np.stack([pixels(n).transpose(2, 0, 1).reshape(-1) for n in numbers])
+
+
+def official_content(numbers) -> dict:
+    return {"data": rows(numbers), "labels": list(numbers), "mean": np.zeros(192)}
+
+
+def dump(path, content, protocol=3):
+    path.write_bytes(pickle.dumps(content, protocol))
+
+
+def python2_pickle(data: np.ndarray) -> bytes:
+    """Protocol 2 as Python 2 wrote it: byte strings where Python 3 has text and bytes."""
+
+    def string(value: bytes) -> bytes:
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def number(value: int) -> bytes:
+        return b"J" + value.to_bytes(4, "little", signed=True)
+
+    dtype = b"cnumpy\ndtype\n(" + string(b"u1") + number(0) + number(1) + b"tR"
+    dtype += b"(" + number(3) + string(b"|") + b"NNN" + number(-1) * 2 + number(0) + b"tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t"
+    array += string(b"b") + b"tR(" + number(1) + b"(" + number(len(data)) + number(data.shape[1])
+    array += b"t" + dtype + b"\x89" + string(data.tobytes()) + b"tb"
+    return b"\x80\x02}" + string(b"data") + array + b"s."
+
+
+@pytest.mark.parametrize("source", ["npz", "pickle"])
+def test_official_folder(source, tmp_path):
+    for name, numbers in (("train_data_batch_2", (3, 4)), ("train_data_batch_10", (5,))):
+        if source == "npz":
+            np.savez(tmp_path / f"{name}.npz", **official_content(numbers))
+        else:
+            dump(tmp_path / name, official_content(numbers))
+    if source == "npz":
+        np.savez_compressed(tmp_path / "val_data.npz", **official_content((6, 7)))
+    else:
+        (tmp_path / "val_data").write_bytes(python2_pickle(rows((6, 7))))
+    train = opened(source=source, path=str(tmp_path))
+    assert (train.name, len(train)) == ("imagenet8-chrabaszcz", 3)
+    for index, number in enumerate((3, 4, 5)):
+        np.testing.assert_array_equal(train[index], pixels(number))
+    validation = opened(source=source, path=str(tmp_path), split="validation")
+    np.testing.assert_array_equal(validation[1], pixels(7))
+    fails(
+        UsageError,
+        "split: unknown 'test' for a folder of official files; choose train or validation",
+        lambda: opened(source=source, path=str(tmp_path), split="test"),
+    )
+
+
+@pytest.mark.parametrize("source", ["npz", "pickle"])
+def test_large_official_files_are_mapped_not_loaded(source, tmp_path):
+    path = tmp_path / "train"
+    numbers = range(1000)  # pixels beyond the size at which pickles frame them
+    if source == "npz":
+        with path.open("wb") as stream:
+            np.savez(stream, **official_content(numbers))
+    else:
+        dump(path, official_content(numbers), protocol=4)
+    source = opened(source=source, path=str(path))
+    np.testing.assert_array_equal(source[999], pixels(999))
+    mapped = source._store._rows[0]._rows
+    assert isinstance(mapped, np.memmap)
+    assert mapped.filename == path
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def test_pickles_execute_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "train_data_batch_1"
+    dump(path, {"data": rows((1,)), "x": Malicious()})
+    fails(
+        InputError,
+        f"{path}: is not a pickled ImageNet file (it asks to run {os.system.__module__}.system, "
+        "which image files have no need of)",
+        lambda: opened(source="pickle", path=str(path)),
+    )
+    assert not (tmp_path / "executed").exists()
+
+
+def test_wrong_official_files_are_named(tmp_path):
+    path = tmp_path / "f.npz"
+
+    def message(**arrays):
+        np.savez(path, **arrays)
+        with pytest.raises(InputError) as caught:
+            opened(source="npz", path=str(path))
+        return str(caught.value)
+
+    assert message(x=rows((1,))) == (
+        f"{path}: has no member 'data'; is it an official ImageNet file?"
+    )
+    assert message(data=rows((1,)).astype(float)) == (
+        f"{path}: data is float64, not uint8 in C order"
+    )
+    assert message(data=np.zeros((2, 100), np.uint8)) == (
+        f"{path}: data has shape (2, 100), not (images, 3*side*side)"
+    )
+    np.savez(path, data=rows((1, 2)))
+    path.write_bytes(path.read_bytes()[:-60])
+    fails(
+        InputError,
+        f"{path}: is not a whole npz file (File is not a zip file)",
+        lambda: opened(source="npz", path=str(path)),
+    )
+    for content, text in (
+        ({"x": 1}, "has no array 'data'; is it an official ImageNet file?"),
+        ({"data": rows((1,)).astype(float)}, "data is not uint8 in C order"),
+    ):
+        dump(path, content)
+        fails(InputError, f"{path}: {text}", lambda: opened(source="pickle", path=str(path)))
+    path.write_bytes(pickle.dumps(official_content((1, 2)), 3)[:300])
+    with pytest.raises(InputError, match=f"{path}: is not a pickled ImageNet file"):
+        opened(source="pickle", path=str(path))

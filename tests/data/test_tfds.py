@@ -1,0 +1,131 @@
+"""Data sets of TensorFlow Datasets, read without TensorFlow."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from diffc_jax.data import SourceSpec, open_source
+from diffc_jax.errors import InputError, UsageError
+
+PREPARE = (
+    "prepare it once where TensorFlow is installed, with "
+    "`tfds.builder({name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()`, "
+    "then set path=DIR"
+)
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.full((64, 64, 3), number, np.uint8)
+
+
+class TinyShapes(tfds.core.GeneratorBasedBuilder):
+    """Five images; TFDS writes ArrayRecord without TensorFlow if the images come encoded."""
+
+    VERSION = tfds.core.Version("1.2.0")
+
+    def _info(self):
+        features = {"label": tfds.features.ClassLabel(num_classes=2)}
+        features["picture"] = tfds.features.Image(shape=(64, 64, 3))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {"train": self._generate_examples(range(5)), "test": self._generate_examples([9])}
+
+    def _generate_examples(self, numbers):
+        for number in numbers:
+            buffer = io.BytesIO()
+            Image.fromarray(pixels(number)).save(buffer, "PNG")
+            buffer.seek(0)
+            yield number, {"picture": buffer, "label": number % 2}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tfds")
+    builder = TinyShapes(data_dir=path, file_format="array_record")
+    builder.download_and_prepare()
+    return path
+
+
+def fails(error, message, **fields):
+    with pytest.raises(error) as caught:
+        open_source(SourceSpec(source="tfds", **fields))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("by", ["data_dir", "directory"])
+def test_reads_a_prepared_data_set_without_tensorflow(data_dir, by):
+    if by == "data_dir":
+        spec = SourceSpec(source="tfds", name="tiny_shapes", path=str(data_dir))
+    else:
+        spec = SourceSpec(source="tfds", path=str(data_dir / "tiny_shapes" / "1.2.0"))
+    source = open_source(spec)
+    assert source.name == ("tiny_shapes" if by == "data_dir" else "tiny_shapes/1.2.0")
+    values = {int(source[index][0, 0, 0]) for index in range(len(source))}
+    assert values == {0, 1, 2, 3, 4}
+    assert source[0].shape == (64, 64, 3)
+    assert "tensorflow" not in sys.modules
+
+
+def test_split_and_size(data_dir):
+    fields = {"name": "tiny_shapes", "path": str(data_dir)}
+    source = open_source(
+        SourceSpec(source="tfds", split="test", resize="squash", image_size=8, **fields)
+    )
+    assert (source.name, len(source), source[0].shape) == ("tiny_shapes-squash8", 1, (8, 8, 3))
+    fails(
+        UsageError,
+        "split: unknown 'validation' for tiny_shapes; choose one of test, train",
+        split="validation",
+        **fields,
+    )
+    with pytest.raises(InputError) as caught:
+        open_source(SourceSpec(source="tfds", image_size=32, **fields))
+    assert str(caught.value) == (
+        "tiny_shapes, train example 0: is 64x64, not 32x32; "
+        "set resize=squash or resize=crop to scale it, or change image_size"
+    )
+
+
+def test_bad_names(tmp_path):
+    fails(UsageError, "name: is empty; source=tfds needs a builder such as imagenet_resized/64x64")
+    fails(
+        UsageError,
+        f"name: 'no_such_set' is not a data set known to TFDS or prepared in {tmp_path}",
+        name="no_such_set",
+        path=str(tmp_path),
+    )
+    with pytest.raises(UsageError) as caught:
+        open_source(SourceSpec(source="tfds", name="imagenet_resized/65x65", path=str(tmp_path)))
+    message = str(caught.value)
+    assert message.startswith("name: 'imagenet_resized/65x65' cannot be opened (")
+    assert "64x64" in message
+    assert "\n" not in message
+
+
+def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):
+    name = "imagenet_resized/64x64"
+    fails(
+        InputError,
+        f"{name}: is not prepared in {tmp_path}/imagenet_resized/64x64/0.1.0; "
+        + PREPARE.format(name=name),
+        name=name,
+        path=str(tmp_path),
+    )
+    copy = tmp_path / "tiny_shapes" / "1.2.0"
+    copy.mkdir(parents=True)
+    for file in (data_dir / "tiny_shapes" / "1.2.0").iterdir():
+        content = file.read_bytes().replace(b"array_record", b"tfrecord")
+        (copy / file.name.replace("array_record", "tfrecord")).write_bytes(content)
+    fails(
+        InputError,
+        "tiny_shapes: is prepared as tfrecord, which has no random access; "
+        + PREPARE.format(name="tiny_shapes"),
+        name="tiny_shapes",
+        path=str(tmp_path),
+    )

@@ -1,0 +1,190 @@
+"""Samplers on a Gaussian source with its exact denoiser, where every answer is known."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from diffc_jax.diffusion import process, samplers
+from diffc_jax.models import gaussian
+from diffc_jax.theory import gaussian as theory
+
+SHAPE = (1, 5, 1)
+VARIANCES = np.array([1e-4, 0.01, 0.3, 1.0, 4.0])
+LAST = -14.0
+
+
+@pytest.fixture(scope="module")
+def denoise():
+    fixed = {
+        "mean": jnp.zeros(1),
+        "rotation": jnp.eye(1),
+        "variances": jnp.asarray(VARIANCES.reshape(SHAPE), jnp.float32),
+    }
+    return functools.partial(gaussian.eps_hat, {"fixed": fixed})
+
+
+def from_components(components):
+    return gaussian.from_components(components, jnp.eye(1))
+
+
+def solve(denoise, gamma, steps, **options):
+    """Gains of the flow on each component of z / alpha."""
+    y = from_components(jnp.ones((1, *SHAPE)))
+    z = y * process.alpha(jnp.asarray(gamma))
+    grid = jnp.linspace(gamma, LAST, steps + 1)
+    out = samplers.flow(denoise, z, grid, steps, **options)
+    return np.asarray(gaussian.to_components(out, jnp.eye(1))).reshape(-1)
+
+
+def exact_gain(gamma, kappa=1.0):
+    """From noise at gamma to noise at LAST: the ratio of the gains to no noise."""
+    return theory.flow_gain(VARIANCES, np.exp(gamma), kappa) / theory.flow_gain(
+        VARIANCES, np.exp(LAST), kappa
+    )
+
+
+@pytest.mark.parametrize("kappa", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("gamma", [-4.0, 1.0])
+def test_gains_of_the_score_scaled_flow(denoise, gamma, kappa):
+    found = solve(denoise, gamma, 400, kappa=kappa)
+    np.testing.assert_allclose(found, exact_gain(gamma, kappa), rtol=2e-3)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_order_of_convergence(denoise, order):
+    exact = exact_gain(1.0)
+    errors = [
+        np.abs(solve(denoise, 1.0, steps, order=order) - exact).max() for steps in (20, 40, 80)
+    ]
+    slopes = np.log2(np.divide(errors[:-1], errors[1:]))
+    np.testing.assert_allclose(slopes, order, atol=0.25)
+
+
+def test_first_order_is_ddim(denoise):
+    """Against the update of Song et al. (2021): z_s = alpha_s x_hat + sigma_s eps_hat."""
+    z = jax.random.normal(jax.random.key(0), (3, *SHAPE))
+    grid = np.linspace(2.0, -6.0, 9).astype(np.float32)
+    found = samplers.flow(denoise, z, jnp.asarray(grid), 8, order=1)
+    for gamma_t, gamma_s in itertools.pairwise(grid):
+        eps_hat = denoise(z, jnp.full(3, gamma_t))
+        alpha_t, alpha_s = (np.sqrt(scipy.special.expit(-g)) for g in (gamma_t, gamma_s))
+        sigma_t, sigma_s = (np.sqrt(scipy.special.expit(g)) for g in (gamma_t, gamma_s))
+        z = alpha_s * (z - sigma_t * eps_hat) / alpha_t + sigma_s * eps_hat
+    np.testing.assert_allclose(
+        found, z / np.sqrt(scipy.special.expit(-grid[-1])), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_unknown_order_is_refused(denoise):
+    with pytest.raises(ValueError, match="order is 3, not 1 or 2"):
+        solve(denoise, 0.0, 4, order=3)
+
+
+def test_ancestral_samples_have_the_distribution_of_the_source(denoise):
+    n, gamma, steps = 20_000, 1.0, 60
+    keys = jax.random.split(jax.random.key(1), 3)
+    std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)
+    x = from_components(std * jax.random.normal(keys[0], (n, *SHAPE)))
+    z = process.diffuse(x, jax.random.normal(keys[1], x.shape), jnp.asarray(gamma))
+    sample = samplers.ancestral(
+        denoise, z, jnp.linspace(gamma, LAST, steps + 1), steps, jax.random.split(keys[2], n)
+    )
+    x, sample = (
+        np.asarray(gaussian.to_components(a, jnp.eye(1)), np.float64).reshape(n, -1)
+        for a in (x, sample)
+    )
+    # The grid's own bias is below 1 % at 60 steps; the rest is Monte Carlo, sqrt(2 / n) = 1 %.
+    expected = VARIANCES + np.exp(LAST)
+    np.testing.assert_allclose(sample.var(0), expected, rtol=0.05)
+    distortion = ((x - sample) ** 2).mean(0)
+    np.testing.assert_allclose(
+        distortion,
+        theory.distortions_ancestral(VARIANCES, np.exp(gamma)) + np.exp(LAST),
+        rtol=0.06,
+    )
+
+
+def moments_of_ancestral(variance, gamma, steps, order):
+    """Variance of a sample and E(x - sample)^2 for one Gaussian component, by the solver's own recursion."""
+    gammas = np.linspace(gamma, LAST, steps + 1)
+    odds = np.exp(gammas)
+    # Covariance of (x, y, x_hat of the step before).
+    covariance = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]) * variance
+    covariance[1, 1] += odds[0]
+    h = (gammas[0] - gammas[1]) / 2
+    for i in range(steps):
+        gain = variance / (variance + odds[i])
+        approach = 1 - np.exp(-2 * h)
+        row = np.array([0.0, 1 - approach + approach * gain, 0.0])
+        if order == 2 and i:
+            row += (1 - approach / (2 * h)) * np.array([0.0, gain, -1.0])
+        step = np.array([[1.0, 0.0, 0.0], row, [0.0, gain, 0.0]])
+        covariance = step @ covariance @ step.T
+        covariance[1, 1] += odds[i + 1] * approach
+    (xx, xy), yy = covariance[0, :2], covariance[1, 1]
+    return yy, xx - 2 * xy + yy
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_ancestral_steps_follow_their_recursion(denoise, order):
+    """Few, large steps: samples have the distribution of the scheme, not yet that of the source."""
+    n, gamma, steps = 20_000, 1.0, 8
+    keys = jax.random.split(jax.random.key(1), 3)
+    std = jnp.asarray(np.sqrt(VARIANCES).reshape(1, *SHAPE), jnp.float32)
+    x = from_components(std * jax.random.normal(keys[0], (n, *SHAPE)))
+    z = process.diffuse(x, jax.random.normal(keys[1], x.shape), jnp.asarray(gamma))
+    grid = jnp.linspace(gamma, LAST, steps + 1)
+    sample = samplers.ancestral(denoise, z, grid, steps, jax.random.split(keys[2], n), order)
+    x, sample = (
+        np.asarray(gaussian.to_components(a, jnp.eye(1)), np.float64).reshape(n, -1)
+        for a in (x, sample)
+    )
+    expected = np.array([moments_of_ancestral(v, gamma, steps, order) for v in VARIANCES])
+    np.testing.assert_allclose(sample.var(0), expected[:, 0], rtol=0.05)
+    np.testing.assert_allclose(((x - sample) ** 2).mean(0), expected[:, 1], rtol=0.06)
+
+
+def test_second_order_ancestral_steps_converge_quadratically():
+    """Exact moments: of order 2, forty steps beat three hundred of order 1."""
+    gamma, variance = 0.0, 1.0
+    exact = theory.distortions_ancestral(np.array([variance]), np.exp(gamma))[0] + np.exp(LAST)
+
+    def error(steps, order):
+        return abs(moments_of_ancestral(variance, gamma, steps, order)[1] / exact - 1)
+
+    assert np.log2(error(80, 1) / error(160, 1)) == pytest.approx(1.0, abs=0.1)
+    assert np.log2(error(80, 2) / error(160, 2)) == pytest.approx(2.0, abs=0.25)
+    assert error(40, 2) < error(300, 1)
+
+
+def test_posterior_mean_is_the_wiener_estimate(denoise):
+    gamma = 0.5
+    z = from_components(jnp.ones((2, *SHAPE)))
+    found = gaussian.to_components(
+        samplers.posterior_mean(denoise, z, jnp.asarray(gamma)), jnp.eye(1)
+    )
+    signal, noise = scipy.special.expit(-gamma), scipy.special.expit(gamma)
+    expected = np.sqrt(signal) * VARIANCES / (signal * VARIANCES + noise)
+    np.testing.assert_allclose(np.asarray(found)[0].reshape(-1), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_padded_grids_and_traced_counts_change_nothing(denoise):
+    z = jax.random.normal(jax.random.key(2), (2, *SHAPE))
+    keys = jax.random.split(jax.random.key(3), 2)
+    grid = jnp.linspace(1.0, -8.0, 6)
+    padded = jnp.concatenate([grid, jnp.full(4, grid[-1])])
+    np.testing.assert_allclose(
+        samplers.flow(denoise, z, grid, 5),
+        jax.jit(lambda n: samplers.flow(denoise, z, padded, n))(5),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        samplers.ancestral(denoise, z, grid, 5, keys),
+        jax.jit(lambda n: samplers.ancestral(denoise, z, padded, n, keys))(5),
+        rtol=1e-5,
+    )

@@ -1,0 +1,132 @@
+"""Which images an evaluation by subset has."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from diffc_jax import data
+from diffc_jax.config import base_config, validate
+from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.subsets import select_images
+from diffc_jax.runtime import run_config
+from diffc_jax.runtime.files import write_json
+from diffc_jax.training.experiment import open_source
+from tests.support.subset_images import RANGES, configured, read_pixels, write_images
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def pixels(images):
+    return read_pixels(images)
+
+
+def test_first_images_of_each_subset_one_subset_after_the_other(images, pixels):
+    config = configured(images)
+    selection = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
+    assert isinstance(selection, data.ImageSource)
+    assert (selection.name, selection.split) == ("pictures", "eval")
+    assert dict(selection.subsets) == RANGES
+    np.testing.assert_array_equal(np.stack([selection[i] for i in range(len(selection))]), pixels)
+    assert selection.label(11) == str(images / "big" / "02.png")
+    assert np.flatnonzero(selection.are_first(2)).tolist() == [0, 1, 9, 10]
+    config.eval.max_images = 0
+    everything = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
+    assert dict(everything.subsets) == {"small": range(9), "big": range(9, 20)}
+
+
+def test_without_subsets_the_first_images_of_all(images):
+    config = configured(images, subsets=(), max_images=12)
+    selection = select_images(
+        open_source(config, "eval"), config.eval.max_images, config.eval.subsets
+    )
+    assert dict(selection.subsets) == {}
+    assert [pathlib.Path(selection.label(i)).parts[-2] for i in range(len(selection))] == [
+        *(["big"] * 11),
+        "small",
+    ]
+    assert np.flatnonzero(selection.are_first(3)).tolist() == [0, 1, 2]
+    config.eval.max_images = 0
+    assert (
+        len(select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets))
+        == 23
+    )
+
+
+def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
+    (tmp_path / "notaref").mkdir()
+    content = tmp_path / "0.png"
+    PIL.Image.new("RGB", (4, 4)).save(content)
+    names = ("hq64.tar", "hq64_01.tar", "hq640.tar", "ref.tar")
+    for number, name in enumerate(names):
+        with tarfile.open(tmp_path / "notaref" / name, "w") as archive:
+            archive.add(content, f"n{number}/reflex.png")
+            content.write_bytes(b"broken")
+    spec = data.SourceSpec(source="tar", path=str(tmp_path / "notaref"), image_size=4)
+    selection = select_images(data.open_source(spec), subsets=("ref", "hq64"))
+    assert dict(selection.subsets) == {"ref": range(1), "hq64": range(1, 3)}
+    found = [pathlib.Path(selection.label(i).split(", member")[0]).name for i in range(3)]
+    assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
+
+
+def test_subsets_that_are_refused(images):
+    def message(subsets):
+        config = configured(images)
+        config.eval.subsets = subsets
+        source = open_source(config, "eval")
+        with pytest.raises(UsageError) as error:
+            validate(config) or select_images(source, 0, config.eval.subsets)
+        return str(error.value)
+
+    assert message(("small", "small")) == ("eval.subsets: ('small', 'small') must name each once")
+    assert message(("a/b",)) == (
+        "eval.subsets: 'a/b' cannot name a folder; use letters, digits, '_', '-' and '.'"
+    )
+    for name in ("", ".."):
+        assert message((name,)).startswith(f"eval.subsets: {name!r} cannot name a folder; ")
+    first = images / "big" / "00.png"
+    assert message(("small", "smal")) == (
+        "eval.subsets: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
+        f" {first}"
+    )
+    assert message(("big", "00")) == (
+        f"eval.subsets: {first} is of 'big' and of '00'; choose names of which only one is a word of each"
+        " image's path"
+    )
+
+
+def test_old_command_lines_and_runs_with_the_former_name(tmp_path):
+    command = [sys.executable, "experiments/evaluate.py", "--config=configs/quickstart.py:smoke"]
+    command += [f"--workdir={tmp_path}", "--config.eval.families=('small','big')", "--dry_run"]
+    found = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert found.returncode == 0, found.stderr.decode()
+    described = json.loads(found.stdout)
+    assert described["eval"]["subsets"] == ["small", "big"]
+    assert "families" not in described["eval"]
+
+    described["eval"]["families"] = described["eval"].pop("subsets")
+    write_json(tmp_path / "config.json", described)
+    config = base_config()
+    config.eval.subsets = ("small", "big")
+    differing = {field for field, _ in run_config._differences(config, tmp_path)}
+    assert not {"eval.families", "eval.subsets"} & differing
+    config.eval.subsets = ("small",)
+    assert "eval.subsets" in {field for field, _ in run_config._differences(config, tmp_path)}

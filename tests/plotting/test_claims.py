@@ -1,0 +1,162 @@
+"""The table of claims: straight lines have differences in closed form."""
+
+import numpy as np
+import pytest
+
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
+from diffc_jax.plotting.claims import write_claims
+
+LOG_BPP = np.log([0.05, 0.2, 0.8, 3.0])
+CURVES = {"diffc_a": 10.0, "diffc_f": 12.5, "diffc_f_star": 12.75, "diffc_a_star": 11.0, "rd": 13.0}
+
+
+def points(psnr, log_fid, bpp=1.0, header=None, **fields):
+    """Straight lines at LOG_BPP, whose rates are multiplied by `bpp`."""
+    rates = bpp * np.exp(LOG_BPP)
+    return [
+        RatePoint(
+            rate_kind="file" if fields["method"] != "diffc" else "bound",
+            bpp=rate,
+            bpp_headerless=header and rate - header,
+            psnr=psnr + 5 * u,
+            mse=65025 / 10 ** ((psnr + 5 * u) / 10),
+            fid=float(np.exp(log_fid(u))),
+            fid_features="efficientnet_lite0",
+            gamma=-4 * u if fields["method"] == "diffc" else None,
+            n_images=9,
+            dataset="photos",
+            **fields,
+        )
+        for u, rate in zip(LOG_BPP.tolist(), rates.tolist(), strict=True)
+    ]
+
+
+def write(folder, rows, theory=True):
+    write_rate_points(folder / "eval" / "rd.csv", rows)
+    table = [
+        # As in real tables, the last digits of the rates differ between curves.
+        {
+            "curve": curve,
+            "bits_per_pixel": bpp * (1 + 1e-12 * snr),
+            "snr_db": snr + gain * (curve != "diffc_a"),
+        }
+        for curve, snr in CURVES.items()
+        for bpp, gain in ((0.01, 0.0), (1.0, 0.25), (5.0, 0.5))
+    ]
+    if theory:
+        curves = folder / "theory" / "gaussian" / "curves.csv"
+        write_table(curves, ("curve", "bits_per_pixel", "snr_db"), table)
+    write_claims([folder], folder / "theory", folder / "claims.md")
+    return (folder / "claims.md").read_text()
+
+
+DIFFC = {"method": "diffc", "model": "unet", "checkpoint": "step 1"}
+ROWS = [
+    *points(30, lambda u: 4 - u, decoder="flow", **DIFFC),
+    *points(30 - 10 * np.log10(2), lambda u: 4.5 - u, decoder="ancestral", **DIFFC),
+    # Equal distance at u = ln 0.4, where the lines cross.
+    *points(28, lambda u: 4 - 1.5 * u + 0.5 * np.log(0.4), method="webp", header=0.04),
+    *points(30, lambda u: 4 - u, 1.25, **DIFFC | {"method": "diffc_codec"}, decoder="flow"),
+]
+
+
+def cells(text, heading, name):
+    """The cells behind the name in the first table below the heading."""
+    (row, *_) = [
+        line for line in text[text.index(heading) :].splitlines() if line.startswith(f"| {name} |")
+    ]
+    return [cell.strip() for cell in row.split("|")[2:-1]]
+
+
+def test_differences_of_straight_lines(tmp_path):
+    text = write(tmp_path, ROWS)
+    assert text.startswith("# Claims in numbers: photos, 9 images\n")
+    against = "## DiffC-F (flow), unet against others"
+    # u of WebP's points is that of DiffC's: it loses 2 dB, and wins the distance above 0.4 bpp.
+    share = np.log(0.4 / 0.1) / np.log(2 / 0.1)
+    assert cells(text, against, "WebP") == [
+        "0.10 to 2.00",
+        f"{share:.0%} (not at 0.40 to 2.00 bpp)",
+        f"{np.exp(-0.5 * np.log(2 / 0.4)):.2f} to {np.exp(-0.5 * np.log(0.1 / 0.4)):.2f}",
+        "100%",
+        "+2.00 to +2.00",
+    ]
+    ancestral = cells(text, against, "DiffC-A (ancestral), unet")
+    assert ancestral[1:] == ["100%", "1.65 to 1.65", "100%", "+3.01 to +3.01"]
+
+
+def test_headers_are_left_out_in_a_table_of_their_own(tmp_path):
+    text = write(tmp_path, ROWS)
+    bare = text[text.index("Files without ") :]
+    # From 0.2 - 0.04 bpp on the line is above that of whole files.
+    assert cells(bare, "Files without", "WebP")[0] == "0.10 to 2.00"
+    low, high = map(float, cells(bare, "Files without", "WebP")[4].split(" to "))
+    assert low < high < 2.0
+
+
+def test_flow_against_ancestral(tmp_path):
+    text = write(tmp_path, ROWS)
+    found = cells(text, "## DiffC-F and DiffC-A with the denoiser unet", f"{-4 * LOG_BPP[1]:.2f}")
+    assert found == ["0.200", "18.94", "21.95", "+3.01", "0.500"]
+
+
+def test_files_take_a_quarter_more(tmp_path):
+    text = write(tmp_path, ROWS)
+    table = text[text.index("## Files against the bound") :].splitlines()
+    ratios = [line.split("|")[5].strip() for line in table if line.startswith("| DiffC-F files")]
+    assert ratios == ["1.250"] * len(LOG_BPP)
+
+
+def test_gains_of_the_gaussian(tmp_path):
+    text = write(tmp_path, ROWS)
+    found = cells(text, "## A Gaussian", "F over A, isotropic noise")
+    assert found == ["+2.500 to +3.000", "+2.750 to +2.750"]
+    assert (
+        cells(text, "## A Gaussian", "best noise over isotropic noise, F")[0] == "+0.250 to +0.250"
+    )
+
+
+def test_what_is_not_there_is_not_compared(tmp_path):
+    bare = [
+        *points(30, lambda u: 4 - u, decoder="flow", **DIFFC),
+        *points(28, lambda u: 4 - u, 100.0, method="webp"),
+    ]
+    text = write(tmp_path, bare)
+    assert cells(text, "## DiffC-F (flow), unet", "WebP") == ["-"] * 5
+    assert "DiffC-A" not in text
+    assert "## Files" not in text
+
+
+def test_each_denoiser_has_one_table_and_gaussian_baselines_are_only_compared_with(tmp_path):
+    baseline = DIFFC | {"model": "gaussian"}
+    more = [
+        *points(25, lambda u: 5 - u, decoder="flow", **baseline),
+        *points(25, lambda u: 5 - u, 1.25, decoder="flow", **baseline | {"method": "diffc_codec"}),
+        *points(22, lambda u: 5 - u, decoder="ancestral", **baseline),
+    ]
+    text = write(tmp_path, ROWS + more)
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [heading.split(" at equal")[0] for heading in headings] == [
+        "## DiffC-F (flow), unet against others",
+        "## DiffC-F files, unet against others",
+        "## DiffC-F and DiffC-A with the denoiser unet",
+        "## DiffC-F and DiffC-A with the denoiser gaussian",
+        "## Files against the bound",
+        "## A Gaussian fitted to patches of the training images: closed forms",
+    ]
+    against = "## DiffC-F (flow), unet against others"
+    assert cells(text, against, "DiffC-F (flow), gaussian")[-1] == "+5.00 to +5.00"
+
+
+def test_different_images_are_refused(tmp_path):
+    other = [RatePoint(method="webp", rate_kind="file", bpp=1.0, n_images=3, dataset="other")]
+    with pytest.raises(UsageError, match="different images"):
+        write(tmp_path, ROWS + other)
+    assert not (tmp_path / "claims.md").exists()
+
+
+def test_missing_analysis_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"curves\.csv: cannot be read"):
+        write(tmp_path, ROWS, theory=False)
+    assert not (tmp_path / "claims.md").exists()

@@ -1,0 +1,247 @@
+"""Processes that share a run: the numbers of one process, and a run that survives what clusters do to it."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from jax.experimental.compilation_cache import compilation_cache
+
+from diffc_jax.commands import train
+from diffc_jax.errors import PreemptedError, UsageError
+from diffc_jax.runtime import multihost, writers
+from tests.support.processes import ROOT, environment
+
+PREEMPTED = 85
+STEPS = 24
+TIMES = tuple(f"train/{n}" for n in ("images_per_second", "host_share", "seconds", "cpu_seconds"))
+
+CONFIG_FILE = """
+from ml_collections import ConfigDict
+from diffc_jax.config import base_config
+
+def get_config():
+    config = base_config()
+    config.data.image_size = 8
+    config.data.train.max_images = config.data.eval.max_images = 20
+    config.model = ConfigDict(
+        {"name": "unet", "patch": 4, "widths": (32,), "blocks": (1,), "heads": 1, "dropout": 0.1}
+    )
+    config.schedule.name = "learned_linear"
+    config.train.batch_size = 8
+    config.train.num_steps = 24
+    config.train.warmup_steps = 4
+    config.train.log_every_steps = 1
+    config.train.checkpoint_every_steps = 5
+    config.train.eval_every_steps = 12
+    config.eval.batch_size = 8
+    return config
+"""
+
+
+def shipped_config(fsdp):
+    scope = {}
+    exec(CONFIG_FILE, scope)
+    config = scope["get_config"]()
+    config.mesh.fsdp = fsdp
+    return config
+
+
+class Pair:
+    """Two processes of one device each that share a run."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        (folder / "config.py").write_text(CONFIG_FILE)
+
+    def start(self, workdir):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        return [
+            self.start_one(workdir, cluster | {"JAX_PROCESS_ID": str(index)}) for index in range(2)
+        ]
+
+    def start_one(self, workdir, variables):
+        shared = {
+            "JAX_COMPILATION_CACHE_DIR": str(self._folder / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        return subprocess.Popen(
+            [
+                *(sys.executable, "experiments/train.py", f"--config={self._folder / 'config.py'}"),
+                *(f"--workdir={workdir}", "--distributed=auto", "--config.mesh.fsdp=2"),
+            ],
+            cwd=ROOT,
+            env=environment(**shared, **variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, workdir):
+        outputs = finish(self.start(workdir))
+        assert [code for code, _ in outputs] == [0, 0], outputs
+        return [stderr for _, stderr in outputs]
+
+    def disturb(self, workdir, victim, signum, step):
+        """Sends a signal to one process after `step` is logged; exit codes and what both said."""
+        processes = self.start(workdir)
+        while last_step(workdir) < step:
+            assert all(process.poll() is None for process in processes), finish(processes)
+            time.sleep(0.001)
+        processes[victim].send_signal(signum)
+        return finish(processes)
+
+
+def finish(processes):
+    outputs = [process.communicate(timeout=600)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, outputs, strict=True)]
+
+
+def metrics(workdir):
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def last_step(workdir):
+    rows = metrics(workdir)
+    return rows[-1]["step"] if rows else 0
+
+
+def assert_same_run(workdir, reference):
+    """The same losses and parameters, but for the order of sums."""
+    rows, expected = metrics(workdir), metrics(reference)
+    assert [row.keys() for row in rows] == [row.keys() for row in expected]
+    for row, want in zip(rows, expected, strict=True):
+        for name, value in want.items():
+            np.testing.assert_allclose(
+                row[name], value, rtol=1e-3, err_msg=f"{want['step']} {name}"
+            )
+    params, wanted = (
+        safetensors.numpy.load_file(folder / "params.safetensors")
+        for folder in (workdir, reference)
+    )
+    assert params.keys() == wanted.keys()
+    # Adam turns rounding of a gradient near zero into a step of full size.
+    for name, value in wanted.items():
+        np.testing.assert_allclose(params[name], value, atol=2e-3, err_msg=name)
+        assert np.abs(params[name] - value).mean() < 2e-4, name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """Keeps compiled programs, for the runs in this process."""
+    names = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in names}
+    for values in (names, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is names:
+            yield
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run in one process with eight devices."""
+    workdir = tmp_path_factory.mktemp("alone")
+    train(shipped_config(fsdp=4), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return Pair(tmp_path_factory.mktemp("pair"))
+
+
+def test_disturbed_processes_do_what_one_does_that_is_left_alone(alone, pair, tmp_path):
+    workdir = tmp_path / "run"
+    outputs = pair.disturb(workdir, 1, signal.SIGTERM, step=4)
+    assert [code for code, _ in outputs] == [PREEMPTED, PREEMPTED], outputs
+    saved = last_step(workdir)
+    assert 4 <= saved < STEPS
+    assert (workdir / "checkpoints" / str(saved)).is_dir()
+    said = (
+        f"train.py: error: --workdir {workdir}: stopped by SIGTERM and saved after step {saved} of {STEPS};"
+        " run the same command again to go on"
+    )
+    assert all(said in text for _, text in outputs)
+    shutil.copytree(workdir, tmp_path / "elsewhere")
+
+    # SIGKILL of the process that coordinates; the other one notices and leaves by itself.
+    (killed, _), (left, _) = pair.disturb(workdir, 0, signal.SIGKILL, step=saved + 6)
+    assert killed == -signal.SIGKILL
+    assert left not in (0, PREEMPTED)
+
+    first, second = pair.run(workdir)
+    # The losses of every step: no image was lost or seen twice.
+    assert_same_run(workdir, alone)
+    assert "2 devices of 2 processes; from step " in first
+    assert f"step {STEPS}/{STEPS} (100 %)" in first
+    # Only the first process writes.
+    assert "step" not in second
+    samples = [sorted(p.name for p in (w / "samples").iterdir()) for w in (workdir, alone)]
+    assert samples[0] == samples[1]
+
+    # What two processes saved goes on in one with eight devices.
+    train(shipped_config(fsdp=4), tmp_path / "elsewhere")
+    assert_same_run(tmp_path / "elsewhere", alone)
+
+
+def test_sigterm_saves_and_leaves_with_its_own_code(tmp_path, monkeypatch):
+    scalars = writers.MetricWriter.scalars
+
+    def interrupted(self, step, values):
+        scalars(self, step, values)
+        if step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(writers.MetricWriter, "scalars", interrupted)
+    with pytest.raises(PreemptedError) as caught:
+        train(shipped_config(fsdp=4), tmp_path)
+    assert str(caught.value) == (
+        f"--workdir {tmp_path}: stopped by SIGTERM and saved after step 8 of {STEPS};"
+        " run the same command again to go on"
+    )
+    assert caught.value.exit_code == PREEMPTED
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "8"]
+
+
+def test_no_cluster_is_one_line(pair, tmp_path):
+    process = pair.start_one(tmp_path / "run", {})
+    _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (
+        2,
+        "train.py: error: --distributed=auto: coordinator_address should be defined. No cluster was found"
+        " (Slurm, Open MPI, TPU pod, Kubernetes); set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES,"
+        " JAX_PROCESS_ID in every process, or --distributed=off\n",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_variables_that_cannot_be_used_are_refused(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    with pytest.raises(UsageError, match=r"^--distributed=auto: invalid literal for int\(\)"):
+        multihost.start("auto")
+    multihost.start("off")
+    assert not jax.distributed.is_initialized()
+    assert multihost.is_primary()

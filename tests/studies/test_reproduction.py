@@ -1,0 +1,79 @@
+"""What `reproduce` asks of its parts."""
+
+import pathlib
+
+import pytest
+
+from diffc_jax.config import base_config
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.studies import reproduction
+
+PARTS = (
+    *("train", "evaluate", "evaluate_baselines", "analyse_theory"),
+    *("make_figures", "make_report", "write_claims"),
+)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """(part, path that it is given last, config if any) in the order of the calls."""
+    made = []
+
+    def record(part):
+        def called(first, *others, **_options):
+            (*_, path) = [other for other in others if isinstance(other, pathlib.Path)]
+            made.append((part, path.name, first))
+            return []
+
+        return called
+
+    for part in PARTS:
+        monkeypatch.setattr(reproduction, part, record(part))
+    return made
+
+
+def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
+    config = base_config()
+    config.model.unlock()
+    config.model.name = "unet"
+    config.train.num_steps = 3
+    config.eval.params = str(tmp_path / "x.safetensors")
+    with pytest.raises(
+        InputError, match=r"^eval\.params: there is no .*x\.safetensors; it is looked"
+    ):
+        reproduction.reproduce(config, tmp_path)
+    assert calls == []
+    (tmp_path / "x.safetensors").touch()
+    reproduction.reproduce(config, tmp_path)
+    assert [call[:2] for call in calls] == [
+        ("train", "gaussian"),
+        ("evaluate", "gaussian"),
+        ("evaluate", "unet"),
+        ("evaluate_baselines", "baselines"),
+        ("analyse_theory", "theory"),
+        ("make_figures", "figures"),
+        ("make_report", "report.html"),
+        ("write_claims", "claims.md"),
+    ]
+    # The Gaussian baseline is fitted to the images, and never comes from the file.
+    assert calls[0][2].eval.params == calls[1][2].eval.params == ""
+    assert calls[2][2].eval.params == config.eval.params
+
+
+def test_theory_is_that_of_the_training_images(calls, tmp_path):
+    config = base_config()
+    config.seed, config.data.image_size = 7, 8
+    config.data.train.name = "mine"
+    reproduction.reproduce(config, tmp_path)
+    (theory,) = (call[2] for call in calls if call[0] == "analyse_theory")
+    assert (theory.seed, theory.source.image_size, theory.source.patch_size) == (7, 8, 8)
+    assert theory.source.images.name == "mine"
+    assert theory.monte_carlo == "never"
+
+
+def test_unknown_published_curves_are_found_before_any_work(calls, tmp_path):
+    config = base_config()
+    config.baselines.published = ("vvc",)
+    with pytest.raises(UsageError, match=r"^baselines\.published: unknown 'vvc'; name a method"):
+        reproduction.reproduce(config, tmp_path)
+    assert calls == []

@@ -1,0 +1,27 @@
+"""What errors of use know about the field that they complain about."""
+
+import pathlib
+import re
+
+from diffc_jax.errors import UsageError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_the_text_begins_with_the_field():
+    error = UsageError("0 is not at least 1", field="batch_size")
+    assert str(error) == "batch_size: 0 is not at least 1"
+    assert (error.message, error.field) == ("0 is not at least 1", "batch_size")
+    assert str(UsageError("unexpected argument 'x'")) == "unexpected argument 'x'"
+
+
+def test_a_field_can_belong_to_a_group():
+    error = UsageError("is empty", field="path").in_group("train").in_group("data")
+    assert (str(error), error.field) == ("data.train.path: is empty", "data.train.path")
+
+
+def test_nobody_edits_the_text_of_an_error():
+    edits = re.compile(r"str\((error|caught)\)\.(replace|startswith|removeprefix)\(")
+    for folder in ("diffc_jax", "experiments", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not edits.search(path.read_text()), path.name
