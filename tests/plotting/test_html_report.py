@@ -20,14 +20,8 @@ from tests.support.report_runs import (
     Page,
     codec_points,
     sweep_points,
-    write_runs,
     write_sweep,
 )
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return write_runs(tmp_path)
 
 
 def _read_number(value):

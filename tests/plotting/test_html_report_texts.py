@@ -19,14 +19,8 @@ from tests.support.report_runs import (
     Page,
     codec_points,
     sweep_points,
-    write_runs,
     write_sweep,
 )
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return write_runs(tmp_path)
 
 
 def test_asks_the_network_for_nothing(runs, tmp_path):
