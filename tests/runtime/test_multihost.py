@@ -61,16 +61,17 @@ class Pair:
         self._folder = folder
         (folder / "config.py").write_text(CONFIG_FILE)
 
-    def start(self, workdir):
+    def start(self, workdir, *flags):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
         cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
         return [
-            self.start_one(workdir, cluster | {"JAX_PROCESS_ID": str(index)}) for index in range(2)
+            self.start_one(workdir, cluster | {"JAX_PROCESS_ID": str(index)}, *flags)
+            for index in range(2)
         ]
 
-    def start_one(self, workdir, variables):
+    def start_one(self, workdir, variables, *flags):
         shared = {
             "JAX_COMPILATION_CACHE_DIR": str(self._folder / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -79,7 +80,7 @@ class Pair:
         return subprocess.Popen(
             [
                 *(sys.executable, "experiments/train.py", f"--config={self._folder / 'config.py'}"),
-                *(f"--workdir={workdir}", "--distributed=auto", "--config.mesh.fsdp=2"),
+                *(f"--workdir={workdir}", "--distributed=auto", "--config.mesh.fsdp=2", *flags),
             ],
             cwd=ROOT,
             env=environment(**shared, **variables),
@@ -88,8 +89,8 @@ class Pair:
             text=True,
         )
 
-    def run(self, workdir):
-        outputs = finish(self.start(workdir))
+    def run(self, workdir, *flags):
+        outputs = finish(self.start(workdir, *flags))
         assert [code for code, _ in outputs] == [0, 0], outputs
         return [stderr for _, stderr in outputs]
 
@@ -188,10 +189,12 @@ def test_disturbed_processes_do_what_one_does_that_is_left_alone(alone, pair, tm
     assert killed == -signal.SIGKILL
     assert left not in (0, PREEMPTED)
 
-    first, second = pair.run(workdir)
+    # The rest with the images in device memory, of which each process takes its own rows.
+    first, second = pair.run(workdir, "--config.data.placement=device")
     # The losses of every step: no image was lost or seen twice.
     assert_same_run(workdir, alone)
     assert "2 devices of 2 processes; from step " in first
+    assert "putting 20 images (0.00 GB) on each device" in first
     assert f"step {STEPS}/{STEPS} (100 %)" in first
     # Only the first process writes.
     assert "step" not in second
