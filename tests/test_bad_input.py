@@ -236,7 +236,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"model": ConfigDict(UNET), "train__num_steps": 3, "train__num_epochs": 2.0},
-            "train.num_steps and train.num_epochs: set exactly one of train.num_steps,"
+            "train.num_steps, train.num_epochs: set exactly one of train.num_steps,"
             " train.num_epochs, train.num_examples, train.max_seconds to a positive number",
         ),
     ],

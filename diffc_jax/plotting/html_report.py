@@ -80,7 +80,7 @@ def make_report(
     """
     if measure_default not in MEASURES:
         raise UsageError(
-            f"measure_default: {measure_default!r} is not one of {', '.join(MEASURES)}"
+            f"{measure_default!r} is not one of {', '.join(MEASURES)}", field="measure_default"
         )
     points = collect_rate_points(inputs)
     points += more_points

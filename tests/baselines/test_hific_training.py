@@ -115,7 +115,7 @@ def test_unknown_arguments(argument):
         (
             "data.image_size",
             60,
-            "data.image_size: image size: 60x60; sides must be multiples of 8",
+            "data.image_size: 60x60; sides must be multiples of 8",
         ),
         (
             "data.image_size",

@@ -40,8 +40,8 @@ def test_number_of_steps(fields, steps):
     ("fields", "named"),
     [
         ({}, "train.num_steps"),
-        ({"num_steps": 3, "max_seconds": 5.0}, "train.num_steps and train.max_seconds"),
-        ({"num_epochs": 1.0, "num_examples": 5}, "train.num_epochs and train.num_examples"),
+        ({"num_steps": 3, "max_seconds": 5.0}, "train.num_steps, train.max_seconds"),
+        ({"num_epochs": 1.0, "num_examples": 5}, "train.num_epochs, train.num_examples"),
     ],
 )
 def test_exactly_one_duration_is_given(fields, named):
