@@ -284,7 +284,7 @@ def damaged(state, **changes):
         ),
         (
             {"fc.bias": np.full(1008, np.nan)},
-            "1 tensors hold NaN or infinity, the first is 'fc.bias'",
+            "1 tensors are not finite floats, the first is 'fc.bias'",
         ),
     ],
 )
