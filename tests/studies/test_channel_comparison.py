@@ -82,7 +82,7 @@ def test_real_bytes_agree_with_the_quadrature(small_run):
 
 
 def test_figures_have_their_tables_beside_them(small_run):
-    for name in ("overhead", "law", "work"):
+    for name in ("overhead", "distribution", "work"):
         for suffix in ("png", "pdf", "csv"):
             assert (small_run / f"{name}.{suffix}").stat().st_size > 1000
 
@@ -102,6 +102,14 @@ def test_a_run_continues_where_it_was(small_run):
         }
 
 
+def test_folders_of_earlier_versions_continue(small_run):
+    """The files of jobs, which are named by their arguments, have the names that they had then."""
+    assert {path.stem for path in (small_run / "progress").iterdir()} == {
+        *("fff78b454ea7faf1", "6a30d9432ed42e3a", "f385b31348d6a423", "61a0002e116ba3d4"),
+        *("1432b1599d155899", "17385914fd762fa2", "17a7c3b59fabf277", "4f33609ab7a45f1d"),
+    }
+
+
 def test_near_exact_races_agree_with_the_quadrature():
     winners = near_exact_race(3.3, 1e-4, 20_000, np.random.default_rng(0))
     assert stats.kstest(winners.along, "norm").pvalue > 0.01
@@ -119,9 +127,9 @@ def test_near_exact_races_agree_with_the_quadrature():
 
 def test_near_exact_races_stop_where_a_search_one_by_one_stops():
     """Also the number of winners missed is that of the tail."""
-    kl_bits, tail, count = 1.5, 0.05, 4000
-    fast = near_exact_race(kl_bits, tail, count, np.random.default_rng(1))
-    random, length = np.random.default_rng(2), np.sqrt(2 * np.log(2) * kl_bits)
+    ideal_rate, tail, count = 1.5, 0.05, 4000
+    fast = near_exact_race(ideal_rate, tail, count, np.random.default_rng(1))
+    random, length = np.random.default_rng(2), np.sqrt(2 * np.log(2) * ideal_rate)
     time, best = np.zeros(count), np.full(count, np.inf)
     winner, looked_at = np.zeros(count), np.zeros(count)
     along, racing = np.zeros(count), np.ones(count, bool)
