@@ -1,6 +1,5 @@
 """The comparison of schemes: its races against other routes, its table, resuming, mistakes."""
 
-import csv
 import re
 
 import numpy as np
@@ -13,6 +12,7 @@ from diffc_jax.errors import UsageError
 from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke, validate
 from diffc_jax.studies.channel_comparison.rows import FIELDS, bounded_races, near_exact_race
 from diffc_jax.studies.channel_comparison.run import compare_schemes
+from tests.support.run_files import table
 
 
 def small_config():
@@ -34,17 +34,12 @@ def small_run(tmp_path_factory):
     return folder / "channel_simulation"
 
 
-def table(folder):
-    with (folder / "schemes.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def number(row, column):
     return float(row[column])
 
 
 def test_every_scheme_has_its_rows(small_run):
-    rows = table(small_run)
+    rows = table(small_run / "schemes.csv")
     assert tuple(rows[0]) == FIELDS
     found = {(row["scheme"], row["source"]) for row in rows}
     chunked = ("poisson", "poisson_truncated", "ordered", "minimal")
@@ -63,7 +58,9 @@ def test_every_scheme_has_its_rows(small_run):
 
 
 def test_real_bytes_agree_with_the_quadrature(small_run):
-    by_name = {row["scheme"]: row for row in table(small_run) if row["source"] == "channel"}
+    by_name = {
+        row["scheme"]: row for row in table(small_run / "schemes.csv") if row["source"] == "channel"
+    }
     for name, winner in (
         ("poisson", poisson_winner(2.0)),
         ("poisson_truncated", poisson_winner(4.0, 64)),
@@ -90,13 +87,13 @@ def test_figures_have_their_tables_beside_them(small_run):
 def test_a_run_continues_where_it_was(small_run):
     kept = sorted((small_run / "progress").iterdir())
     times = [path.stat().st_mtime_ns for path in kept[1:]]
-    before = table(small_run)
+    before = table(small_run / "schemes.csv")
     kept[0].unlink()
     (small_run / "schemes.csv").unlink()
     compare_schemes(small_config(), small_run.parent)
     assert [path.stat().st_mtime_ns for path in kept[1:]] == times
     timed = {"encode_seconds", "decode_seconds"}
-    for old, new in zip(before, table(small_run), strict=True):
+    for old, new in zip(before, table(small_run / "schemes.csv"), strict=True):
         assert {k: v for k, v in old.items() if k not in timed} == {
             k: v for k, v in new.items() if k not in timed
         }

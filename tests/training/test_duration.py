@@ -12,7 +12,8 @@ from diffc_jax.errors import UsageError
 from diffc_jax.training import duration, loop
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.optimizer import decay_factor, fresh_decay, learning_rate_schedule
-from tests.support.quick_training import logged, quick_config, quick_task
+from tests.support.quick_training import quick_config, quick_task
+from tests.support.run_files import logged
 
 FIELDS = "train.num_steps, train.num_epochs, train.num_examples, train.max_seconds"
 
