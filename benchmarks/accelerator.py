@@ -87,10 +87,12 @@ def main() -> None:
     begin = time.monotonic()
     for name in _SECTIONS.value:
         if name not in SECTIONS:
-            raise UsageError(f"--sections: unknown {name!r}; choose one of {', '.join(SECTIONS)}")
+            raise UsageError(
+                f"unknown {name!r}; choose one of {', '.join(SECTIONS)}", field="--sections"
+            )
     if _WRITE_FILES.value and (_READ_FILES.value or _SECTIONS.value):
         raise UsageError(
-            "--write_files: writes files and measures nothing; leave the other flags out"
+            "writes files and measures nothing; leave the other flags out", field="--write_files"
         )
     small = _SMALL.value
     if small is None:

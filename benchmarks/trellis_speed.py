@@ -59,7 +59,7 @@ def print_speed(channel: TrellisChannel) -> None:
         )
 
 
-def print_laws(channel: TrellisChannel) -> None:
+def print_distribution(channel: TrellisChannel) -> None:
     names = [field.name for field in dataclasses.fields(SampleStatistics)]
     print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
     print(f"  {'exact':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
@@ -70,9 +70,9 @@ def print_laws(channel: TrellisChannel) -> None:
             channel.encode(keys[i : i + batch], mu[i : i + batch])[1]
             for i in range(0, number, batch)
         ]
-        law = sample_statistics(mu, np.concatenate(samples))
+        found = sample_statistics(mu, np.concatenate(samples))
         ratio = channel.path_bits / np.mean(ideal_rate(mu)) if share else np.inf
-        values = "".join(f"{getattr(law, name):14.4f}" for name in names)
+        values = "".join(f"{getattr(found, name):14.4f}" for name in names)
         print(f"  {share:10.2f}{ratio:9.3f}{values}", flush=True)
 
 
@@ -83,7 +83,7 @@ def main() -> None:
             channel = TrellisChannel(_SIZE.value, path_bits, memory)
             print(f"K = {path_bits}, memory {memory}, reach {channel.reach:.3f}", flush=True)
             print_speed(channel)
-            print_laws(channel)
+            print_distribution(channel)
 
 
 if __name__ == "__main__":

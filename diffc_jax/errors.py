@@ -12,7 +12,8 @@ class UsageError(DiffcError):
 
     Attributes:
         message: what is wrong and what to do about it.
-        field: the flag or config field, as far as the code that complains knows it; may be empty.
+        field: the config field, argument or flag, as far as the code that complains knows it; several are
+            separated by ", ", and a flag may have its value behind it ("--workdir W"). May be empty.
     """
 
     exit_code = 2

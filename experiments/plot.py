@@ -38,7 +38,7 @@ def _bpp_range() -> tuple[float, float] | None:
     try:
         low, high = (float(end) for end in _BPP_RANGE.value)
     except ValueError:
-        raise UsageError(f"--bpp_range: {_BPP_RANGE.value} is not two numbers") from None
+        raise UsageError(f"{_BPP_RANGE.value} is not two numbers", field="--bpp_range") from None
     return low, high
 
 

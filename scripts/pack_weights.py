@@ -34,7 +34,7 @@ def main() -> None:
     """Reads, rounds and writes."""
     source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output {output}: must end in .safetensors")
+        raise UsageError("must end in .safetensors", field=f"--output {output}")
     card = files.read_json(source.with_suffix(".json"))
     try:
         content = source.read_bytes()

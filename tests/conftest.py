@@ -10,6 +10,27 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def subset_images(tmp_path_factory):
+    """The folder of images of `tests.support.subset_images`; not to be changed."""
+    from tests.support.subset_images import write_images
+
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def subset_features():
+    """Evaluations of those images take their features from a small network."""
+    from diffc_jax.evaluation import measures
+    from tests.support.feature_network import small_network
+    from tests.support.subset_images import FEATURES, SIDE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "load_feature_network", lambda *_: small_network(SIDE, FEATURES))
+        yield

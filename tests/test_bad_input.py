@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from diffc_jax import cli
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.commands import train
-from diffc_jax.config import base_config, validate
+from diffc_jax.config import validate
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.studies.reproduction import reproduce
 from tests.support.processes import ROOT, environment
+from tests.support.small_configs import QUICK_EVALUATION, small_config
 
 GAUSSIAN = "--config=configs/gaussian_floor.py:smoke"
 
@@ -169,16 +170,8 @@ def images(tmp_path):
 
 
 def configured(images, **fields):
-    config = base_config()
-    config.data.image_size = 8
-    config.data.train.update(source="folder", path=str(images))
-    config.data.eval.update(source="folder", path=str(images))
-    config.train.batch_size = 8
-    config.eval.rate_steps = 4
-    config.eval.features, config.eval.image_metrics = "", ()
-    config.eval.num_levels = 1
-    config.eval.decoders = ("mean",)
-    config.eval.codec_decoders = ()
+    quick = QUICK_EVALUATION | {"num_levels": 1, "decoders": ("mean",)}
+    config = small_config(images, **quick)
     for field, value in fields.items():
         place, _, name = field.rpartition("__")
         section = config
@@ -236,7 +229,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"model": ConfigDict(UNET), "train__num_steps": 3, "train__num_epochs": 2.0},
-            "train.num_steps and train.num_epochs: set exactly one of train.num_steps,"
+            "train.num_steps, train.num_epochs: set exactly one of train.num_steps,"
             " train.num_epochs, train.num_examples, train.max_seconds to a positive number",
         ),
     ],

@@ -1,6 +1,5 @@
 """The commands of the README as a user starts them."""
 
-import csv
 import json
 
 import PIL.Image
@@ -8,6 +7,7 @@ import pytest
 
 from diffc_jax.evaluation.results import read_rate_points
 from tests.support.processes import run_program
+from tests.support.run_files import logged, table
 
 RUN_FILES = ("config.json", "environment.json", "params.json")
 EVAL_FILES = ("config.json", "environment.json", "summary.json")
@@ -21,24 +21,17 @@ def run(program, *arguments):
     return done
 
 
-def table(path):
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert rows
-    return rows
-
-
 def assert_trained(workdir, step):
     for name in RUN_FILES:
         assert json.loads((workdir / name).read_text())
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(workdir)
     assert lines[-1]["step"] == step
     assert lines[-1]["eval/bits_per_dim"] > 0.0
     assert (workdir / "params.safetensors").stat().st_size > 0
     assert (workdir / "checkpoints" / str(step)).is_dir()
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
-    with PIL.Image.open(workdir / "samples" / f"{step:08d}.png") as picture:
-        picture.load()
+    with PIL.Image.open(workdir / "samples" / f"{step:08d}.png") as image:
+        image.load()
 
 
 def assert_evaluated(workdir, model, images, levels):
@@ -52,15 +45,15 @@ def assert_evaluated(workdir, model, images, levels):
     assert all(p.bpp > p.bpp_kl > 0.0 and p.psnr > 0.0 for p in points)
     assert len(table(folder / "per_image.csv")) == images * levels * len(DECODERS)
     assert table(folder / "rate_curve.csv")
-    with PIL.Image.open(folder / "reconstructions.png") as picture:
-        picture.load()
+    with PIL.Image.open(folder / "reconstructions.png") as image:
+        image.load()
 
 
 def assert_drawn(folder):
     assert {path.suffix for path in folder.iterdir()} >= {".png", ".pdf", ".csv"}
     for path in folder.glob("*.png"):
-        with PIL.Image.open(path) as picture:
-            picture.load()
+        with PIL.Image.open(path) as image:
+            image.load()
         assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
         assert table(path.with_suffix(".csv"))
 

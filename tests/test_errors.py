@@ -1,5 +1,6 @@
 """What errors of use know about the field that they complain about."""
 
+import ast
 import pathlib
 import re
 
@@ -25,3 +26,17 @@ def test_nobody_edits_the_text_of_an_error():
     for folder in ("diffc_jax", "experiments", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not edits.search(path.read_text()), path.name
+
+
+def test_a_field_is_not_named_in_the_message():
+    found = []
+    for folder in ("diffc_jax", "experiments", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            found += [
+                f"{path.relative_to(ROOT)}:{node.lineno}"
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "UsageError"
+                if not node.keywords and ": " in ast.unparse(node)
+            ]
+    # The texts about --input and --output begin with the flag and a file.
+    assert [place for place in found if not re.search(r"codec/(files|paths)\.py", place)] == []

@@ -90,18 +90,21 @@ def _ladders(
 ) -> dict[str, Sequence[Quality]]:
     for name, ladder in qualities.items():
         if name not in CODECS:
-            raise UsageError(f"qualities: unknown codec {name!r}, not one of {', '.join(CODECS)}")
+            raise UsageError(
+                f"unknown codec {name!r}, not one of {', '.join(CODECS)}", field="qualities"
+            )
         codec = CODECS[name]
         low, high = codec.quality_range
         if not ladder:
-            raise UsageError(f"qualities.{name}: empty; the default is {codec.qualities}")
+            raise UsageError(f"empty; the default is {codec.qualities}", field=f"qualities.{name}")
         for quality in ladder:
             whole = not codec.whole_qualities or float(quality).is_integer()
             if not (low <= quality <= high and whole):
                 kind = "whole numbers" if codec.whole_qualities else "numbers"
                 raise UsageError(
-                    f"qualities.{name}: {quality} is not valid; "
-                    f"use {kind} from {low:g} to {high:g} ({codec.quality_unit})"
+                    f"{quality} is not valid; "
+                    f"use {kind} from {low:g} to {high:g} ({codec.quality_unit})",
+                    field=f"qualities.{name}",
                 )
     return {name: qualities.get(name, codec.qualities) for name, codec in selected.items()}
 

@@ -56,7 +56,8 @@ def evaluate_baselines(
     runs = [load_run(path) for path in (*find_runs(config.baselines.trained), *trained)]
     if not (runs or config.baselines.codecs):
         raise UsageError(
-            "baselines.codecs, baselines.trained: both are empty, there is nothing to measure"
+            "both are empty, there is nothing to measure",
+            field="baselines.codecs, baselines.trained",
         )
     settings = config.eval
     selection = open_images(config)

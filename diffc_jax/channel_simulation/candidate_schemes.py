@@ -45,7 +45,7 @@ class PoissonRace(Race):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.tail < 1:
-            raise UsageError(f"tail: {self.tail}; a probability in [0, 1)")
+            raise UsageError(f"{self.tail}; a probability in [0, 1)", field="tail")
 
     def is_over(
         self,
@@ -159,6 +159,6 @@ def minimal_channel(size: int, chunks: int, candidate_bits: int) -> CandidateCha
         UsageError: an argument is out of range.
     """
     if candidate_bits < 0:
-        raise UsageError(f"candidate_bits: {candidate_bits} is negative")
+        raise UsageError(f"{candidate_bits} is negative", field="candidate_bits")
     race = MinimalRace(1 << candidate_bits)
     return CandidateChannel(size, chunks, race, FixedCode(candidate_bits))

@@ -62,7 +62,8 @@ class Race:
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= MAX_CANDIDATES:
             raise UsageError(
-                f"candidates: {self.candidates}; choose 1 to 2^{MAX_CANDIDATES.bit_length() - 1}"
+                f"{self.candidates}; choose 1 to 2^{MAX_CANDIDATES.bit_length() - 1}",
+                field="candidates",
             )
 
     def increments(self, gaps: Float[Array, " n"], left: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -113,11 +114,14 @@ class CandidateChannel:
 
     def __post_init__(self) -> None:
         if self.chunks < 1 or self.size % self.chunks:
-            raise UsageError(f"chunks: {self.chunks} do not divide {self.size} dimensions evenly")
+            raise UsageError(
+                f"{self.chunks} do not divide {self.size} dimensions evenly", field="chunks"
+            )
         if self.chunk_size < MIN_CHUNK_SIZE:
             raise UsageError(
-                f"chunks: {self.chunks} leave {self.chunk_size} dimensions each; "
-                f"{MIN_CHUNK_SIZE} are needed, so at most {self.size // MIN_CHUNK_SIZE} chunks"
+                f"{self.chunks} leave {self.chunk_size} dimensions each; "
+                f"{MIN_CHUNK_SIZE} are needed, so at most {self.size // MIN_CHUNK_SIZE} chunks",
+                field="chunks",
             )
 
     @property

@@ -91,7 +91,7 @@ def index_code(
         return zipf_code(ideal_rate)
     if name == "digits":
         return digits_code(winner(ideal_rate, candidates).digits)
-    raise UsageError(f"code: unknown {name!r}; choose digits or zipf")
+    raise UsageError(f"unknown {name!r}; choose digits or zipf", field="code")
 
 
 def _winner(
@@ -101,7 +101,9 @@ def _winner(
 ) -> WinnerDistribution:
     """`time` is t(S) and `time_slope` its derivative."""
     if not 0 < ideal_rate <= MAX_IDEAL_RATE:
-        raise UsageError(f"chunk_bits: {ideal_rate} is not above 0 and at most {MAX_IDEAL_RATE:g}")
+        raise UsageError(
+            f"{ideal_rate} is not above 0 and at most {MAX_IDEAL_RATE:g}", field="chunk_bits"
+        )
     length = np.sqrt(2 * np.log(2) * ideal_rate)
     g = np.arange(-_WIDTH, length + _WIDTH, _STEP)
     score = np.exp(np.arange(*_LOG_SCORES, _STEP))

@@ -51,9 +51,9 @@ class DitheredChannel:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise UsageError(f"size: {self.size} dimensions; a message has at least one")
+            raise UsageError(f"{self.size} dimensions; a message has at least one", field="size")
         if not 0 < self.ideal_rate < np.inf:
-            raise UsageError(f"ideal_rate: {self.ideal_rate} is not above 0 and finite")
+            raise UsageError(f"{self.ideal_rate} is not above 0 and finite", field="ideal_rate")
 
     def encode(
         self, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"]

@@ -148,7 +148,7 @@ class FixedCode:
 
     def __post_init__(self) -> None:
         if not 0 <= self.bits < MAX_DIGITS:
-            raise UsageError(f"bits: {self.bits}; choose 0 to {MAX_DIGITS - 1}")
+            raise UsageError(f"{self.bits}; choose 0 to {MAX_DIGITS - 1}", field="bits")
 
     def lengths(self, indices: Indices) -> Float[np.ndarray, " n"]:
         """See `IndexCode`."""
@@ -245,7 +245,7 @@ def zipf_code(ideal_rate: int | float) -> DigitsCode:
         UsageError: it is negative or not finite.
     """
     if not 0 <= ideal_rate < np.inf:
-        raise UsageError(f"ideal_rate: {ideal_rate} bits; it is finite and not negative")
+        raise UsageError(f"{ideal_rate} bits; it is finite and not negative", field="ideal_rate")
     exponent = 1.0 + 1.0 / (ideal_rate + np.log2(np.e) / np.e + 1.0)
     # The last entry is the whole tail, nearly all of it indices too long to be sent.
     tails = special.zeta(exponent, 2.0 ** np.arange(MAX_DIGITS))

@@ -62,8 +62,9 @@ class Codec:
             pixels = pixels[..., np.newaxis]
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
             raise UsageError(
-                f"image: has shape {np.shape(image)} and type {pixels.dtype}; it must be uint8 of "
-                "(height, width, 3), or (height, width) if it is grey"
+                f"has shape {np.shape(image)} and type {pixels.dtype}; it must be uint8 of "
+                "(height, width, 3), or (height, width) if it is grey",
+                field="image",
             )
         target = Target(bpp, psnr, packets, gamma, lossless)
         return encode_image(self.programs, pixels, target, memory=memory, seed=seed)

@@ -49,7 +49,7 @@ def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
     if number < header.n_tiles:
         least = 8 * stream.ends[header.n_tiles - 1] / n_pixels
         raise UsageError(
-            f"{name}: {bpp} bits per pixel are too few; this stream begins at {least:.3f}"
+            f"{bpp} bits per pixel are too few; this stream begins at {least:.3f}", field=name
         )
     packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
     for tile in stream.order[:number]:

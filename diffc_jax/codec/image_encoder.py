@@ -56,9 +56,9 @@ class Target:
             raise UsageError(f"choose one of {', '.join(named)} and lossless")
         for name, value in given.items():
             if not math.isfinite(value):
-                raise UsageError(f"{name}: {value} is not a finite number")
+                raise UsageError(f"{value} is not a finite number", field=name)
             if name != "gamma" and value <= 0:
-                raise UsageError(f"{name}: {value} is not positive")
+                raise UsageError(f"{value} is not positive", field=name)
 
 
 def encode_image(
@@ -129,7 +129,8 @@ def _encode_packets(header: Header, encoder: TileEncoder, number: int | None) ->
     """So many packets, or all that there are."""
     if number is not None and number < header.n_tiles:
         raise UsageError(
-            f"packets: {number} are too few; each of the {header.n_tiles} tiles of this image has one"
+            f"{number} are too few; each of the {header.n_tiles} tiles of this image has one",
+            field="packets",
         )
     writer = StreamWriter(header)
     for packet in itertools.islice(_in_order(encoder, writer), number):
@@ -159,7 +160,7 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     steps = range(len(packets), len(packets) * max(packet.n_steps for packet in packets) + 1)
     if is_too_much(steps[0]):
         least = 8 * len(_first_round(header, packets, steps[0]).to_bytes()) / n_pixels
-        raise UsageError(f"bpp: {bpp} is too little; this image needs at least {least:.3f}")
+        raise UsageError(f"{bpp} is too little; this image needs at least {least:.3f}", field="bpp")
     if is_too_much(steps[-1]):
         return _first_round(header, packets, _first(steps, is_too_much) - 1).to_bytes()
     writer = _first_round(header, packets, steps[-1])
@@ -216,7 +217,8 @@ def _encode_to_psnr(
     else:
         if not good_enough(len(packets)):
             raise UsageError(
-                f"psnr: {psnr} dB is not reached by the least noise of this model; use lossless"
+                f"{psnr} dB is not reached by the least noise of this model; use lossless",
+                field="psnr",
             )
     n_packets = _first(range(n_tiles, len(packets) + 1), good_enough)
     steps = _first(possible_steps(n_packets), lambda n_steps: good_enough(n_packets, n_steps))

@@ -164,7 +164,7 @@ def check_training_sources(config: ConfigDict) -> None:
     if restricted and config.schedule.name != "linear":
         raise UsageError(
             f"needs schedule.name = linear; {config.schedule.name} moves noise levels",
-            field=f"{restricted[0]}",
+            field=restricted[0],
         )
     if mixture:
         _check_weights(config, sources)

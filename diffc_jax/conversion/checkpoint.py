@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -16,7 +14,6 @@ from diffc_jax.models import build_model
 from diffc_jax.models.parameters import parameter_shapes, parameter_tree
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import file_sha256
-from diffc_jax.runtime.tensor_checks import Shape, check_names_and_shapes, refuse
 from diffc_jax.training.state import count_parameters
 
 
@@ -36,24 +33,9 @@ def params_template(config: ConfigDict, name: str) -> PyTree:
     return parameter_shapes(model, schedule, (size, size, 3))["params"]["model"]
 
 
-def check_tensors(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], source: str
-) -> None:
-    """Refuses anything but finite floats of the names and shapes that the network of the config needs.
-
-    Raises:
-        InputError: missing, unexpected, wrongly shaped or non-finite tensors (the first is named,
-            and how many there are).
-    """
-    complaint = f"{source}: is not the network of --config"
-    check_names_and_shapes(tensors, shapes, complaint)
-    unfit = [name for name in shapes if not _is_finite(tensors[name])]
-    refuse(complaint, "are not finite floats", unfit)
-
-
-def _is_finite(tensor: np.ndarray) -> bool:
-    floating = jnp.issubdtype(tensor.dtype, jnp.floating)  # NumPy does not count bfloat16
-    return floating and bool(np.isfinite(tensor.astype(np.float32)).all())
+def not_the_network(source: str) -> str:
+    """How messages about tensors begin that do not fit the network of the config."""
+    return f"{source}: is not the network of --config"
 
 
 def write_converted(

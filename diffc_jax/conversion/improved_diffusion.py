@@ -3,18 +3,17 @@
 import pathlib
 from collections.abc import Mapping
 
-import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
+from diffc_jax.conversion.checkpoint import not_the_network, params_template, write_converted
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.features.torch_files import read_torch_state_dict
-from diffc_jax.runtime.tensor_checks import Shape
+from diffc_jax.runtime.tensor_checks import check_tensors
+from diffc_jax.runtime.torch_layout import from_state_dict, torch_shapes
 
 _ORIGIN = {"project": "https://github.com/openai/improved-diffusion"}
-_TORCH_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 def convert_improved_diffusion(
@@ -42,23 +41,5 @@ def params_from_torch(
     state_dict: Mapping[str, np.ndarray], template: PyTree, source: str = "weights"
 ) -> PyTree:
     """Parameters of `models.improved_diffusion` from a state dict; errors as of `check_tensors`."""
-    leaves = flax.traverse_util.flatten_dict(template)
-    names = {path: ".".join((*path[:-1], _TORCH_NAMES[path[-1]])) for path in leaves}
-    check_tensors(
-        state_dict,
-        {names[path]: _torch_shape(leaf.shape) for path, leaf in leaves.items()},
-        source,
-    )
-    return flax.traverse_util.unflatten_dict(
-        {path: _flax_layout(state_dict[name]) for path, name in names.items()}
-    )
-
-
-def _torch_shape(shape: Shape) -> Shape:
-    """PyTorch has (outputs, inputs, positions...) where Flax has (positions..., inputs, outputs)."""
-    return (*shape[:-3:-1], *shape[:-2])
-
-
-def _flax_layout(array: np.ndarray) -> np.ndarray:
-    array = array.astype(np.float32)
-    return array if array.ndim == 1 else np.moveaxis(array, (0, 1), (-1, -2))
+    check_tensors(state_dict, torch_shapes(template), not_the_network(source))
+    return from_state_dict(state_dict, template)

@@ -16,9 +16,9 @@ from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.conversion.checkpoint import check_tensors, params_template, write_converted
+from diffc_jax.conversion.checkpoint import not_the_network, params_template, write_converted
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.tensor_checks import Shape
+from diffc_jax.runtime.tensor_checks import Shape, check_tensors
 
 _PROJECT = "https://github.com/google-research/vdm"
 _NETWORK = "score_model/"
@@ -114,7 +114,7 @@ def params_from_vdm(
         if path == _EMBEDDING:
             front[0] += 1
         shapes |= dict.fromkeys(names[path], (*front, last // len(names[path])))
-    check_tensors(tensors, shapes, source)
+    check_tensors(tensors, shapes, not_the_network(source))
 
     def leaf_of(path: tuple[str, ...]) -> np.ndarray:
         parts = [tensors[name].astype(np.float32) for name in names[path]]

@@ -91,8 +91,9 @@ def make_plan(
     levels = nearest_levels(gammas[strata], first_gamma, last_gamma, num_levels)
     if len(levels) < num_levels:
         raise UsageError(
-            f"eval.num_levels: {len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
-            f"between eval.first_gamma and eval.last_gamma, not {num_levels}"
+            f"{len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
+            f"between eval.first_gamma and eval.last_gamma, not {num_levels}",
+            field="eval.num_levels",
         )
     return SweepPlan(gammas, strata, levels, tuple(decoders), ancestral_steps, flow_steps)
 

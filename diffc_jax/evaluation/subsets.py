@@ -114,8 +114,9 @@ def select_images(
     for name, members in _members(source, subsets).items():
         if not members:
             raise UsageError(
-                f"eval.subsets: no image of {source.name} {source.split} is of {name!r}; name words of the"
-                f" images' paths, such as {source.label(0)}"
+                f"no image of {source.name} {source.split} is of {name!r}; name words of the"
+                f" images' paths, such as {source.label(0)}",
+                field="eval.subsets",
             )
         ranges[name] = range(len(chosen), len(chosen) + len(members[:limit]))
         chosen += members[:limit]
@@ -133,8 +134,9 @@ def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[i
         found = [name for name, word in words.items() if word.search(label)]
         if len(found) > 1:
             raise UsageError(
-                f"eval.subsets: {label} is of {' and of '.join(map(repr, found))}; choose names of which"
-                " only one is a word of each image's path"
+                f"{label} is of {' and of '.join(map(repr, found))}; choose names of which"
+                " only one is a word of each image's path",
+                field="eval.subsets",
             )
         for name in found:
             members[name].append(index)

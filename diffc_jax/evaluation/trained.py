@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.evaluation.costs import training_costs
 from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config
@@ -23,8 +24,6 @@ from diffc_jax.runtime.sharding import even_batch_size, put_batch
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.validation import average_elbo, evaluate_elbo, make_estimate
-
-_SECONDS_PER_HOUR = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Trained:
         mesh: devices that the state is on.
         state: with averaged parameters and fitted constants.
         name: what results call the parameters.
-        costs: `trained_parameters`, `images_seen` and `train_cpu_hours` as columns of results, those that
-            are known.
+        costs: of its training, as columns of results (`evaluation.costs.training_costs`).
     """
 
     model: Model
@@ -136,17 +134,5 @@ def load_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
         mesh=experiment.mesh,
         state=state,
         name=name,
-        costs=_costs(count_parameters(template.params["model"]), spent),
+        costs=training_costs(count_parameters(template.params["model"]), spent),
     )
-
-
-def _costs(n_parameters: int, spent: Mapping[str, Any]) -> dict[str, int | float]:
-    if not n_parameters:
-        return {}
-    seconds = spent.get("train_cpu_seconds")
-    costs = {
-        "trained_parameters": n_parameters,
-        "images_seen": spent.get("images_seen"),
-        "train_cpu_hours": None if seconds is None else seconds / _SECONDS_PER_HOUR,
-    }
-    return {name: cost for name, cost in costs.items() if cost is not None}

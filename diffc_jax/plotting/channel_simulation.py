@@ -93,7 +93,7 @@ def plot_work(rows: Sequence[Row]) -> Figure:
 # By the names of their files.
 FIGURES: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
     "overhead": plot_overhead,
-    "law": plot_distribution,
+    "distribution": plot_distribution,
     "work": plot_work,
 }
 

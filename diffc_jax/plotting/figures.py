@@ -77,7 +77,7 @@ def collect_rate_points(inputs: Sequence[str | os.PathLike[str]]) -> list[result
         InputError: an input without results; the message names the commands that make them.
     """
     if not inputs:
-        raise UsageError("inputs: empty; name at least one workdir or rd.csv file")
+        raise UsageError("empty; name at least one workdir or rd.csv file", field="inputs")
     points: dict[results.RatePoint, None] = {}
     for source in map(pathlib.Path, inputs):
         path = source if _is_table(source) else source / "eval" / "rd.csv"

@@ -174,7 +174,7 @@ def plot_strips(strips: Strips) -> Figure:
     for original, rows in zip(strips.originals, strips.cells, strict=True):
         ends = [Cell(original), *[None] * (len(rows) - 1)]
         table += [[*row, end] for row, end in zip(rows, ends, strict=True)]
-    captions = ["Rates and PSNRs are those of each picture."]
+    captions = ["Rates and PSNRs are those of each image."]
     captions += [f"{strips.labels[0]}: upper bound C + log2(C + 1) + 5 bits."]
     own = [label for label in strips.labels[1:] if label in strips.same_levels]
     others = [label for label in strips.labels[1:] if label not in strips.same_levels]

@@ -48,7 +48,7 @@ from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.images import encode_image, tile
 
 _TEMPLATE = "report_template"
-_SCRIPTS = ("common.js", "curves.js", "pictures.js", "table.js", "start.js")
+_SCRIPTS = ("common.js", "curves.js", "reconstructions.js", "table.js", "start.js")
 _DARK_BACKGROUND = "#15171a"  # --paper of report.css in dark mode
 _DARK_CONTRAST = 4.5
 
@@ -80,7 +80,7 @@ def make_report(
     """
     if measure_default not in MEASURES:
         raise UsageError(
-            f"measure_default: {measure_default!r} is not one of {', '.join(MEASURES)}"
+            f"{measure_default!r} is not one of {', '.join(MEASURES)}", field="measure_default"
         )
     points = collect_rate_points(inputs)
     points += more_points
@@ -94,7 +94,7 @@ def make_report(
     series = style.series_of(points)
     folders = [path for path in map(pathlib.Path, inputs) if path.is_dir()]
     runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
-    pictures, without_pictures = _collect_pictures(runs, allow_mixed_data)
+    reconstructions, without = _collect_reconstructions(runs, allow_mixed_data)
     data = {
         "points": [
             {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
@@ -106,7 +106,7 @@ def make_report(
         },
         "measures": measures,
         "default_measure": [m["column"] for m in measures].index(measure_default),
-        "pictures": [_pictures_data(found, series) for found in pictures],
+        "reconstructions": [_reconstructions_data(found, series) for found in reconstructions],
     }
     page = _fill_template(
         {
@@ -115,7 +115,7 @@ def make_report(
             "data": _embedded_json(data),
             "title": sections.title(points),
             "summary": sections.summary(points, runs, series),
-            "no_pictures": sections.notes(without_pictures),
+            "no_reconstructions": sections.notes(without),
             "points_table": report_tables.points_table(series),
             "runs": sections.runs_section(runs),
             "settings": sections.settings(runs),
@@ -249,7 +249,7 @@ def _svg_path(marker: str) -> dict[str, Any]:
     return {"path": " ".join(words), "filled": shape.is_filled()}
 
 
-def _collect_pictures(
+def _collect_reconstructions(
     runs: Sequence[sections.Run], allow_mixed_data: bool
 ) -> tuple[list[Reconstructions], list[str]]:
     """The reconstructions of all runs, and for each run without any the reason."""
@@ -257,28 +257,28 @@ def _collect_pictures(
     for run in runs:
         found = [name for name in (SWEEP, CODEC, BASELINES) if (run.path / "eval" / name).is_file()]
         if not found:
-            missing.append(f"{run.name}: no pictures (eval/{SWEEP} or eval/{BASELINES}).")
+            missing.append(f"{run.name}: no reconstructions (eval/{SWEEP} or eval/{BASELINES}).")
         elif SWEEP in found and not (run.path / "eval" / "per_image.csv").is_file():
-            missing.append(f"{run.name}: no rates for its pictures (eval/per_image.csv).")
+            missing.append(f"{run.name}: no rates for its reconstructions (eval/per_image.csv).")
         else:
             complete.append(run.path)
     if not runs:
         missing.append(sections.NO_RUNS)
-    pictures = collect_reconstructions(complete)
-    if len(pictures) > 1 and not allow_mixed_data:
+    reconstructions = collect_reconstructions(complete)
+    if len(reconstructions) > 1 and not allow_mixed_data:
         sets = "; ".join(
             f"{found.originals.shape[2]}x{found.originals.shape[1]} pixels, "
             f"index {', '.join(map(str, found.index))}"
-            for found in pictures
+            for found in reconstructions
         )
         raise InputError(
             f"reconstructions: the inputs show different images: {sets}; evaluate all of them on the "
             "same images, or set allow_mixed_data"
         )
-    return pictures, missing
+    return reconstructions, missing
 
 
-def _pictures_data(found: Reconstructions, series: Sequence[style.Series]) -> dict[str, Any]:
+def _reconstructions_data(found: Reconstructions, series: Sequence[style.Series]) -> dict[str, Any]:
     lines: dict[_Key, style.Series] = {}
     for line in series:
         lines.setdefault(_key(line.points[0]), line)

@@ -103,8 +103,9 @@ def check_same_features(measure: str, points: Sequence[RatePoint]) -> None:
     found = _methods_by(frechet_basis, points)
     if measure in SET_DISTANCES and len(found) > 1:
         raise UsageError(
-            f"{measure}: distances in different features, or of different numbers of images, never "
-            f"compare: {_listed(found)}; draw each alone"
+            "distances in different features, or of different numbers of images, never "
+            f"compare: {_listed(found)}; draw each alone",
+            field=measure,
         )
 
 
@@ -139,8 +140,9 @@ def check_same_images(points: Iterable[RatePoint]) -> None:
     found = _methods_by(data_name, points)
     if len(found) > 1:
         raise UsageError(
-            f"inputs: rates and PSNRs of different images do not compare: {_listed(found)}; "
-            "evaluate all methods on the same images, or set allow_mixed_data"
+            f"rates and PSNRs of different images do not compare: {_listed(found)}; "
+            "evaluate all methods on the same images, or set allow_mixed_data",
+            field="inputs",
         )
 
 

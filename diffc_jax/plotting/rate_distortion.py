@@ -93,14 +93,14 @@ def plot_rates(
 
 def _check_arguments(measures: Sequence[str], scale: str, y_scale: str | None) -> None:
     if not measures:
-        raise UsageError(f"measures: empty; name some of {', '.join(MEASURES)}")
+        raise UsageError(f"empty; name some of {', '.join(MEASURES)}", field="measures")
     for name in measures:
         if name not in MEASURES:
-            raise UsageError(f"measures: {name!r} is not one of {', '.join(MEASURES)}")
+            raise UsageError(f"{name!r} is not one of {', '.join(MEASURES)}", field="measures")
     if scale not in SCALES:
-        raise UsageError(f"scale: {scale!r} is not one of {', '.join(SCALES)}")
+        raise UsageError(f"{scale!r} is not one of {', '.join(SCALES)}", field="scale")
     if y_scale not in (None, *SCALES):
-        raise UsageError(f"y_scale: {y_scale!r} is not one of {', '.join(SCALES)}")
+        raise UsageError(f"{y_scale!r} is not one of {', '.join(SCALES)}", field="y_scale")
 
 
 def _limits(
@@ -110,7 +110,7 @@ def _limits(
         low, high = bpp_range
         if not (0 <= low < high < math.inf) or (scale == "log" and low == 0):
             raise UsageError(
-                f"bpp_range: {low:g}..{high:g} is not a range of rates on a {scale} axis"
+                f"{low:g}..{high:g} is not a range of rates on a {scale} axis", field="bpp_range"
             )
         return float(low), float(high)
     low, high = _DEFAULT_RANGES[scale]

@@ -44,7 +44,7 @@ class RateCurve:
         gammas: negative log signal-to-noise ratio, decreasing.
         bpp_kl: ideal rate C, bits per pixel.
         bpp: the bound C + log2(C + 1) + 5 (Li & El Gamal 2018), bits per pixel.
-        step_bits: mean information of the steps since the level before, bits per image.
+        step_bits: mean ideal rate of the steps since the level before, bits per image.
         n_pixels: pixels of an image.
     """
 
@@ -147,7 +147,7 @@ def plot_bounds(curve: RateCurve, data: str) -> Figure:
         figure.legend(loc="outside right upper", frameon=False, handlelength=3.4, borderaxespad=1.2)
         layout.add_caption(
             figure,
-            f"{data}. C: information of the model's chain of T = {curve.steps[-1]} steps, mean over "
+            f"{data}. C: ideal rate of the model's chain of T = {curve.steps[-1]} steps, mean over "
             f"the images. A message of k bits is bounded by {_FORMULA} bits.",
         )
     return figure
@@ -189,7 +189,7 @@ def plot_coding_cost(curves: Sequence[RateCurve], data: str) -> Figure:
         figure.legend(loc="outside right upper", frameon=False, handlelength=3.4, borderaxespad=1.2)
         layout.add_caption(
             figure,
-            f"{data}. Mean information of each step of the chain, divided by its length in γ, so that the "
+            f"{data}. Mean ideal rate of each step of the chain, divided by its length in γ, so that the "
             "curve does not depend on T. The area below it is the ideal rate C, but for that of the first "
             "noise level.",
         )

@@ -130,7 +130,7 @@ def summary(
     if any(point.rate_kind == "bound" for point in own):
         rates.append(
             "Rates of DiffC's decoders are upper bounds on an achievable rate, C + log2(C + 1) + 5 bits for "
-            "an image that carries C bits of information; ideal rates are C itself."
+            "an image whose ideal rate is C bits."
         )
     if any(point.rate_kind == "file" for point in own):
         rates.append(

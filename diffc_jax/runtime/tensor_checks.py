@@ -2,11 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffc_jax.errors import InputError
 
 Shape = tuple[int, ...]
+
+
+def check_tensors(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], complaint: str
+) -> None:
+    """Refuses anything but finite floats of the given names and shapes.
+
+    Raises:
+        InputError: as of `check_names_and_shapes`; or tensors of integers, or with NaN or infinity.
+    """
+    check_names_and_shapes(tensors, shapes, complaint)
+    unfit = [name for name in shapes if not _is_finite(tensors[name])]
+    refuse(complaint, "are not finite floats", unfit)
+
+
+def _is_finite(tensor: np.ndarray) -> bool:
+    floating = jnp.issubdtype(tensor.dtype, jnp.floating)  # NumPy does not count bfloat16
+    return floating and bool(np.isfinite(tensor.astype(np.float32)).all())
 
 
 def check_names_and_shapes(

@@ -5,9 +5,13 @@ name is refused before it is looked up. What is allowed has to be immutable or m
 pickle can change the objects that it is given.
 """
 
+import contextlib
+import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from diffc_jax.errors import InputError
 
 # What a pickle may name, as (module, name), and what it gets instead.
 Allowed = Mapping[tuple[str, str], Any]
@@ -19,6 +23,36 @@ class RefusedNameError(Exception):
     def __init__(self, name: str):
         super().__init__(name)
         self.name = name
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], kind: str, user: str) -> Iterator[None]:
+    """Makes one clear error of whatever reading a downloaded pickle raises.
+
+    Args:
+        path: of the file, for messages.
+        kind: what the file should be, "a pickle of arrays".
+        user: what has no need of the names that are refused, "array".
+
+    Raises:
+        InputError: the file cannot be read or is damaged, or names something that is refused. An InputError
+            of the block is passed on.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except RefusedNameError as error:
+        raise InputError(
+            f"{path}: refers to {error.name}, which no {user} needs; refused without calling it"
+        ) from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(
+            f"{path}: is not {kind}, or is truncated or damaged "
+            f"({type(error).__name__}: {error}); download it again"
+        ) from error
 
 
 class RestrictedUnpickler(pickle.Unpickler):

@@ -70,7 +70,7 @@ class Curve:
             UsageError: not positive, or more than float64 can hold (some 400 bits for each component).
         """
         if not 0 < bits < math.inf:
-            raise UsageError(f"bits: {bits} is not a positive number")
+            raise UsageError(f"{bits} is not a positive number", field="bits")
         return self._solve(eigenvalues, lambda point: _log(point.bits) - math.log(bits), "bits")
 
     def at_distortion(self, eigenvalues: Eigenvalues, distortion: int | float) -> CurvePoint:
@@ -82,7 +82,8 @@ class Curve:
         most = self._at_strength(eigenvalues, -_MAX_STRENGTH).distortion
         if not 0 < distortion < most:
             raise UsageError(
-                f"distortion: {distortion} is not between 0 and the {most:.6g} that cost no bits"
+                f"{distortion} is not between 0 and the {most:.6g} that cost no bits",
+                field="distortion",
             )
         return self._solve(
             eigenvalues, lambda point: math.log(distortion) - _log(point.distortion), "distortion"
@@ -104,7 +105,7 @@ class Curve:
         while at(high) < 0:
             if high == _MAX_STRENGTH:
                 raise UsageError(
-                    f"{name}: out of the range of float64 for {len(eigenvalues)} components"
+                    f"out of the range of float64 for {len(eigenvalues)} components", field=name
                 )
             high = min(high + step, _MAX_STRENGTH)
             step *= 2.0
@@ -177,17 +178,21 @@ def check_spectrum(values: Shaped[np.ndarray, "..."]) -> Eigenvalues:
         UsageError: not a non-empty vector of real, finite numbers, negative, or without a positive one.
     """
     if values.ndim != 1 or not len(values):
-        raise UsageError(f"eigenvalues: an array of shape {values.shape} is not a non-empty vector")
+        raise UsageError(
+            f"an array of shape {values.shape} is not a non-empty vector", field="eigenvalues"
+        )
     if values.dtype.kind not in "fiu":
-        raise UsageError(f"eigenvalues: {values.dtype} is not a type of real numbers")
+        raise UsageError(f"{values.dtype} is not a type of real numbers", field="eigenvalues")
     values = np.sort(values.astype(np.float64))[::-1]
     if not np.isfinite(values).all():
         raise UsageError(
-            f"eigenvalues: {np.count_nonzero(~np.isfinite(values))} of {len(values)} are not finite"
+            f"{np.count_nonzero(~np.isfinite(values))} of {len(values)} are not finite",
+            field="eigenvalues",
         )
     if values[-1] < -1e-10 * values[0] or values[0] <= 0:
         raise UsageError(
-            "eigenvalues: must not be negative, nor all zero; "
-            f"they run from {values[-1]:.6g} to {values[0]:.6g}"
+            "must not be negative, nor all zero; "
+            f"they run from {values[-1]:.6g} to {values[0]:.6g}",
+            field="eigenvalues",
         )
     return np.maximum(values, 0.0)

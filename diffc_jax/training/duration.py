@@ -34,7 +34,7 @@ def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
     if len(given) != 1:
         raise UsageError(
             f"set exactly one of {', '.join(examples)} to a positive number",
-            field=" and ".join(given) or "train.num_steps",
+            field=", ".join(given) or "train.num_steps",
         )
     if given == ["train.max_seconds"]:
         return 0

@@ -24,6 +24,7 @@ from diffc_jax.runtime.export import export_params
 from diffc_jax.studies.reproduction import baseline_configs
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
+from tests.support.run_files import logged
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -40,10 +41,6 @@ def smoke(argument="smoke", **train):
     for field, value in train.items():
         config.train[field] = value
     return config
-
-
-def metrics(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def params(workdir):
@@ -115,7 +112,7 @@ def test_unknown_arguments(argument):
         (
             "data.image_size",
             60,
-            "data.image_size: image size: 60x60; sides must be multiples of 8",
+            "data.image_size: 60x60; sides must be multiples of 8",
         ),
         (
             "data.image_size",
@@ -160,12 +157,12 @@ def test_networks_need_the_fields_of_the_baseline():
 
 
 def test_stages_follow_each_other(hific):
-    rows = {row["step"]: row for row in metrics(hific) if "train/loss" in row}
+    rows = {row["step"]: row for row in logged(hific) if "train/loss" in row}
     assert sorted(rows) == [2, 4]
     with_discriminator = {"train/discriminator_loss", "train/gan", "train/mse_over_plain"}
     assert not rows[2].keys() & with_discriminator
     assert rows[4].keys() >= with_discriminator
-    validation = [row for row in metrics(hific) if "eval/bpp" in row]
+    validation = [row for row in logged(hific) if "eval/bpp" in row]
     assert [row["step"] for row in validation] == [2, 4]
     assert validation[0].keys() >= {"eval/psnr", "eval/lpips"}
     card = json.loads((hific / "params.json").read_text())
@@ -289,8 +286,8 @@ def test_rows_of_trained_baselines(hific, hyperprior, tmp_path):
         assert point.trained_parameters == card["trained_parameters"]
         assert point.images_seen == 32
         assert point.lpips is not None
-    pictures = np.load(tmp_path / "eval" / "reconstructions_baselines.npz")
-    assert pictures["hific, width 0.0625/images"].shape == (2, 1, 32, 32, 3)
+    kept = np.load(tmp_path / "eval" / "reconstructions_baselines.npz")
+    assert kept["hific, width 0.0625/images"].shape == (2, 1, 32, 32, 3)
 
 
 def test_a_run_is_evaluated_by_its_files(hific):

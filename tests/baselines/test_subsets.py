@@ -8,23 +8,12 @@ import pytest
 from diffc_jax.baselines import classical, lossless
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.baselines.points import CodecPoint
-from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.features.extract import Extractor
-from tests.support.subset_images import FILES, configured, small_network, write_images
+from tests.support.subset_images import FILES, configured
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measures, "load_feature_network", lambda *_: small_network())
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
+pytestmark = pytest.mark.usefixtures("subset_features")
 
 
 def test_estimates_of_trained_networks_are_those_of_the_subset():
@@ -44,7 +33,7 @@ def test_estimates_of_trained_networks_are_those_of_the_subset():
     assert [row["index"] for row in own.rows] == [2, 3, 4]
 
 
-def test_every_file_is_made_and_measured_once(images, tmp_path, monkeypatch):
+def test_every_file_is_made_and_measured_once(subset_images, tmp_path, monkeypatch):
     calls = {"files": 0, "lossless": 0, "features": 0}
 
     def counted(owner, name, key, size=lambda *args: 1):
@@ -59,15 +48,17 @@ def test_every_file_is_made_and_measured_once(images, tmp_path, monkeypatch):
     counted(classical, "_measure", "files")
     counted(lossless, "_file_bytes", "lossless")
     counted(Extractor, "__call__", "features", lambda self, batch: len(batch))
-    evaluate_baselines(configured(images), tmp_path)
+    evaluate_baselines(configured(subset_images), tmp_path)
     points = len(read_rate_points(tmp_path / "eval" / "rd.csv"))
     assert calls == {"files": 18 * points, "lossless": 54, "features": 18 * (points + 1)}
 
 
-def test_features_of_originals_are_not_needed_for_another_reference(images, tmp_path, monkeypatch):
-    config = configured(images)
+def test_features_of_originals_are_not_needed_for_another_reference(
+    subset_images, tmp_path, monkeypatch
+):
+    config = configured(subset_images)
     config.data.reference.update(
-        source="folder", path=str(images / "unnamed"), name="three", split="all"
+        source="folder", path=str(subset_images / "unnamed"), name="three", split="all"
     )
     seen = []
     function = Extractor.__call__

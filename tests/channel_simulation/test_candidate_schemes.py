@@ -30,7 +30,7 @@ SCHEMES = {
     "ordered": ordered_channel(SIZE, CHUNKS, 5.0, 128),
     "minimal": minimal_channel(SIZE, CHUNKS, 7),
 }
-KL_BITS = {"truncated": 5.0, "ordered": 5.0, "minimal": 5.0}
+IDEAL_RATES = {"truncated": 5.0, "ordered": 5.0, "minimal": 5.0}
 
 
 def keys_of(count, seed=0):
@@ -47,7 +47,7 @@ def run(name, count=4):
     """Messages whose rotated chunks are all equally long, and what became of them."""
     keys = keys_of(count)
     aims = np.random.default_rng(1).normal(size=(count, CHUNKS, CHUNK_SIZE))
-    aims *= length_of(KL_BITS.get(name, 2.0)) / np.linalg.norm(aims, axis=2, keepdims=True)
+    aims *= length_of(IDEAL_RATES.get(name, 2.0)) / np.linalg.norm(aims, axis=2, keepdims=True)
     mu = unrotate(keys, jnp.asarray(aims.reshape(count, SIZE), jnp.float32))
     indices, sample = SCHEMES[name].encode(keys, mu)
     noise = np.asarray(rotate(keys, sample)).reshape(aims.shape) - aims
@@ -84,7 +84,7 @@ def test_near_exact_samples_are_distributed_as_by_the_target():
     assert np.corrcoef(noise.reshape(-1, CHUNK_SIZE)[:, :4].T)[0, 1] == pytest.approx(0, abs=0.1)
 
 
-def test_the_sample_law_of_bounded_schemes_is_that_of_the_quadrature():
+def test_samples_of_bounded_schemes_are_distributed_as_the_quadrature_says():
     length, number = length_of(5.0), 4 * CHUNKS
     for name, winner in (
         ("truncated", poisson_winner),
@@ -155,7 +155,7 @@ def exact_indices(ideal_rate, count):
     return 1 + random.poisson(lost)
 
 
-def test_law_of_a_bounded_race_known_from_simulation():
+def test_distribution_of_a_bounded_race_known_from_simulation():
     """The public DiffC codec's setting: 14 bits, 2^16 candidates."""
     winner = poisson_winner(14.0, 2.0**16)
     assert winner.shift == pytest.approx(0.867, abs=0.004)

@@ -239,7 +239,7 @@ def test_more_free_bits_and_more_memory_reach_farther():
 # ---------------------------------------------------------------- measures
 
 
-def test_true_samples_have_the_law_of_true_samples():
+def test_statistics_of_true_samples():
     random = np.random.default_rng(0)
     mu = random.normal(size=(2000, 200)) * 0.3
     found = sample_statistics(mu, mu + random.normal(size=mu.shape))
@@ -253,7 +253,7 @@ def test_true_samples_have_the_law_of_true_samples():
     assert found.orthogonal_ks < 1.63 / np.sqrt(400000)
 
 
-def test_law_tells_what_is_wrong():
+def test_statistics_tell_what_is_wrong():
     random = np.random.default_rng(0)
     mu, noise = random.normal(size=(400, 300)), random.normal(size=(400, 300))
     assert sample_statistics(mu, 0.9 * mu + noise).shift == pytest.approx(0.9, abs=0.01)

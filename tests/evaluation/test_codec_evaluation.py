@@ -1,12 +1,10 @@
 """The codec in the evaluation: rows of diffc_codec say what real files hold, and how well."""
 
-import csv
 import json
 import logging
 
 import jax
 import numpy as np
-import PIL.Image
 import pytest
 
 from diffc_jax.codec import container
@@ -15,23 +13,23 @@ from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.noise_levels import increment, to_float
 from diffc_jax.commands import train
-from diffc_jax.config import base_config, validate
+from diffc_jax.config import validate
 from diffc_jax.evaluation import codec_sweep
 from diffc_jax.evaluation.codec_sweep import nearest_steps
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
 from diffc_jax.evaluation.results import read_rate_points
+from tests.support.image_files import write_smooth_images
+from tests.support.run_files import arrays, table
+from tests.support.small_configs import small_config
 
 N_IMAGES, SIDE, LEVELS, FLOW_STEPS = 8, 16, 3, 4
 HEADER = 16
 
 
 def configured(folder, **evaluation):
-    config = base_config()
-    config.data.image_size = SIDE
-    for source in (config.data.train, config.data.eval):
-        source.source, source.path = "folder", str(folder)
+    config = small_config(folder, SIDE)
     config.eval.update({"rate_steps": 100, "rate_evaluations": 25, "num_levels": LEVELS})
     config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": FLOW_STEPS})
     config.eval.update({"decoders": ("flow",), "batch_size": 4, "features": ""})
@@ -44,13 +42,7 @@ def configured(folder, **evaluation):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Smooth random pictures."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for i in range(N_IMAGES):
-        small = PIL.Image.fromarray(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        small.resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC).save(folder / f"{i:03d}.png")
-    return folder
+    return write_smooth_images(tmp_path_factory.mktemp("images"), N_IMAGES, SIDE, coarse=4)
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +65,6 @@ def workdir(images, streams, tmp_path_factory):
     return folder
 
 
-def table(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def per_image(workdir):
     """Columns as arrays (images, levels)."""
     rows = table(workdir / "eval" / "per_image_codec.csv")
@@ -91,15 +78,14 @@ def codec_points(workdir):
     return [point for point in points if point.method == "diffc_codec"]
 
 
-def pictures(workdir):
-    with np.load(workdir / "eval" / "reconstructions_codec.npz") as arrays:
-        return {name: arrays[name] for name in arrays.files}
+def reconstructions(workdir):
+    return arrays(workdir / "eval" / "reconstructions_codec.npz")
 
 
 def test_rows_are_what_the_files_of_the_images_give(workdir, streams):
-    """The size in the table cuts the bytes so that the public decoder makes this very picture of them."""
+    """The size in the table cuts the bytes so that the public decoder makes these very pixels of them."""
     codec = load_codec(workdir, batch_size=4).programs
-    numbers, shown = per_image(workdir), pictures(workdir)
+    numbers, shown = per_image(workdir), reconstructions(workdir)
     assert len(streams) == N_IMAGES
     for image, data in enumerate(streams):
         assert len(data) * 8 == numbers["bits_file"][image, -1]
@@ -113,10 +99,10 @@ def test_rows_are_what_the_files_of_the_images_give(workdir, streams):
             assert numbers["bits_path"][image, level] == 8 * sum(len(p.paths) for p in packets)
             decoded = decode_stream(codec, stream, "flow", FLOW_STEPS)
             assert decoded.warnings == []
-            picture = shown["codec/flow/images"][image, level].astype(int)
+            kept = shown["codec/flow/images"][image, level].astype(int)
             # Another batch may round a value of 8 bits the other way.
-            assert np.abs(decoded.image - picture).max() <= 1
-            error = np.square(picture - shown["original"][image]).mean()
+            assert np.abs(decoded.image - kept).max() <= 1
+            error = np.square(kept - shown["original"][image]).mean()
             assert numbers["mse"][image, level] == pytest.approx(error)
     assert (np.diff(numbers["bits_file"], axis=1) >= 0).all()
     assert (numbers["psnr"][:, -1] > 20).all()

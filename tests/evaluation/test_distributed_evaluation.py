@@ -1,13 +1,9 @@
 """Processes that share training and evaluation: the rows of one process, whoever did which image."""
 
-import csv
 import itertools
 import json
-import os
-import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -21,8 +17,9 @@ from diffc_jax.commands import train
 from diffc_jax.evaluation import processes as evaluation_processes
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.store import Store
+from tests.support.processes import ROOT, cache_variables, cluster, environment
+from tests.support.run_files import assert_same_cells, logged, table
 
-ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = 22
 
 CONFIG_FILE = """
@@ -81,19 +78,11 @@ class Processes:
         (folder / "config.py").write_text(CONFIG_FILE + FEATURES)
 
     def run(self, count, program, workdir, argument="", **flags):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
         variables = {
-            "PYTHONPATH": str(ROOT),
             # Machine code need not be good here, but soon.
             "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-            "JAX_COMPILATION_CACHE_DIR": str(self._folder / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(count),
         }
+        variables |= cache_variables(self._folder / "cache")
         command = [
             *(sys.executable, f"experiments/{program}.py", "--distributed=auto"),
             *(f"--config={self._folder / 'config.py'}:{argument}", f"--workdir={workdir}"),
@@ -103,12 +92,12 @@ class Processes:
             subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **variables, "JAX_PROCESS_ID": str(index)},
+                env=environment(**variables, **place),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for index in range(count)
+            for place in cluster(count)
         ]
         try:
             said = [process.communicate(timeout=180)[1] for process in processes]
@@ -125,8 +114,7 @@ def processes(tmp_path_factory):
 
 
 def metrics(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "train/loss" in row]
+    return [row for row in logged(workdir) if "train/loss" in row]
 
 
 def test_four_processes_train_as_one(processes, tmp_path):
@@ -143,21 +131,6 @@ def test_four_processes_train_as_one(processes, tmp_path):
     assert params.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(params[name], value, atol=1e-3, err_msg=name)
-
-
-def rows(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def assert_same_cells(found, expected):
-    """The same cells, but for the order of sums over images."""
-    assert len(found) == len(expected)
-    for row, want in zip(found, expected, strict=True):
-        assert row.keys() == want.keys()
-        for name, cell in want.items():
-            if row[name] != cell:
-                np.testing.assert_allclose(float(row[name]), float(cell), rtol=1e-9, err_msg=name)
 
 
 def test_processes_evaluate_as_one(processes, tmp_path):
@@ -183,7 +156,8 @@ def test_processes_evaluate_as_one(processes, tmp_path):
         for name in ("per_image.csv", "per_image_codec.csv"):
             assert (many / name).read_bytes() == (one / name).read_bytes()
         for name in ("rd.csv", "rate_curve.csv"):
-            assert_same_cells(rows(many / name), rows(one / name))
+            # The order of sums over images differs.
+            assert_same_cells(table(many / name), table(one / name), rtol=1e-9)
         for name in ("reconstructions.npz", "reconstructions_codec.npz"):
             with np.load(many / name) as found, np.load(one / name) as expected:
                 assert found.files == expected.files
@@ -197,7 +171,7 @@ def test_processes_evaluate_as_one(processes, tmp_path):
     points = [
         row
         for subset in ("", "chelsea", "china")
-        for row in rows(folders[1] / subset / "eval" / "rd.csv")
+        for row in table(folders[1] / subset / "eval" / "rd.csv")
     ]
     assert len({row["fid"] for row in points}) == len(points)
     # Each process did its half, and only the first one speaks.
@@ -258,4 +232,4 @@ def test_sigterm_keeps_finished_images_and_leaves_with_its_own_code(tmp_path, mo
     written = batch.stat().st_mtime_ns
     evaluate(config, tmp_path)
     assert batch.stat().st_mtime_ns == written
-    assert len(rows(tmp_path / "eval" / "per_image.csv")) == IMAGES * 2
+    assert len(table(tmp_path / "eval" / "per_image.csv")) == IMAGES * 2

@@ -1,39 +1,36 @@
 """An evaluation with perceptual measures, from images to result files."""
 
-import csv
 import json
 import re
 
-import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 import pytest
 
 from diffc_jax import data
 from diffc_jax.baselines import lossless
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.commands import train
-from diffc_jax.config import base_config, validate
+from diffc_jax.config import validate
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.results import read_rate_points
-from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
+from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh
+from tests.support.feature_network import small_network
+from tests.support.image_files import write_smooth_images
+from tests.support.run_files import arrays, table
+from tests.support.small_configs import small_config
 
-N_IMAGES = 20
+N_IMAGES, SIDE = 20, 32
 
 
 def configured(folder, **evaluation):
-    config = base_config()
-    config.data.image_size = 32
-    for source in (config.data.train, config.data.eval):
-        source.source, source.path = "folder", str(folder)
-    config.train.batch_size = 8
+    config = small_config(folder, SIDE)
     config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": 2})
     config.eval.update({"flow_steps": 4, "decoders": ("flow", "mean"), "batch_size": 8})
     config.eval.codec_decoders = ()
@@ -42,15 +39,8 @@ def configured(folder, **evaluation):
     return config
 
 
-def small_network():
-    """Stands in for the real feature network, which has tests of its own and takes its time."""
-    weights = np.random.default_rng(1).normal(size=(8 * 8 * 3, 12)).astype(np.float32)
-
-    def apply(variables, images):
-        pooled = images.astype(jnp.float32).reshape(len(images), 8, 4, 8, 4, 3).mean((2, 4)) / 255
-        return jnp.tanh(pooled.reshape(len(images), -1) @ variables["weights"] / 4)
-
-    return FeatureNetwork("efficientnet_lite0", 12, apply, {"weights": weights})
+def features():
+    return small_network(SIDE, dimension=12)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,20 +49,14 @@ def _network():
         patch.setattr(
             measures,
             "load_feature_network",
-            lambda *arguments: load_feature_network(*arguments) and small_network(),
+            lambda *arguments: load_feature_network(*arguments) and features(),
         )
         yield
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Smooth random pictures."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for i in range(N_IMAGES):
-        small = PIL.Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        small.resize((32, 32), PIL.Image.Resampling.BICUBIC).save(folder / f"{i:03d}.png")
-    return folder
+    return write_smooth_images(tmp_path_factory.mktemp("images"), N_IMAGES, SIDE, coarse=6)
 
 
 @pytest.fixture(scope="module")
@@ -86,25 +70,15 @@ def workdir(images, tmp_path_factory):
     return folder
 
 
-def table(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def pictures(workdir, name):
-    with np.load(workdir / "eval" / name) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
 @pytest.fixture(scope="module")
 def everything(images, workdir):
-    """A run that keeps all its pictures, to measure them again in one batch."""
+    """A run that keeps all reconstructions, to measure them again in one batch."""
     evaluate(configured(images, grid_images=N_IMAGES, batch_size=N_IMAGES), workdir)
-    return pictures(workdir, "reconstructions.npz")
+    return arrays(workdir / "eval" / "reconstructions.npz")
 
 
-def test_distances_are_those_of_the_pictures(workdir, everything):
-    extractor = Extractor(small_network(), make_mesh(), batch_size=N_IMAGES)
+def test_distances_are_those_of_the_reconstructions(workdir, everything):
+    extractor = Extractor(features(), make_mesh(), batch_size=N_IMAGES)
     reference = RunningCovariance.of(extractor(everything["original"]))
     points = [p for p in read_rate_points(workdir / "eval" / "rd.csv") if p.method == "diffc"]
     assert len(points) == 4
@@ -143,8 +117,8 @@ def test_other_images_may_be_the_reference(images, workdir, tmp_path_factory):
     evaluate_baselines(config, folder)
     assert [p.stat().st_mtime_ns for p in (folder / "eval" / "reference").iterdir()] == [written]
 
-    everything = pictures(workdir, "reconstructions_baselines.npz")
-    extractor = Extractor(small_network(), make_mesh(), batch_size=N_IMAGES)
+    everything = arrays(workdir / "eval" / "reconstructions_baselines.npz")
+    extractor = Extractor(features(), make_mesh(), batch_size=N_IMAGES)
     source = data.open_source(data.SourceSpec(source="folder", path=str(images), image_size=32))
     reference = RunningCovariance.of(extractor(np.stack([source[i] for i in range(N_IMAGES)])))
     for point in read_rate_points(folder / "eval" / "rd.csv"):
@@ -156,7 +130,7 @@ def test_other_images_may_be_the_reference(images, workdir, tmp_path_factory):
             assert point.fid == pytest.approx(frechet_distance(reference, found), rel=1e-3)
 
 
-def test_metrics_of_images_are_those_of_the_pictures(workdir, everything):
+def test_metrics_of_images_are_those_of_the_reconstructions(workdir, everything):
     rows = table(workdir / "eval" / "per_image.csv")
     measure = PairwiseLPIPS(lpips_alex(), make_mesh(), batch_size=N_IMAGES)
     for decoder in ("flow", "mean"):
@@ -223,24 +197,24 @@ def test_batches_change_nothing(images, workdir, tmp_path_factory):
 
 
 def test_codecs_get_the_same_measures(workdir):
-    codec_pictures = pictures(workdir, "reconstructions_baselines.npz")
+    decoded = arrays(workdir / "eval" / "reconstructions_baselines.npz")
     points = [p for p in read_rate_points(workdir / "eval" / "rd.csv") if p.method == "jpeg"]
-    assert len(points) == len(codec_pictures["jpeg_420/level"])
+    assert len(points) == len(decoded["jpeg_420/level"])
     worst, best = points[0], points[-1]
     assert best.fid < worst.fid
     assert best.lpips < worst.lpips
     assert best.fid_features == "efficientnet_lite0"
-    first = codec_pictures["jpeg_420/images"]
+    first = decoded["jpeg_420/images"]
     assert first.shape == (8, len(points), 32, 32, 3)
     rows = table(workdir / "eval" / "per_image_baselines.csv")
     for i in range(8):
-        for level, setting in enumerate(codec_pictures["jpeg_420/level"]):
+        for level, setting in enumerate(decoded["jpeg_420/level"]):
             (row,) = [r for r in rows if int(r["index"]) == i and float(r["level"]) == setting]
-            assert float(row["bpp"]) == codec_pictures["jpeg_420/bpp"][i, level]
-            error = first[i, level].astype(float) - codec_pictures["original"][i]
+            assert float(row["bpp"]) == decoded["jpeg_420/bpp"][i, level]
+            error = first[i, level].astype(float) - decoded["original"][i]
             assert float(row["mse"]) == pytest.approx(np.square(error).mean(), rel=1e-12)
-    assert str(codec_pictures["jpeg_420/method"]) == "jpeg"
-    assert str(codec_pictures["jpeg_420/model"]) == "4:2:0"
+    assert str(decoded["jpeg_420/method"]) == "jpeg"
+    assert str(decoded["jpeg_420/model"]) == "4:2:0"
 
 
 @pytest.mark.parametrize(

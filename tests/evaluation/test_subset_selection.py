@@ -18,31 +18,26 @@ from diffc_jax.evaluation.subsets import select_images
 from diffc_jax.runtime import run_config
 from diffc_jax.runtime.files import write_json
 from diffc_jax.training.experiment import open_source
-from tests.support.subset_images import RANGES, configured, read_pixels, write_images
+from tests.support.subset_images import RANGES, configured, read_pixels
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
+def pixels(subset_images):
+    return read_pixels(subset_images)
 
 
-@pytest.fixture(scope="module")
-def pixels(images):
-    return read_pixels(images)
-
-
-def test_first_images_of_each_subset_one_subset_after_the_other(images, pixels):
-    config = configured(images)
+def test_first_images_of_each_subset_one_subset_after_the_other(subset_images, pixels):
+    config = configured(subset_images)
     selection = select_images(
         open_source(config, "eval"), config.eval.max_images, config.eval.subsets
     )
     assert isinstance(selection, data.ImageSource)
-    assert (selection.name, selection.split) == ("pictures", "eval")
+    assert (selection.name, selection.split) == ("corpus", "eval")
     assert dict(selection.subsets) == RANGES
     np.testing.assert_array_equal(np.stack([selection[i] for i in range(len(selection))]), pixels)
-    assert selection.label(11) == str(images / "big" / "02.png")
+    assert selection.label(11) == str(subset_images / "big" / "02.png")
     assert np.flatnonzero(selection.are_first(2)).tolist() == [0, 1, 9, 10]
     config.eval.max_images = 0
     everything = select_images(
@@ -51,8 +46,8 @@ def test_first_images_of_each_subset_one_subset_after_the_other(images, pixels):
     assert dict(everything.subsets) == {"small": range(9), "big": range(9, 20)}
 
 
-def test_without_subsets_the_first_images_of_all(images):
-    config = configured(images, subsets=(), max_images=12)
+def test_without_subsets_the_first_images_of_all(subset_images):
+    config = configured(subset_images, subsets=(), max_images=12)
     selection = select_images(
         open_source(config, "eval"), config.eval.max_images, config.eval.subsets
     )
@@ -85,9 +80,9 @@ def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path)
     assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
 
 
-def test_subsets_that_are_refused(images):
+def test_subsets_that_are_refused(subset_images):
     def message(subsets):
-        config = configured(images)
+        config = configured(subset_images)
         config.eval.subsets = subsets
         source = open_source(config, "eval")
         with pytest.raises(UsageError) as error:
@@ -100,9 +95,9 @@ def test_subsets_that_are_refused(images):
     )
     for name in ("", ".."):
         assert message((name,)).startswith(f"eval.subsets: {name!r} cannot name a folder; ")
-    first = images / "big" / "00.png"
+    first = subset_images / "big" / "00.png"
     assert message(("small", "smal")) == (
-        "eval.subsets: no image of pictures eval is of 'smal'; name words of the images' paths, such as"
+        "eval.subsets: no image of corpus eval is of 'smal'; name words of the images' paths, such as"
         f" {first}"
     )
     assert message(("big", "00")) == (

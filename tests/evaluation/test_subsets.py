@@ -1,6 +1,5 @@
 """Results by subset of images: one evaluation, and files for each subset as if it were all there is."""
 
-import csv
 import json
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.commands import train
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation import measures
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.results import read_rate_points
@@ -19,6 +17,7 @@ from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.studies import reproduction
+from tests.support.run_files import arrays, assert_same_cells, table
 from tests.support.subset_images import (
     GRID,
     LEVELS,
@@ -28,21 +27,9 @@ from tests.support.subset_images import (
     SUBSETS,
     configured,
     read_pixels,
-    small_network,
-    write_images,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measures, "load_feature_network", lambda *_: small_network())
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
+pytestmark = pytest.mark.usefixtures("subset_features")
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +39,9 @@ def network_calls():
 
 
 @pytest.fixture(scope="module")
-def workdir(images, network_calls, tmp_path_factory):
+def workdir(subset_images, network_calls, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    config = configured(images)
+    config = configured(subset_images)
     train(config, folder)
     run = Sweep.run
 
@@ -70,18 +57,8 @@ def workdir(images, network_calls, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pixels(images):
-    return read_pixels(images)
-
-
-def table(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def arrays(path):
-    with np.load(path) as content:
-        return {name: content[name] for name in content.files}
+def pixels(subset_images):
+    return read_pixels(subset_images)
 
 
 def numbers_of_all(workdir):
@@ -186,31 +163,24 @@ def test_bounds_of_subsets_average_to_that_of_all(workdir):
         assert {path.name for path in (workdir / subset / "eval").iterdir()} == files
 
 
-def test_the_first_subset_is_what_it_is_alone(images, workdir, tmp_path):
+def test_the_first_subset_is_what_it_is_alone(subset_images, workdir, tmp_path):
     """Its indices, and so its noise, are those of an evaluation of only its images."""
-    alone = configured(images / "small", subsets=())
-    alone.data.train.path = str(images)
+    alone = configured(subset_images / "small", subsets=())
+    alone.data.train.path = str(subset_images)
     alone.eval.params = str(workdir / "params.safetensors")
     evaluate(alone, tmp_path)
     folder, expected = workdir / "small" / "eval", tmp_path / "eval"
     for name in ("rd.csv", "per_image.csv", "per_image_codec.csv", "rate_curve.csv"):
         found = [row for row in table(folder / name) if row.get("method") != "jpeg"]
-        assert_same_cells(found, table(expected / name), {"split", "checkpoint", "images_seen"})
+        left_out = {"split", "checkpoint", "images_seen"}
+        assert_same_cells(found, table(expected / name), 1e-6, left_out)
     own, wanted = (json.loads((f / "summary.json").read_text()) for f in (folder, expected))
     assert own["bits_per_dim"] == pytest.approx(wanted["bits_per_dim"], rel=1e-6)
     assert own["bits_per_dim_stderr"] == pytest.approx(wanted["bits_per_dim_stderr"], rel=1e-4)
     assert own["codec"]["images_drifted"] == wanted["codec"]["images_drifted"] == 0
 
 
-def assert_same_cells(found, expected, left_out):
-    assert len(found) == len(expected)
-    for row, want in zip(found, expected, strict=True):
-        for name in want.keys() - left_out:
-            if row[name] != want[name]:
-                np.testing.assert_allclose(float(row[name]), float(want[name]), rtol=1e-6)
-
-
-def test_pictures_are_the_first_of_each_subset(pixels, workdir):
+def test_drawn_images_are_the_first_of_each_subset(pixels, workdir):
     kept = numbers_of_all(workdir)
     shown = {
         workdir: range(GRID),
@@ -218,10 +188,10 @@ def test_pictures_are_the_first_of_each_subset(pixels, workdir):
         workdir / "big": range(9, 9 + GRID),
     }
     for folder, indices in shown.items():
-        pictures = arrays(folder / "eval" / "reconstructions.npz")
-        assert pictures["index"].tolist() == list(indices)
-        np.testing.assert_array_equal(pictures["original"], pixels[indices])
-        errors = np.square(pictures["flow"] - pixels[indices, None].astype(float))
+        drawn = arrays(folder / "eval" / "reconstructions.npz")
+        assert drawn["index"].tolist() == list(indices)
+        np.testing.assert_array_equal(drawn["original"], pixels[indices])
+        errors = np.square(drawn["flow"] - pixels[indices, None].astype(float))
         np.testing.assert_allclose(errors.mean((2, 3, 4)), kept["mse/flow"][indices])
         files = arrays(folder / "eval" / "reconstructions_codec.npz")
         assert files["index"].tolist() == list(indices)
@@ -230,16 +200,16 @@ def test_pictures_are_the_first_of_each_subset(pixels, workdir):
         )
 
 
-def test_other_sizes_of_subsets_and_a_stopped_evaluation(images, pixels, workdir, tmp_path):
-    config = configured(images, max_images=5, grid_images=7, codec_decoders=(), features="")
+def test_other_sizes_of_subsets_and_a_stopped_evaluation(subset_images, pixels, workdir, tmp_path):
+    config = configured(subset_images, max_images=5, grid_images=7, codec_decoders=(), features="")
     config.eval.params = str(workdir / "params.safetensors")
     evaluate(config, tmp_path)
-    # The first pictures of all are of two subsets, one of which has fewer than there may be.
+    # The first images of all are of two subsets, one of which has fewer than there may be.
     originals = np.concatenate([pixels[RANGES[subset]][:5] for subset in SUBSETS])
     for folder, indices in (("", range(7)), ("small", range(5)), ("big", range(5, 10))):
-        pictures = arrays(tmp_path / folder / "eval" / "reconstructions.npz")
-        assert pictures["index"].tolist() == list(indices)
-        np.testing.assert_array_equal(pictures["original"], originals[indices])
+        drawn = arrays(tmp_path / folder / "eval" / "reconstructions.npz")
+        assert drawn["index"].tolist() == list(indices)
+        np.testing.assert_array_equal(drawn["original"], originals[indices])
 
     # An index now means another image.
     config.eval.max_images = LIMIT
@@ -248,7 +218,7 @@ def test_other_sizes_of_subsets_and_a_stopped_evaluation(images, pixels, workdir
     tables = [(tmp_path / name / "per_image.csv").read_bytes() for name in names]
     for name in names:
         found, expected = (table(folder / name / "per_image.csv") for folder in (tmp_path, workdir))
-        assert_same_cells(found, expected, set())
+        assert_same_cells(found, expected, rtol=1e-6)
     (progress,) = (
         folder
         for folder in (tmp_path / "eval" / "progress").iterdir()
@@ -270,9 +240,9 @@ def test_other_sizes_of_subsets_and_a_stopped_evaluation(images, pixels, workdir
 # The baselines.
 
 
-def test_baselines_of_a_subset_are_those_of_its_images_alone(images, workdir, tmp_path):
+def test_baselines_of_a_subset_are_those_of_its_images_alone(subset_images, workdir, tmp_path):
     for subset in SUBSETS:
-        config = configured(images / subset, subsets=())
+        config = configured(subset_images / subset, subsets=())
         evaluate_baselines(config, tmp_path / subset)
         found, expected = workdir / subset / "eval", tmp_path / subset / "eval"
         points = [p for p in read_rate_points(found / "rd.csv") if p.method == "jpeg"]
@@ -291,12 +261,12 @@ def test_baselines_of_a_subset_are_those_of_its_images_alone(images, workdir, tm
             assert int(row.pop("index")) == RANGES[subset][int(want.pop("index"))]
             assert (row.pop("split"), want.pop("split")) == (f"eval {subset}", "eval")
             assert row == want
-        pictures, wanted = (arrays(f / "reconstructions_baselines.npz") for f in (found, expected))
-        assert pictures.keys() == wanted.keys()
-        assert pictures.pop("index").tolist() == list(RANGES[subset])[:GRID]
+        drawn, wanted = (arrays(f / "reconstructions_baselines.npz") for f in (found, expected))
+        assert drawn.keys() == wanted.keys()
+        assert drawn.pop("index").tolist() == list(RANGES[subset])[:GRID]
         assert wanted.pop("index").tolist() == list(range(GRID))
         for name, array in wanted.items():
-            np.testing.assert_array_equal(pictures[name], array)
+            np.testing.assert_array_equal(drawn[name], array)
         marks, wanted = (json.loads((f / "lossless.json").read_text()) for f in (found, expected))
         assert marks == wanted | {"split": f"eval {subset}"}
 
@@ -310,7 +280,7 @@ def test_figures_and_report_of_a_subset(workdir, tmp_path):
         path.name for path in written
     }
     page = make_report([workdir / "big"], tmp_path / "report.html").read_text()
-    assert "pictures eval big" in page
+    assert "corpus eval big" in page
     run = f"{workdir.name}/big"
     assert f"{run} (gaussian, step 0)" in page
     assert f"{run}/config.json" in page
@@ -320,7 +290,7 @@ def test_figures_and_report_of_a_subset(workdir, tmp_path):
     assert f"{run}: no " not in page
 
 
-def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch):
+def test_reproduction_draws_every_subset(subset_images, workdir, tmp_path, monkeypatch):
     """All parts but figures and reports have been made."""
     for name in ("train", "evaluate", "evaluate_baselines", "analyse_theory"):
         monkeypatch.setattr(reproduction, name, lambda *args: None)
@@ -336,7 +306,7 @@ def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch)
     monkeypatch.setattr(
         reproduction, "write_claims", lambda inputs, theory, output: drawn.append((inputs, output))
     )
-    reproduction.reproduce(configured(images), tmp_path)
+    reproduction.reproduce(configured(subset_images), tmp_path)
     folders = [tmp_path / "gaussian", tmp_path / "baselines"]
     expected = []
     for output, subset in (
@@ -347,5 +317,5 @@ def test_reproduction_draws_every_subset(images, workdir, tmp_path, monkeypatch)
         inputs = [folder / subset for folder in folders]
         expected += [(inputs, output / name) for name in ("figures", "report.html", "claims.md")]
     assert drawn == expected
-    with pytest.raises(UsageError, match=r"^eval\.subsets: no image of pictures eval is of 'x'"):
-        reproduction.reproduce(configured(images, subsets=("x",)), tmp_path)
+    with pytest.raises(UsageError, match=r"^eval\.subsets: no image of corpus eval is of 'x'"):
+        reproduction.reproduce(configured(subset_images, subsets=("x",)), tmp_path)

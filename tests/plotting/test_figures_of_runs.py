@@ -1,17 +1,15 @@
 """One figure of rate and distortion: what it draws, and what it refuses."""
 
 import dataclasses
-import io
 import math
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.plotting import rate_distortion, style
+from tests.support.figures import pixels_of
 from tests.support.rate_points import (
     RATES,
     caption_of,
@@ -20,12 +18,6 @@ from tests.support.rate_points import (
     make_points,
     make_published,
 )
-
-
-def _png(figure: Figure) -> np.ndarray:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi="figure")
-    return np.asarray(Image.open(stream).convert("RGB"))
 
 
 def test_published_points_mix_with_ours_only_on_request():
@@ -121,9 +113,9 @@ def test_lossless_and_missing_points():
     assert np.isfinite(figure.axes[0].get_ylim()).all()
     assert "Triangles on the top edge: lossless." in caption_of(figure)
     assert "File bytes: whole files, headers counted." in caption_of(figure)
-    _png(figure)
-    _png(rate_distortion.plot_rates([points[-2]]))
-    _png(rate_distortion.plot_rates([dataclasses.replace(points[1], bpp=0.0)]))
+    pixels_of(figure)
+    pixels_of(rate_distortion.plot_rates([points[-2]]))
+    pixels_of(rate_distortion.plot_rates([dataclasses.replace(points[1], bpp=0.0)]))
 
 
 def test_different_images_do_not_mix_silently():

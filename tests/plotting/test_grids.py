@@ -2,18 +2,17 @@
 
 import csv
 import dataclasses
-import io
 import math
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import figures, grids, reconstructions
+from tests.support.figures import pixels_of
 
 SIZE = 8
 GAMMAS = np.array([2.0, 0.0, -3.0, -6.0], np.float32)
@@ -32,7 +31,7 @@ _POINT = results.RatePoint(
 )
 
 
-def _pictures(*shape: int, seed: int = 0) -> np.ndarray:
+def _images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, SIZE, SIZE, 3), dtype=np.uint8)
 
 
@@ -41,10 +40,10 @@ def _write_sweep(workdir, model="unet", rows=None, **arrays) -> dict[str, np.nda
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
         "index": INDEX,
-        "original": _pictures(3),
+        "original": _images(3),
         "gammas": GAMMAS,
-        "flow": _pictures(3, 4, seed=1),
-        "mean": _pictures(3, 4, seed=2),
+        "flow": _images(3, 4, seed=1),
+        "mean": _images(3, 4, seed=2),
     } | arrays
     np.savez(folder / "reconstructions.npz", **arrays)
     if rows is None:
@@ -65,24 +64,18 @@ def _write_baselines(workdir, index=INDEX, original=None, **arrays) -> None:
     codecs = {}
     for name, method, model in (("avif", "avif", ""), ("jpeg_420", "jpeg", "4:2:0")):
         codecs |= {
-            f"{name}/images": _pictures(n, 3, seed=len(name)),
+            f"{name}/images": _images(n, 3, seed=len(name)),
             f"{name}/level": np.array([1, 50, 90]),
             f"{name}/bpp": np.tile([0.5, 1.2, 2.0], (n, 1)),
             f"{name}/psnr": np.tile([22.0, 30.0, math.inf], (n, 1)),
             f"{name}/method": np.array(method),
             f"{name}/model": np.array(model),
         }
-    original = _pictures(3)[[list(INDEX).index(i) for i in index]] if original is None else original
+    original = _images(3)[[list(INDEX).index(i) for i in index]] if original is None else original
     np.savez(
         workdir / "eval" / "reconstructions_baselines.npz",
         **{"index": np.asarray(index), "original": original} | codecs | arrays,
     )
-
-
-def _png(figure: Figure) -> np.ndarray:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi="figure")
-    return np.asarray(Image.open(stream).convert("RGB"))
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -98,11 +91,11 @@ def test_reconstruction_grid_shows_every_pixel_as_a_square():
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 16, 16, 3), dtype=np.uint8)
     columns = [_column(images[1]), _column(images[2], "DiffC-A", psnr=math.inf)]
     figure = grids.reconstruction_grid(images[0], columns)
-    picture = _png(figure)
+    drawn = pixels_of(figure)
     for column, row in np.ndindex(3, 2):
         cell = images[column, row].repeat(12, axis=0).repeat(12, axis=1)
         x, y = 16 + column * 202, 56 + row * 236
-        np.testing.assert_array_equal(picture[y : y + 192, x : x + 192], cell)
+        np.testing.assert_array_equal(drawn[y : y + 192, x : x + 192], cell)
     assert _texts(figure) == [
         *("0.500 bpp", "31.2 dB", "0.500 bpp", "exact"),
         *("1.90 bpp", "31.2 dB", "1.90 bpp", "exact"),
@@ -147,18 +140,18 @@ def test_methods_on_the_same_images_are_joined(tmp_path):
     _write_sweep(tmp_path / "unet")
     _write_sweep(tmp_path / "gaussian", model="gaussian")
     _write_baselines(tmp_path / "codecs", index=[5, 3])
-    _write_baselines(tmp_path / "elsewhere", original=_pictures(3, seed=9))
+    _write_baselines(tmp_path / "elsewhere", original=_images(3, seed=9))
     joined, other = reconstructions.collect_reconstructions(
         [tmp_path / name for name in ("unet", "gaussian", "codecs", "elsewhere", "nothing")]
     )
     assert joined.index.tolist() == [3, 5]
-    np.testing.assert_array_equal(joined.originals, _pictures(3)[[0, 2]])
+    np.testing.assert_array_equal(joined.originals, _images(3)[[0, 2]])
     assert [(s.method, s.model, s.decoder) for s in joined.series] == [
         *(("diffc", model, d) for model in ("unet", "gaussian") for d in ("flow", "mean")),
         *(("avif", None, None), ("jpeg", "4:2:0", None)),
     ]
-    np.testing.assert_array_equal(joined.series[0].images, _pictures(3, 4, seed=1)[[0, 2]])
-    np.testing.assert_array_equal(joined.series[4].images, _pictures(2, 3, seed=4)[[1, 0]])
+    np.testing.assert_array_equal(joined.series[0].images, _images(3, 4, seed=1)[[0, 2]])
+    np.testing.assert_array_equal(joined.series[4].images, _images(2, 3, seed=4)[[1, 0]])
     assert len(other.series) == 2
 
 
@@ -166,7 +159,7 @@ def test_methods_on_the_same_images_are_joined(tmp_path):
     ("change", "message"),
     [
         (
-            {"flow": _pictures(3, 3)},
+            {"flow": _images(3, 3)},
             "'flow' is uint8 of shape (3, 3, 8, 8, 3), not uint8 of shape (3, 4, 8, 8, 3)",
         ),
         (
@@ -207,20 +200,20 @@ def test_missing_arrays_and_files_are_named(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert message() == f"{path}: is not an npz file of arrays (File is not a zip file)"
-    np.savez(path, original=_pictures(1))
+    np.savez(path, original=_images(1))
     assert message() == f"{path}: has no array 'index'"
-    np.savez(path, index=[0], original=_pictures(1), gammas=GAMMAS)
+    np.savez(path, index=[0], original=_images(1), gammas=GAMMAS)
     assert message() == f"{path}: holds no reconstructions"
-    np.savez(path, index=np.array([{}]), original=_pictures(1))
+    np.savez(path, index=np.array([{}]), original=_images(1))
     assert message().startswith(f"{path}: is not an npz file of arrays (Object arrays cannot be")
     path = folder / "reconstructions_baselines.npz"
-    np.savez(path, index=[0], original=_pictures(1))
+    np.savez(path, index=[0], original=_images(1))
     assert message(load_files) == f"{path}: holds no reconstructions"
-    np.savez(path, **{"index": [0], "original": _pictures(1), "webp/level": [1]})
+    np.savez(path, **{"index": [0], "original": _images(1), "webp/level": [1]})
     assert message(load_files) == f"{path}: has no array 'webp/method'"
 
 
-def test_pictures_without_numbers_are_refused(tmp_path):
+def test_images_without_numbers_are_refused(tmp_path):
     _write_sweep(tmp_path, rows=[])
     path = tmp_path / "eval" / "per_image.csv"
     with pytest.raises(InputError) as error:
@@ -255,9 +248,9 @@ def test_codecs_stand_below_at_matched_rates(tmp_path):
     assert [cell.bpp for cell in jpeg] == [None, 0.5, 1.2, 2.0]
     assert jpeg[0].image is None
     for cell, level in zip(jpeg[1:], range(3), strict=True):
-        np.testing.assert_array_equal(cell.image, _pictures(3, 3, seed=8)[1, level])
+        np.testing.assert_array_equal(cell.image, _images(3, 3, seed=8)[1, level])
     for cell, level in zip(flow, range(4), strict=True):
-        np.testing.assert_array_equal(cell.image, _pictures(3, 4, seed=1)[1, level])
+        np.testing.assert_array_equal(cell.image, _images(3, 4, seed=1)[1, level])
     assert grids.strips_rows(chosen)[-4:-2] == [
         {"index": 0, "method": "JPEG 4:2:0", "column": 0, "bpp": None, "psnr": None},
         {"index": 0, "method": "JPEG 4:2:0", "column": 1, "bpp": 0.5, "psnr": 22.0},
@@ -268,7 +261,7 @@ def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
     _write_sweep(tmp_path)
     _write_baselines(tmp_path)
     codec = {
-        "images": _pictures(3, 4, seed=9),
+        "images": _images(3, 4, seed=9),
         "level": GAMMAS,
         "bpp": np.tile(1.25 * BPP, (3, 1)),
         "psnr": np.full((3, 4), 25.0),
@@ -278,7 +271,7 @@ def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
     }
     np.savez(
         tmp_path / "eval" / "reconstructions_codec.npz",
-        **{"index": INDEX, "original": _pictures(3)}
+        **{"index": INDEX, "original": _images(3)}
         | {f"codec/flow/{name}": array for name, array in codec.items()},
     )
     (joined,) = reconstructions.collect_reconstructions([tmp_path])
@@ -318,7 +311,7 @@ def test_columns_are_spread_over_the_rates_that_print_well(tmp_path):
         np.testing.assert_allclose([cell.bpp for cell in first], rates[expected])
 
 
-def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
+def test_strips_show_images_numbers_dashes_and_originals(tmp_path):
     chosen = _strips(tmp_path, max_images=1)
     figure = grids.plot_strips(chosen)
     assert _texts(figure) == [
@@ -329,12 +322,12 @@ def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
     ]
     colours = {to_hex(t.get_color()) for t in figure.axes[0].texts if " dB" in t.get_text()}
     assert colours == {"#c00000"}
-    picture = _png(figure)
+    drawn = pixels_of(figure)
     left, top, step_x, step_y, cell = 56, 56, 202, 236, 192
 
     def at(column, row):
         x, y = left + column * step_x, top + row * step_y
-        return picture[y : y + cell, x : x + cell]
+        return drawn[y : y + cell, x : x + cell]
 
     def enlarged(image):
         return image.repeat(24, axis=0).repeat(24, axis=1)
@@ -347,7 +340,7 @@ def test_strips_show_pictures_numbers_dashes_and_originals(tmp_path):
     assert (at(0, 1) == 255).mean() > 0.98
     (caption,) = (text.get_text().replace("\n", " ") for text in figure.texts)
     assert caption == (
-        "Rates and PSNRs are those of each picture. DiffC-F: upper bound C + log2(C + 1) + 5 bits. "
+        "Rates and PSNRs are those of each image. DiffC-F: upper bound C + log2(C + 1) + 5 bits. "
         "JPEG 4:2:0: file bytes, the highest rate that is at most 1.1 times that of DiffC-F; a dash where "
         "no file is that small."
     )
@@ -361,7 +354,7 @@ def test_make_figures_draws_strips_of_every_model(tmp_path):
         results.write_rate_points(tmp_path / name / "eval" / "rd.csv", [_POINT])
     _write_baselines(tmp_path / "c")
     # Two runs of the same model on other images each.
-    _write_sweep(tmp_path / "b", original=_pictures(3, seed=7))
+    _write_sweep(tmp_path / "b", original=_images(3, seed=7))
     written = figures.make_figures([tmp_path / n for n in "abc"], tmp_path / "out")
     names = {path.stem for path in written if path.stem.startswith("strips")}
     assert names == {"strips_unet", "strips_unet_2", "strips_gaussian"}

@@ -1,4 +1,4 @@
-"""The report holds every rate point and every picture, exactly."""
+"""The report holds every rate point and every reconstruction, exactly."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ def _read_number(value):
     return float(value) if isinstance(value, str) else value
 
 
-def _picture(uri):
+def _image(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2]))))
 
 
@@ -113,20 +113,20 @@ def test_lines_look_as_in_the_figures(runs, tmp_path):
     }
 
 
-def test_pictures_are_exact(runs, tmp_path):
+def test_reconstructions_are_exact(runs, tmp_path):
     page = Page(make_report(runs, tmp_path / "r.html"))
-    (found,) = page.data["pictures"]
+    (found,) = page.data["reconstructions"]
     assert found["index"] == list(INDEX)
     with np.load(runs[0] / "eval" / "reconstructions.npz") as sweep:
         for row in range(len(INDEX)):
-            np.testing.assert_array_equal(_picture(found["originals"][row]), sweep["original"][row])
+            np.testing.assert_array_equal(_image(found["originals"][row]), sweep["original"][row])
         assert [s["label"] for s in found["series"]] == [
             *("DiffC-F (flow)", "DiffC-A (ancestral)", "DiffC-D (posterior mean)", "κ = 1.5"),
             *("JPEG 4:2:0", "WebP"),
         ]
         flow = found["series"][0]
         assert flow["columns"] == 2
-        sprite = _picture(flow["sprites"][1])
+        sprite = _image(flow["sprites"][1])
         for level in range(len(GAMMAS)):
             y, x = (SIZE * place for place in divmod(level, 2))
             np.testing.assert_array_equal(
@@ -145,7 +145,7 @@ def test_files_of_the_codec_are_shown_beside_the_bound(runs, tmp_path):
     points = [*results.read_rate_points(sweep / "rd.csv"), *codec_points(**own)[:2]]
     results.write_rate_points(sweep / "rd.csv", points)
     with np.load(sweep / "reconstructions.npz") as arrays:
-        pictures = {
+        decoded = {
             "images": arrays["flow"],
             "level": arrays["gammas"],
             "bpp": np.array([[0.25, 1.0, 4.0]] * 2),
@@ -155,13 +155,13 @@ def test_files_of_the_codec_are_shown_beside_the_bound(runs, tmp_path):
             "decoder": np.array("flow"),
         }
         shared = {name: arrays[name] for name in ("index", "original")}
-    named = {f"codec/flow/{name}": array for name, array in pictures.items()}
+    named = {f"codec/flow/{name}": array for name, array in decoded.items()}
     np.savez(sweep / "reconstructions_codec.npz", **shared, **named)
     page = Page(make_report(runs, tmp_path / "r.html"))
     lines = [(line["group"], line["label"]) for line in page.data["series"]]
     assert ("DiffC, unet (file bytes)", "DiffC-F files") in lines
     line = page.data["series"][lines.index(("DiffC, unet (file bytes)", "DiffC-F files"))]
-    (shown,) = page.data["pictures"]
+    (shown,) = page.data["reconstructions"]
     (files,) = (s for s in shown["series"] if s["label"] == "DiffC-F files")
     assert (files["model"], files["rate"], files["bpp"][0]) == ("unet", "file", [0.25, 1.0, 4.0])
     assert files["color"] == line["line"]["color"]
@@ -178,7 +178,7 @@ def test_files_of_the_codec_are_shown_beside_the_bound(runs, tmp_path):
 def test_two_runs_of_one_model_are_told_apart(runs, tmp_path):
     write_sweep(tmp_path / "again", checkpoint="step 6")
     page = Page(make_report([*runs, tmp_path / "again"], tmp_path / "r.html"))
-    series = page.data["pictures"][0]["series"]
+    series = page.data["reconstructions"][0]["series"]
     assert {s["model"] for s in series} == {"unet", "unet (2)", None}
     assert len({(s["model"], s["label"]) for s in series}) == 10
 

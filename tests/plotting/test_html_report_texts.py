@@ -96,17 +96,17 @@ def test_says_what_is_missing(runs, tmp_path):
     results.write_rate_points(tmp_path / "bare" / "eval" / "rd.csv", sweep_points(fid=None))
     page = Page(make_report([tmp_path / "bare"], tmp_path / "r.html"))
     for sentence in (
-        "bare: no pictures (eval/reconstructions.npz or eval/reconstructions_baselines.npz).",
+        "bare: no reconstructions (eval/reconstructions.npz or eval/reconstructions_baselines.npz).",
         "bare: no bits/dim, times and network evaluations (eval/summary.json).",
         "bare: no config.json and environment.json.",
     ):
         assert sentence in page.text
-    assert page.data["pictures"] == []
+    assert page.data["reconstructions"] == []
     assert [measure["column"] for measure in page.data["measures"]] == ["psnr", "psnr_mean"]
     (runs[0] / "eval" / "per_image.csv").unlink()
     page = Page(make_report(runs, tmp_path / "r.html"))
-    assert "unet: no rates for its pictures (eval/per_image.csv)." in page.text
-    assert [s["label"] for s in page.data["pictures"][0]["series"]] == ["JPEG 4:2:0", "WebP"]
+    assert "unet: no rates for its reconstructions (eval/per_image.csv)." in page.text
+    assert [s["label"] for s in page.data["reconstructions"][0]["series"]] == ["JPEG 4:2:0", "WebP"]
     page = Page(make_report([runs[1] / "eval" / "rd.csv"], tmp_path / "r.html"))
     assert page.text.count("Only tables of rate points were given, no folders of runs.") == 4
 
@@ -135,7 +135,7 @@ def test_broken_files_are_named(runs, tmp_path):
 
 
 @pytest.mark.parametrize("size", [SIZE, SIZE // 2])
-def test_pictures_of_different_images_do_not_mix_silently(runs, tmp_path, size):
+def test_reconstructions_of_different_images_do_not_mix_silently(runs, tmp_path, size):
     write_sweep(tmp_path / "other", seed=8, size=size)
     inputs = [runs[1], tmp_path / "other"]
     with pytest.raises(InputError) as error:
@@ -146,7 +146,7 @@ def test_pictures_of_different_images_do_not_mix_silently(runs, tmp_path, size):
         "allow_mixed_data"
     )
     page = Page(make_report(inputs, tmp_path / "r.html", allow_mixed_data=True))
-    assert [found["width"] for found in page.data["pictures"]] == [SIZE, size]
+    assert [found["width"] for found in page.data["reconstructions"]] == [SIZE, size]
 
 
 def test_mixed_data_are_refused_as_in_the_figures(runs, tmp_path):

@@ -113,7 +113,7 @@ def test_bounds_figure_draws_its_table(curve):
         *("chunks of 64 bits alone", "one message (the rate\nin other figures)", "ideal rate C"),
     ]
     assert _caption(figure) == (
-        "photos eval, 6 images. C: information of the model's chain of T = 4 steps, mean over the "
+        "photos eval, 6 images. C: ideal rate of the model's chain of T = 4 steps, mean over the "
         "images. A message of k bits is bounded by k + log2(k + 1) + 5 bits."
     )
 

@@ -1,7 +1,5 @@
 """One program for every number of devices: the same losses, the same results of every image."""
 
-import csv
-
 import jax
 import numpy as np
 import pytest
@@ -9,31 +7,22 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.commands import train
-from diffc_jax.config import base_config
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.runtime.sharding import check_batch_size, make_mesh, put_batch, replicated
 from diffc_jax.training.experiment import build_experiment
+from tests.support.run_files import table
+from tests.support.small_configs import QUICK_EVALUATION, small_config
 
 DEVICES = (1, 2, 8)
 STEPS = 5
 
 
 def tiny_config():
-    config = base_config()
-    config.data.image_size = 8
+    config = small_config(**QUICK_EVALUATION, batch_size=12, ancestral_steps=4)
     config.data.train.max_images = config.data.eval.max_images = 20
-    config.train.batch_size = 8
-    config.train.warmup_steps = 0
-    config.train.learning_rate = 1e-3
-    config.eval.batch_size = 12
-    config.eval.rate_steps = 6
-    config.eval.features, config.eval.image_metrics = "", ()
-    config.eval.codec_decoders = ()
-    config.eval.num_levels = 2
-    config.eval.flow_steps = 2
-    config.eval.ancestral_steps = 4
+    config.train.update({"warmup_steps": 0, "learning_rate": 1e-3})
     return config
 
 
@@ -74,11 +63,6 @@ def test_losses_are_the_same(use):
         np.testing.assert_allclose(losses, results[0], rtol=1e-5)
 
 
-def rows(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_results_of_every_image_are_the_same(use, tmp_path):
     config = tiny_config()
     tables = []
@@ -88,10 +72,10 @@ def test_results_of_every_image_are_the_same(use, tmp_path):
         use(devices)
         workdir = tmp_path / str(devices)
         evaluate(config, workdir)
-        tables.append(rows(workdir / "eval" / "per_image.csv"))
+        tables.append(table(workdir / "eval" / "per_image.csv"))
     assert len(tables[0]) == 20 * 2 * 3
-    for table in tables[1:]:
-        for row, expected in zip(table, tables[0], strict=True):
+    for found in tables[1:]:
+        for row, expected in zip(found, tables[0], strict=True):
             for name in ("index", "model", "decoder", "level", "gamma"):
                 assert row[name] == expected[name]
             for name in ("bits_kl", "bits_bound"):

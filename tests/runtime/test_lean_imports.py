@@ -34,6 +34,7 @@ from diffc_jax.runtime.writers import MetricWriter
 from tests.support.gaussian_run import SIDE, export_model
 from tests.support.hiding import hide
 from tests.support.processes import ROOT, environment
+from tests.support.run_files import logged
 
 # Modules that draw or prepare shards import their packages at once; jobs that need those import them.
 NEEDY = (
@@ -102,8 +103,8 @@ def test_all_modules_but_those_that_draw_and_prepare_load_without_them():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
     for number, one in enumerate(pixels):
@@ -119,7 +120,7 @@ def get_config():
     config = base_config()
     config.data.image_size = 16
     for source in (config.data.train, config.data.eval):
-        source.source, source.path = "folder", {pictures!r}
+        source.source, source.path = "folder", {images!r}
     config.model = ConfigDict(
         {{"name": "unet", "patch": 4, "widths": (8,), "blocks": (1,), "heads": 2}}
     )
@@ -128,32 +129,31 @@ def get_config():
 """
 
 
-def train_without(packages, pictures, workdir, *flags):
-    """A tiny run on pictures of a folder."""
+def train_without(packages, images, workdir, *flags):
+    """A tiny run on images of a folder."""
     config = workdir.with_suffix(".py")
-    config.write_text(TINY.format(pictures=str(pictures)))
+    config.write_text(TINY.format(images=str(images)))
     return run_program_without(
         packages, "train", f"--config={config}", f"--workdir={workdir}", *flags
     )
 
 
-def test_training_on_batches_from_the_host_asks_for_grain_at_once(pictures, tmp_path):
-    done = train_without(PACKAGES, pictures, tmp_path / "run")
+def test_training_on_batches_from_the_host_asks_for_grain_at_once(images, tmp_path):
+    done = train_without(PACKAGES, images, tmp_path / "run")
     *_, last = done.stderr.splitlines()
     assert last == f"train.py: error: {message_of('grain', 'training on batches from the host')}"
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_training_on_images_in_device_memory_needs_none_of_them(pictures, tmp_path):
+def test_training_on_images_in_device_memory_needs_none_of_them(images, tmp_path):
     workdir = tmp_path / "run"
     flags = ("--config.data.placement=device", "--config.train.steps_per_call=2")
-    done = train_without(PACKAGES, pictures, workdir, *flags)
+    done = train_without(PACKAGES, images, workdir, *flags)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert read_json(workdir / "params.json")["steps"] == 4
     assert (workdir / "params.safetensors").exists()
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 4
+    assert logged(workdir)[-1]["step"] == 4
     # The log for TensorBoard is all that is missing.
     assert not (workdir / "tensorboard").exists()
     assert "training goes on without a log for TensorBoard" in done.stderr
@@ -165,21 +165,21 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "a.png"
     y, x = np.mgrid[:SIDE, :SIDE][..., np.newaxis] / 4.0
     PIL.Image.fromarray((128 + 100 * np.sin(y + np.arange(3) + x)).astype(np.uint8)).save(path)
     return path
 
 
-def code_file(run, picture, target):
-    output = picture.with_suffix(".diffc")
-    compress(run, [str(picture)], str(output), target, memory=3, seed=0, batch_size=1)
+def code_file(run, image, target):
+    output = image.with_suffix(".diffc")
+    compress(run, [str(image)], str(output), target, memory=3, seed=0, batch_size=1)
     return output
 
 
-def test_files_are_decoded_without_them(run, picture):
-    coded = code_file(run, picture, Target(packets=2))
+def test_files_are_decoded_without_them(run, image):
+    coded = code_file(run, image, Target(packets=2))
     flags = (f"--model={run}", f"--input={coded}", f"--output={run / 'b.png'}", "--steps=4")
     done = run_program_without(PACKAGES, "decompress", *flags)
     assert done.returncode == 0, done.stderr
@@ -187,8 +187,8 @@ def test_files_are_decoded_without_them(run, picture):
         assert decoded.size == (SIDE, SIDE)
 
 
-def test_files_with_exact_pixels_ask_for_their_coder(run, picture):
-    coded = code_file(run, picture, Target(lossless=True))
+def test_files_with_exact_pixels_ask_for_their_coder(run, image):
+    coded = code_file(run, image, Target(lossless=True))
     flags = (f"--model={run}", f"--input={coded}", f"--output={run / 'b.png'}")
     done = run_program_without(["constriction"], "decompress", *flags)
     message = message_of(*PACKAGES["constriction"])

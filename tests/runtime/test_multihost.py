@@ -1,9 +1,7 @@
 """Processes that share a run: the numbers of one process, and a run that survives what clusters do to it."""
 
-import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +15,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from diffc_jax.commands import train
 from diffc_jax.errors import PreemptedError, UsageError
 from diffc_jax.runtime import multihost, writers
-from tests.support.processes import ROOT, environment
+from tests.support.processes import ROOT, cache_variables, cluster, environment
+from tests.support.run_files import logged
 
 PREEMPTED = 85
 STEPS = 24
@@ -62,21 +61,10 @@ class Pair:
         (folder / "config.py").write_text(CONFIG_FILE)
 
     def start(self, workdir, *flags):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-        return [
-            self.start_one(workdir, cluster | {"JAX_PROCESS_ID": str(index)}, *flags)
-            for index in range(2)
-        ]
+        return [self.start_one(workdir, place, *flags) for place in cluster(2)]
 
     def start_one(self, workdir, variables, *flags):
-        shared = {
-            "JAX_COMPILATION_CACHE_DIR": str(self._folder / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        shared = cache_variables(self._folder / "cache")
         return subprocess.Popen(
             [
                 *(sys.executable, "experiments/train.py", f"--config={self._folder / 'config.py'}"),
@@ -110,13 +98,11 @@ def finish(processes):
 
 
 def metrics(workdir):
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in logged(workdir)]
 
 
 def last_step(workdir):
-    rows = metrics(workdir)
+    rows = logged(workdir)
     return rows[-1]["step"] if rows else 0
 
 

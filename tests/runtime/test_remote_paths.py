@@ -12,11 +12,11 @@ from etils.epath.backend import fsspec_backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from diffc_jax.commands import evaluate, train
-from diffc_jax.config import base_config
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation import results
 from diffc_jax.evaluation.store import Store as BatchStore
 from diffc_jax.runtime import files
+from tests.support.small_configs import QUICK_EVALUATION, small_config
 
 
 class Store(MemoryFileSystem):
@@ -76,14 +76,8 @@ def test_rate_points_and_batches(folder):
 
 
 def test_evaluation_writes_the_same(folder, tmp_path):
-    config = base_config()
-    config.data.image_size = 8
+    config = small_config(**QUICK_EVALUATION, batch_size=8, decoders=("mean",))
     config.data.train.max_images = config.data.eval.max_images = 4
-    config.eval.batch_size = 8
-    config.eval.rate_steps = 4
-    config.eval.num_levels = 2
-    config.eval.decoders, config.eval.codec_decoders = ("mean",), ()
-    config.eval.features, config.eval.image_metrics = "", ()
     train(config, tmp_path)
     config.eval.params = str(tmp_path / "params.safetensors")
     evaluate(config, tmp_path)

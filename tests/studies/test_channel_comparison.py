@@ -1,6 +1,5 @@
 """The comparison of schemes: its races against other routes, its table, resuming, mistakes."""
 
-import csv
 import re
 
 import numpy as np
@@ -13,6 +12,7 @@ from diffc_jax.errors import UsageError
 from diffc_jax.studies.channel_comparison.config import channel_config, shrink_to_smoke, validate
 from diffc_jax.studies.channel_comparison.rows import FIELDS, bounded_races, near_exact_race
 from diffc_jax.studies.channel_comparison.run import compare_schemes
+from tests.support.run_files import table
 
 
 def small_config():
@@ -34,17 +34,12 @@ def small_run(tmp_path_factory):
     return folder / "channel_simulation"
 
 
-def table(folder):
-    with (folder / "schemes.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def number(row, column):
     return float(row[column])
 
 
 def test_every_scheme_has_its_rows(small_run):
-    rows = table(small_run)
+    rows = table(small_run / "schemes.csv")
     assert tuple(rows[0]) == FIELDS
     found = {(row["scheme"], row["source"]) for row in rows}
     chunked = ("poisson", "poisson_truncated", "ordered", "minimal")
@@ -63,7 +58,9 @@ def test_every_scheme_has_its_rows(small_run):
 
 
 def test_real_bytes_agree_with_the_quadrature(small_run):
-    by_name = {row["scheme"]: row for row in table(small_run) if row["source"] == "channel"}
+    by_name = {
+        row["scheme"]: row for row in table(small_run / "schemes.csv") if row["source"] == "channel"
+    }
     for name, winner in (
         ("poisson", poisson_winner(2.0)),
         ("poisson_truncated", poisson_winner(4.0, 64)),
@@ -82,7 +79,7 @@ def test_real_bytes_agree_with_the_quadrature(small_run):
 
 
 def test_figures_have_their_tables_beside_them(small_run):
-    for name in ("overhead", "law", "work"):
+    for name in ("overhead", "distribution", "work"):
         for suffix in ("png", "pdf", "csv"):
             assert (small_run / f"{name}.{suffix}").stat().st_size > 1000
 
@@ -90,16 +87,24 @@ def test_figures_have_their_tables_beside_them(small_run):
 def test_a_run_continues_where_it_was(small_run):
     kept = sorted((small_run / "progress").iterdir())
     times = [path.stat().st_mtime_ns for path in kept[1:]]
-    before = table(small_run)
+    before = table(small_run / "schemes.csv")
     kept[0].unlink()
     (small_run / "schemes.csv").unlink()
     compare_schemes(small_config(), small_run.parent)
     assert [path.stat().st_mtime_ns for path in kept[1:]] == times
     timed = {"encode_seconds", "decode_seconds"}
-    for old, new in zip(before, table(small_run), strict=True):
+    for old, new in zip(before, table(small_run / "schemes.csv"), strict=True):
         assert {k: v for k, v in old.items() if k not in timed} == {
             k: v for k, v in new.items() if k not in timed
         }
+
+
+def test_folders_of_earlier_versions_continue(small_run):
+    """The files of jobs, which are named by their arguments, have the names that they had then."""
+    assert {path.stem for path in (small_run / "progress").iterdir()} == {
+        *("fff78b454ea7faf1", "6a30d9432ed42e3a", "f385b31348d6a423", "61a0002e116ba3d4"),
+        *("1432b1599d155899", "17385914fd762fa2", "17a7c3b59fabf277", "4f33609ab7a45f1d"),
+    }
 
 
 def test_near_exact_races_agree_with_the_quadrature():
@@ -119,9 +124,9 @@ def test_near_exact_races_agree_with_the_quadrature():
 
 def test_near_exact_races_stop_where_a_search_one_by_one_stops():
     """Also the number of winners missed is that of the tail."""
-    kl_bits, tail, count = 1.5, 0.05, 4000
-    fast = near_exact_race(kl_bits, tail, count, np.random.default_rng(1))
-    random, length = np.random.default_rng(2), np.sqrt(2 * np.log(2) * kl_bits)
+    ideal_rate, tail, count = 1.5, 0.05, 4000
+    fast = near_exact_race(ideal_rate, tail, count, np.random.default_rng(1))
+    random, length = np.random.default_rng(2), np.sqrt(2 * np.log(2) * ideal_rate)
     time, best = np.zeros(count), np.full(count, np.inf)
     winner, looked_at = np.zeros(count), np.zeros(count)
     along, racing = np.zeros(count), np.ones(count, bool)

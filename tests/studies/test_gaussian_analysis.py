@@ -1,6 +1,5 @@
 """The analysis as an experiment: tables, simulation against closed forms and quadrature, errors."""
 
-import csv
 import importlib.util
 import pathlib
 import re
@@ -18,14 +17,8 @@ from diffc_jax.studies.gaussian_analysis.run import analyse_theory
 from diffc_jax.theory.curves import CURVES
 from diffc_jax.theory.mixture import Mixture
 from diffc_jax.theory.scalar import analyse
-
-POWER_LAW = np.arange(1, 769) ** -1.5
-POWER_LAW *= 192 / POWER_LAW.sum()
-
-
-def table(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+from tests.support.run_files import table
+from tests.support.spectra import POWER_LAW
 
 
 def changed(**fields):

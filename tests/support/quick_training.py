@@ -1,8 +1,6 @@
 """Runs of the training loop that take a second: a network of one layer, and no samples to look at."""
 
 import dataclasses
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +77,3 @@ def quick_task(config: ConfigDict, devices: int = 1, **fields) -> QuickTask:
         jax.device_count = count
     kept = {name: built[name] for name in ("config", "mesh", "schedule")}
     return QuickTask(**kept, model=one_layer(), **fields)
-
-
-def logged(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

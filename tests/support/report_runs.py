@@ -77,7 +77,7 @@ def codec_points(**changes):
 
 
 def _pixels(*shape):
-    """Smooth random pictures."""
+    """Smooth random images."""
     seed = np.random.default_rng(0).integers(0, 256, (*shape, 2, 2, 3), dtype=np.uint8)
     return seed.repeat(SIZE // 2, -3).repeat(SIZE // 2, -2)
 

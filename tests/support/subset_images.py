@@ -1,13 +1,13 @@
 """Images of several subsets, and what evaluations of them are configured to do."""
 
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from diffc_jax.config import base_config, validate
-from diffc_jax.metrics.features.extract import FeatureNetwork
+from diffc_jax.config import validate
+from tests.support.image_files import smooth_image
+from tests.support.small_configs import small_config
 
-SIDE, LEVELS = 16, 2
+SIDE, LEVELS, FEATURES = 16, 2, 6
 # Subsets in the order of the config, which is not that of the files; the first 9 of each are evaluated.
 FILES = {"big": 11, "small": 9, "unnamed": 3}
 SUBSETS, LIMIT = ("small", "big"), 9
@@ -16,10 +16,9 @@ GRID = 3
 
 
 def configured(folder, **evaluation):
-    config = base_config()
-    config.data.image_size = SIDE
+    config = small_config(folder, SIDE)
     for source in (config.data.train, config.data.eval):
-        source.source, source.path, source.name = "folder", str(folder), "pictures"
+        source.name = "corpus"
     config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": LEVELS})
     config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": 4})
     config.eval.update({"decoders": ("flow", "mean"), "batch_size": 8, "bound_times": 2})
@@ -31,27 +30,14 @@ def configured(folder, **evaluation):
     return config
 
 
-def small_network():
-    """Stands in for the real feature network, which has tests of its own and takes its time."""
-    weights = np.random.default_rng(1).normal(size=(4 * 4 * 3, 6)).astype(np.float32)
-
-    def apply(variables, images):
-        pooled = images.astype(jnp.float32).reshape(len(images), 4, 4, 4, 4, 3).mean((2, 4)) / 255
-        return jnp.tanh(pooled.reshape(len(images), -1) @ variables["weights"] / 4)
-
-    return FeatureNetwork("efficientnet_lite0", 6, apply, {"weights": weights})
-
-
 def write_images(folder):
-    """Smooth random pictures, coarser in one subset."""
+    """Smooth random images, coarser in one subset."""
     generator = np.random.default_rng(0)
     for name, count in FILES.items():
         (folder / name).mkdir()
         for i in range(count):
-            size = (3 if name == "big" else 6,) * 2
-            coarse = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
-            picture = PIL.Image.fromarray(coarse).resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC)
-            picture.save(folder / name / f"{i:02}.png")
+            image = smooth_image(generator, SIDE, coarse=3 if name == "big" else 6)
+            image.save(folder / name / f"{i:02}.png")
     return folder
 
 

@@ -10,9 +10,8 @@ import scipy.optimize
 from diffc_jax.errors import UsageError
 from diffc_jax.theory import allocation, gaussian
 from diffc_jax.theory.curves import CURVES, Curve, check_spectrum, score_scaled
+from tests.support.spectra import POWER_LAW
 
-POWER_LAW = np.arange(1, 769) ** -1.5
-POWER_LAW *= 192 / POWER_LAW.sum()
 SMALL = np.array([5.0, 2.0, 1.0, 0.3, 0.05])
 
 

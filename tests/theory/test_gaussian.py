@@ -9,9 +9,7 @@ import scipy.special
 import scipy.stats
 
 from diffc_jax.theory import gaussian as theory
-
-POWER_LAW = np.arange(1, 769) ** -1.5
-POWER_LAW *= 192 / POWER_LAW.sum()
+from tests.support.spectra import POWER_LAW
 
 
 def one(variance):

@@ -12,7 +12,8 @@ from diffc_jax.errors import UsageError
 from diffc_jax.training import duration, loop
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.optimizer import decay_factor, fresh_decay, learning_rate_schedule
-from tests.support.quick_training import logged, quick_config, quick_task
+from tests.support.quick_training import quick_config, quick_task
+from tests.support.run_files import logged
 
 FIELDS = "train.num_steps, train.num_epochs, train.num_examples, train.max_seconds"
 
@@ -40,8 +41,8 @@ def test_number_of_steps(fields, steps):
     ("fields", "named"),
     [
         ({}, "train.num_steps"),
-        ({"num_steps": 3, "max_seconds": 5.0}, "train.num_steps and train.max_seconds"),
-        ({"num_epochs": 1.0, "num_examples": 5}, "train.num_epochs and train.num_examples"),
+        ({"num_steps": 3, "max_seconds": 5.0}, "train.num_steps, train.max_seconds"),
+        ({"num_epochs": 1.0, "num_examples": 5}, "train.num_epochs, train.num_examples"),
     ],
 )
 def test_exactly_one_duration_is_given(fields, named):

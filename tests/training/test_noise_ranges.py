@@ -249,8 +249,8 @@ def error_on_clean_images(params, gamma):
     return float(jnp.mean((x - x_hat) ** 2))
 
 
-def test_a_mixture_learns_the_clean_law_below_the_threshold():
-    clean_law, corrupted_law = mean_square(CLEAN), mean_square(CORRUPTED)
+def test_a_mixture_learns_the_clean_distribution_below_the_threshold():
+    clean_square, corrupted_square = mean_square(CLEAN), mean_square(CORRUPTED)
     alone, alone_params = learn([CLEAN], mixed_config(batch_size=32))
     both = [CLEAN, CORRUPTED]
     halves = mixed_config((0.5,), (0.5, THRESHOLD), batch_size=32)
@@ -258,12 +258,12 @@ def test_a_mixture_learns_the_clean_law_below_the_threshold():
     naive, naive_params = learn(both, mixed_config((0.5,), (0.5,), batch_size=32))
 
     # Half of a batch on twice the levels: above the threshold a third of the images is clean.
-    above = clean_law / 3.0 + 2.0 * corrupted_law / 3.0
+    above = clean_square / 3.0 + 2.0 * corrupted_square / 3.0
     low = BIN_LEVELS < THRESHOLD
-    np.testing.assert_allclose(alone, clean_law, rtol=0.04)
-    np.testing.assert_allclose(kept[low], clean_law, rtol=0.04)
+    np.testing.assert_allclose(alone, clean_square, rtol=0.04)
+    np.testing.assert_allclose(kept[low], clean_square, rtol=0.04)
     np.testing.assert_allclose(kept[~low], above, rtol=0.04)
-    np.testing.assert_allclose(naive, (clean_law + corrupted_law) / 2.0, rtol=0.1)
+    np.testing.assert_allclose(naive, (clean_square + corrupted_square) / 2.0, rtol=0.1)
 
     for gamma in BIN_LEVELS[low]:
         best, restricted, mixed = (

@@ -1,7 +1,6 @@
 """Optimisers, averages of parameters, and the end of a training that fails."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import make_optimizer
 from diffc_jax.training.state import update_ema
 from tests.support.quick_training import quick_config, quick_task
+from tests.support.run_files import logged
 
 UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
 MUON_RATE = 0.05
@@ -229,7 +229,7 @@ def test_diverging_run_leaves_no_checkpoint_of_it(tmp_path):
     task = quick_task(config)
     with pytest.raises(DivergedError, match="times the lowest so far"):
         loop.train(task, tmp_path)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    steps = [row["step"] for row in logged(tmp_path)]
     assert not (tmp_path / "params.safetensors").exists()
     kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
     assert max(kept, default=0) <= max(steps)

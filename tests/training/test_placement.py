@@ -10,7 +10,8 @@ from diffc_jax.config import set_training_sources, training_source
 from diffc_jax.errors import UsageError
 from diffc_jax.training import feed, loop
 from diffc_jax.training.feed import DeviceBatches, HostBatches, make_batches, open_training_set
-from tests.support.quick_training import logged, quick_config, quick_task
+from tests.support.quick_training import quick_config, quick_task
+from tests.support.run_files import logged
 
 STEPS = 10
 

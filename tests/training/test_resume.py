@@ -1,8 +1,6 @@
 """Runs that are killed and started again end with the same bytes as runs that are not."""
 
-import csv
 import dataclasses
-import json
 import random
 import signal
 import subprocess
@@ -17,27 +15,26 @@ import pytest
 from ml_collections import ConfigDict
 
 from diffc_jax.commands import train
-from diffc_jax.config import base_config
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.training import step as step_lib
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.meter import DivergedError, Meter
-from tests.support.processes import ROOT, environment
+from tests.support.processes import ROOT, cache_variables, environment
+from tests.support.run_files import logged, table
+from tests.support.small_configs import QUICK_EVALUATION, small_config
 
 IMAGES = 24
 TIMES = ("images_per_second", "host_share", "seconds", "cpu_seconds")
 
 CONFIG_FILE = """
 from ml_collections import ConfigDict
-from diffc_jax.config import base_config
+from tests.support.small_configs import QUICK_EVALUATION, small_config
 
 def get_config():
-    config = base_config()
-    config.data.image_size = 8
-    for source in (config.data.train, config.data.eval):
-        source.source, source.path = "folder", {images!r}
+    config = small_config({images!r}, **QUICK_EVALUATION)
+    config.eval.update({{"rate_steps": 8, "flow_steps": 4, "batch_size": 2}})
     if {network}:
         config.model = ConfigDict(
             {{"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2, "dropout": 0.1}}
@@ -50,12 +47,6 @@ def get_config():
     config.train.log_every_steps = 2
     config.train.eval_every_steps = 12
     config.train.checkpoint_every_steps = 3
-    config.eval.rate_steps = 8
-    config.eval.features, config.eval.image_metrics = "", ()
-    config.eval.codec_decoders = ()
-    config.eval.num_levels = 2
-    config.eval.flow_steps = 4
-    config.eval.batch_size = 2
     return config
 """
 
@@ -77,12 +68,7 @@ class Program:
     def __init__(self, tmp_path, images, network):
         self._config = tmp_path / "config.py"
         self._config.write_text(CONFIG_FILE.format(images=str(images), network=network))
-        cache = {
-            "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        self._environment = environment(**cache)
+        self._environment = environment(**cache_variables(tmp_path / "cache"))
 
     def start(self, program, workdir):
         return subprocess.Popen(
@@ -114,17 +100,14 @@ class Program:
 
 
 def metrics(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [
-        {k: v for k, v in json.loads(line).items() if k.split("/")[-1] not in TIMES}
-        for line in lines
+        {k: v for k, v in row.items() if k.split("/")[-1] not in TIMES} for row in logged(workdir)
     ]
 
 
 def last_logged_step(workdir):
-    path = workdir / "metrics.jsonl"
-    whole = path.read_text().split("\n")[:-1] if path.exists() else []
-    return json.loads(whole[-1])["step"] if whole else 0
+    rows = logged(workdir)
+    return rows[-1]["step"] if rows else 0
 
 
 def test_killed_training_ends_with_the_same_bytes(images, tmp_path):
@@ -188,24 +171,11 @@ def test_killed_evaluation_gives_the_same_tables(images, tmp_path):
 
 
 def gaussian_config(images, **evaluation):
-    config = base_config()
-    config.data.image_size = 8
-    for source in (config.data.train, config.data.eval):
-        source.source, source.path = "folder", str(images)
-    config.train.batch_size = 8
-    config.eval.rate_steps = 6
-    config.eval.features, config.eval.image_metrics = "", ()
-    config.eval.codec_decoders = ()
-    config.eval.num_levels = 2
-    config.eval.flow_steps = 2
-    config.eval.decoders = ("flow", "mean")
-    config.eval.update(evaluation)
-    return config
+    return small_config(images, **QUICK_EVALUATION | {"decoders": ("flow", "mean")} | evaluation)
 
 
 def per_image(workdir):
-    with (workdir / "eval" / "per_image.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = table(workdir / "eval" / "per_image.csv")
     keys = [(int(row["index"]), row["decoder"], row["gamma"]) for row in rows]
     values = [[float(row[name]) for name in ("bits_kl", "bits_bound", "mse")] for row in rows]
     return dict(zip(keys, values, strict=True))

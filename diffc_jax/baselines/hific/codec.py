@@ -3,8 +3,7 @@
 import dataclasses
 import glob
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from diffc_jax.baselines.hific.entropy_coding import HYPER_LARGEST, LatentCoder,
 from diffc_jax.baselines.hific.model import Hific, Params, Symbols
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.costs import training_costs
 from diffc_jax.metrics import psnr
 from diffc_jax.runtime import files
 from diffc_jax.runtime.export import load_params
@@ -25,7 +25,6 @@ from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.progress import Progress
 
 _BATCH = 32
-_SECONDS_PER_HOUR = 3600.0
 
 
 class HificCodec:
@@ -105,14 +104,14 @@ class TrainedRun:
         width: of its networks, as results name them.
         target_bpp: that it was trained for.
         codec: its networks.
-        costs: `trained_parameters`, `images_seen` and `train_cpu_hours`.
+        costs: of its training, as columns of results (`evaluation.costs.training_costs`).
     """
 
     method: str
     width: str
     target_bpp: float
     codec: HificCodec
-    costs: dict[str, Any]
+    costs: Mapping[str, int | float]
 
 
 def find_runs(paths: str) -> list[AnyPath]:
@@ -147,11 +146,7 @@ def load_run(path: AnyPath) -> TrainedRun:
             raise InputError(f"{path}: holds {card['model']['name']}, which is no HiFiC baseline")
         model = Hific(build_architecture(ConfigDict(card["model"])))
         target = float(card["hific"]["target_bpp"])
-        costs = {
-            "trained_parameters": card["trained_parameters"],
-            "images_seen": card["images_seen"],
-            "train_cpu_hours": card["train_cpu_seconds"] / _SECONDS_PER_HOUR,
-        }
+        costs = training_costs(card["trained_parameters"], card)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise InputError(
             f"{weights.with_suffix('.json')}: is not the card of a HiFiC baseline ({error})"

@@ -252,7 +252,7 @@ def validate(config: ConfigDict) -> None:
     try:
         highest = architecture.highest_bpp((size, size))
     except UsageError as error:
-        raise UsageError(f"{error}", field="data.image_size") from error
+        raise UsageError(error.message, field="data.image_size") from error
     for field in ("early_share", "adversarial_share"):
         within(f"hific.{field}", config.hific[field], 0.0, 1.0)
     above("hific.adversarial_learning_rate", config.hific.adversarial_learning_rate, 0.0)

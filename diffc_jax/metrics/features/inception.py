@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,8 @@ from jaxtyping import Array, Float, UInt8
 
 from diffc_jax.metrics.features.extract import FeatureNetwork
 from diffc_jax.models.base import Variables
-from diffc_jax.runtime.tensor_checks import check_names_and_shapes, refuse
+from diffc_jax.runtime.tensor_checks import Shape, check_tensors
+from diffc_jax.runtime.torch_layout import from_state_dict, torch_shapes
 
 NAME = "inception_v3_fid"
 DIMENSION = 2048
@@ -198,16 +198,6 @@ def template() -> Variables:
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), image)
 
 
-# Where PyTorch keeps what Flax calls (collection, name of a leaf).
-_TORCH_NAMES = {
-    ("params", "kernel"): "weight",
-    ("params", "scale"): "weight",
-    ("params", "bias"): "bias",
-    ("batch_stats", "mean"): "running_mean",
-    ("batch_stats", "var"): "running_var",
-}
-
-
 def from_torch(state_dict: Mapping[str, np.ndarray], source: str = "weights") -> Variables:
     """Converts the state dict of pytorch-fid's `fid_inception_v3()`.
 
@@ -222,33 +212,17 @@ def from_torch(state_dict: Mapping[str, np.ndarray], source: str = "weights") ->
         InputError: a missing, unexpected, wrongly shaped or non-finite tensor (the first is named,
             and how many there are).
     """
-    leaves = flax.traverse_util.flatten_dict(template())
-    names = {path: _torch_name(path) for path in leaves}
-    shapes = {names[path]: _to_torch_shape(leaf.shape) for path, leaf in leaves.items()}
+    collections = template()
+    shapes: dict[str, Shape] = {}
+    for collection in collections.values():
+        shapes |= torch_shapes(collection)
     shapes |= {"fc.weight": (_LOGITS, DIMENSION), "fc.bias": (_LOGITS,)}
     given = {
         name: tensor
         for name, tensor in state_dict.items()
         if not name.endswith(".num_batches_tracked")
     }
-    complaint = f"{source}: is not the Inception-v3 of pytorch-fid"
-    check_names_and_shapes(given, shapes, complaint)
-    unfit = [name for name, tensor in given.items() if not np.isfinite(tensor).all()]
-    refuse(complaint, "hold NaN or infinity", unfit)
-    return flax.traverse_util.unflatten_dict(
-        {path: _from_torch_layout(state_dict[name]) for path, name in names.items()}
-    )
-
-
-def _torch_name(path: tuple[str, ...]) -> str:
-    collection, *modules, leaf = path
-    return ".".join([*modules, _TORCH_NAMES[collection, leaf]])
-
-
-def _to_torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
-
-
-def _from_torch_layout(array: np.ndarray) -> np.ndarray:
-    array = array.astype(np.float32)
-    return np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array
+    check_tensors(given, shapes, f"{source}: is not the Inception-v3 of pytorch-fid")
+    return {
+        name: from_state_dict(state_dict, collection) for name, collection in collections.items()
+    }

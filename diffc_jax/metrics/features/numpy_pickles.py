@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from diffc_jax.errors import InputError
 from diffc_jax.runtime.unpickling import (
     PickledArray,
-    RefusedNameError,
     RestrictedUnpickler,
     numpy_arrays,
+    reading,
 )
 
 _DTYPES = {name: np.dtype(name) for name in ("f2", "f4", "f8", "i4", "i8")}
@@ -27,20 +26,8 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: missing, truncated or damaged file, a leaf that is not an array, or a pickle
             that refers to anything else (that name is given, and it is not called).
     """
-    try:
-        with open(path, "rb") as file:
-            return _arrays(RestrictedUnpickler(file, numpy_arrays()).load())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except RefusedNameError as error:
-        raise InputError(
-            f"{path}: refers to {error.name}, which no array needs; refused without calling it"
-        ) from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(
-            f"{path}: is not a pickle of arrays, or is truncated or damaged "
-            f"({type(error).__name__}: {error}); download it again"
-        ) from error
+    with reading(path, "a pickle of arrays", "array"), open(path, "rb") as file:
+        return _arrays(RestrictedUnpickler(file, numpy_arrays()).load())
 
 
 def _arrays(tree: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.unpickling import Allowed, RefusedNameError, RestrictedUnpickler
+from diffc_jax.runtime.unpickling import Allowed, RestrictedUnpickler, reading
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -65,34 +65,20 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
             of tensors, or a pickle that refers to anything a state dict has no need of (that name
             is given, and it is not called).
     """
-    try:
-        with open(path, "rb") as file:
-            content, load = _read(file)
-            if not isinstance(content, dict):
+    with reading(path, "a PyTorch state dict", "plain state dict"), open(path, "rb") as file:
+        content, load = _read(file)
+        if not isinstance(content, dict):
+            raise InputError(
+                f"{path}: holds a {type(content).__name__}, not a state dict; save "
+                "model.state_dict()"
+            )
+        for name, value in content.items():
+            if not (isinstance(name, str) and isinstance(value, _Tensor)):
                 raise InputError(
-                    f"{path}: holds a {type(content).__name__}, not a state dict; save "
-                    "model.state_dict()"
+                    f"{path}: {name!r} is a {type(value).__name__}, not a tensor; save "
+                    "model.state_dict() alone"
                 )
-            for name, value in content.items():
-                if not (isinstance(name, str) and isinstance(value, _Tensor)):
-                    raise InputError(
-                        f"{path}: {name!r} is a {type(value).__name__}, not a tensor; save "
-                        "model.state_dict() alone"
-                    )
-            return {name: _array(value, load) for name, value in content.items()}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except RefusedNameError as error:
-        raise InputError(
-            f"{path}: refers to {error.name}, which no plain state dict needs; refused without calling it"
-        ) from error
-    except InputError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(
-            f"{path}: is not a PyTorch state dict, or is truncated or damaged "
-            f"({type(error).__name__}: {error}); download it again"
-        ) from error
+        return {name: _array(value, load) for name, value in content.items()}
 
 
 _Loader = Callable[[_Storage], bytes]

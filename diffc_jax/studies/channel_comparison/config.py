@@ -92,8 +92,9 @@ def validate(config: ConfigDict) -> None:
             and max(values) + max(config.extra_bits) > _MOST_BOUNDED_BITS
         ):
             raise UsageError(
-                f"{field}: {max(values):g} bits and extra_bits = {max(config.extra_bits)} make more than "
-                f"2^{_MOST_BOUNDED_BITS} candidates"
+                f"{max(values):g} bits and extra_bits = {max(config.extra_bits)} make more than "
+                f"2^{_MOST_BOUNDED_BITS} candidates",
+                field=field,
             )
     for field in ("near_exact", "bounded"):
         at_least(f"races.{field}", races[field], 2)
@@ -101,16 +102,17 @@ def validate(config: ConfigDict) -> None:
     at_least("chunks.number", chunks.number, 1)
     if chunks.size % chunks.number or chunks.size < MIN_CHUNK_SIZE * chunks.number:
         raise UsageError(
-            f"chunks.number: {chunks.number} does not divide chunks.size = {chunks.size} into parts of "
-            f"at least {MIN_CHUNK_SIZE} dimensions"
+            f"{chunks.number} does not divide chunks.size = {chunks.size} into parts of "
+            f"at least {MIN_CHUNK_SIZE} dimensions",
+            field="chunks.number",
         )
     for part in ("chunks", "whole"):
         at_least(f"{part}.messages", config[part].messages, 2)
         at_least(f"{part}.batch", config[part].batch, 1)
         if config[part].messages % config[part].batch:
             raise UsageError(
-                f"{part}.batch: {config[part].batch} does not divide {part}.messages = "
-                f"{config[part].messages}"
+                f"{config[part].batch} does not divide {part}.messages = {config[part].messages}",
+                field=f"{part}.batch",
             )
     _distinct("whole.path_bits", whole.path_bits)
     _distinct("whole.memory", whole.memory)
@@ -128,4 +130,4 @@ def validate(config: ConfigDict) -> None:
 
 def _distinct(field: str, values: tuple[int | float, ...]) -> None:
     if len(set(values)) < len(values):
-        raise UsageError(f"{field}: {tuple(values)} names a number twice")
+        raise UsageError(f"{tuple(values)} names a number twice", field=field)

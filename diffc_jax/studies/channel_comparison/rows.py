@@ -80,65 +80,65 @@ class Winners:
 
 
 def near_exact_race_rows(
-    *, kl_bits: int | float, tail: int | float, count: int, seed: int
+    *, ideal_rate: int | float, tail: int | float, count: int, seed: int
 ) -> list[Row]:
     """The Poisson functional representation, exact but for `tail`."""
-    generator = _generator(seed, f"near_exact/{kl_bits}")
-    winners = near_exact_race(kl_bits, tail, count, generator)
-    code = digits_code(poisson_winner(kl_bits).digits)
-    return [_race_row("poisson", f"tail {tail:g}", kl_bits, winners, code)]
+    generator = _generator(seed, f"near_exact/{ideal_rate}")
+    winners = near_exact_race(ideal_rate, tail, count, generator)
+    code = digits_code(poisson_winner(ideal_rate).digits)
+    return [_race_row("poisson", f"tail {tail:g}", ideal_rate, winners, code)]
 
 
 def bounded_race_rows(
-    *, kl_bits: int | float, extra_bits: int, count: int, normals: int | float, seed: int
+    *, ideal_rate: int | float, extra_bits: int, count: int, normals: int | float, seed: int
 ) -> list[Row]:
     """The bounded schemes, on the same candidates."""
-    digits = _candidate_bits(kl_bits, extra_bits)
+    digits = _candidate_bits(ideal_rate, extra_bits)
     candidates = 1 << digits
     count = max(2, min(count, int(normals / candidates)))
-    generator = _generator(seed, f"bounded/{kl_bits}/{extra_bits}")
+    generator = _generator(seed, f"bounded/{ideal_rate}/{extra_bits}")
     codes: dict[str, IndexCode] = {
-        "poisson_truncated": digits_code(poisson_winner(kl_bits, candidates).digits),
-        "ordered": digits_code(ordered_winner(kl_bits, candidates).digits),
+        "poisson_truncated": digits_code(poisson_winner(ideal_rate, candidates).digits),
+        "ordered": digits_code(ordered_winner(ideal_rate, candidates).digits),
         "minimal": FixedCode(digits),
     }
     return [
-        _race_row(scheme, f"2^(k+{extra_bits}) candidates", kl_bits, winners, codes[scheme])
-        for scheme, winners in bounded_races(kl_bits, candidates, count, generator).items()
+        _race_row(scheme, f"2^(k+{extra_bits}) candidates", ideal_rate, winners, codes[scheme])
+        for scheme, winners in bounded_races(ideal_rate, candidates, count, generator).items()
     ]
 
 
 def near_exact_channel_rows(
-    *, kl_bits: int | float, tail: int | float, chunks: int, **messages: int
+    *, ideal_rate: int | float, tail: int | float, chunks: int, **messages: int
 ) -> list[Row]:
     """The Poisson functional representation on whole messages."""
-    channel = poisson_channel(messages["size"], chunks, kl_bits, tail=tail)
-    return [_chunked_row("poisson", f"tail {tail:g}", channel, kl_bits, **messages)]
+    channel = poisson_channel(messages["size"], chunks, ideal_rate, tail=tail)
+    return [_chunked_row("poisson", f"tail {tail:g}", channel, ideal_rate, **messages)]
 
 
 def bounded_channel_rows(
-    *, scheme: str, kl_bits: int | float, extra_bits: int, chunks: int, **messages: int
+    *, scheme: str, ideal_rate: int | float, extra_bits: int, chunks: int, **messages: int
 ) -> list[Row]:
     """A bounded scheme on whole messages."""
-    size, digits = messages["size"], _candidate_bits(kl_bits, extra_bits)
+    size, digits = messages["size"], _candidate_bits(ideal_rate, extra_bits)
     candidates = 1 << digits
     channels: dict[str, Callable[[], CandidateChannel]] = {
         "poisson_truncated": lambda: poisson_channel(
-            size, chunks, kl_bits, tail=0.0, candidates=candidates
+            size, chunks, ideal_rate, tail=0.0, candidates=candidates
         ),
-        "ordered": lambda: ordered_channel(size, chunks, kl_bits, candidates),
+        "ordered": lambda: ordered_channel(size, chunks, ideal_rate, candidates),
         "minimal": lambda: minimal_channel(size, chunks, digits),
     }
     row = _chunked_row(
-        scheme, f"2^(k+{extra_bits}) candidates", channels[scheme](), kl_bits, **messages
+        scheme, f"2^(k+{extra_bits}) candidates", channels[scheme](), ideal_rate, **messages
     )
     return [row | {"log2_candidates": float(digits)}]
 
 
-def dithered_rows(*, kl_bits: int | float, size: int, **messages: int) -> list[Row]:
+def dithered_rows(*, ideal_rate: int | float, size: int, **messages: int) -> list[Row]:
     """Universal quantisation."""
-    channel = DitheredChannel(size, kl_bits)
-    return [_whole_row("dithered", "step sqrt(12)", channel, kl_bits, **messages)]
+    channel = DitheredChannel(size, ideal_rate)
+    return [_whole_row("dithered", "step sqrt(12)", channel, ideal_rate, **messages)]
 
 
 def trellis_rows(*, path_bits: int, memory: int, size: int, **messages: int) -> list[Row]:
@@ -148,7 +148,7 @@ def trellis_rows(*, path_bits: int, memory: int, size: int, **messages: int) -> 
 
 
 def near_exact_race(
-    kl_bits: int | float, tail: int | float, count: int, generator: np.random.Generator
+    ideal_rate: int | float, tail: int | float, count: int, generator: np.random.Generator
 ) -> Winners:
     """The Poisson functional representation, up to a probability of at most `tail` of a later winner.
 
@@ -156,9 +156,10 @@ def near_exact_race(
 
     With score s and time t of the leader, candidates that beat it later come as a Poisson process whose mean
     number after t is `later_winners`; the time of the next one is found by inverting it, its projection is
-    normal above what it needs, and the losers in between are a Poisson number. kl_bits is |mu|^2 / (2 ln 2).
+    normal above what it needs, and the losers in between are a Poisson number. `ideal_rate` is
+    |mu|^2 / (2 ln 2).
     """
-    length = _length(kl_bits)
+    length = _length(ideal_rate)
     time = generator.exponential(size=count)
     g = generator.normal(size=count)
     log_score = np.log(time) - _log_ratio(g, length)
@@ -185,10 +186,10 @@ def near_exact_race(
 
 
 def bounded_races(
-    kl_bits: int | float, candidates: int, count: int, generator: np.random.Generator
+    ideal_rate: int | float, candidates: int, count: int, generator: np.random.Generator
 ) -> dict[str, Winners]:
     """poisson_truncated, ordered and minimal with `candidates` candidates, all on the same ones."""
-    length, rows = _length(kl_bits), max(1, _NORMALS_AT_ONCE // candidates)
+    length, rows = _length(ideal_rate), max(1, _NORMALS_AT_ONCE // candidates)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, count, rows):
         shape = (min(rows, count - start), candidates)
@@ -213,14 +214,14 @@ def bounded_races(
 
 
 def _race_row(
-    scheme: str, setting: str, kl_bits: int | float, winners: Winners, code: IndexCode
+    scheme: str, setting: str, ideal_rate: int | float, winners: Winners, code: IndexCode
 ) -> Row:
     index = np.minimum(winners.index, _LARGEST_INDEX).astype(np.int64)
     fixed = scheme == "minimal"
-    row = _row(scheme, setting, "race", kl_bits, code.lengths(index), winners.along)
-    exact = digits_code(poisson_winner(kl_bits).digits)
+    row = _row(scheme, setting, "race", ideal_rate, code.lengths(index), winners.along)
+    exact = digits_code(poisson_winner(ideal_rate).digits)
     return row | {
-        "zipf_bits": None if fixed else float(zipf_code(kl_bits).lengths(index).mean()),
+        "zipf_bits": None if fixed else float(zipf_code(ideal_rate).lengths(index).mean()),
         "exact_table_bits": None if fixed else float(exact.lengths(index).mean()),
         "log2_candidates": float(np.log2(winners.candidates.mean())),
     }
@@ -230,7 +231,7 @@ def _chunked_row(
     scheme: str,
     setting: str,
     channel: CandidateChannel,
-    kl_bits: int | float,
+    ideal_rate: int | float,
     *,
     messages: int,
     batch: int,
@@ -239,30 +240,30 @@ def _chunked_row(
 ) -> Row:
     keys, directions = _messages(messages, size, seed)
     aims = np.asarray(_rotate(keys, directions)).reshape(messages, channel.chunks, -1)
-    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * _length(kl_bits)
+    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * _length(ideal_rate)
     mu = _unrotate(keys, jnp.asarray(aims.reshape(messages, size)))
     sent = _Sent(channel, keys, mu, batch)
     noise = np.asarray(_rotate(keys, sent.sample)).reshape(aims.shape) - aims
-    along = np.sum(noise * aims, axis=2).ravel() / _length(kl_bits)
-    return sent.row(scheme, setting, kl_bits, along, channel.chunks)
+    along = np.sum(noise * aims, axis=2).ravel() / _length(ideal_rate)
+    return sent.row(scheme, setting, ideal_rate, along, channel.chunks)
 
 
 def _whole_row(
     scheme: str,
     setting: str,
     channel: Channel,
-    kl_bits: int | float,
+    ideal_rate: int | float,
     *,
     messages: int,
     batch: int,
     seed: int,
 ) -> Row:
     keys, directions = _messages(messages, channel.size, seed)
-    mu = directions * _length(kl_bits)
+    mu = directions * _length(ideal_rate)
     sent = _Sent(channel, keys, mu, batch)
     projection = np.sum(np.asarray(mu, np.float64) * np.asarray(sent.sample), axis=1)
-    along = projection / _length(kl_bits) - _length(kl_bits)
-    return sent.row(scheme, setting, kl_bits, along, chunks=1)
+    along = projection / _length(ideal_rate) - _length(ideal_rate)
+    return sent.row(scheme, setting, ideal_rate, along, chunks=1)
 
 
 class _Sent:
@@ -296,7 +297,7 @@ class _Sent:
         self,
         scheme: str,
         setting: str,
-        kl_bits: int | float,
+        ideal_rate: int | float,
         along: Float[np.ndarray, " n"],
         chunks: int,
     ) -> Row:
@@ -304,7 +305,7 @@ class _Sent:
         found = sample_statistics(self._mu, self.sample)
         encode, decode = np.median(self._seconds, axis=0)
         bits = np.full(along.size, self._bits / along.size)
-        return _row(scheme, setting, "channel", kl_bits, bits, along) | {
+        return _row(scheme, setting, "channel", ideal_rate, bits, along) | {
             "bits_stderr": None,
             "chunks": chunks,
             "variance_orthogonal": found.variance,
@@ -320,22 +321,22 @@ def _row(
     scheme: str,
     setting: str,
     source: str,
-    kl_bits: int | float,
+    ideal_rate: int | float,
     bits: Float[np.ndarray, " n"],
     along: Float[np.ndarray, " n"],
 ) -> Row:
     """The columns of every scheme, and None for the others."""
-    root, length, sent = len(along) ** 0.5, _length(kl_bits), float(bits.mean())
+    root, length, sent = len(along) ** 0.5, _length(ideal_rate), float(bits.mean())
     shift = float(1 + along.mean() / length)
     return dict.fromkeys(FIELDS) | {
         "scheme": scheme,
         "setting": setting,
         "source": source,
-        "kl_bits": kl_bits,
+        "kl_bits": ideal_rate,
         "bits": sent,
         "bits_stderr": float(bits.std() / root),
-        "overhead": sent / kl_bits - 1,
-        "credited_overhead": sent / (shift**2 * kl_bits) - 1,
+        "overhead": sent / ideal_rate - 1,
+        "credited_overhead": sent / (shift**2 * ideal_rate) - 1,
         "shift": shift,
         "shift_stderr": float(along.std() / root / length),
         "variance_along": float(along.var()),
@@ -356,12 +357,12 @@ def _messages(
     return jnp.asarray(keys), jnp.asarray(directions, jnp.float32)
 
 
-def _candidate_bits(kl_bits: int | float, extra_bits: int) -> int:
-    return int(np.ceil(kl_bits + extra_bits))
+def _candidate_bits(ideal_rate: int | float, extra_bits: int) -> int:
+    return int(np.ceil(ideal_rate + extra_bits))
 
 
-def _length(kl_bits: int | float) -> float:
-    return float(np.sqrt(2 * np.log(2) * kl_bits))
+def _length(ideal_rate: int | float) -> float:
+    return float(np.sqrt(2 * np.log(2) * ideal_rate))
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

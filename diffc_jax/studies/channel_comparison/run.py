@@ -21,6 +21,8 @@ from diffc_jax.studies.channel_comparison import rows as schemes
 Row = dict[str, Any]
 # A function of `rows` and its arguments.
 Job = tuple[Callable[..., list[Row]], dict[str, Any]]
+# What arguments were called when the first files of jobs were written.
+_FORMER_NAMES = {"ideal_rate": "kl_bits"}
 
 
 def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -53,31 +55,33 @@ def _jobs(config: ConfigDict) -> Iterator[Job]:
     """From the quickest kind to the slowest."""
     races, chunks, whole = config.races, config.chunks, config.whole
     for bits in races.chunk_bits:
-        arguments = {"kl_bits": bits, "tail": config.tail, "count": races.near_exact}
+        arguments = {"ideal_rate": bits, "tail": config.tail, "count": races.near_exact}
         yield schemes.near_exact_race_rows, arguments | {"seed": config.seed}
     messages = {"size": whole.size, "messages": whole.messages, "batch": whole.batch}
     messages["seed"] = config.seed
     for bits in whole.dithered_bits:
-        yield schemes.dithered_rows, messages | {"kl_bits": bits}
+        yield schemes.dithered_rows, messages | {"ideal_rate": bits}
     for memory in whole.memory:
         for path_bits in whole.path_bits:
             yield schemes.trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
     for bits in races.chunk_bits:
         for extra in config.extra_bits:
-            arguments = {"kl_bits": bits, "extra_bits": extra, "seed": config.seed}
+            arguments = {"ideal_rate": bits, "extra_bits": extra, "seed": config.seed}
             arguments |= {"count": races.bounded, "normals": races.bounded_normals}
             yield schemes.bounded_race_rows, arguments
     messages = {"size": chunks.size, "chunks": chunks.number, "messages": chunks.messages}
     messages |= {"batch": chunks.batch, "seed": config.seed}
     for bits in chunks.bounded_bits:
         for scheme in schemes.BOUNDED:
-            arguments = {"scheme": scheme, "kl_bits": bits, "extra_bits": config.extra_bits[0]}
+            arguments = {"scheme": scheme, "ideal_rate": bits, "extra_bits": config.extra_bits[0]}
             yield schemes.bounded_channel_rows, messages | arguments
     for bits in chunks.near_exact_bits:
-        yield schemes.near_exact_channel_rows, messages | {"kl_bits": bits, "tail": config.tail}
+        yield schemes.near_exact_channel_rows, messages | {"ideal_rate": bits, "tail": config.tail}
 
 
 def _digest(job: Job) -> str:
+    """The name of a job's file, the same as in folders from before arguments were renamed."""
     function, arguments = job
+    arguments = {_FORMER_NAMES.get(name, name): value for name, value in arguments.items()}
     text = json.dumps([function.__name__, arguments, schemes.FIELDS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

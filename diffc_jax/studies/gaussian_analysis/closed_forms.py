@@ -37,8 +37,9 @@ def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     rates = _powers_of_ten(config.min_bits, limit, config.points_per_decade)
     if not rates:
         raise UsageError(
-            f"gaussian.min_bits: from {config.min_bits:g} to {config.max_bits:g} bits, and at most "
-            f"{_MAX_BITS_PER_COMPONENT:g} a component, there is no rate to draw"
+            f"from {config.min_bits:g} to {config.max_bits:g} bits, and at most "
+            f"{_MAX_BITS_PER_COMPONENT:g} a component, there is no rate to draw",
+            field="gaussian.min_bits",
         )
     return [
         _row(name, eigenvalues, bits, curve) for name, curve in CURVES.items() for bits in rates
@@ -119,7 +120,8 @@ def scalar_source(name: str, config: ConfigDict) -> ScalarSource:
         place = f"mixtures.{name}." if name in config.mixtures else f"{name}_"
         raise UsageError(error.message, field=f"scalar.{place}{error.field}") from error
     raise UsageError(
-        f"scalar.sources: unknown {name!r}; choose among laplace, uniform, {', '.join(config.mixtures)}"
+        f"unknown {name!r}; choose among laplace, uniform, {', '.join(config.mixtures)}",
+        field="scalar.sources",
     )
 
 

@@ -105,7 +105,8 @@ def validate(config: ConfigDict) -> None:
     at_least("gaussian.samples", gaussian.samples, 2)
     if not 0 < len(config.scalar.sources) == len(set(config.scalar.sources)):
         raise UsageError(
-            f"scalar.sources: {tuple(config.scalar.sources)} must name at least one, and each once"
+            f"{tuple(config.scalar.sources)} must name at least one, and each once",
+            field="scalar.sources",
         )
     for name in config.scalar.sources:
         scalar_source(name, config.scalar)
@@ -128,7 +129,9 @@ def vector_mixture(config: ConfigDict) -> Mixture:
         try:
             arrays[name] = np.array(config.vector[name], np.float64)
         except (ValueError, TypeError):
-            raise UsageError(f"vector.{name}: {config.vector[name]} is not an array") from None
+            raise UsageError(
+                f"{config.vector[name]} is not an array", field=f"vector.{name}"
+            ) from None
     try:
         return Mixture(**arrays)
     except UsageError as error:
@@ -138,7 +141,7 @@ def vector_mixture(config: ConfigDict) -> Mixture:
 def _levels(field: str, values: tuple[float, ...], below: float) -> None:
     if not values or not all(0 < value < below for value in values):
         raise UsageError(
-            f"{field}: {values} must be numbers above 0 and below {below}, at least one"
+            f"{values} must be numbers above 0 and below {below}, at least one", field=field
         )
     if len(set(values)) < len(values):
-        raise UsageError(f"{field}: {values} names a number twice")
+        raise UsageError(f"{values} names a number twice", field=field)

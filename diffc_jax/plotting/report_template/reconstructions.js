@@ -1,4 +1,4 @@
-const images = data.pictures.flatMap((set) => set.index.map((index, row) => ({ set, index, row })));
+const images = data.reconstructions.flatMap((set) => set.index.map((index, row) => ({ set, index, row })));
 const decoded = new Map(); // data URI -> promise of ImageData
 let chosen = images[0];
 let drawing = 0; // number of the latest drawing; older ones that finish late are dropped
@@ -18,7 +18,7 @@ function pixels(uri) {
   return decoded.get(uri);
 }
 
-/** Cuts picture number `level` out of a sprite of equal pictures, row by row. */
+/** Cuts image number `level` out of a sprite of equal images, row by row. */
 function cut(sprite, level, columns, width, height) {
   const out = new ImageData(width, height);
   const left = (level % columns) * width;
@@ -33,15 +33,15 @@ function cut(sprite, level, columns, width, height) {
 /** Columns of the reconstruction left of the wipe's edge, which lies between two pixels. */
 const wipeEdge = (width, percent) => Math.round((percent / 100) * width);
 
-function composed(picture, original, view, wipe) {
-  if (view === "reconstruction") return picture;
-  const out = new ImageData(picture.width, picture.height);
-  const edge = wipeEdge(picture.width, wipe);
+function composed(decoded, original, view, wipe) {
+  if (view === "reconstruction") return decoded;
+  const out = new ImageData(decoded.width, decoded.height);
+  const edge = wipeEdge(decoded.width, wipe);
   for (let i = 0; i < out.data.length; i++) {
-    const from = picture.data[i];
+    const from = decoded.data[i];
     if (i % 4 === 3) out.data[i] = 255;
     else if (view === "difference") out.data[i] = 128 + 4 * (from - original.data[i]); // clamped by the array
-    else out.data[i] = Math.floor(i / 4) % picture.width < edge ? from : original.data[i];
+    else out.data[i] = Math.floor(i / 4) % decoded.width < edge ? from : original.data[i];
   }
   return out;
 }
@@ -68,7 +68,7 @@ const nearestLevel = (rates, target) => {
   return rates.reduce((best, rate, i) => (gap(rate) < gap(rates[best]) ? i : best), 0);
 };
 
-/** What stands below a picture whose rate is far from the one asked for. */
+/** What stands below an image whose rate is far from the one asked for. */
 function remark(series, rate, target) {
   const kind = series.rate;
   const ratio = rate / target;
@@ -85,15 +85,15 @@ function tile(name, line) {
   const psnr = element("span", { class: "psnr" });
   const note = element("span", { class: "remark" });
   const title = element("span", { class: line ? "name ink" : "name", style: line ? colors(line) : "" }, name);
-  const picture = element("div", { class: "picture" }, canvas);
+  const shown = element("div", { class: "shown" }, canvas);
   const caption = element("figcaption", {}, title, element("span", { class: "numbers" }, bpp, psnr), note);
-  return { node: element("figure", {}, picture, caption), canvas, bpp, psnr, note, name };
+  return { node: element("figure", {}, shown, caption), canvas, bpp, psnr, note, name };
 }
 
-function paint({ canvas }, picture) {
-  canvas.width = picture.width;
-  canvas.height = picture.height;
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+function paint({ canvas }, pixels) {
+  canvas.width = pixels.width;
+  canvas.height = pixels.height;
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
 function shownSeries() {
@@ -168,7 +168,7 @@ function chooseImage(image) {
 const VIEW_HELP = {
   reconstruction: "",
   difference: "Grey is no difference; four times the error is added to it, channel by channel.",
-  wipe: "Left of the edge the reconstruction, right of it the original; drag over a picture to move it.",
+  wipe: "Left of the edge the reconstruction, right of it the original; drag over an image to move it.",
 };
 
 function startExplorer() {
@@ -176,8 +176,8 @@ function startExplorer() {
   byId("explorer").hidden = false;
   for (const image of images) {
     const name = `image ${image.index}`;
-    const picture = element("img", { src: image.set.originals[image.row], alt: name });
-    const button = element("button", { type: "button", title: name }, picture);
+    const thumbnail = element("img", { src: image.set.originals[image.row], alt: name });
+    const button = element("button", { type: "button", title: name }, thumbnail);
     button.addEventListener("click", () => chooseImage(image));
     byId("thumbnails").append(button);
   }
