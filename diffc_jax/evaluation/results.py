@@ -2,7 +2,7 @@
 
 Evaluators, baselines and plots share only this module: whoever writes `RatePoint`s appears in every figure.
 `RatePoint` is the one place for names, types, units and meanings of columns; readers, the report and the
-table in docs/formats.md derive theirs from `COLUMNS`.
+table in docs/output_files.md derive theirs from `COLUMNS`.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Column:
         meaning: in plain text.
         unit: of the numbers; empty for counts, indices and pure numbers.
         heading: short name in tables that people read; empty for the column's own.
-        details: more about it for docs/formats.md, in Markdown.
+        details: more about it for docs/output_files.md, in Markdown.
         kind: type of a cell: str, int or float.
         required: whether the cell is filled in every row.
     """
@@ -258,7 +258,7 @@ COLUMNS: Mapping[str, Column] = _columns()
 
 
 def columns_table() -> str:
-    """The Markdown table of `COLUMNS` in docs/formats.md, which scripts/update_docs.py writes there."""
+    """The Markdown table of `COLUMNS` in docs/output_files.md, which scripts/update_docs.py writes there."""
     lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
     for name, column in COLUMNS.items():
         kind = column.kind.__name__ + ("" if column.required else " or empty")
