@@ -187,7 +187,7 @@ class _Results:
         )
 
     def _write_reconstructions(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes what every codec and quality makes of the first images, as docs/formats.md says."""
+        """Writes what every codec and quality makes of the first images, as docs/output_files.md says."""
         n = len(originals)
         arrays = {"index": np.array(self._set.images[:n]), "original": originals}
         by_name: dict[str, list[CodecPoint]] = {}

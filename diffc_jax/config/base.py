@@ -56,13 +56,13 @@ def base_config() -> ConfigDict:
     config.data.train = source_config(split="train")
     # [source] Images for validation and evaluation.
     config.data.eval = source_config(split="eval")
-    # [source] What distances between sets compare with; no source: the originals of the evaluated images.
+    # [source] Images that distances between sets compare with; no source: the evaluated images.
     config.data.reference = source_config(source="")
     # [yes or no] Mirror training images left to right with probability 1/2.
     config.data.random_flip = True
     # [threads] Number of threads that decode training images.
     config.data.num_threads = 4
-    # [name] Where training images are: "host", "device" (all on each) or "auto" (that where they fit).
+    # [name] Where training images are: "host", "device" (all on each) or "auto" (there if they fit).
     config.data.placement = "host"
 
     config.model = ConfigDict()
@@ -179,9 +179,9 @@ def base_config() -> ConfigDict:
     )
     # [paths] Folders of trained HiFiC and hyper-prior runs, with commas and globs; empty for none.
     config.baselines.trained = ""
-    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior as configs/hific64_small.py.
+    # [bits/pixel] Rates at which reproduce.py trains HiFiC and a hyper-prior with configs/hific64_small.py.
     config.baselines.targets = ()
-    # [names] Others' curves that reproduce.py draws too, in figures of their own; as plot.py --published.
+    # [names] Published curves that reproduce.py also draws, in separate figures; as in plot.py --published.
     config.baselines.published = ()
     return config.lock()
 

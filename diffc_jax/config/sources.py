@@ -29,8 +29,8 @@ class SourceSpec:
             array_record and packed, prepared folders or their manifests; several separated by commas.
             For tfds, the data directory or the folder of one prepared data set, empty for the default.
             photos has none.
-        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results call the
-            data set, empty for a name derived from the path.
+        name: the TFDS builder ("imagenet_resized/64x64"); for other sources its name
+            in results, empty for a name derived from the path.
         split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
             official ImageNet files in a folder; for other sources only recorded in results.
         image_size: height and width of every image, pixels.

@@ -2,7 +2,7 @@
 
 A folder holds one split: the manifest and the files that it lists, in one of two layouts,
 "array_record" (`data/array_record.py`) or "packed" (`data/packed.py`). The fields are in
-docs/formats.md. Prepared images are complete when those of the shards add up to `count`.
+docs/output_files.md. Prepared images are complete when those of the shards add up to `count`.
 """
 
 import pathlib

@@ -2,7 +2,7 @@
 
 Evaluators, baselines and plots share only this module: whoever writes `RatePoint`s appears in every figure.
 `RatePoint` is the one place for names, types, units and meanings of columns; readers, the report and the
-table in docs/formats.md derive theirs from `COLUMNS`.
+table in docs/output_files.md derive theirs from `COLUMNS`.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Column:
         meaning: in plain text.
         unit: of the numbers; empty for counts, indices and pure numbers.
         heading: short name in tables that people read; empty for the column's own.
-        details: more about it for docs/formats.md, in Markdown.
+        details: more about it for docs/output_files.md, in Markdown.
         kind: type of a cell: str, int or float.
         required: whether the cell is filled in every row.
     """
@@ -94,7 +94,7 @@ class RatePoint:
         float | None,
         Column(
             "negative log signal-to-noise ratio of the transmitted z",
-            details="For files the mean over the images, each of which ends at a step of its own",
+            details="For files the mean over the images, each of which ends at its own step",
         ),
     ] = None
     bpp: Annotated[
@@ -111,7 +111,7 @@ class RatePoint:
             "ideal rate C, the sum of the KL divergences of the chain",
             unit="bits per pixel",
             heading="ideal bpp",
-            details="For files the mean over the images, each at its own noise",
+            details="For files the mean over the images, each at its own noise level",
         ),
     ] = None
     bpp_headerless: Annotated[
@@ -137,7 +137,7 @@ class RatePoint:
             "Fréchet distance in the features of the network in fid_features",
             heading="Fréchet",
             details="Only with `inception_v3_fid` is it the FID; with `efficientnet_lite0` it is another "
-            "number, comparable with itself alone. It falls with the number of images: compare at equal "
+            "number, comparable only with itself. It falls with the number of images: compare at equal "
             "`n_images`",
         ),
     ] = None
@@ -175,7 +175,7 @@ class RatePoint:
         Column(
             "mean LPIPS with VGG16",
             heading="LPIPS VGG",
-            details="Where `eval.image_metrics` asks for it",
+            details="Only if `eval.image_metrics` asks for it",
         ),
     ] = None
     lpips_vgg_stderr: Annotated[
@@ -186,7 +186,7 @@ class RatePoint:
         Column(
             "mean MS-SSIM with the scales that fit into the images (three at 64x64)",
             heading="MS-SSIM",
-            details="Where `eval.image_metrics` asks for it",
+            details="Only if `eval.image_metrics` asks for it",
         ),
     ] = None
     ms_ssim_stderr: Annotated[
@@ -218,12 +218,12 @@ class RatePoint:
             "file size that the entropy models of a trained codec estimate",
             unit="bits per pixel",
             heading="estimated bpp",
-            details="`bpp_headerless` is what the range coder made of it",
+            details="`bpp_headerless` is the size that the range coder reached",
         ),
     ] = None
     trained_parameters: Annotated[
         int | None,
-        Column("trained parameters, as many as the decoder needs", heading="parameters"),
+        Column("number of trained parameters that the decoder needs", heading="parameters"),
     ] = None
     images_seen: Annotated[
         int | None, Column("images seen in training, repetitions counted", heading="images seen")
@@ -231,10 +231,10 @@ class RatePoint:
     train_cpu_hours: Annotated[
         float | None,
         Column(
-            "time of training, all cores together",
+            "CPU time of training, all cores together",
             unit="CPU hours",
             heading="CPU hours",
-            details="Process 0, with compilation and evaluation",
+            details="Of process 0, compilation and evaluation included",
         ),
     ] = None
 
@@ -258,7 +258,7 @@ COLUMNS: Mapping[str, Column] = _columns()
 
 
 def columns_table() -> str:
-    """The Markdown table of `COLUMNS` in docs/formats.md, which scripts/update_docs.py writes there."""
+    """The Markdown table of `COLUMNS` in docs/output_files.md, which scripts/update_docs.py writes there."""
     lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
     for name, column in COLUMNS.items():
         kind = column.kind.__name__ + ("" if column.required else " or empty")

@@ -1,4 +1,4 @@
-"""The result files of an evaluation, which docs/formats.md describes; all of them are written here."""
+"""The result files of an evaluation, which docs/output_files.md describes; all of them are written here."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -101,7 +101,7 @@ def make_figures(
     allow_mixed_data: bool = False,
     more_points: Sequence[results.RatePoint] = (),
 ) -> list[pathlib.Path]:
-    """Draws everything that the inputs have data for; docs/formats.md lists the figures.
+    """Draws everything that the inputs have data for; docs/output_files.md lists the figures.
 
     Files of the same names in `output_dir` are replaced; others are left alone. Returns the files written.
 

@@ -61,7 +61,7 @@ def test_rates_and_psnrs_have_units():
 
 
 def test_docs_have_the_table_of_the_columns():
-    text = update_docs.FORMATS.read_text(encoding="utf-8")
+    text = update_docs.OUTPUT_FILES.read_text(encoding="utf-8")
     assert text == update_docs.with_columns_table(text), "run python scripts/update_docs.py"
 
 
