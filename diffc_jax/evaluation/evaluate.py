@@ -62,9 +62,9 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         methods = [method for method in (sweep, codec) if method.decoders]
         key = fingerprint(dependencies, (own.state.ema, own.state.fixed))
         store = Store(workdir / "eval" / "progress" / key)
-        names = {"model": own.model.name, "dataset": images.name, "checkpoint": own.name}
+        columns = {"model": own.model.name, "dataset": images.name, "checkpoint": own.name}
         tables = [
-            Tables(result, store, (sweep, codec), settings.image_metrics, {**names, **own.costs})
+            Tables(result, store, (sweep, codec), settings.image_metrics, {**columns, **own.costs})
             for result in sets
         ]
         networks = settings.features, settings.feature_weights, settings.image_metrics

@@ -55,7 +55,7 @@ class SweepPlan:
 
     @functools.cached_property
     def decodings(self) -> list[dict[str, tuple[Float[np.ndarray, " n"], int]]]:
-        """Of each level, decoder -> gammas of its steps to the end and their number.
+        """For each level, decoder -> gammas of its steps to the end, and their number.
 
         The gammas of a decoder are padded to one length for all levels.
         """
@@ -88,8 +88,8 @@ def make_plan(gammas: Float[np.ndarray, " n"], settings: ConfigDict) -> SweepPla
             f"eval.num_levels: {len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
             f"between eval.first_gamma and eval.last_gamma, not {num_levels}"
         )
-    n_steps_of = {"ancestral_steps": settings.ancestral_steps, "flow_steps": settings.flow_steps}
-    return SweepPlan(gammas, strata, levels, tuple(settings.decoders), **n_steps_of)
+    decoders, ancestral_steps = tuple(settings.decoders), settings.ancestral_steps
+    return SweepPlan(gammas, strata, levels, decoders, ancestral_steps, settings.flow_steps)
 
 
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
