@@ -39,7 +39,6 @@ class Measures:
     """A feature network and metrics of pairs of images, on the devices of a mesh.
 
     Attributes:
-        metrics: names of the metrics of pairs.
         has_features: whether there is a feature network.
     """
 
@@ -59,7 +58,7 @@ class Measures:
             UsageError: weights where none or some are needed; the message starts with the field.
             InputError: weights that are missing or damaged.
         """
-        self.metrics, self.has_features = tuple(metrics), bool(features)
+        self.has_features = bool(features)
         self._extractor: Extractor | None = None
         if features:
             network = load_feature_network(features, feature_weights, "eval.feature_weights")
@@ -69,7 +68,7 @@ class Measures:
             "lpips_vgg": lambda: PairwiseLPIPS(lpips_vgg(), mesh, batch_size),
             "ms_ssim": lambda: ms_ssim,
         }
-        self._metrics = {name: loaders[name]() for name in self.metrics}
+        self._metrics = {name: loaders[name]() for name in metrics}
 
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
