@@ -13,7 +13,7 @@ from shared import first_and_median_seconds, photographs
 from diffc_jax import rng
 from diffc_jax.config import base_config, shrink_to_smoke
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.plan import PLAN_FIELDS, SweepPlan, even_strata, make_plan, nearest_levels
+from diffc_jax.evaluation.plan import SweepPlan, even_strata, make_plan, nearest_levels
 from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.models import Denoiser, Variables, gaussian
 from diffc_jax.theory import gaussian as theory
@@ -152,7 +152,7 @@ def speed_job(model: Callable[[], tuple[Denoiser, Variables, int]], small: bool)
         evaluation, schedule = config.eval, config.schedule
         batch = evaluation.batch_size if small else 4 * evaluation.batch_size
         gammas = np.linspace(schedule.gamma_max, schedule.gamma_min, evaluation.rate_steps + 1)
-        plan = make_plan(gammas, **{name: evaluation[name] for name in PLAN_FIELDS})
+        plan = make_plan(gammas, evaluation)
         eps_hat, variables, side = model()
         variables = jax.device_put(variables)
         x = process.pixels_to_unit(jnp.asarray(photographs("eval", side, batch)))

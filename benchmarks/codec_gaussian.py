@@ -98,17 +98,17 @@ def main() -> None:
     variables = {"fixed": {"variances": jnp.asarray(VARIANCES.reshape(_SHAPE), jnp.float32)}}
     chain = Chain(independent_eps_hat, _SHAPE, _GAMMA_RANGE, memory)
     # A seed for each source, as for files of their own.
-    streams = np.stack([np.arange(n), np.zeros(n)], axis=1).astype(np.uint32)
+    keys = np.stack([np.arange(n), np.zeros(n)], axis=1).astype(np.uint32)
     images = x.reshape(n, *_SHAPE).astype(np.float32)
     end_snr = noise_levels.from_float(np.exp(-_GAMMA_RANGE[0]))
-    encoder = TileEncoder(chain, variables, images, streams, end_snr, n)
+    encoder = TileEncoder(chain, variables, images, keys, end_snr, n)
     while sum(packet.n_steps * packet.path_bits for packet in encoder.packets[0]) < cuts[-1]:
         encoder.advance(range(n))
     print(f"memory {memory}, {n} sources: mean (standard error)")
     print("  bits   gamma" + "".join(f"{name:>17}" for name in _COLUMNS))
     for bits in cuts:
         packets = [first_steps(one, bits) for one in encoder.packets]
-        decoder = LatentDecoder(chain, variables, streams, n)
+        decoder = LatentDecoder(chain, variables, keys, n)
         decoder.advance(dict(enumerate(packets)))
         latents = decoder.latents()
         rows = np.array(

@@ -17,10 +17,9 @@ from absl import flags
 
 from diffc_jax import cli, data, rng
 from diffc_jax.diffusion import process, samplers
-from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.metrics import psnr
-from diffc_jax.training.experiment import open_source
+from diffc_jax.training.experiment import build_experiment, open_source
 
 _IMAGES = flags.DEFINE_integer("images", 16, "Number of validation images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
@@ -31,9 +30,8 @@ _TOLERANCE = 0.05
 
 def compare(config, workdir):
     """Decodes the same latents with every solver and number of steps."""
-    trained = load_trained(config, workdir)
-    gammas = trained.gammas(config.eval.rate_steps)
-    plan = make_plan(gammas, **{name: config.eval[name] for name in PLAN_FIELDS})
+    trained = load_trained(build_experiment(config), workdir)
+    plan = trained.plan(config.eval)
     source = open_source(config, "eval")
     batch = next(data.eval_batches(source, batch_size=_IMAGES.value))
     pixels = batch["image"][batch["mask"]]

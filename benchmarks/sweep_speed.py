@@ -17,10 +17,9 @@ from shared import first_and_median_seconds
 
 from diffc_jax import cli, data
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
 from diffc_jax.evaluation.rd_sweep import Sweep
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.training.experiment import open_source
+from diffc_jax.training.experiment import build_experiment, open_source
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed runs of each part.", lower_bound=1)
 _BARE_CALLS = 20
@@ -29,9 +28,8 @@ _LEAST_SHARE = 0.05
 
 def measure(config, workdir):
     """Times the chain alone, then the chain with one decoder at a time, and prints differences."""
-    trained = load_trained(config, workdir)
-    gammas = trained.gammas(config.eval.rate_steps)
-    plan = make_plan(gammas, **{name: config.eval[name] for name in PLAN_FIELDS})
+    trained = load_trained(build_experiment(config), workdir)
+    plan = trained.plan(config.eval)
     source = open_source(config, "eval")
     batch = next(data.eval_batches(source, batch_size=config.eval.batch_size))
     x = process.pixels_to_unit(jnp.asarray(batch["image"]))

@@ -29,14 +29,14 @@ codec = dj.load_codec()
 programs = codec.programs
 chain = programs.chain(MEMORY)
 channel = dj.TrellisChannel(3 * SIDE**2, PATH_BITS, MEMORY)
-streams = np.array([[SEED, 0]], np.uint32)  # shared randomness: the seed, the number of the tile
+tile_keys = np.array([[SEED, 0]], np.uint32)  # shared randomness: the seed, the number of the tile
 image = open_source(SourceSpec(split="eval", image_size=SIDE))[0]
 
 
 # %% The sender. It chooses each s so that the step carries exactly what a message of 64 bits can carry.
 def encode(image):
     x = process.pixels_to_unit(jnp.asarray(image[None]))
-    z, snr, codes, paths = chain.start(streams), 0, [], b""
+    z, snr, codes, paths = chain.start(tile_keys), 0, [], b""
     for step in range(STEPS):
         snr_t = np.array([noise_levels.to_float(snr)])
         x_hat = chain.predict(programs.variables, z, snr_t)  # p(z_s | z_t) is q(z_s | z_t, x_hat)
@@ -45,7 +45,7 @@ def encode(image):
         delta = np.array([noise_levels.to_float(noise_levels.increment(code))])
         # Relative to p = N(0, I), q is N(mu, I) with KL[q || p] = |mu|^2 / 2 nats.
         mu = standardised_mean(x, x_hat, delta.astype(np.float32))
-        keys = message_keys(streams, np.array([step]))
+        keys = message_keys(tile_keys, np.array([step]))
         path, sample = channel.encode(keys, mu)
         z, check = chain.step(keys, z, x_hat, sample, snr_t, delta)
         snr, codes = snr + noise_levels.increment(code), [*codes, code]
@@ -59,12 +59,12 @@ def encode(image):
 # %% The receiver walks the same chain, then follows the probability flow to an image (DiffC-F).
 def decode(data):
     (packet,) = container.parse(data).packets[0]
-    z, snr = chain.start(streams), 0
+    z, snr = chain.start(tile_keys), 0
     paths = channel.from_bytes(packet.paths, len(packet.increments))
     for step, code in enumerate(packet.increments):
         snr_t = np.array([noise_levels.to_float(snr)])
         x_hat = chain.predict(programs.variables, z, snr_t)
-        keys = message_keys(streams, np.array([step]))
+        keys = message_keys(tile_keys, np.array([step]))
         sample = channel.decode(keys, paths[step : step + 1])
         delta = np.array([noise_levels.to_float(noise_levels.increment(code))])
         z, check = chain.step(keys, z, x_hat, sample, snr_t, delta)

@@ -11,10 +11,9 @@ import safetensors.numpy
 from configs import imagenet64_small, quickstart
 from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
-from diffc_jax.config.sources import spec_fields
-from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.runtime import files
+from diffc_jax.training.experiment import open_source
 
 ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights" / "imagenet64_small.safetensors"
@@ -61,8 +60,7 @@ def test_validation_photographs_take_few_bits(tmp_path):
 
 def test_a_photograph_there_and_back(tmp_path):
     config = quickstart.get_config()
-    spec = spec_fields(config, config.data.eval)
-    image = open_source(SourceSpec(**spec))[0]
+    image = open_source(config, "eval")[0]
     PIL.Image.fromarray(image).save(tmp_path / "a.png")
     paths = [str(tmp_path / name) for name in ("a.png", "a.diffc", "b.png")]
     compress(WEIGHTS, paths[:1], paths[1], Target(bpp=1.0), memory=8, seed=0, batch_size=1)

@@ -21,13 +21,14 @@ from diffc_jax.baselines.published import load_published
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
-from diffc_jax.evaluation.results import RatePoint, replace_rate_points, write_table
-from diffc_jax.evaluation.subsets import ResultSet, open_images, open_reference
+from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
+from diffc_jax.evaluation.subsets import ResultSet, select_images
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
+from diffc_jax.training.experiment import open_reference, open_source
 
 _BATCH = 256
 
@@ -60,7 +61,8 @@ def evaluate_baselines(
             field="baselines.codecs, baselines.trained",
         )
     settings = config.eval
-    selection = open_images(config)
+    source = open_source(config, "eval")
+    selection = select_images(source, settings.max_images, settings.subsets)
     measures = Measures(
         settings.features,
         settings.feature_weights,
@@ -179,7 +181,9 @@ class _Results:
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
         methods = {point.method for point in self._points}
-        replace_rate_points(folder / "rd.csv", self._points, lambda point: point.method in methods)
+        write_rate_points(
+            folder / "rd.csv", self._points, keep=lambda point: point.method not in methods
+        )
         if self._n_shown:
             self._write_reconstructions(self._set.of(originals)[: self._n_shown])
         logging.info(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from diffc_jax.evaluation.averages import finite
-from diffc_jax.evaluation.results import RatePoint
+from diffc_jax.evaluation.results import RatePoint, finite
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics import psnr
 from diffc_jax.metrics.statistics import standard_error

@@ -28,14 +28,14 @@ from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
 
-# First counter of the two blocks of words that a stream's own key gives.
+# First counter of the two blocks of words that the key of a tile gives.
 _MESSAGES, _START = 0, 1
 # The check resolves 1 / 16 of the standard deviation of the noise in z. A drift that moves it by more than
 # one cell has about 1 % of the power of the noise or more.
 _CHECK_CELLS = 16
 CHECK_TOLERANCE = 1
 
-Streams = UInt32[np.ndarray, "b 2"]
+TileKeys = UInt32[np.ndarray, "b 2"]
 Steps = Int[np.ndarray, " b"]
 Ratios = Float[np.ndarray, " b"]
 
@@ -48,8 +48,8 @@ _trellis = functools.cache(TrellisChannel)
 class Chain:
     """The compiled steps for one denoiser; each image of a batch has its own noise level.
 
-    A stream, two numbers below 2^32 (the seed of the file, the tile), and the number of the step choose all
-    randomness that the two sides share. Signal-to-noise ratios are float64.
+    The key of a tile, two numbers below 2^32 (the seed of the file, the tile), and the number of the step
+    choose all randomness that the two sides share. Signal-to-noise ratios are float64.
 
     Attributes:
         eps_hat: the denoiser.
@@ -72,9 +72,9 @@ class Chain:
         """The channel of messages of `path_bits` bits."""
         return _trellis(math.prod(self.image_shape), path_bits, self.memory)
 
-    def start(self, streams: Streams) -> Images:
+    def start(self, keys: TileKeys) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
-        return _start(streams, self.image_shape)
+        return _start(keys, self.image_shape)
 
     def predict(self, variables: Variables, z: Images, snr: Ratios) -> Images:
         """Estimates of x, x_hat(z)."""
@@ -104,9 +104,9 @@ class Chain:
 
 
 @jax.jit
-def message_keys(streams: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
-    """Keys of the shared randomness of one message for each stream: that of a step, counted from 0."""
-    return jax.vmap(_block, (0, None, 0))(streams, _MESSAGES, steps)
+def message_keys(tile_keys: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
+    """Keys of the shared randomness of one message for each tile: that of a step, counted from 0."""
+    return jax.vmap(_block, (0, None, 0))(tile_keys, _MESSAGES, steps)
 
 
 @jax.jit
@@ -125,8 +125,8 @@ def check_distance(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _start(streams: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
-    keys = jax.vmap(_block, (0, None, None))(streams, _START, 0)
+def _start(tile_keys: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
+    keys = jax.vmap(_block, (0, None, None))(tile_keys, _START, 0)
     words = random_words(keys, 0, int(np.prod(shape)))[..., 0]
     # Midpoints of 2^23 cells of the unit interval: exact in float32 and never 0 or 1.
     uniform = ((words >> 9).astype(jnp.float32) + 0.5) * 2.0**-23

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.chain import Chain, Streams, check_distance, message_keys
+from diffc_jax.codec.chain import Chain, TileKeys, check_distance, message_keys
 from diffc_jax.codec.container import Packet
 from diffc_jax.codec.tiles import Place, batches, least_batch_size
 from diffc_jax.diffusion import process
@@ -63,19 +63,19 @@ def _steps(packets: Sequence[Packet]) -> list[_Step]:
 class LatentDecoder:
     """Walks the chain of each tile, from SNR 0, as far as its packets go."""
 
-    def __init__(self, chain: Chain, variables: Variables, streams: Streams, batch_size: int):
-        """`batch_size` tiles go through the denoiser at once, each with its stream."""
-        n_tiles = len(streams)
+    def __init__(self, chain: Chain, variables: Variables, tile_keys: TileKeys, batch_size: int):
+        """`batch_size` tiles go through the denoiser at once, each with its key."""
+        n_tiles = len(tile_keys)
         self._chain = chain
         self._variables = variables
-        self._streams = streams
+        self._keys = tile_keys
         self._batch_size = least_batch_size(n_tiles, batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
         self._n_steps = [0] * n_tiles
         self._drift = np.zeros(n_tiles, int)
         for rows in batches(range(n_tiles), self._batch_size):
-            self._z[rows] = chain.start(streams[rows])
+            self._z[rows] = chain.start(tile_keys[rows])
 
     def advance(self, packets: Mapping[int, Sequence[Packet]]) -> None:
         """Decodes the next packets of each of these tiles, step by step side by side."""
@@ -91,13 +91,13 @@ class LatentDecoder:
 
     def _advance_batch(self, rows: Int[np.ndarray, " b"], steps: Sequence[Sequence[_Step]]) -> None:
         """One network call for each step, one call of the channel for each size of paths in it."""
-        chain, streams = self._chain, self._streams[rows]
+        chain, tile_keys = self._chain, self._keys[rows]
         z = chain.place(self._z[rows])
         for step in range(max(map(len, steps))):
             now = [some[step] if step < len(some) else None for some in steps]
             snr = np.array([noise_levels.to_float(self._snr[row]) for row in rows])
             x_hat = chain.predict(self._variables, z, snr)
-            keys = message_keys(streams, np.array([self._n_steps[row] for row in rows]))
+            keys = message_keys(tile_keys, np.array([self._n_steps[row] for row in rows]))
             for path_bits in sorted({one.path_bits for one in now if one}):
                 mine = [one if one and one.path_bits == path_bits else None for one in now]
                 nothing = bytes(path_bits // 8)

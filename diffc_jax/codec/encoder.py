@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffc_jax.codec import noise_levels
-from diffc_jax.codec.chain import Chain, Streams, message_keys, standardised_mean
+from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_mean
 from diffc_jax.codec.container import MOST_STEPS, PATH_BITS, Packet
 from diffc_jax.codec.tiles import batches, least_batch_size
 from diffc_jax.diffusion import process
@@ -88,7 +88,7 @@ class Sent(NamedTuple):
 def send(
     chain: Chain,
     variables: Variables,
-    streams: Streams,
+    tile_keys: TileKeys,
     x: Images,
     z: Images,
     snr: list[int],
@@ -101,12 +101,12 @@ def send(
     Args:
         chain: of the denoiser.
         variables: of the denoiser.
-        streams: of shared randomness, of each image.
+        tile_keys: of the shared randomness of each image.
         x: images in [-1, 1].
         z: z_t, the latents so far.
         snr: SNR(t) of each, in the integers of `noise_levels`; below `end_snr`.
         end_snr: where images end.
-        steps: numbers of these steps in their streams.
+        steps: numbers of these steps in their tiles.
         path_bits: bits of each message.
 
     Raises:
@@ -134,7 +134,7 @@ def send(
         increments = [noise_levels.increment(code) for code in codes]
         delta = np.array([noise_levels.to_float(one) for one in increments])
         # In units in which p is N(0, I), q is N(mu, I): the channel sends a sample of that.
-        keys = message_keys(streams, np.full(len(snr), step))
+        keys = message_keys(tile_keys, np.full(len(snr), step))
         mu = standardised_mean(x, x_hat, delta.astype(np.float32))
         paths, sample = channel.encode(keys, mu)
         # z_s, as the receiver computes it from its own x_hat(z_t) and the sample.
@@ -216,12 +216,12 @@ class TileEncoder:
         chain: Chain,
         variables: Variables,
         x: Float[np.ndarray, "n h w c"],
-        streams: Streams,
+        tile_keys: TileKeys,
         end_snr: int,
         batch_size: int,
         on_packets: Callable[["TileEncoder"], None] = lambda encoder: None,
     ):
-        """Begins with no bits of x, tiles with a stream each.
+        """Begins with no bits of x, tiles with a key each.
 
         `batch_size` of them go through the denoiser at once, and `next_packet` calls `on_packets` when it
         has encoded some.
@@ -229,12 +229,12 @@ class TileEncoder:
         self._chain = chain
         self._variables = variables
         self._x = x
-        self._streams = streams
+        self._keys = tile_keys
         self.end_snr = end_snr
         self._batch_size = least_batch_size(len(x), batch_size, chain.place)
         self._z = np.zeros(x.shape, np.float32)
         for rows in batches(range(len(x)), self._batch_size):
-            self._z[rows] = chain.start(streams[rows])
+            self._z[rows] = chain.start(tile_keys[rows])
         self.packets: list[list[LongPacket]] = [[] for _ in x]
         self.snr = [0] * len(x)
         self.finished = np.zeros(len(x), bool)
@@ -264,7 +264,7 @@ class TileEncoder:
                 sent = send(
                     chain,
                     self._variables,
-                    self._streams[rows],
+                    self._keys[rows],
                     chain.place(self._x[rows]),
                     chain.place(self._z[rows]),
                     [self.snr[row] for row in rows],

@@ -11,7 +11,7 @@ from diffc_jax.codec.container import Packet, Residual, Stream
 from diffc_jax.codec.decoder import LatentDecoder, Latents
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import decode_residual
-from diffc_jax.codec.tiles import assemble, tile_streams
+from diffc_jax.codec.tiles import assemble, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
@@ -112,7 +112,7 @@ def decode_stream(
             "computes the model differently, or data are damaged; the image may be wrong"
         )
     if lossy:
-        seeds = tile_streams(header.seed, header.n_tiles)[lossy, 1].astype(int)
+        seeds = tile_keys(header.seed, header.n_tiles)[lossy, 1].astype(int)
         tiles[lossy] = reconstruct(
             programs.variables, latents.z[lossy], latents.snr[lossy], seeds, programs.batch_size
         )
@@ -124,8 +124,8 @@ def decode_stream(
 
 def _decode_latents(programs: ProgramCache, stream: Stream) -> Latents:
     header = stream.header
-    chain, streams = programs.chain(header.memory), tile_streams(header.seed, header.n_tiles)
-    walk = LatentDecoder(chain, programs.variables, streams, programs.batch_size)
+    chain, keys = programs.chain(header.memory), tile_keys(header.seed, header.n_tiles)
+    walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size)
     steps = [[one for one in some if isinstance(one, Packet)] for some in stream.packets]
     walk.advance(dict(enumerate(steps)))
     return walk.latents()

@@ -17,7 +17,7 @@ from diffc_jax.codec.encoder import LongPacket, TileEncoder, planned_steps
 from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual
-from diffc_jax.codec.tiles import cut, tile_streams
+from diffc_jax.codec.tiles import cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.psnr import mse, psnr_mean
@@ -103,7 +103,7 @@ def encode_image(
         programs.chain(memory),
         programs.variables,
         np.asarray(process.pixels_to_unit(jnp.asarray(tiles))),
-        tile_streams(seed, len(tiles)),
+        tile_keys(seed, len(tiles)),
         noise_levels.from_float(math.exp(-last_gamma)),
         programs.batch_size,
         progress.tell,

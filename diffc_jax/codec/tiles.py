@@ -34,8 +34,8 @@ def assemble(
     return rows.reshape(-1, across * tile, channels)[:height, :width]
 
 
-def tile_streams(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
-    """Streams of shared randomness of the tiles of a file."""
+def tile_keys(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
+    """The key of each tile of a file, (seed, tile), which chooses the randomness that both sides share."""
     return np.stack([np.full(n_tiles, seed), np.arange(n_tiles)], axis=1).astype(np.uint32)
 
 

@@ -10,7 +10,8 @@ from ml_collections.config_dict import placeholder
 from diffc_jax.config.checks import above
 from diffc_jax.errors import UsageError
 
-_OF_A_MIXTURE = ("weight", "min_gamma")
+# What a source of a mixture has beside the fields of `SourceSpec`.
+MIXTURE_FIELDS = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
 
 RESIZE_MODES = ("refuse", "squash", "crop")
@@ -103,7 +104,7 @@ def clean_source(config: ConfigDict) -> ConfigDict:
     """The first source of config.data.train that is used at all noise levels, on its own."""
     sources = training_sources(config)
     clean = next(source for source in sources if source.get("min_gamma") is None)
-    return source_config(**{k: v for k, v in clean.items() if k not in _OF_A_MIXTURE})
+    return source_config(**{k: v for k, v in clean.items() if k not in MIXTURE_FIELDS})
 
 
 def batch_composition(config: ConfigDict) -> tuple[int, ...]:
@@ -116,12 +117,6 @@ def batch_composition(config: ConfigDict) -> tuple[int, ...]:
     for i in order[: batch_size - sum(counts)]:
         counts[i] += 1
     return tuple(counts)
-
-
-def spec_fields(config: ConfigDict, source: ConfigDict) -> dict[str, Any]:
-    """The arguments of `SourceSpec` for one source of a config."""
-    fields = {name: value for name, value in source.items() if name not in _OF_A_MIXTURE}
-    return {"image_size": config.data.image_size, **fields}
 
 
 def check_training_sources(config: ConfigDict) -> None:
@@ -145,7 +140,7 @@ def check_training_sources(config: ConfigDict) -> None:
     mixture = not isinstance(config.data.train, ConfigDict)
     for number, source in enumerate(sources if mixture else ()):
         field = f"data.train[{number}]"
-        for name in _OF_A_MIXTURE:
+        for name in MIXTURE_FIELDS:
             if name not in source:
                 raise UsageError(
                     "is missing; make the source with training_source", field=f"{field}.{name}"

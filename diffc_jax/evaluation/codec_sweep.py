@@ -25,13 +25,13 @@ from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.tiles import tile_streams
+from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.data import Batch
 from diffc_jax.diffusion import process
-from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Method, Table, noise_level
+from diffc_jax.evaluation.method import Means, Method, Table
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
+from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 
@@ -89,11 +89,11 @@ class CodecMethod(Method):
     ) -> tuple[Arrays, dict[str, list[np.ndarray]]]:
         """See `Method`; warns of images on which encoder and decoder went different ways."""
         programs, plan, indices, mask = self._programs, self.plan, batch["index"], batch["mask"]
-        streams = np.concatenate([tile_streams(int(i) % _SEEDS, 1) for i in indices])
+        keys = np.concatenate([tile_keys(int(i) % _SEEDS, 1) for i in indices])
         rows = np.flatnonzero(mask).tolist()
-        files = self._encode(batch["image"], indices, streams, rows)
+        files = self._encode(batch["image"], indices, keys, rows)
         decoder = LatentDecoder(
-            programs.chain(self._memory), programs.variables, streams, programs.batch_size
+            programs.chain(self._memory), programs.variables, keys, programs.batch_size
         )
         n_bytes, path_bits = np.zeros((2, len(rows), len(plan.levels)), int)
         gammas = np.zeros(n_bytes.shape)
@@ -133,13 +133,12 @@ class CodecMethod(Method):
         """See `Method`."""
         return compared(numbers, self.plan, self._also_swept())
 
-    def rate(self, averages: Averages, level: int) -> dict[str, Any]:
+    def rate(self, means: Means, level: int) -> dict[str, Any]:
         """See `Method`; the mean size of the files, and their mean gamma."""
-        bits, ideal = averages[_FILE_BITS], averages[_IDEAL_BITS]
-        mean_bits, gamma = float(bits.mean[level]), averages[GAMMA].mean.tolist()[level]
+        bits, ideal = means[_FILE_BITS], means[_IDEAL_BITS]
+        mean_bits, gamma = float(bits.mean[level]), means[GAMMA].mean.tolist()[level]
         header_bits = 8 * len(self._header(0).to_bytes())
         return {
-            "level": noise_level(gamma),
             "gamma": gamma,
             "bpp": mean_bits / self._n_pixels,
             "bpp_kl": float(ideal.mean[level]) / self._n_pixels,
@@ -173,17 +172,17 @@ class CodecMethod(Method):
             }
         return arrays
 
-    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, means: Means, elbo: Mapping[str, float]) -> dict[str, Any]:
         """How the files compare with the sweep at the same noise: one number for each level."""
         del elbo
-        ideal = averages[_IDEAL_BITS].mean
-        gains = {name: averages[f"codec/psnr_gain/{name}"] for name in self._also_swept()}
+        ideal = means[_IDEAL_BITS].mean
+        gains = {name: means[f"codec/psnr_gain/{name}"] for name in self._also_swept()}
         summary = {
             "memory": self._memory,
-            "images_drifted": round(float(averages[_DRIFTED].total)),
-            "gamma": averages[GAMMA].mean.tolist(),
-            "file_bits_over_kl": (averages[_FILE_BITS].mean / ideal).tolist(),
-            "path_bits_over_kl": (averages[PATH_BITS].mean / ideal).tolist(),
+            "images_drifted": round(float(means[_DRIFTED].total)),
+            "gamma": means[GAMMA].mean.tolist(),
+            "file_bits_over_kl": (means[_FILE_BITS].mean / ideal).tolist(),
+            "path_bits_over_kl": (means[PATH_BITS].mean / ideal).tolist(),
             "psnr_over_sweep": {name: list(map(finite, gain.mean)) for name, gain in gains.items()},
             "psnr_over_sweep_stderr": {
                 name: list(map(finite, gain.stderr)) for name, gain in gains.items()
@@ -191,9 +190,9 @@ class CodecMethod(Method):
         }
         return {"codec": summary}
 
-    def tables(self, averages: Averages) -> dict[str, Table]:
+    def tables(self, means: Means) -> dict[str, Table]:
         """None."""
-        del averages
+        del means
         return {}
 
     def _also_swept(self) -> list[str]:
@@ -208,7 +207,7 @@ class CodecMethod(Method):
         self,
         images: UInt8[np.ndarray, "n h w 3"],
         indices: Int[np.ndarray, " n"],
-        streams: UInt32[np.ndarray, "n 2"],
+        keys: UInt32[np.ndarray, "n 2"],
         rows: Sequence[int],
     ) -> dict[int, "_File"]:
         programs, level_gammas = self._programs, self.plan.level_gammas
@@ -217,7 +216,7 @@ class CodecMethod(Method):
             programs.chain(self._memory),
             programs.variables,
             np.asarray(process.pixels_to_unit(jnp.asarray(images))),
-            streams,
+            keys,
             noise_levels.from_float(math.exp(-programs.gamma_range[0])),
             programs.batch_size,
         )

@@ -6,30 +6,25 @@ continues there. Result files are averages and rows of what is stored: those of 
 subset (`evaluation.subsets`). Several processes divide the images (`evaluation.processes`).
 """
 
-import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from absl import logging
-from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from diffc_jax.config.sources import plain
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
-from diffc_jax.evaluation.measures import Measures
-from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
+from diffc_jax.evaluation.measures import Measures, fill_store
 from diffc_jax.evaluation.rd_sweep import SweepMethod
 from diffc_jax.evaluation.store import Store, fingerprint
-from diffc_jax.evaluation.subsets import Selection, open_images, open_reference
+from diffc_jax.evaluation.subsets import select_images
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.runtime.files import AnyPath
-from diffc_jax.runtime.progress import Progress
-
-_SECONDS_BETWEEN_WRITES = 60.0
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.files import AnyPath, write_json
+from diffc_jax.training.experiment import build_experiment, open_reference, open_spec
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
@@ -50,111 +45,53 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         InputError: no checkpoint, data that cannot be read, or a package that is missing.
         StoppedError: SIGTERM came.
     """
-    settings = config.eval
-    images, reference = open_images(config), open_reference(config)
+    settings, seed = config.eval, config.seed
+    source, reference = open_spec(config, config.data.eval, "data.eval"), open_reference(config)
+    experiment = build_experiment(config)
+    images = select_images(source, settings.max_images, settings.subsets)
+    sets, are_shown = images.result_sets(workdir), images.are_first(settings.grid_images)
+    trained = load_trained(experiment, workdir)
     described = plain(config)
-    trained = load_trained(config, workdir)
     with processes.leaving_at_sigterm(workdir):
         dependencies = _what_numbers_depend_on(described, images.name)
         own = processes.on_own_devices(trained)
         batch_size = processes.own_batch_size(settings.batch_size, own.mesh)
-        gammas = own.gammas(settings.rate_steps)
-        plan = make_plan(gammas, **{name: settings[name] for name in PLAN_FIELDS})
-        methods = (
-            SweepMethod(own, plan, config.seed),
-            CodecMethod(own, plan, settings.codec_decoders, settings.codec_memory, batch_size),
-        )
-        networks = (settings.features, settings.feature_weights, settings.image_metrics)
-        measures = Measures(*networks, own.mesh, batch_size)
+        plan = own.plan(settings)
+        sweep = SweepMethod(own, plan, seed)
+        codec = CodecMethod(own, plan, settings.codec_decoders, settings.codec_memory, batch_size)
+        methods = [method for method in (sweep, codec) if method.decoders]
         key = fingerprint(dependencies, (own.state.ema, own.state.fixed))
         store = Store(workdir / "eval" / "progress" / key)
         columns = {"model": own.model.name, "dataset": images.name, "checkpoint": own.name}
-        tables = Tables(store, methods, measures.metrics, {**columns, **own.costs})
-        sets = images.result_sets(workdir)
-        averages = [tables.averages(result.images) for result in sets]
+        tables = [
+            Tables(result, store, (sweep, codec), settings.image_metrics, {**columns, **own.costs})
+            for result in sets
+        ]
+        networks = settings.features, settings.feature_weights, settings.image_metrics
+        measures = Measures(*networks, own.mesh, batch_size)
         if processes.is_primary():
             for result in sets:
-                tables.write_origin(result.folder, described)
+                write_environment(result.folder)
+                write_json(result.folder / "config.json", described)
 
-        seconds = _fill_store(
-            store,
-            images,
-            images.are_first(settings.grid_images),
-            batch_size,
-            [method for method in methods if method.decoders],
-            measures,
-            functools.partial(tables.write_rates, sets[0], averages[0]),
-        )
-        processes.wait_for_all(store, len(images))
+        write_rates = tables[0].write_rates
+        seconds = fill_store(store, images, are_shown, batch_size, methods, measures, write_rates)
         ranges = [result.images for result in sets]
-        elbos = trained.elbo(images, ranges, settings.batch_size, settings.bound_times, config.seed)
-        for result, average, elbo in zip(sets, averages, elbos, strict=True):
+        elbos = trained.elbo(images, ranges, settings.batch_size, settings.bound_times, seed)
+        for result, files, elbo in zip(sets, tables, elbos, strict=True):
             begin = time.monotonic()
             distances = measures.distances(
-                methods,
-                store,
-                result.images,
-                reference,
-                workdir / "eval" / "reference",
+                methods, store, result.images, reference, workdir / "eval" / "reference"
             )
             seconds["distances"] = (time.monotonic() - begin) / len(result.images)
             if processes.is_primary():
-                average.update()
-                tables.write(result.folder, tables.rates(result, average, distances))
-                tables.write(result.folder, tables.images(result, settings.grid_images))
-                tables.write(result.folder, tables.summary(result, average, elbo, seconds))
+                files.write(distances, elbo, seconds, settings.grid_images)
                 logging.info(
                     "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
                     *(own.model.name, len(result.images), images.name, result.split),
                     *(elbo["bits_per_dim"], elbo["bits_per_dim_stderr"], result.folder),
                 )
     return [result.folder for result in sets]
-
-
-def _fill_store(
-    store: Store,
-    images: Selection,
-    are_shown: Bool[np.ndarray, " n"],
-    batch_size: int,
-    methods: Sequence[SweepMethod | CodecMethod],
-    measures: Measures,
-    write_rates: Callable[[], None],
-) -> dict[str, float | None]:
-    """Stores the numbers of the images of this process that the store lacks.
-
-    Images that `are_shown` keep the pixels of their reconstructions. Process 0 calls `write_rates` sometimes.
-
-    Returns:
-        Seconds for each image, of the work of each method; None where there was nothing left to do.
-    """
-    done = store.done(len(images))
-    if done.any():
-        logging.info("%d of %d images were swept before", done.sum(), len(done))
-    # No batch has images of two subsets, so that those to show are the first of a batch.
-    ranges = processes.own_images(done, [subset.start for subset in images.subsets.values()])
-    n_batches = sum(-(-len(one) // batch_size) for one in ranges)
-    calls = sum(method.evaluations_per_image() for method in methods)
-    progress = Progress("sweep", n_batches * calls, "network calls")
-    seconds = {method.work: 0.0 for method in methods}
-    last_write = time.monotonic()
-    for batch in processes.batches(images, ranges, batch_size):
-        originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
-        shown = are_shown[index]
-        numbers = {"index": index, **measures.of_originals(originals, shown)}
-        for method in methods:
-            begin = time.monotonic()
-            rates, reconstructions = method.code(batch, progress.advance)
-            numbers |= rates
-            for decoder, levels in reconstructions.items():
-                series = method.prefix + decoder
-                numbers |= measures.of_levels(series, originals, levels, shown)
-            seconds[method.work] += time.monotonic() - begin
-        store.save(numbers)
-        if processes.is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
-            write_rates()
-            last_write = time.monotonic()
-    n_new = sum(map(len, ranges))
-    return {work: value / n_new if n_new else None for work, value in seconds.items()}
 
 
 def _what_numbers_depend_on(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:

@@ -1,18 +1,21 @@
-"""The measures of quality that a config asks for: of reconstructions one by one, and of sets of them."""
+"""What is measured of images: quality of reconstructions one by one, stored as they come, and of sets."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Float32
 
 from diffc_jax import data
 from diffc_jax.evaluation import processes
-from diffc_jax.evaluation.averages import finite
 from diffc_jax.evaluation.method import Images, Method
+from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import Arrays, Store
+from diffc_jax.evaluation.subsets import Selection
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
@@ -20,6 +23,7 @@ from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.psnr import mse
 from diffc_jax.metrics.sets import Reference, SetDistance, originals, other_images
 from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.multihost import is_primary
 from diffc_jax.runtime.progress import Progress
 
 PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
@@ -27,13 +31,14 @@ PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
 # Metrics of pairs of images by their name in config.eval.image_metrics -> their column of results.
 COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"}
 _REFERENCE_BATCH = 256
+_SECONDS_BETWEEN_WRITES = 60.0
+_POLL_SECONDS = 0.5
 
 
 class Measures:
     """A feature network and metrics of pairs of images, on the devices of a mesh.
 
     Attributes:
-        metrics: names of the metrics of pairs.
         has_features: whether there is a feature network.
     """
 
@@ -53,7 +58,7 @@ class Measures:
             UsageError: weights where none or some are needed; the message starts with the field.
             InputError: weights that are missing or damaged.
         """
-        self.metrics, self.has_features = tuple(metrics), bool(features)
+        self.has_features = bool(features)
         self._extractor: Extractor | None = None
         if features:
             network = load_feature_network(features, feature_weights, "eval.feature_weights")
@@ -63,7 +68,7 @@ class Measures:
             "lpips_vgg": lambda: PairwiseLPIPS(lpips_vgg(), mesh, batch_size),
             "ms_ssim": lambda: ms_ssim,
         }
-        self._metrics = {name: loaders[name]() for name in self.metrics}
+        self._metrics = {name: loaders[name]() for name in metrics}
 
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
@@ -164,3 +169,52 @@ class Measures:
             )
             for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
         }
+
+
+def fill_store(
+    store: Store,
+    images: Selection,
+    are_shown: Bool[np.ndarray, " n"],
+    batch_size: int,
+    methods: Sequence[Method],
+    measures: Measures,
+    write_rates: Callable[[], None],
+) -> dict[str, float | None]:
+    """Stores the numbers of the images of this process that the store lacks, and waits for the others.
+
+    Images that `are_shown` keep the pixels of their reconstructions. Process 0 calls `write_rates` sometimes.
+    JAX ends processes that wait for a dead one.
+
+    Returns:
+        Seconds for each image, of the work of each method; None where there was nothing left to do.
+    """
+    done = store.done(len(images))
+    if done.any():
+        logging.info("%d of %d images were swept before", done.sum(), len(done))
+    # No batch has images of two subsets, so that those to show are the first of a batch.
+    ranges = processes.own_images(done, [subset.start for subset in images.subsets.values()])
+    n_batches = sum(-(-len(one) // batch_size) for one in ranges)
+    calls = sum(method.evaluations_per_image() for method in methods)
+    progress = Progress("sweep", n_batches * calls, "network calls")
+    seconds = {method.work: 0.0 for method in methods}
+    last_write = time.monotonic()
+    for batch in processes.batches(images, ranges, batch_size):
+        originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
+        shown = are_shown[index]
+        numbers = {"index": index, **measures.of_originals(originals, shown)}
+        for method in methods:
+            begin = time.monotonic()
+            rates, reconstructions = method.code(batch, progress.advance)
+            numbers |= rates
+            for decoder, levels in reconstructions.items():
+                series = method.prefix + decoder
+                numbers |= measures.of_levels(series, originals, levels, shown)
+            seconds[method.work] += time.monotonic() - begin
+        store.save(numbers)
+        if is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
+            write_rates()
+            last_write = time.monotonic()
+    while not store.done(len(images)).all():
+        time.sleep(_POLL_SECONDS)
+    n_new = sum(map(len, ranges))
+    return {work: value / n_new if n_new else None for work, value in seconds.items()}

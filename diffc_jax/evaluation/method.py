@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.special
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 
 from diffc_jax.data import Batch
-from diffc_jax.evaluation.averages import Averages
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.store import Arrays
+from diffc_jax.metrics.statistics import RunningMean
 
 Images = UInt8[np.ndarray, "b h w 3"]
+# Means over images, by the names of what `Method.averaged` gives.
+Means = Mapping[str, RunningMean]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +81,13 @@ class Method(abc.ABC):
         """
 
     @abc.abstractmethod
-    def rate(self, averages: Averages, level: int) -> dict[str, Any]:
-        """Columns of a rate point that the decoder does not change."""
+    def rate(self, means: Means, level: int) -> dict[str, Any]:
+        """Columns of a rate point that the decoder does not change, `gamma` among them.
+
+        Args:
+            means: over the images.
+            level: position in the levels of the plan.
+        """
 
     @abc.abstractmethod
     def image_rates(self, numbers: Arrays) -> dict[str, Shaped[np.ndarray, "b l"]]:
@@ -96,19 +102,14 @@ class Method(abc.ABC):
         """
 
     @abc.abstractmethod
-    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, means: Means, elbo: Mapping[str, float]) -> dict[str, Any]:
         """What it adds to summary.json.
 
         Args:
-            averages: over the images.
+            means: over the images.
             elbo: the negative ELBO in continuous time and its terms, bits/dim.
         """
 
     @abc.abstractmethod
-    def tables(self, averages: Averages) -> dict[str, Table]:
+    def tables(self, means: Means) -> dict[str, Table]:
         """Further tables by the name of their file."""
-
-
-def noise_level(gamma: float | Float[np.ndarray, ""]) -> float:
-    """sigma, the standard deviation of the noise in z."""
-    return float(np.sqrt(scipy.special.expit(gamma)))

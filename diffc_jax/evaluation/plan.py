@@ -5,16 +5,11 @@ import functools
 
 import numpy as np
 from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from diffc_jax.diffusion import samplers
 from diffc_jax.diffusion.decoders import StepBudget, parse_decoder
 from diffc_jax.errors import UsageError
-
-# Fields of config.eval that `make_plan` takes.
-PLAN_FIELDS = (
-    *("rate_evaluations", "first_gamma", "last_gamma", "num_levels"),
-    *("decoders", "ancestral_steps", "flow_steps"),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,44 +53,44 @@ class SweepPlan:
         decoded = sum(self.n_steps(name, level) for name in self.decoders for level in levels)
         return len(self.strata) - 1 + decoded
 
-    def decoder_grid(self, decoder: str, level: int) -> Float[np.ndarray, " n"]:
-        """Gammas of a decoder's steps from a level to the end, padded to one length for all levels."""
-        steps = self.n_steps(decoder, level)
-        longest = self._n_steps(decoder, 1.0)
+    @functools.cached_property
+    def decodings(self) -> list[dict[str, tuple[Float[np.ndarray, " n"], int]]]:
+        """For each level, decoder -> gammas of its steps to the end, and their number.
+
+        The gammas of a decoder are padded to one length for all levels.
+        """
+        return [
+            {name: self._decoding(name, level) for name in self.decoders}
+            for level in range(len(self.levels))
+        ]
+
+    def _decoding(self, decoder: str, level: int) -> tuple[Float[np.ndarray, " n"], int]:
+        steps, longest = self.n_steps(decoder, level), self._n_steps(decoder, 1.0)
         grid = samplers.even_grid(self.level_gammas[level], self.gammas[-1], steps)
-        return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32)
+        return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32), steps
 
     def _n_steps(self, decoder: str, fraction: float) -> int:
         budget = StepBudget(flow=self.flow_steps, ancestral=self.ancestral_steps)
         return parse_decoder(decoder).n_steps(budget, fraction)
 
 
-def make_plan(
-    gammas: Float[np.ndarray, " n"],
-    *,
-    rate_evaluations: int,
-    first_gamma: float,
-    last_gamma: float,
-    num_levels: int,
-    decoders: tuple[str, ...],
-    ancestral_steps: int,
-    flow_steps: int,
-) -> SweepPlan:
-    """The plan that the fields of config.eval describe, for a decreasing grid of T + 1 gammas.
+def make_plan(gammas: Float[np.ndarray, " n"], settings: ConfigDict) -> SweepPlan:
+    """The plan that the fields of config.eval, `settings`, describe for a decreasing grid of T + 1 gammas.
 
     Raises:
         UsageError: fewer distinct levels on the chain than asked for.
     """
-    n_steps = len(gammas) - 1
-    strata = even_strata(n_steps, min(rate_evaluations or n_steps, n_steps))
-    levels = nearest_levels(gammas[strata], first_gamma, last_gamma, num_levels)
+    n_steps, num_levels = len(gammas) - 1, settings.num_levels
+    strata = even_strata(n_steps, min(settings.rate_evaluations or n_steps, n_steps))
+    levels = nearest_levels(gammas[strata], settings.first_gamma, settings.last_gamma, num_levels)
     if len(levels) < num_levels:
         raise UsageError(
             f"{len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
             f"between eval.first_gamma and eval.last_gamma, not {num_levels}",
             field="eval.num_levels",
         )
-    return SweepPlan(gammas, strata, levels, tuple(decoders), ancestral_steps, flow_steps)
+    decoders, ancestral_steps = tuple(settings.decoders), settings.ancestral_steps
+    return SweepPlan(gammas, strata, levels, decoders, ancestral_steps, settings.flow_steps)
 
 
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
@@ -22,15 +21,12 @@ from jaxtyping import Bool, Float, PyTree
 
 from diffc_jax import data
 from diffc_jax.errors import DiffcError, PreemptedError
-from diffc_jax.evaluation.store import Store
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
 
 T = TypeVar("T")
-
-_POLL_SECONDS = 0.5
 
 
 class StoppedError(DiffcError):
@@ -103,12 +99,6 @@ def batches(
     """Batches of `data.eval_batches` of ranges of images; none holds images of two ranges."""
     for one in ranges:
         yield from data.eval_batches(source, batch_size=batch_size, start=one.start, stop=one.stop)
-
-
-def wait_for_all(store: Store, count: int) -> None:
-    """Returns when images 0 to count - 1 are all done; JAX ends processes that wait for a dead one."""
-    while not store.done(count).all():
-        time.sleep(_POLL_SECONDS)
 
 
 def primary_first(make: Callable[[], T]) -> T:

@@ -25,9 +25,9 @@ from diffc_jax.data import Batch
 from diffc_jax.diffusion import elbo, process
 from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
 from diffc_jax.diffusion.process import Images
-from diffc_jax.evaluation.averages import Averages, finite
-from diffc_jax.evaluation.method import Method, Table, noise_level
+from diffc_jax.evaluation.method import Means, Method, Table
 from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import Denoiser, Variables
@@ -74,14 +74,12 @@ class SweepMethod(Method):
         """See `Method`."""
         return {IDEAL_BITS: numbers[IDEAL_BITS]}
 
-    def rate(self, averages: Averages, level: int) -> dict[str, Any]:
+    def rate(self, means: Means, level: int) -> dict[str, Any]:
         """See `Method`; the bound is that of the mean ideal rate."""
-        position, gamma = self.plan.levels[level], self.plan.level_gammas[level]
-        bits = averages[IDEAL_BITS]
+        bits, position = means[IDEAL_BITS], self.plan.levels[level]
         ideal = float(bits.mean[position])
         return {
-            "level": noise_level(gamma),
-            "gamma": float(gamma),
+            "gamma": float(self.plan.level_gammas[level]),
             "bpp": float(rate_bound(ideal)) / self._n_pixels,
             "bpp_kl": ideal / self._n_pixels,
             "bpp_stderr": finite(bits.stderr[position] / self._n_pixels),
@@ -99,9 +97,9 @@ class SweepMethod(Method):
         pixels = {decoder: first[f"pixels/{decoder}"] for decoder in self.decoders}
         return {"gammas": self.plan.level_gammas, **pixels}
 
-    def summary(self, averages: Averages, elbo: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, means: Means, elbo: Mapping[str, float]) -> dict[str, Any]:
         """See `Method`."""
-        bits, n_dimensions = averages[IDEAL_BITS], 3 * self._n_pixels
+        bits, n_dimensions = means[IDEAL_BITS], 3 * self._n_pixels
         return {
             "seed": self._seed,
             "chain_steps": len(self.plan.gammas) - 1,
@@ -114,9 +112,9 @@ class SweepMethod(Method):
             },
         }
 
-    def tables(self, averages: Averages) -> dict[str, Table]:
+    def tables(self, means: Means) -> dict[str, Table]:
         """rate_curve.csv: the ideal rate and its bound at the end of every stratum."""
-        bits, n_pixels = averages[IDEAL_BITS], self._n_pixels
+        bits, n_pixels = means[IDEAL_BITS], self._n_pixels
         spent = np.diff(bits.mean, prepend=0.0)
         rows = [
             {
@@ -155,6 +153,7 @@ class Sweep:
         )
         self._rate = jax.jit(functools.partial(_stratified_rate, eps_hat))
         self._next_level = jax.jit(_next_level, donate_argnums=1)
+        # Decoders that differ in their parameter only share a program.
         self._decoders = {name: parse_decoder(name) for name in plan.decoders}
         self._programs = {
             program: jax.jit(functools.partial(_reconstruct, program, eps_hat))
@@ -190,8 +189,8 @@ class Sweep:
             z = self._next_level(x, z, gamma, next_gamma, keys, level)
             gamma = next_gamma
             decoder_keys = rng.per_index(jax.random.fold_in(self._decoder_key, level), indices)
-            for name, decoder in self._decoders.items():
-                grid, n_steps = plan.decoder_grid(name, level), plan.n_steps(name, level)
+            for name, (grid, n_steps) in plan.decodings[level].items():
+                decoder = self._decoders[name]
                 program, value = self._programs[decoder.reconstruct], np.float32(decoder.value)
                 image = program(variables, z, grid, n_steps, decoder_keys, value)
                 reconstructions[name].append(jax.block_until_ready(image))

@@ -14,6 +14,9 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_type_hints
 
+import numpy as np
+from jaxtyping import Float
+
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
@@ -268,6 +271,11 @@ def columns_table() -> str:
     return "\n".join(lines)
 
 
+def finite(value: float | Float[np.ndarray, ""]) -> float | None:
+    """None, an empty cell, for what is not a finite number."""
+    return float(value) if math.isfinite(value) else None
+
+
 def write_table(
     path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
@@ -278,8 +286,14 @@ def write_table(
         writer.writerows(rows)
 
 
-def write_rate_points(path: str | os.PathLike[str], points: Iterable[RatePoint]) -> None:
-    """Writes `rd.csv`."""
+def write_rate_points(
+    path: str | os.PathLike[str],
+    points: Iterable[RatePoint],
+    keep: Callable[[RatePoint], bool] | None = None,
+) -> None:
+    """Writes `rd.csv`, behind the rows of the file so far for which `keep` is true, if it is given."""
+    if keep is not None and as_path(path).exists():
+        points = [*filter(keep, read_rate_points(path)), *points]
     write_table(path, COLUMNS, (dataclasses.asdict(point) for point in points))
 
 
@@ -327,14 +341,6 @@ def read_table(
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file ({error})") from error
-
-
-def replace_rate_points(
-    path: str | os.PathLike[str], points: Iterable[RatePoint], replaced: Callable[[RatePoint], bool]
-) -> None:
-    """Rewrites `rd.csv` with `points` in place of the rows for which `replaced` is true."""
-    old = read_rate_points(path) if as_path(path).exists() else []
-    write_rate_points(path, [*(point for point in old if not replaced(point)), *points])
 
 
 def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePoint:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, Shaped, UInt8
-from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.files import AnyPath
-from diffc_jax.training.experiment import open_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,23 +72,6 @@ class Selection:
         for images in self.subsets.values() or [range(len(self))]:
             first[images.start : images.stop][:count] = True
         return first
-
-
-def open_images(config: ConfigDict) -> Selection:
-    """The images that config.data.eval and config.eval describe.
-
-    Raises:
-        UsageError: a field that cannot be used; see `select_images`.
-        InputError: a file that cannot be read.
-    """
-    source = open_source(config, "eval")
-    return select_images(source, config.eval.max_images, config.eval.subsets)
-
-
-def open_reference(config: ConfigDict) -> data.ImageSource | None:
-    """The images of config.data.reference; None where no distances are asked for, or no others."""
-    compared = config.eval.features and config.data.reference.source
-    return open_source(config, "reference") if compared else None
 
 
 def select_images(

@@ -8,22 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.evaluation.costs import training_costs
+from diffc_jax.evaluation.plan import SweepPlan, make_plan
 from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import load_params
 from diffc_jax.runtime.files import AnyPath
-from diffc_jax.runtime.sharding import even_batch_size, put_batch
-from diffc_jax.training.experiment import build_experiment
+from diffc_jax.runtime.sharding import put_batch
+from diffc_jax.training.experiment import Experiment
 from diffc_jax.training.state import TrainState, count_parameters
-from diffc_jax.training.validation import average_elbo, evaluate_elbo, make_estimate
+from diffc_jax.training.validation import NegativeElbo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +54,15 @@ class Trained:
         """The variables of the denoiser."""
         return model_variables(self.state.ema, self.state.fixed)
 
-    def gammas(self, n_steps: int) -> Float[np.ndarray, " n"]:
-        """The noise levels of a chain of `n_steps` steps from t = 1 to 0, evenly spaced in time."""
-        times = jnp.linspace(1.0, 0.0, n_steps + 1)
-        return np.asarray(self.schedule.gamma(self.state.ema["schedule"], times), np.float64)
+    def plan(self, settings: ConfigDict) -> SweepPlan:
+        """The sweep that config.eval describes; its chain goes from t = 1 to 0 in even steps of time.
+
+        Raises:
+            UsageError: see `make_plan`.
+        """
+        times = jnp.linspace(1.0, 0.0, settings.rate_steps + 1)
+        gammas = self.schedule.gamma(self.state.ema["schedule"], times)
+        return make_plan(np.asarray(gammas, np.float64), settings)
 
     def place(self, batch: PyTree) -> PyTree:
         """Splits arrays of a batch over the devices."""
@@ -64,42 +70,28 @@ class Trained:
 
     def elbo(
         self,
-        images: data.ImageSource,
+        source: data.ImageSource,
         sets: Sequence[range],
         batch_size: int,
         n_draws: int,
         seed: int,
     ) -> list[dict[str, float]]:
-        """The negative ELBO of each set of images, from `n_draws` times of each image.
+        """The negative ELBO, in continuous time, of each set of images; see `NegativeElbo`.
 
-        All processes compute it together, `batch_size` images at once, rounded up to divide among the
-        devices. `training.validation.average_elbo` gives it in continuous time, its standard error, and its
-        terms, bits/dim.
+        All processes compute it together.
         """
-        count = jax.process_count()
-        batches = data.eval_batches(
-            images,
-            batch_size=even_batch_size(batch_size, self.mesh) // count,
-            shard_index=jax.process_index(),
-            shard_count=count,
-        )
-        estimate = make_estimate(self.model, self.schedule, seed, self.mesh)
-        elbo = evaluate_elbo(estimate, self.state, batches, self.mesh, n_draws)
-        return [
-            average_elbo({name: values[one.start : one.stop] for name, values in elbo.items()})
-            for one in sets
-        ]
+        elbo = NegativeElbo(self.model, self.schedule, seed, self.mesh, n_draws=n_draws)
+        return elbo(self.state, source, batch_size, sets)
 
 
-def load_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
+def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
     """Reads the exported file that config.eval.params names, else the newest checkpoint of the run.
 
     Raises:
-        UsageError: a field of the model that cannot be used, or the run in the folder is of another model.
+        UsageError: the run in the folder is of another model.
         InputError: no checkpoint or file, or a damaged one.
     """
-    experiment = build_experiment(config)
-    template = experiment.state_template()
+    config, template = experiment.config, experiment.state_template()
     if config.eval.params:
         params = files.as_path(config.eval.params)
         tree = load_params(params, parameter_tree(template.ema, template.fixed))

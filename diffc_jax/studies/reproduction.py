@@ -11,13 +11,14 @@ from diffc_jax.baselines.published import load_published
 from diffc_jax.commands import evaluate, train, validate
 from diffc_jax.config.sources import clean_source
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.subsets import open_images
+from diffc_jax.evaluation.subsets import select_images
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.runtime.files import as_path
 from diffc_jax.studies.gaussian_analysis.config import analysis_config
 from diffc_jax.studies.gaussian_analysis.run import analyse_theory
+from diffc_jax.training.experiment import open_source
 
 
 def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -40,7 +41,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise InputError(
             f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"
         )
-    open_images(config)
+    select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets)
     baselines = baseline_configs(config)
     theory = theory_config(config)
     published = load_published(config.baselines.published) if config.baselines.published else []

@@ -21,12 +21,7 @@ from diffc_jax.training.experiment import Experiment, build_experiment, time_ran
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.task import Update, Validation
-from diffc_jax.training.validation import (
-    average_elbo,
-    evaluate_elbo,
-    make_estimate,
-    validation_batches,
-)
+from diffc_jax.training.validation import NegativeElbo
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8
@@ -77,15 +72,15 @@ class DiffusionTask(Experiment):
 
     def make_validation(self) -> Callable[[TrainState], Validation]:
         """Bits/dim of the validation images, and a grid of unconditional samples."""
-        source = self.open_source("eval")
+        source, batch_size = self.open_source("eval"), self.config.eval.batch_size
+        images = range(min(self.config.train.eval_images or len(source), len(source)))
         ranges = time_ranges(self.config)
         times = (0.0, 1.0) if ranges is None else (min(ranges.lowest), ranges.highest)
-        estimate = make_estimate(self.model, self.schedule, self.config.seed, self.mesh, times)
+        elbo = NegativeElbo(self.model, self.schedule, self.config.seed, self.mesh, times=times)
         sample = jax.jit(self._samples, out_shardings=sharding.replicated(self.mesh))
 
         def evaluate(state: TrainState) -> Validation:
-            batches = validation_batches(source, self.config, self.mesh)
-            values = average_elbo(evaluate_elbo(estimate, state, batches, self.mesh))
+            (values,) = elbo(state, source, batch_size, [images])
             return Validation(
                 values,
                 f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",

@@ -8,7 +8,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from diffc_jax import data
-from diffc_jax.config.sources import batch_composition, clean_source, spec_fields, training_sources
+from diffc_jax.config.sources import (
+    MIXTURE_FIELDS,
+    batch_composition,
+    clean_source,
+    training_sources,
+)
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
@@ -127,20 +132,30 @@ def time_ranges(config: ConfigDict) -> TimeRanges | None:
 
 
 def open_source(config: ConfigDict, split: str) -> data.ImageSource:
-    """Opens config.data.eval, .reference or the clean source of .train; errors as of `open_spec`."""
+    """Opens config.data.eval, or the clean source of config.data.train; errors as of `open_spec`."""
     source = clean_source(config) if split == "train" else config.data[split]
     return open_spec(config, source, f"data.{split}")
+
+
+def open_reference(config: ConfigDict) -> data.StoredImages | None:
+    """Opens config.data.reference; None where no distances are asked for, or from no other images."""
+    if config.eval.features and config.data.reference.source:
+        return open_spec(config, config.data.reference, "data.reference")
+    return None
 
 
 def open_spec(config: ConfigDict, source: ConfigDict, field: str) -> data.StoredImages:
     """Opens one source, given by its fields; `field` is where in the config they are.
 
+    What a mixture says of it, how often and at which noise levels it is used, is left aside.
+
     Raises:
         UsageError: a field of it that cannot be used.
         InputError: a file that cannot.
     """
+    fields = {name: value for name, value in source.items() if name not in MIXTURE_FIELDS}
     try:
-        return data.open_source(data.SourceSpec(**spec_fields(config, source)))
+        return data.open_source(data.SourceSpec(image_size=config.data.image_size, **fields))
     except UsageError as error:
         # The size is common to all sources.
         raise error.in_group("data" if error.field == "image_size" else field) from error

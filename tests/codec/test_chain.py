@@ -31,17 +31,17 @@ class Source:
         self.x = x.reshape(n_images, *self.shape).astype(np.float32)
         variances = jnp.asarray(self.variances.reshape(self.shape), jnp.float32)
         self.variables = {"fixed": {"variances": variances}}
-        self.streams = np.stack([np.arange(n_images), np.arange(n_images) + 7], 1).astype(np.uint32)
+        self.keys = np.stack([np.arange(n_images), np.arange(n_images) + 7], 1).astype(np.uint32)
 
     def chain(self, memory, eps_hat=independent_eps_hat):
         return Chain(eps_hat, self.shape, GAMMA_RANGE, memory)
 
     def encoder(self, chain, end_gamma, batch_size):
         end = noise_levels.from_float(np.exp(-end_gamma))
-        return TileEncoder(chain, self.variables, self.x, self.streams, end, batch_size)
+        return TileEncoder(chain, self.variables, self.x, self.keys, end, batch_size)
 
     def decode(self, chain, packets, batch_size):
-        decoder = LatentDecoder(chain, self.variables, self.streams, batch_size)
+        decoder = LatentDecoder(chain, self.variables, self.keys, batch_size)
         decoder.advance(dict(enumerate(packets)))
         return decoder.latents()
 
@@ -79,7 +79,7 @@ def test_a_step_is_the_conditional_of_the_process(source):
     gamma_t, gamma_s = (jnp.asarray(-np.log(s), jnp.float32) for s in (snr, snr + delta))
     x, z, x_hat = (jax.random.normal(key, (n, *source.shape)) for key in keys[:3])
     noise = jax.random.normal(keys[3], (n, x[0].size))
-    message = message_keys(source.streams, np.arange(n))
+    message = message_keys(source.keys, np.arange(n))
     mu = standardised_mean(x, x_hat, delta.astype(np.float32))
 
     def expected(about_x):
@@ -95,12 +95,12 @@ def test_a_step_is_the_conditional_of_the_process(source):
 
 def test_the_first_step_begins_with_nothing(source, chain):
     """At SNR 0 the latent has no weight: the step is the prior's."""
-    z = chain.start(source.streams)
+    z = chain.start(source.keys)
     assert abs(np.mean(z)) < 0.05
     assert np.std(z) == pytest.approx(1.0, abs=0.03)
     assert len(np.unique(z)) > 0.99 * z.size
     delta = np.full(N_TILES, 0.5)
-    keys = message_keys(source.streams, np.zeros(N_TILES, int))
+    keys = message_keys(source.keys, np.zeros(N_TILES, int))
     x = jnp.asarray(source.x)
     mu = standardised_mean(x, 0 * x, delta.astype(np.float32))
     after, _ = chain.step(keys, z, 0 * x, mu, np.zeros(N_TILES), delta)

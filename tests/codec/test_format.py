@@ -13,7 +13,7 @@ from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, check_distance
 from diffc_jax.codec.container import Header, Packet, Residual, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.tiles import tile_streams
+from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.diffusion import process
 
 DOCUMENT = (pathlib.Path(__file__).parents[2] / "docs" / "format.md").read_text()
@@ -188,7 +188,7 @@ def test_chain():
         [Packet(32, (-75,), rng.bytes(4), 0)],
     ]
     chain = Chain(eps_hat, (8, 8, 3), GAMMA_RANGE, memory=5)
-    decoder = LatentDecoder(chain, {}, tile_streams(7, 2), batch_size=2)
+    decoder = LatentDecoder(chain, {}, tile_keys(7, 2), batch_size=2)
     expected = [decode_tile(7, tile, packets[tile], 192, 5) for tile in range(2)]
     sent = [
         [

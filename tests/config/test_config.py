@@ -16,7 +16,6 @@ from diffc_jax.config import (
     validate,
 )
 from diffc_jax.config.base import FEATURE_NETWORKS, IMAGE_METRICS
-from diffc_jax.config.sources import spec_fields
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import measures
@@ -121,7 +120,7 @@ def test_defaults_and_their_smoke_are_valid():
     validate(config)
     shrink_to_smoke(config)
     validate(config)
-    assert SourceSpec(**spec_fields(config, config.data.eval)).image_size == 16
+    assert SourceSpec(image_size=config.data.image_size, **config.data.eval).image_size == 16
 
 
 def test_smoke_network_of_the_paper_listens_to_gamma():

@@ -13,6 +13,7 @@ from diffc_jax.errors import DiffcError
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.models import model_variables
 from diffc_jax.runtime.export import export_params
+from diffc_jax.training.experiment import build_experiment
 from tests.support.expert_pair import (
     ALONE,
     BOTH,
@@ -76,7 +77,7 @@ def test_joined_networks_are_the_two(halves, tmp_path):
     config = experts_config()
     for path in (joined, packed):
         config.eval.params = str(path)
-        trained = load_trained(config, tmp_path)
+        trained = load_trained(build_experiment(config), tmp_path)
         assert (trained.costs["images_seen"], trained.costs["train_cpu_hours"]) == (30, 3.0)
         evaluated = model_variables(trained.state.ema, trained.state.fixed)
         for variables in (evaluated, load_codec(path, 1).programs.variables):

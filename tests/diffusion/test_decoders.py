@@ -81,7 +81,7 @@ def test_registered_decoder_is_in_the_results_of_a_sweep():
     np.testing.assert_allclose(found, 0.5 * mean, rtol=1e-6)
     assert [plan.n_steps("pale", level) for level in range(2)] == [5, 3]
     assert plan.evaluations_per_image() == 8 + 2 + 8
-    np.testing.assert_allclose(plan.decoder_grid("pale", 1)[:4], [-2.0, -8 / 3, -10 / 3, -4.0])
+    np.testing.assert_allclose(plan.decodings[1]["pale"][0][:4], [-2.0, -8 / 3, -10 / 3, -4.0])
 
 
 @pytest.mark.usefixtures("absent_before_and_after", "toy")

@@ -7,8 +7,7 @@ import numpy as np
 import PIL.Image
 import yaml
 
-from diffc_jax.config.sources import spec_fields
-from diffc_jax.data import SourceSpec, open_source
+from diffc_jax.training.experiment import open_source
 from tests.support.pages import PAGES, ROOT, read
 
 
@@ -20,7 +19,7 @@ def test_python_block_compresses_a_photograph(tmp_path, monkeypatch):
     from configs import quickstart
 
     config = quickstart.get_config()
-    photograph = open_source(SourceSpec(**spec_fields(config, config.data.eval)))[0]
+    photograph = open_source(config, "eval")[0]
     PIL.Image.fromarray(photograph).save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"^```python\n(.*?)^```$", read("README.md"), re.MULTILINE | re.DOTALL)

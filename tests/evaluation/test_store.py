@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diffc_jax.evaluation.averages import Averages, read_numbers
 from diffc_jax.evaluation.store import Store, fingerprint
+from diffc_jax.evaluation.tables import Averages, read_numbers
 
 
 def batch(start, stop):
@@ -48,16 +48,20 @@ def test_arrays_that_are_not_asked_for_are_left_out(tmp_path):
 def test_averages_go_on_where_they_were(tmp_path):
     """Images 2 to 7 of a set, which come in out of order and in batches that overlap."""
     store, images = Store(tmp_path), range(2, 8)
-    averages = Averages(store, images, ["index", "x"], lambda numbers: {"x": numbers["x"]})
-    assert averages.update().count == 0
+    averages = Averages(store, images, ["index", "x"], ["x"], [])
+    averages.update()
+    assert averages.count == 0
     for (start, stop), count in (((0, 4), 2), ((6, 10), 2), ((3, 6), 6)):
         store.save(batch(start, stop))
-        assert averages.update().count == count
-        assert averages["x"].count == count
+        averages.update()
+        assert averages.count == averages.means["x"].count == count
         expected = np.square(np.arange(2, 2 + count))
-        assert averages["x"].mean == pytest.approx(expected.mean(), rel=1e-12)
-        assert averages["x"].stderr == pytest.approx(expected.std(ddof=1) / count**0.5, rel=1e-12)
-    assert averages.update().count == 6
+        assert averages.means["x"].mean == pytest.approx(expected.mean(), rel=1e-12)
+        assert averages.means["x"].stderr == pytest.approx(
+            expected.std(ddof=1) / count**0.5, rel=1e-12
+        )
+    averages.update()
+    assert averages.count == 6
 
 
 def test_psnr_comes_with_errors(tmp_path):

@@ -219,6 +219,6 @@ def test_steps_of_the_ancestral_decoder_are_its_share_of_the_range():
     counts = [plan.n_steps("ancestral", level) for level in range(3)]
     shares = (plan.level_gammas - plan.gammas[-1]) / (plan.gammas[0] - plan.gammas[-1])
     np.testing.assert_array_equal(counts, np.round(100 * shares))
-    grid = plan.decoder_grid("ancestral", 2)
+    grid = plan.decodings[2]["ancestral"][0]
     assert len(grid) == 101
     np.testing.assert_allclose(grid[[0, counts[2], -1]], [plan.level_gammas[2], -14.0, -14.0])

@@ -65,8 +65,8 @@ def test_rate_points_and_batches(folder):
     point = results.RatePoint(
         method="jpeg", rate_kind="file", bpp=1.5, n_images=2, dataset="photos"
     )
-    results.replace_rate_points(folder / "rd.csv", [point], lambda _: True)
-    results.replace_rate_points(folder / "rd.csv", [point], lambda _: False)
+    results.write_rate_points(folder / "rd.csv", [point], lambda _: False)
+    results.write_rate_points(folder / "rd.csv", [point], lambda _: True)
     assert results.read_rate_points(folder / "rd.csv") == [point, point]
     store = BatchStore(folder / "progress")
     for start in (2, 0, 5):

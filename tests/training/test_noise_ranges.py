@@ -16,7 +16,7 @@ from diffc_jax.models import Model
 from diffc_jax.training.experiment import build_experiment, time_ranges
 from diffc_jax.training.state import init_state
 from diffc_jax.training.step import TimeRanges, loss_and_gradients, make_train_step
-from diffc_jax.training.validation import make_estimate
+from diffc_jax.training.validation import NegativeElbo
 from tests.training.test_step import scalar_model, setup
 
 # Counts, lowest times and the highest one.
@@ -172,8 +172,8 @@ def test_validation_bounds_of_ranges_add_up_to_the_bound():
     images = np.random.default_rng(1).integers(0, 256, (4096, 2, 2, 3), np.uint8)
 
     def bounds(*times):
-        estimate = make_estimate(model, schedule, 0, mesh, times)
-        values = estimate(state, images, np.arange(len(images), dtype=np.int32), np.int32(0))
+        elbo = NegativeElbo(model, schedule, 0, mesh, times=times)
+        values = elbo.estimate(state, images, np.arange(len(images), dtype=np.int32), np.int32(0))
         return {name: np.asarray(value) for name, value in values.items()}
 
     whole, fine, noisy = bounds(0.0, 1.0), bounds(0.0, 0.3), bounds(0.3, 1.0)

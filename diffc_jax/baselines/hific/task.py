@@ -34,7 +34,7 @@ from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from diffc_jax.training.state import count_parameters, update_ema
 from diffc_jax.training.task import Update, Validation
-from diffc_jax.training.validation import per_image, validation_batches
+from diffc_jax.training.validation import per_image
 
 Pixels = UInt8[Array, "b h w 3"]
 Metrics = dict[str, Float[Array, ""]]
@@ -153,9 +153,12 @@ class HificTask:
 
         def evaluate(state: HificState) -> Validation:
             params = sharding.gather(self.mesh, state.params["autoencoder"])
-            batches = validation_batches(source, self.config, self.mesh)
             images = per_image(
-                lambda batch: jax.device_get(measure(params, batch["image"])), batches, self.mesh
+                lambda batch: jax.device_get(measure(params, batch["image"])),
+                source,
+                self.config.eval.batch_size,
+                self.mesh,
+                self.config.train.eval_images,
             )
             values = {name: float(value.mean()) for name, value in images.items()}
             decoded = jax.device_get(reconstruct(params, first)[0])
