@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,23 @@ def encoded(image: np.ndarray | Image.Image, file_format: str = "PNG", **options
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
+
+
+def png(image: np.ndarray, chunks: dict[bytes, bytes] | None = None) -> bytes:
+    """A PNG file of grey or RGB pixels, uint8 or uint16, with chunks that Pillow does not write."""
+    height, width = image.shape[:2]
+    header = bytes([8 * image.itemsize, 0 if image.ndim == 2 else 2, 0, 0, 0])
+    rows = b"".join(b"\0" + row.tobytes() for row in image.astype(image.dtype.newbyteorder(">")))
+    parts = {
+        b"IHDR": width.to_bytes(4, "big") + height.to_bytes(4, "big") + header,
+        **(chunks or {}),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in parts.items()
+    )
 
 
 def write_tar(path, members: dict[str, bytes]):
