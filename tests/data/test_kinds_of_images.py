@@ -13,6 +13,7 @@ from diffc_jax import read_image
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import UnreadableImageError, to_rgb
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.images import save_png
 from tests.support.colour_profiles import SRGB, SWAPPED, with_gamma, with_primaries
 from tests.support.image_files import encoded, pixels, png
 
@@ -80,7 +81,6 @@ P3_AVIF = encoded(PIL.Image.fromarray(RGB), "AVIF", quality=100, subsampling="4:
     b"nclx\x00\x01", b"nclx\x00\x0c"
 )
 
-# A file; what compress.py says or reads; what `non_rgb` = refuse says (None: nothing); what convert makes of it.
 ACCEPTED_BY_ALL = {
     "png": encoded(RGB),
     "png, 1/2.2": png(RGB, {b"gAMA": (45455).to_bytes(4, "big")}),
@@ -172,6 +172,12 @@ CONVERTED = {
         encoded(FRAMES[0], "WEBP", lossless=True, save_all=True, append_images=FRAMES[1:]),
         "an image with 2 frames",
         RGB,
+        0,
+    ),
+    "frames, avif": (
+        encoded(FRAMES[0], "AVIF", save_all=True, append_images=FRAMES[1:]),
+        "an image with 2 frames",
+        None,
         0,
     ),
     "animated png": (
@@ -359,6 +365,14 @@ def test_grey_images_with_a_profile_stay_grey(gamma, grey_profile, tmp_path):
     found = read(tmp_path, content)
     assert found.shape == (16, 16, 1)
     assert np.abs(found[:, :, 0] - curve((ramp / 255) ** gamma)).max() <= 0.6
+
+
+@pytest.mark.parametrize("image", [RGB, GREY], ids=["rgb", "grey"])
+def test_decompressed_files_say_that_they_are_srgb(image, tmp_path):
+    save_png(image, tmp_path / "a.png")
+    with PIL.Image.open(tmp_path / "a.png") as file:
+        assert file.info == {"srgb": 0}
+        np.testing.assert_array_equal(file, image)
 
 
 # Files that cannot be decoded

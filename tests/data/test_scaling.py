@@ -118,8 +118,14 @@ def test_photographs_are_shrunk_by_the_filter_asked_for():
 
 @pytest.mark.parametrize(
     ("side", "fields", "warned"),
-    [(9, {}, True), (15, {}, True), (8, {}, False), (16, {}, False), (20, {}, False)]
-    + [(9, {"resize_filter": "area"}, False)],
+    [
+        (9, {}, True),
+        (15, {}, True),
+        (8, {}, False),
+        (16, {}, False),
+        (20, {}, False),
+        (9, {"resize_filter": "area"}, False),
+    ],
 )
 def test_one_warning_about_the_box_filter_at_small_factors(side, fields, warned, tmp_path, caplog):
     members = {f"{i}.png": encoded(pixels(i, side=side)) for i in range(3)}
