@@ -1,13 +1,20 @@
 """Random images, and files of them for the tests of sources."""
 
 import io
+import pathlib
+import re
 import tarfile
 import zlib
 
+import imagecodecs
 import numpy as np
+import pytest
 from PIL import Image
 
+from diffc_jax import read_image
 from diffc_jax.data import ImageSource, SourceSpec, open_source
+from diffc_jax.data.decoding import to_rgb
+from diffc_jax.errors import InputError
 
 
 def pixels(number: int, side: int = 8, height: int | None = None) -> np.ndarray:
@@ -50,3 +57,27 @@ def write_tar(path, members: dict[str, bytes]):
 
 def opened(**fields) -> ImageSource:
     return open_source(SourceSpec(image_size=8, **fields))
+
+
+def jpeg2000(image: np.ndarray, **options) -> bytes:
+    """Lossless, of as many bits as asked for."""
+    return bytes(imagecodecs.jpeg2k_encode(np.ascontiguousarray(image), level=0, **options))
+
+
+def prepared(content: bytes, **fields) -> np.ndarray:
+    """What sources of images make of a file."""
+    return to_rgb(content, "x", SourceSpec(image_size=8, **fields))
+
+
+def read(folder: pathlib.Path, content: bytes, **options) -> np.ndarray:
+    """What compress.py reads from a file."""
+    (folder / "x").write_bytes(content)
+    return read_image(folder / "x", **options)
+
+
+def refusal(job, *arguments, **options) -> str:
+    """The one line that `prepared` or `read` fails with, without the folder of the file."""
+    with pytest.raises(InputError) as caught:
+        job(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return re.sub(r"^/\S*/x:", "x:", str(caught.value))
