@@ -149,6 +149,12 @@ CONVERTED = {
         RGB,
         0,
     ),
+    "frames, gif": (
+        encoded(PALETTE, "GIF", save_all=True, append_images=[PALETTE.rotate(90)]),
+        "an image with 2 frames",
+        np.asarray(PALETTE.convert("RGB")),
+        0,
+    ),
     "frames, avif": (
         encoded(FRAMES[0], "AVIF", save_all=True, append_images=FRAMES[1:]),
         "an image with 2 frames",
