@@ -115,7 +115,7 @@ def colour_space(image: PIL.ImageFile.ImageFile, data: bytes) -> tuple[bytes, st
 
 
 def _jp2_colours(data: bytes) -> tuple[bytes, str]:
-    """Of the first specification that is a number or an ICC profile."""
+    """The first statement that is a number or an ICC profile, as `colour_space` returns it."""
     for kind, contents in boxes(data):
         if kind == b"colr" and contents[0] in (2, 3):
             return bytes(contents[3:]), ""

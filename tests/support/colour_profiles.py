@@ -19,7 +19,7 @@ def _tag(name: bytes) -> int:
 
 
 def with_gamma(gamma: float, grey: bool = False) -> bytes:
-    """sRGB's primaries, or grey, with a power law for the curve."""
+    """sRGB's primaries, or grey, with a power function for the curve."""
     profile, curve = bytearray(SRGB), _tag(b"rTRC")
     struct.pack_into(">HxxI", profile, curve + 8, 0, round(65536 * gamma))
     if not grey:
