@@ -27,7 +27,7 @@ import pathlib
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_MODES
+from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_FILTERS, RESIZE_MODES
 from diffc_jax.data import SourceSpec
 from diffc_jax.data.manifest import LAYOUTS, verify_hashes
 from diffc_jax.data.prepare import INPUTS, prepare
@@ -40,7 +40,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for the files and manifest
 _FORMAT = flags.DEFINE_enum("format", "array_record", LAYOUTS, "Encoded shards, or plain pixels.")
 _SIZE = flags.DEFINE_integer("image_size", 64, "Height and width of the images.")
 _RESIZE = flags.DEFINE_enum("resize", "refuse", RESIZE_MODES, "What to do with other sizes.")
-_NON_RGB = flags.DEFINE_enum("non_rgb", "refuse", NON_RGB_MODES, "What to do with grey or alpha.")
+_FILTER = flags.DEFINE_enum(
+    "resize_filter", "box", RESIZE_FILTERS, "Pillow's BOX, as for ImageNet 64x64, or exact means."
+)
+_NON_RGB = flags.DEFINE_enum(
+    "non_rgb", "refuse", NON_RGB_MODES, "What to do with grey, alpha, 16 bits or other colours."
+)
 _SKIP = flags.DEFINE_bool("skip_corrupt", False, "Leave out unreadable images, listing them.")
 _MAX_IMAGES = flags.DEFINE_integer("max_images", 0, "Only the first so many images; 0 for all.")
 _ENCODING = flags.DEFINE_string(
@@ -63,6 +68,7 @@ def main() -> None:
         split=_SPLIT.value,
         image_size=_SIZE.value,
         resize=_RESIZE.value,
+        resize_filter=_FILTER.value,
         non_rgb=_NON_RGB.value,
         skip_corrupt=_SKIP.value,
         max_images=_MAX_IMAGES.value,

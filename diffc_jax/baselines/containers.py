@@ -7,6 +7,8 @@ its docstring names what is left out. A file that does not parse raises `ValueEr
 
 from collections.abc import Iterator
 
+from diffc_jax.runtime.boxes import boxes
+
 # Markers without a length field: TEM, the restart markers, SOI, EOI.
 _JPEG_STANDALONE = {0x01, *range(0xD0, 0xDA)}
 _DHT, _SOS, _EOI = 0xC4, 0xDA, 0xD9
@@ -73,18 +75,10 @@ def avif_payload(data: bytes) -> int:
 
     Left out: every other box (`ftyp`, `meta`) and the box headers.
     """
-    payload = position = 0
-    while position + 8 <= len(data):
-        size, header = int.from_bytes(data[position : position + 4], "big"), 8
-        if size == 1:
-            size, header = int.from_bytes(data[position + 8 : position + 16], "big"), 16
-        elif size == 0:
-            size = len(data) - position
-        if size < header:
-            raise ValueError(f"AVIF file has a broken box at byte {position}")
-        payload += size - header if data[position + 4 : position + 8] == b"mdat" else 0
-        position += size
-    return payload
+    try:
+        return sum(len(contents) for kind, contents in boxes(data) if kind == b"mdat")
+    except ValueError as error:
+        raise ValueError(f"AVIF file has a {error}") from error
 
 
 def jpegxl_payload(data: bytes) -> int:

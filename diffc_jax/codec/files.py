@@ -1,5 +1,6 @@
 """What compress.py and decompress.py do: image files to `.diffc` files and back."""
 
+import functools
 import glob
 import os
 import pathlib
@@ -9,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffc_jax.codec import container
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
@@ -19,6 +19,7 @@ from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
 from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.image_files import decode_image_file
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
@@ -51,7 +52,7 @@ def compress(
         require("constriction")  # which comes last in the work
     programs = _load_programs(model, batch_size)
     for source, made in pairs:
-        height, width, channels = read_image(source).shape
+        height, width, channels = read_image(source, exact=target.lossless).shape
         if dry_run:
             kind = "grey" if channels == 1 else "RGB"
             print(f"{source} ({width}x{height}, {kind}) -> {made}")
@@ -60,7 +61,7 @@ def compress(
     progress = Progress("compress", len(pairs), "files")
     for source, made in pairs:
         begin = time.monotonic()
-        image = read_image(source)
+        image = read_image(source, exact=target.lossless)
         try:
             # Opened first, so that a place that cannot be written is found before the work.
             with atomic_write(made) as temporary:
@@ -173,10 +174,15 @@ def describe(stream: container.Stream) -> str:
     return f"{text}; {stream.problem}" if stream.problem else text
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w c"]:
-    """Reads an RGB or grey image, upright as its EXIF orientation says.
+def read_image(path: str | os.PathLike[str], *, exact: bool = False) -> UInt8[np.ndarray, "h w c"]:
+    """Reads an RGB or grey image, upright as its EXIF orientation says, with the colours of sRGB.
 
-    Palettes become RGB and black-and-white images grey; nothing else is converted.
+    Palettes become RGB and black-and-white images grey. Colours with another ICC profile are converted, which
+    is logged. Of JPEGs that hold several pictures (MPO) the first is read. Nothing else is converted.
+
+    Args:
+        path: a file in one of `runtime.image_files.FORMATS`.
+        exact: refuse colours that would have to be converted.
 
     Returns:
         One channel for grey images, otherwise three.
@@ -185,26 +191,35 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w c"]:
         InputError: not a readable image, an animation, or one that 8-bit RGB and grey cannot hold.
     """
     try:
-        with Image.open(path) as file:
-            n_frames = getattr(file, "n_frames", 1)
-            if n_frames > 1:
-                raise InputError(f"{path}: has {n_frames} frames; save the one to be encoded")
-            if file.has_transparency_data:
-                raise InputError(f"{path}: has transparency; put it on a background first")
-            image: Image.Image = ImageOps.exif_transpose(file)
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is not an image") from None
+        data = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: is a damaged or absurdly large image ({error})") from error
-    if image.mode in _GREY_MODES:
-        return np.asarray(image.convert("L"))[..., None]
-    if image.mode not in ("RGB", "P"):
-        raise InputError(
-            f"{path}: is an image of mode {image.mode}; convert it to 8-bit RGB or grey first"
-        )
-    return np.asarray(image.convert("RGB"))
+    decoded = decode_image_file(data, str(path), upright=True)
+    if decoded.bits <= 8 and decoded.n_frames > 1:
+        raise InputError(f"{path}: has {decoded.n_frames} frames; save the one to be encoded")
+    if decoded.bits <= 8 and decoded.has_alpha:
+        raise InputError(f"{path}: has transparency; put it on a background first")
+    if decoded.bits > 8 or decoded.image.mode not in (*_GREY_MODES, "RGB", "P"):
+        raise InputError(f"{path}: is {decoded.kind}; convert it to 8-bit RGB or grey first")
+    if decoded.colours:
+        raise InputError(f"{path}: is an image {decoded.colours}; convert it to sRGB first")
+    if profile := decoded.profile:
+        if exact:
+            raise InputError(
+                f"{path}: is an image in {profile.name}, so its pixels would be converted; "
+                "save it in sRGB first or leave --lossless out"
+            )
+        _log_conversion(str(path), profile.name)
+    rgb = decoded.to_rgb()
+    if decoded.image.mode in _GREY_MODES:
+        return np.asarray(rgb.getchannel("G"))[..., None]
+    return np.asarray(rgb)
+
+
+@functools.cache
+def _log_conversion(path: str, profile: str) -> None:
+    """Once, though compress.py reads every file twice."""
+    logging.info("%s: colours converted from %s to sRGB", path, profile)
 
 
 def pair_files(

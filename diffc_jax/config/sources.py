@@ -15,6 +15,7 @@ MIXTURE_FIELDS = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
 
 RESIZE_MODES = ("refuse", "squash", "crop")
+RESIZE_FILTERS = ("box", "area")
 NON_RGB_MODES = ("refuse", "convert")
 
 
@@ -36,11 +37,14 @@ class SourceSpec:
             official ImageNet files in a folder; for other sources only recorded in results.
         image_size: height and width of every image, pixels.
         resize: what happens to an image of another size. "refuse" makes it an error; "squash"
-            scales it with a box filter without keeping the aspect; "crop" takes the central square
-            and scales it with a box filter. Smaller images are never enlarged.
-        non_rgb: what happens to an image that is not 8-bit RGB. "refuse" makes it an error;
-            "convert" repeats grey three times, expands palettes, puts alpha on black and keeps the
-            high byte of 16-bit values.
+            shrinks it without keeping the aspect; "crop" takes the central square and shrinks that.
+            Smaller images are never enlarged.
+        resize_filter: how images are shrunk, those of photos too. "box" is Pillow's BOX, the mean of
+            the pixels whose centres lie in a rectangle, which at factors that are no whole number is
+            not symmetric and no area average; "area" is the exact mean over the rectangle.
+        non_rgb: what happens to an image that is not one picture in 8-bit RGB with the colours of
+            sRGB. "refuse" makes it an error; "convert" makes it one (docs/usage.md has a table).
+            Floating-point and 32-bit images are always refused.
         skip_corrupt: leave out images that cannot be decoded, log each by name. Every image is
             decoded once when the source is opened.
         max_images: use only the first images of the source's fixed order; 0 means all.
@@ -52,6 +56,7 @@ class SourceSpec:
     split: str = "train"
     image_size: int = 64
     resize: str = "refuse"
+    resize_filter: str = "box"
     non_rgb: str = "refuse"
     skip_corrupt: bool = False
     max_images: int = 0

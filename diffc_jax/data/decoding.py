@@ -1,28 +1,24 @@
 """From encoded files or arrays to RGB pixels of the size asked for, one by one or many in threads."""
 
-import io
+import functools
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, ImageFile
+from PIL import Image
 
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.scaling import shrink
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.image_files import UndecodableError, decode_image_file
 from diffc_jax.runtime.images import encode_image
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
 
 
 class UnreadableImageError(InputError):
@@ -38,30 +34,27 @@ def to_rgb(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """Decodes, converts and scales one image as `spec` says.
 
-    Of animations the first frame is used; EXIF orientation is ignored, as ImageNet's tools do. `item` is an
-    encoded file in any format that Pillow reads, or 8-bit RGB pixels; `label` names it in messages.
+    EXIF orientation is ignored, as ImageNet's tools do. `item` is an encoded file in one of
+    `runtime.image_files.FORMATS`, or 8-bit RGB pixels; `label` names it in messages.
 
     Raises:
         UnreadableImageError: the file cannot be decoded.
         InputError: the size or the kind of pixels is one that `spec` refuses.
     """
-    size = spec.image_size
     if isinstance(item, np.ndarray):
-        if item.shape[:2] == (size, size):
+        if item.shape[:2] == (spec.image_size, spec.image_size):
             return item
-        return np.asarray(_fit(Image.fromarray(item), label, spec))
+        return _fit(Image.fromarray(item), label, spec)
     try:
-        image = Image.open(io.BytesIO(item))
-        kind = _non_rgb_kind(image)
-        image.load()
-    except _DECODER_ERRORS as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        raise UnreadableImageError(label, "unknown image format" if unknown else error) from None
-    if kind and spec.non_rgb == "refuse":
-        raise InputError(
-            f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
-        )
-    return np.asarray(_fit(_convert(image) if kind else image, label, spec))
+        decoded = decode_image_file(item, label)
+        kind = decoded.kind
+        if kind and spec.non_rgb == "refuse" and not decoded.inconvertible:
+            raise InputError(
+                f"{label}: is {kind}, not 8-bit RGB; set non_rgb=convert to convert such images"
+            )
+        return _fit(decoded.to_rgb(), label, spec)
+    except UndecodableError as error:
+        raise UnreadableImageError(label, error.reason) from None
 
 
 def encode(image: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
@@ -83,45 +76,36 @@ def map_in_windows(function: Callable[[T], R], items: Sequence[T]) -> Iterator[l
             yield list(pool.map(function, items[first : first + window]))
 
 
-def _non_rgb_kind(image: ImageFile.ImageFile) -> str | None:
-    # Pillow narrows 16-bit RGB to mode "RGB" silently; only the tile's raw mode still tells.
-    if (
-        image.mode.startswith("I")
-        or image.mode == "F"
-        or (image.tile and "16" in str(image.tile[0].args))
-    ):
-        return "a 16-bit or floating-point image"
-    if image.has_transparency_data:
-        return "an image with alpha"
-    names = {"1": "a black-and-white image", "L": "a grey image", "P": "a palette image"}
-    return None if image.mode == "RGB" else names.get(image.mode, f"a {image.mode} image")
-
-
-def _convert(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _fit(image: Image.Image, label: str, spec: SourceSpec) -> Image.Image:
+def _fit(image: Image.Image, label: str, spec: SourceSpec) -> UInt8[np.ndarray, "s s 3"]:
     (width, height), size = image.size, spec.image_size
     if (width, height) == (size, size):
-        return image
+        return np.asarray(image)
     if spec.resize == "refuse":
         raise InputError(
             f"{label}: is {width}x{height}, not {size}x{size}; "
             "set resize=squash or resize=crop to scale it, or change image_size"
         )
-    if min(width, height) < size:
+    side = min(width, height)
+    if side < size:
         raise InputError(
             f"{label}: is {width}x{height}, smaller than image_size={size}; "
             "images are never enlarged"
         )
-    if spec.resize == "squash":
-        return image.resize((size, size), Image.Resampling.BOX)
-    side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((size, size), Image.Resampling.BOX, (left, top, left + side, top + side))
+    box = (left, top, left + side, top + side) if spec.resize == "crop" else (0, 0, width, height)
+    if spec.resize_filter == "box" and size < side < 2 * size:
+        _warn_of_box_filter(spec)
+    return shrink(image, (size, size), spec.resize_filter, box)
+
+
+@functools.cache
+def _warn_of_box_filter(spec: SourceSpec) -> None:
+    """Once for each source."""
+    logging.warning(
+        "%s: images of less than %d pixels are shrunk to %d by Pillow's box filter, which is neither "
+        "an area average nor symmetric at such factors; set resize_filter=area unless they are to be "
+        "compared with ImageNet 64x64 as it was made",
+        spec.path or spec.source,
+        2 * spec.image_size,
+        spec.image_size,
+    )

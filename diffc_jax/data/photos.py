@@ -24,7 +24,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.scaling import shrink
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.image_files import decode_image_file
 from diffc_jax.runtime.optional import PACKAGES, missing
 
 # Packages, with the folders in them.
@@ -56,7 +58,6 @@ class PhotosStore:
     At 64x64 there are 7563 training crops and 136 evaluation crops.
     """
 
-    name = "photos"
     files: tuple[str, ...] = ()
 
     def __init__(self, spec: SourceSpec):
@@ -64,6 +65,7 @@ class PhotosStore:
             raise UsageError(
                 f"unknown {spec.split!r} for photos; choose train or eval", field="split"
             )
+        self.name = "photos" if spec.resize_filter == "box" else f"photos-{spec.resize_filter}"
         self._size = spec.image_size
         self._names: list[str] = []
         self._images: list[UInt8[np.ndarray, "h w 3"]] = []
@@ -74,7 +76,7 @@ class PhotosStore:
                 shape = (round(photograph.width / factor), round(photograph.height / factor))
                 if min(shape) < self._size:
                     continue
-                pixels = np.asarray(photograph.resize(shape, Image.Resampling.BOX))
+                pixels = shrink(photograph, shape, spec.resize_filter)
                 positions = _grid(shape, self._size, max(1, round(spacing * self._size)))
                 if spec.split == "eval":
                     crops = (self._cut(pixels, left, top) for left, top in positions.tolist())
@@ -121,8 +123,7 @@ def _load(place: tuple[str, str], file: str) -> Image.Image:
         raise missing(package)
     path = pathlib.Path(found.origin).parent / folder / file
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return decode_image_file(path.read_bytes(), str(path)).image.convert("RGB")
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error}); reinstall {package.distribution}"

@@ -117,10 +117,12 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
 
 
 def _resampling(spec: SourceSpec) -> str:
+    filtered = {"box": "box filter", "area": "area average"}[spec.resize_filter]
+    filtered += f" to {spec.image_size}x{spec.image_size}"
     by_config = {
         "refuse": "none",
-        "squash": f"box filter to {spec.image_size}x{spec.image_size}, aspect not kept",
-        "crop": f"central square, box filter to {spec.image_size}x{spec.image_size}",
+        "squash": f"{filtered}, aspect not kept",
+        "crop": f"central square, {filtered}",
     }[spec.resize]
     if spec.source in ("npz", "pickle"):
         return f"official files (box filter, aspect not kept), then {by_config}"

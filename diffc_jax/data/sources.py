@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffc_jax.config.checks import one_of
-from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_MODES, SourceSpec
+from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_FILTERS, RESIZE_MODES, SourceSpec
 from diffc_jax.data.array_record import ArrayRecordStore
 from diffc_jax.data.files import FolderStore, TarStore
 from diffc_jax.data.official import OfficialStore
@@ -36,6 +36,7 @@ def open_source(spec: SourceSpec) -> StoredImages:
     """
     one_of("source", spec.source, tuple(_STORES))
     one_of("resize", spec.resize, RESIZE_MODES)
+    one_of("resize_filter", spec.resize_filter, RESIZE_FILTERS)
     one_of("non_rgb", spec.non_rgb, NON_RGB_MODES)
     if spec.image_size < 1:
         raise UsageError(f"must be positive, not {spec.image_size}", field="image_size")

@@ -17,7 +17,7 @@ class StoredImages:
     """The `ImageSource` over any store.
 
     Attributes:
-        name: name of the data set for results; a derived name ends in the resize mode, if any.
+        name: name of the data set for results; a derived name ends in the way of resizing, if any.
         split: split of the data set.
         files: the files behind the images, as far as they are the user's.
         skipped: names of the images left out because they cannot be decoded.
@@ -25,9 +25,10 @@ class StoredImages:
 
     def __init__(self, store: Store, spec: SourceSpec):
         self._store, self._spec = store, spec
-        derived = store.name + (
-            "" if spec.resize == "refuse" else f"-{spec.resize}{spec.image_size}"
-        )
+        derived = store.name
+        if spec.resize != "refuse":
+            derived += f"-{spec.resize}{spec.image_size}"
+            derived += "" if spec.resize_filter == "box" else f"-{spec.resize_filter}"
         self.name = derived if spec.source == "tfds" else spec.name or derived
         self.split = spec.split
         self.files = store.files

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 from jaxtyping import UInt8
 
 from diffc_jax.runtime.files import AnyPath, atomic_write
+from diffc_jax.runtime.image_files import decode_image_file
 from diffc_jax.runtime.optional import require
 
 
@@ -19,9 +21,8 @@ def encode_image(image: UInt8[np.ndarray, "h w *c"], container: str, **settings:
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB pixels of a file that Pillow reads."""
-    with PIL.Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    """RGB pixels of a file that Pillow reads and a program of ours has just made."""
+    return np.asarray(decode_image_file(data, "encoded image").to_rgb())
 
 
 def encode_jpegxl(image: UInt8[np.ndarray, "h w 3"], **settings: Any) -> bytes:
@@ -36,9 +37,11 @@ def decode_jpegxl(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def save_png(image: UInt8[np.ndarray, "h w *c"], path: AnyPath) -> None:
-    """Writes a PNG file, whole or not at all."""
+    """Writes a PNG file that says that its colours are those of sRGB, whole or not at all."""
+    colours = PIL.PngImagePlugin.PngInfo()
+    colours.add(b"sRGB", b"\x00")  # for perceptual rendering
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encode_image(image, "PNG"))
+        temporary.write_bytes(encode_image(image, "PNG", pnginfo=colours))
 
 
 def tile(images: UInt8[np.ndarray, "n h w c"], columns: int) -> UInt8[np.ndarray, "H W c"]:

@@ -2,12 +2,19 @@
 
 import io
 import pathlib
+import re
 import tarfile
+import zlib
 
+import imagecodecs
 import numpy as np
+import pytest
 from PIL import Image
 
+from diffc_jax import read_image
 from diffc_jax.data import ImageSource, SourceSpec, open_source
+from diffc_jax.data.decoding import to_rgb
+from diffc_jax.errors import InputError
 
 
 def pixels(number: int, side: int = 8, height: int | None = None) -> np.ndarray:
@@ -42,6 +49,23 @@ def encoded(image: np.ndarray | Image.Image, file_format: str = "PNG", **options
     return buffer.getvalue()
 
 
+def png(image: np.ndarray, chunks: dict[bytes, bytes] | None = None) -> bytes:
+    """A PNG file of grey or RGB pixels, uint8 or uint16, with chunks that Pillow does not write."""
+    height, width = image.shape[:2]
+    header = bytes([8 * image.itemsize, 0 if image.ndim == 2 else 2, 0, 0, 0])
+    rows = b"".join(b"\0" + row.tobytes() for row in image.astype(image.dtype.newbyteorder(">")))
+    parts = {
+        b"IHDR": width.to_bytes(4, "big") + height.to_bytes(4, "big") + header,
+        **(chunks or {}),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in parts.items()
+    )
+
+
 def write_tar(path, members: dict[str, bytes]):
     with tarfile.open(path, "w") as archive:
         for name, content in members.items():
@@ -53,3 +77,27 @@ def write_tar(path, members: dict[str, bytes]):
 
 def opened(**fields) -> ImageSource:
     return open_source(SourceSpec(image_size=8, **fields))
+
+
+def jpeg2000(image: np.ndarray, **options) -> bytes:
+    """Lossless, of as many bits as asked for."""
+    return bytes(imagecodecs.jpeg2k_encode(np.ascontiguousarray(image), level=0, **options))
+
+
+def prepared(content: bytes, **fields) -> np.ndarray:
+    """What sources of images make of a file."""
+    return to_rgb(content, "x", SourceSpec(image_size=8, **fields))
+
+
+def read(folder: pathlib.Path, content: bytes, **options) -> np.ndarray:
+    """What compress.py reads from a file."""
+    (folder / "x").write_bytes(content)
+    return read_image(folder / "x", **options)
+
+
+def refusal(job, *arguments, **options) -> str:
+    """The one line that `prepared` or `read` fails with, without the folder of the file."""
+    with pytest.raises(InputError) as caught:
+        job(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return re.sub(r"^/\S*/x:", "x:", str(caught.value))
