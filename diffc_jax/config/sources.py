@@ -30,14 +30,15 @@ class SourceSpec:
     A config has these fields for each source, but for `image_size`, which all its sources share.
 
     Attributes:
-        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed. Fields that it does not use
+            have to keep their defaults; photos uses only split and max_images.
         path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
             array_record and packed, prepared folders or their manifests; several separated by commas.
             For tfds, the data directory or the folder of one prepared data set, empty for the default.
-            photos has none. Hidden files and folders are left out, links are followed, and what is
-            found twice counts once.
-        name: the TFDS builder ("imagenet_resized/64x64"); for other sources but photos what
-            results call the data set, empty for the name in its manifest or one derived from the path.
+            Hidden files and folders are left out, links are followed, and what is found twice counts
+            once.
+        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results
+            call the data set, empty for the name in its manifest or one derived from the path.
         split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
             official ImageNet files in a folder; for other sources only recorded in results.
         image_size: height and width of every image, pixels.

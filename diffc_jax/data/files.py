@@ -103,11 +103,11 @@ def files_to_keep_open(count: int) -> int:
     return count if allowed == resource.RLIM_INFINITY else min(count, max(1, allowed // 8))
 
 
-def allow_open_files(count: int) -> None:
+def allow_open_files(count: int, name: str) -> None:
     """Raises this process's limit of open files where a library keeps `count` of them open.
 
     Raises:
-        InputError: the administrator's limit is lower.
+        InputError: the administrator's limit is lower; the message begins with `name`.
     """
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = count + _OTHER_OPEN_FILES
@@ -115,7 +115,7 @@ def allow_open_files(count: int) -> None:
         return
     if most != resource.RLIM_INFINITY and needed > most:
         raise InputError(
-            f"{count} files have to be open at once, and `ulimit -H -n` is {most}; use fewer shards"
+            f"{name}: {count} files have to be open at once, and `ulimit -H -n` is {most}"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 

@@ -24,7 +24,8 @@ from diffc_jax.data.files import (
 from diffc_jax.errors import DiffcError, InputError
 
 _BLOCK = 512
-_MOST_LINKS = 40
+# As on Linux.
+_MOST_LINKS, _LONGEST_PATH = 40, 4096
 _HIDDEN_PART = re.compile(r"(?:(?<=/)|^)\.(?!\.?(?:/|$))")
 _IMAGE, _LINK, _SPARSE = "image", "link to an image", "sparse files"
 
@@ -154,34 +155,31 @@ def _images(index: _Index, path: pathlib.Path, left_out: LeftOut, skip_unusable:
     images = _Index(end=index.end)
     linked: set[int] = set()
     for number, (name, kind, place) in enumerate(zip(index.names, kinds, places, strict=True)):
-        reason, flaw = "", ""
-        if kind == HIDDEN:
-            reason = HIDDEN
-        elif not kind:
+        if not kind:
             left_out.add_other(name)
-            continue
-        elif place is None:
-            reason = BROKEN
-            target = index.hard.get(number) or index.soft[number]
-            flaw = (
-                f"is a link to {target}, which is not in the archive; pack with tar --dereference"
-            )
-        elif place in index.sparse:
-            reason = _SPARSE
-            flaw = "is stored as a sparse file, which is not read; pack without tar --sparse"
+        elif kind == HIDDEN:
+            left_out.add(HIDDEN)
+        elif place is None or place in index.sparse:
+            if not skip_unusable:
+                raise InputError(
+                    f"{path}, member {name}: {_flaw(index, number, place)}, or set "
+                    "skip_corrupt=True to leave it out"
+                )
+            left_out.add(BROKEN if place is None else _SPARSE)
         elif kind == _LINK and (place in direct or place in linked):
-            reason = LINKED
-        if flaw and not skip_unusable:
-            raise InputError(
-                f"{path}, member {name}: {flaw}, or set skip_corrupt=True to leave it out"
-            )
-        if reason:
-            left_out.add(reason)
-            continue
-        if kind == _LINK:
-            linked.add(place)
-        images.add(name, index.offsets[place], index.sizes[place])
+            left_out.add(LINKED)
+        else:
+            if kind == _LINK:
+                linked.add(place)
+            images.add(name, index.offsets[place], index.sizes[place])
     return images
+
+
+def _flaw(index: _Index, number: int, place: int | None) -> str:
+    if place is not None:
+        return "is stored as a sparse file, which is not read; pack without tar --sparse"
+    target = index.hard[number] if number in index.hard else index.soft[number]
+    return f"is a link to {target}, which is not in the archive; pack with tar --dereference"
 
 
 def _kinds(index: _Index) -> list[str]:
@@ -226,6 +224,8 @@ def _followed(path: str, links: dict[str, str]) -> str:
     """Where a path leads when symbolic links in it are followed; the path itself where they loop."""
     followed = path
     for _ in range(_MOST_LINKS):
+        if len(followed) > _LONGEST_PATH:
+            break
         parts = followed.split("/")
         heads = ("/".join(parts[: count + 1]) for count in range(len(parts)))
         head = next((head for head in heads if head in links), None)

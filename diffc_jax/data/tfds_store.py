@@ -52,7 +52,7 @@ class TfdsStore:
             ) from None
         self._split = spec.split
         # Each is kept open once it was read.
-        allow_open_files(builder.info.splits[spec.split].num_shards)
+        allow_open_files(builder.info.splits[spec.split].num_shards, self.name)
 
     def __len__(self) -> int:
         return len(self._records)
