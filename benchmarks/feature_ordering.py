@@ -9,6 +9,7 @@ must; "repeated" overwrites a share with copies of others, which a distance betw
 variety. A line for each series and metric says whether it is in order.
 """
 
+import dataclasses
 import time
 
 import numpy as np
@@ -67,10 +68,10 @@ def main() -> None:
         source=_SOURCE.value,
         path=_PATH.value,
         split=_SPLIT.value,
-        resize="crop",
-        non_rgb="convert",
         max_images=_IMAGES.value,
     )
+    if spec.source != "photos":  # which are cut to size
+        spec = dataclasses.replace(spec, resize="crop", non_rgb="convert")
     source = data.open_source(spec)
     images = np.stack([source[index] for index in range(len(source))])
     mesh = make_mesh()

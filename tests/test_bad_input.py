@@ -202,7 +202,7 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
             "data.train.path: is empty; source=folder needs a folder",
         ),
         (
-            {"data__train__source": "photos", "data__image_size": 1000},
+            {"data__train__source": "photos", "data__train__path": "", "data__image_size": 1000},
             "data.image_size: 1000 is larger than the built-in photographs; use 256 or less",
         ),
         (
@@ -254,7 +254,7 @@ def test_training_names_the_image(images, tmp_path):
     )
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert message(data__eval__path=str(empty)).startswith(f"{empty}: holds no images (.avif, ")
+    assert message(data__eval__path=str(empty)).startswith(f"{empty}: holds no images (.apng, ")
     assert message(data__eval__path=str(tmp_path / "no")) == f"{tmp_path}/no: no such folder"
     PIL.Image.new("L", (8, 8)).save(images / "3.png")
     assert message() == (

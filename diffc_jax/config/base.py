@@ -8,7 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from diffc_jax.config.checks import above, at_least, one_of, within
-from diffc_jax.config.sources import check_training_sources, source_config, training_sources
+from diffc_jax.config.sources import check_sources, source_config, training_sources
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import UsageError
 
@@ -241,7 +241,7 @@ def validate(config: ConfigDict) -> None:
     for group, fields, low in _LOWEST:
         for field in fields.split():
             at_least(f"{group}.{field}", config[group][field], low)
-    check_training_sources(config)
+    check_sources(config)
     _check_optimizer(train)
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +14,14 @@ from diffc_jax.errors import UsageError
 # What a source of a mixture has beside the fields of `SourceSpec`.
 MIXTURE_FIELDS = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
+# What a source does not look at. The crops of photos are RGB, whole and of the size asked for.
+_UNUSED = {
+    "photos": ("path", "name", "resize", "non_rgb", "skip_corrupt"),
+    "": (
+        *("path", "name", "split", "resize", "resize_filter", "non_rgb", "skip_corrupt"),
+        "max_images",
+    ),
+}
 
 RESIZE_MODES = ("refuse", "squash", "crop")
 RESIZE_FILTERS = ("box", "area")
@@ -26,13 +35,15 @@ class SourceSpec:
     A config has these fields for each source, but for `image_size`, which all its sources share.
 
     Attributes:
-        source: photos, tfds, npz, pickle, folder, tar, array_record or packed.
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed. Fields that it does not use
+            have to keep their defaults; photos uses only split and max_images.
         path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
             array_record and packed, prepared folders or their manifests; several separated by commas.
             For tfds, the data directory or the folder of one prepared data set, empty for the default.
-            photos has none.
-        name: the TFDS builder ("imagenet_resized/64x64"); for other sources its name
-            in results, empty for a name derived from the path.
+            Hidden files and folders are left out, links are followed, and what is found twice counts
+            once.
+        name: the TFDS builder ("imagenet_resized/64x64"); for other sources what results
+            call the data set, empty for the name in its manifest or one derived from the path.
         split: "train" or "eval" for photos; a TFDS split; "train" or "validation" choose among the
             official ImageNet files in a folder; for other sources only recorded in results.
         image_size: height and width of every image, pixels.
@@ -45,8 +56,9 @@ class SourceSpec:
         non_rgb: what happens to an image that is not one picture in 8-bit RGB with the colours of
             sRGB. "refuse" makes it an error; "convert" makes it one (docs/usage.md has a table).
             Floating-point and 32-bit images are always refused.
-        skip_corrupt: leave out images that cannot be decoded, log each by name. Every image is
-            decoded once when the source is opened.
+        skip_corrupt: leave out images that cannot be decoded, or that `resize` or `non_rgb` refuses, and
+            log each by name; leave out broken links. Every image is decoded once when the source is
+            opened.
         max_images: use only the first images of the source's fixed order; 0 means all.
     """
 
@@ -124,12 +136,44 @@ def batch_composition(config: ConfigDict) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def check_training_sources(config: ConfigDict) -> None:
-    """Checks the sources of config.data.train and the noise levels of config.train.gamma_range.
+def check_unused_fields(fields: Mapping[str, Any] | ConfigDict) -> None:
+    """Checks that no field of a source is set that it does not look at.
+
+    Raises:
+        UsageError: the first such field.
+    """
+    defaults = dataclasses.asdict(SourceSpec())
+    for name in _UNUSED.get(fields["source"], ()):
+        if fields.get(name, defaults[name]) != defaults[name]:
+            source = f"source={fields['source']}" if fields["source"] else "an empty source"
+            raise UsageError(
+                f"{fields[name]!r} is not used by {source}; set source to what has it, or {name} to"
+                f" {defaults[name]!r}",
+                field=name,
+            )
+
+
+def check_sources(config: ConfigDict) -> None:
+    """Checks the sources of config.data and the noise levels of config.train.gamma_range.
 
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
+    train = config.data.train
+    sources = {"eval": config.data.eval, "reference": config.data.reference}
+    if isinstance(train, ConfigDict):
+        sources["train"] = train
+    else:
+        sources |= {f"train[{number}]": source for number, source in enumerate(train)}
+    for name, source in sources.items():
+        try:
+            check_unused_fields(source)
+        except UsageError as error:
+            raise error.in_group(f"data.{name}") from None
+    _check_training_sources(config)
+
+
+def _check_training_sources(config: ConfigDict) -> None:
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     trained = tuple(config.train.gamma_range)
     if trained and not (len(trained) == 2 and low <= trained[0] < trained[1] <= high):

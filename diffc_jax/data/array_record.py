@@ -1,6 +1,9 @@
 """Our own shards: losslessly encoded images in ArrayRecord files, described by a manifest."""
 
+import functools
 import pathlib
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any
 
 from absl import logging
@@ -8,12 +11,16 @@ from absl import logging
 from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import encode, map_in_windows
+from diffc_jax.data.files import files_to_keep_open
 from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file, listed_file, open_manifests
 from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.files import atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
+
+# Read ahead around a record; images are some kilobytes.
+_READ_BYTES = 1 << 15
 
 
 class ArrayRecordStore:
@@ -41,24 +48,32 @@ class ArrayRecordStore:
             variants.append(manifest["variant"])
         self.name = "+".join(variants)
         self.files = [file for file, _ in self._shards]
-        data_source = require("array_record.python.array_record_data_source")
-        self._records = data_source.ArrayRecordDataSource(self.files)
+        self._ends = list(accumulate(count for _, count in self._shards))
+        # ArrayRecordDataSource would keep all shards open, and their number is not limited.
+        self._open = functools.lru_cache(files_to_keep_open(len(self.files)))(
+            lambda file: module.ArrayRecordReader(
+                file, options="readahead_buffer_size:0", file_reader_buffer_size=_READ_BYTES
+            )
+        )
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._ends[-1]
+
+    def _locate(self, index: int) -> tuple[str, int]:
+        number = bisect_right(self._ends, index)
+        file, count = self._shards[number]
+        return file, index - (self._ends[number] - count)
 
     def label(self, index: int) -> str:
         """Shard and record."""
-        for file, count in self._shards:
-            if index < count:
-                return f"{file}, record {index}"
-            index -= count
-        raise IndexError(index)
+        file, record = self._locate(index)
+        return f"{file}, record {record}"
 
     def read(self, index: int) -> bytes:
         """The encoded image."""
+        file, record = self._locate(index)
         try:
-            return self._records[index]
+            return self._open(file).read([record])[0]
         except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
                 f"{self.label(index)}: is damaged ({error}); prepare it again"

@@ -1,136 +1,123 @@
-"""Files named by a config field: lists, folders and globs; and the images in folders and tar archives."""
+"""What the `path` of a source names: its parts, the files among them, and which files are images."""
 
+import collections
 import glob
 import os
 import pathlib
 import re
-import tarfile
+import resource
+import stat
 import weakref
-from array import array
 from collections.abc import Callable
 
-from diffc_jax.config.sources import SourceSpec
+from absl import logging
+
 from diffc_jax.errors import InputError, UsageError
 
-_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What Pillow registers for AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PNG, PPM, TIFF and WebP. Written down, so
+# that the images of a folder, and with them the order of training, do not depend on Pillow's version.
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc"),
+        *(".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png"),
+        *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
-_KIND = "images (" + ", ".join(sorted(_SUFFIXES)) + ")"
-_BLOCK = 512
+IMAGES = "images (" + ", ".join(sorted(IMAGE_SUFFIXES)) + ")"
 # What the `path` of a source names; of the others a file, a folder or a glob.
 _FOLDERS = {
     "folder": "a folder",
     "array_record": "a prepared folder",
     "packed": "a prepared folder",
 }
+# Reasons to leave an entry out of a set.
+HIDDEN, FOLDER, SPECIAL = "hidden", "folders", "no regular files"
+LINKED, BROKEN, TWICE = "links to what is there already", "broken links", "named twice"
+_OTHER = "other files"
+_HARMLESS = {HIDDEN, _OTHER}
+_MOST_SUFFIXES = 5
+# Of everything but the files of one store.
+_OTHER_OPEN_FILES = 256
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends like an image and is not hidden."""
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    """Whether a file name ends like that of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-class FolderStore:
-    """All images below one or more folders, sorted by their path in each folder."""
+class LeftOut:
+    """Counts what lies among the files of a set without belonging to it, by reason."""
 
-    def __init__(self, spec: SourceSpec):
-        self.files: list[str] = []
-        parts = entries(spec.path, "folder")
-        for part in parts:
-            root = pathlib.Path(part).expanduser()
-            if not root.is_dir():
-                raise InputError(f"{part}: no such folder")
-            found = sorted(
-                os.path.join(folder, name)
-                for folder, _, names in os.walk(root, followlinks=True)
-                for name in names
-                if is_image_name(name)
-            )
-            if not found:
-                raise InputError(f"{part}: holds no {_KIND}")
-            self.files += found
-        self.name = "+".join(pathlib.Path(part).expanduser().resolve().name for part in parts)
+    def __init__(self) -> None:
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._suffixes: collections.Counter[str] = collections.Counter()
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def add(self, reason: str) -> None:
+        """Counts one entry."""
+        self._counts[reason] += 1
 
-    def label(self, index: int) -> str:
-        """The file's path."""
-        return self.files[index]
+    def add_other(self, name: str) -> None:
+        """Counts a file that is not of the kind looked for; the line will show its suffix."""
+        self._counts[_OTHER] += 1
+        self._suffixes[os.path.splitext(name)[1] or "none"] += 1
 
-    def read(self, index: int) -> bytes:
-        """The file's bytes."""
-        try:
-            return pathlib.Path(self.files[index]).read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.files[index]}: cannot be read ({error.strerror})") from error
+    def __str__(self) -> str:
+        """The reasons with their counts, the most frequent one first; empty if nothing was left out."""
+        suffixes = _by_frequency(self._suffixes)
+        more = ["..."] if len(suffixes) > _MOST_SUFFIXES else []
+        shown = {_OTHER: f" ({', '.join(suffixes[:_MOST_SUFFIXES] + more)})"}
+        return ", ".join(
+            f"{reason}{shown.get(reason, '')} {self._counts[reason]}"
+            for reason in _by_frequency(self._counts)
+        )
+
+    def log(self, name: str) -> None:
+        """One line about what was left out of the set with this name, if anything was."""
+        if self._counts:
+            level = logging.INFO if self._counts.keys() <= _HARMLESS else logging.WARNING
+            logging.log(level, "%s: left out: %s", name, self)
 
 
-class TarStore:
-    """All images in one or more plain tar archives, in the order of the archives.
+def _by_frequency(counts: "collections.Counter[str]") -> list[str]:
+    return sorted(counts, key=lambda key: (-counts[key], key))
 
-    Nothing is extracted: an index of offsets is made when the archives are opened (about 30,000
-    members a second), and members are read in place.
+
+class OpenFile:
+    """A file that several threads read at any position; closed with the last reference to it."""
+
+    def __init__(self, path: str):
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on."""
+        return os.pread(self.descriptor, size, offset)
+
+
+def files_to_keep_open(count: int) -> int:
+    """How many of `count` files a store may hold open at once.
+
+    An eighth of what the process may (`ulimit -n`): there are several stores, and other things to open.
     """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return count if allowed == resource.RLIM_INFINITY else min(count, max(1, allowed // 8))
 
-    def __init__(self, spec: SourceSpec):
-        files = expand(spec.path, "tar", lambda file: file.suffix == ".tar", "tar files")
-        self.files = [str(file) for file in files]
-        self._archives = [file.open("rb", buffering=0) for file in files]
-        for archive in self._archives:
-            weakref.finalize(self, archive.close)
-        self._members: list[str] = []
-        self._where, self._offsets, self._sizes = array("I"), array("Q"), array("Q")
-        for number, file in enumerate(files):
-            self._index(number, file)
-        stems = dict.fromkeys(re.sub(r"[-_.]\d+$", "", file.stem) for file in files)
-        self.name = "+".join(stems)
 
-    def _index(self, number: int, path: pathlib.Path) -> None:
-        length, before = path.stat().st_size, len(self._members)
-        try:
-            with tarfile.open(path, "r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members = []  # type: ignore[attr-defined]  # else 2 kB stay per member
-                    if member.offset_data + member.size > length:
-                        raise InputError(f"{path}: is truncated in member {member.name}")
-                    if member.isreg() and is_image_name(member.name):
-                        self._members.append(member.name)
-                        self._where.append(number)
-                        self._offsets.append(member.offset_data)
-                        self._sizes.append(member.size)
-                end = archive.offset
-        except tarfile.TarError as error:
-            raise InputError(
-                f"{path}: is truncated or not a plain tar file ({error}); "
-                "compressed archives must be unpacked with gunzip or the like first"
-            ) from error
-        self._check_end(number, path, end)
-        if len(self._members) == before:
-            raise InputError(f"{path}: holds no {_KIND}")
+def allow_open_files(count: int, name: str) -> None:
+    """Raises this process's limit of open files where a library keeps `count` of them open.
 
-    def _check_end(self, number: int, path: pathlib.Path, offset: int) -> None:
-        tail = os.pread(self._archives[number].fileno(), 1 << 20, offset)
-        if len(tail) < _BLOCK or any(tail[:_BLOCK]):
-            raise InputError(f"{path}: is truncated: the end mark of the archive is missing")
-        if any(tail):
-            raise InputError(
-                f"{path}: goes on after its end mark, like archives joined with cat; "
-                "split it or pack the images anew"
-            )
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def label(self, index: int) -> str:
-        """Archive and member."""
-        return f"{self.files[self._where[index]]}, member {self._members[index]}"
-
-    def read(self, index: int) -> bytes:
-        """The member's bytes."""
-        stream = self._archives[self._where[index]]
-        return os.pread(stream.fileno(), self._sizes[index], self._offsets[index])
+    Raises:
+        InputError: the administrator's limit is lower; the message begins with `name`.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_OPEN_FILES
+    if allowed == resource.RLIM_INFINITY or needed <= allowed:
+        return
+    if most != resource.RLIM_INFINITY and needed > most:
+        raise InputError(
+            f"{name}: {count} files have to be open at once, and `ulimit -H -n` is {most}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def entries(path: str, source: str) -> list[str]:
@@ -142,35 +129,109 @@ def entries(path: str, source: str) -> list[str]:
     return parts
 
 
+def mode_of(path: str) -> int | None:
+    """The mode of what a path leads to, None if there is nothing.
+
+    Raises:
+        InputError: that cannot be found out.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def scan(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of a folder, in no order; InputError if it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
 def expand(
-    path: str, source: str, in_folder: Callable[[pathlib.Path], bool], kind: str
+    path: str,
+    source: str,
+    in_folder: Callable[[pathlib.Path], bool],
+    kind: str,
+    left_out: LeftOut,
 ) -> list[pathlib.Path]:
-    """All files named by a `path` field, those of one folder or glob in natural order.
+    """All files named by a `path` field, each once, those of one folder or glob in natural order.
 
     `in_folder` tells which files of a folder are meant; messages name the kind of source and of file.
+    What else was found is counted in `left_out`.
 
     Raises:
         UsageError: the field is empty.
-        InputError: a file does not exist, or a folder or glob holds none.
+        InputError: a file does not exist or cannot be read, or a folder or glob holds none.
     """
     files = []
     for part in entries(path, source):
-        here = pathlib.Path(part).expanduser()
-        if here.is_file():
-            found = [here]
-        elif here.is_dir():
-            found = [file for file in here.iterdir() if file.is_file() and in_folder(file)]
-        elif glob.has_magic(part):
-            matches = map(pathlib.Path, glob.glob(str(here), recursive=True))
-            found = [file for file in matches if file.is_file()]
-        else:
+        here = os.path.expanduser(part)
+        mode = mode_of(here)
+        if mode is None and not glob.has_magic(part):
             raise InputError(f"{part}: no such file or folder")
+        if mode is None:
+            candidates = glob.glob(here, recursive=True)
+            found = [file for file in candidates if _belongs(file, True, left_out)]
+        elif stat.S_ISDIR(mode):
+            found = [
+                file
+                for file in _visible(here, left_out)
+                if _belongs(file, in_folder(pathlib.Path(file)), left_out)
+            ]
+        elif stat.S_ISREG(mode):
+            found = [here]
+        else:
+            raise InputError(f"{part}: is neither a regular file nor a folder")
         if not found:
             raise InputError(f"{part}: holds no {kind}")
-        files += sorted(found, key=lambda file: natural_key(str(file)))
-    return files
+        files += sorted(map(pathlib.Path, found), key=lambda file: natural_key(str(file)))
+    return _each_once(files, left_out)
+
+
+def _visible(folder: str, left_out: LeftOut) -> list[str]:
+    shown = []
+    for entry in scan(folder):
+        if entry.name.startswith("."):
+            left_out.add(HIDDEN)
+        else:
+            shown.append(entry.path)
+    return shown
+
+
+def _belongs(path: str, wanted: bool, left_out: LeftOut) -> bool:
+    mode = mode_of(path)
+    if mode is None and wanted:
+        raise InputError(f"{path}: is a broken link; mend or remove it")
+    regular = mode is not None and stat.S_ISREG(mode)
+    if regular and wanted:
+        return True
+    if mode is None or regular:
+        left_out.add_other(path)
+    else:
+        left_out.add(FOLDER if stat.S_ISDIR(mode) else SPECIAL)
+    return False
+
+
+def _each_once(files: list[pathlib.Path], left_out: LeftOut) -> list[pathlib.Path]:
+    """One of the paths that lead to the same file: the one in the fewest folders, rather no link."""
+    best: dict[str, tuple[int, bool, pathlib.Path]] = {}
+    for file in files:
+        real = os.path.realpath(file)
+        candidate = (len(file.parts), file.is_symlink(), file)
+        if real in best:
+            same = os.path.abspath(best[real][2]) == os.path.abspath(file)
+            left_out.add(TWICE if same else LINKED)
+        if real not in best or candidate[:2] < best[real][:2]:
+            best[real] = candidate
+    chosen = {str(file) for _, _, file in best.values()}
+    return [file for file in dict.fromkeys(files) if str(file) in chosen]
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key that puts `batch_2` before `batch_10`."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -5,6 +5,8 @@ A folder holds one split: the manifest and the files that it lists, in one of tw
 docs/output_files.md. Prepared images are complete when those of the shards add up to `count`.
 """
 
+import collections
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -50,11 +52,14 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     required = (*_REQUIRED, "names") if manifest["layout"] == "packed" else _REQUIRED
     if missing := [field for field in required if field not in manifest]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the images again")
+    listed = collections.Counter(os.path.normpath(shard["file"]) for shard in manifest["shards"])
+    if twice := [name for name, count in listed.items() if count > 1]:
+        raise InputError(f"{path}: lists {twice[0]} more than once; prepare the images again")
     return manifest
 
 
 def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
-    """The manifests of a `path` field, each with its own path, complete and of this layout.
+    """The manifests of a `path` field, each once with its own path, complete and of this layout.
 
     `split`, `image_size` and `resize` of the specification are compared with the manifests.
 
@@ -62,8 +67,9 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
         UsageError: a field of `spec` that does not go with a manifest.
         InputError: a manifest that cannot be used, or images that are not all written.
     """
+    used: set[str] = set()
     for part in entries(spec.path, layout):
-        path = pathlib.Path(part).expanduser()
+        path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
             path = path / MANIFEST
         elif path.is_file() and path.suffix != ".json":
@@ -75,6 +81,10 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
             raise UsageError(f"{path} is {manifest['split']!r}, not {spec.split!r}", field="split")
         _check_size(path, manifest["image_size"], spec)
         _check_complete(path, manifest)
+        if (real := os.path.realpath(path)) in used:
+            logging.warning("%s: is named twice and used once", path)
+            continue
+        used.add(real)
         yield path, manifest
 
 

@@ -12,13 +12,14 @@ import functools
 import io
 import math
 import pathlib
+import re
 import shutil
 import tempfile
 import threading
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, BinaryIO
 
@@ -26,7 +27,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.config.sources import SourceSpec
-from diffc_jax.data.files import expand
+from diffc_jax.data.files import LeftOut, expand
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.unpickling import (
     PickledArray,
@@ -36,6 +37,14 @@ from diffc_jax.runtime.unpickling import (
 )
 
 _STEMS = {"train": "train_data", "validation": "val_data"}
+# Smaller data may lie within a piece of the pickle that has its size by chance.
+_LARGEST_FRAME = 1 << 18
+_OFFICIAL_STEM = re.compile(r"(train_data_batch_\d+|val_data)")
+
+
+def are_official(files: Sequence[str]) -> bool:
+    """Whether all files have the names under which down-sampled ImageNet is distributed."""
+    return all(_OFFICIAL_STEM.fullmatch(pathlib.Path(file).stem) for file in files)
 
 
 class _Rows:
@@ -74,14 +83,18 @@ class OfficialStore:
             return file.name.startswith(_STEMS[spec.split]) and file.suffix == suffix
 
         kind = f"files named {_STEMS.get(spec.split, '')}*{suffix}"
-        files = expand(spec.path, spec.source, in_folder, kind)
+        left_out = LeftOut()
+        files = expand(spec.path, spec.source, in_folder, kind, left_out)
         self.files = [str(file) for file in files]
         self._rows = [(_open_pickle if pickled else _open_npz)(file) for file in files]
         self._ends = list(accumulate(rows.count for rows in self._rows))
         sides = sorted({rows.side for rows in self._rows})
         if len(sides) > 1:
             raise InputError(f"{spec.path}: mixes images of sides {sides}; open them separately")
-        self.name = f"imagenet{sides[0]}-chrabaszcz"
+        stems = dict.fromkeys(re.sub(r"[-_.]\d+$", "", file.stem) for file in files)
+        official = are_official(self.files)
+        self.name = f"imagenet{sides[0]}-chrabaszcz" if official else "+".join(stems)
+        left_out.log(self.name)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -154,19 +167,23 @@ def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndar
 
 
 class _PositionNotingFile:
-    """What `pickle.Unpickler` reads from; notes where the largest piece of data lay."""
+    """What `pickle.Unpickler` reads from; notes where the pieces of data of each size lay."""
 
     def __init__(self, stream: io.BufferedReader):
         self._stream = stream
         self.readline = stream.readline
-        self.largest = (0, 0)
+        # None where there are several of one size.
+        self.offsets: dict[int, int | None] = {}
+
+    def _note(self, size: int) -> None:
+        self.offsets[size] = None if size in self.offsets else self._stream.tell()
 
     def read(self, size: int) -> bytes:
-        self.largest = max(self.largest, (size, self._stream.tell()))
+        self._note(size)
         return self._stream.read(size)
 
     def readinto(self, buffer: Any) -> int:
-        self.largest = max(self.largest, (len(buffer), self._stream.tell()))
+        self._note(len(buffer))
         return self._stream.readinto(buffer)
 
 
@@ -184,14 +201,15 @@ def _open_pickle(path: pathlib.Path) -> _Rows:
     except Exception as error:  # a damaged pickle may raise anything
         raise InputError(f"{path}: is not a pickled ImageNet file ({error})") from None
     data = content.get("data", content.get(b"data")) if isinstance(content, dict) else None
-    if not isinstance(data, PickledArray) or not isinstance(data.data, bytes):
+    if not isinstance(data, PickledArray) or not isinstance(data.data, bytes | bytearray):
         raise InputError(f"{path}: has no array 'data'; is it an official ImageNet file?")
     if getattr(data.dtype, "code", None) not in ("u1", "|u1") or data.fortran_order:
         raise InputError(f"{path}: data is not uint8 in C order")
     shape, pixels = data.shape, data.data
-    if not isinstance(shape, tuple) or math.prod(shape) != len(pixels):
+    whole = isinstance(shape, tuple) and all(isinstance(side, int) and side >= 0 for side in shape)
+    if not whole or math.prod(shape) != len(pixels):
         raise InputError(f"{path}: data has shape {shape} but {len(pixels)} bytes")
-    size, offset = file.largest
-    if size == len(pixels):
+    offset = file.offsets.get(len(pixels))
+    if offset is not None and len(pixels) > _LARGEST_FRAME:
         return _Rows(path, shape, lambda: _map(path, offset, shape))
     return _Rows(path, shape, lambda: np.frombuffer(pixels, np.uint8).reshape(shape))

@@ -20,6 +20,7 @@ from diffc_jax.data.manifest import (
     open_manifests,
     read_manifest,
 )
+from diffc_jax.data.official import are_official
 from diffc_jax.data.packed import PackedWriter
 from diffc_jax.data.sources import open_source
 from diffc_jax.errors import UsageError
@@ -71,7 +72,7 @@ def prepare(
         "variant": spec.name,
         "split": spec.split,
         "image_size": spec.image_size,
-        "resampling": _resampling(spec),
+        "resampling": _resampling(spec, source.files),
         "count": len(source),
         "inputs": _describe_inputs(spec, source.files),
         "skipped": list(source.skipped),
@@ -116,7 +117,7 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
     return {"shards": kept, **({"partial": found["partial"]} if "partial" in found else {})}
 
 
-def _resampling(spec: SourceSpec) -> str:
+def _resampling(spec: SourceSpec, files: Sequence[str]) -> str:
     filtered = {"box": "box filter", "area": "area average"}[spec.resize_filter]
     filtered += f" to {spec.image_size}x{spec.image_size}"
     by_config = {
@@ -124,7 +125,7 @@ def _resampling(spec: SourceSpec) -> str:
         "squash": f"{filtered}, aspect not kept",
         "crop": f"central square, {filtered}",
     }[spec.resize]
-    if spec.source in ("npz", "pickle"):
+    if spec.source in ("npz", "pickle") and are_official(files):
         return f"official files (box filter, aspect not kept), then {by_config}"
     if spec.source in LAYOUTS:
         manifests = open_manifests(spec, spec.source)

@@ -1,16 +1,24 @@
 """From a specification to a source of images."""
 
+import dataclasses
 from collections.abc import Callable
 
 from diffc_jax.config.checks import one_of
-from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_FILTERS, RESIZE_MODES, SourceSpec
+from diffc_jax.config.sources import (
+    NON_RGB_MODES,
+    RESIZE_FILTERS,
+    RESIZE_MODES,
+    SourceSpec,
+    check_unused_fields,
+)
 from diffc_jax.data.array_record import ArrayRecordStore
-from diffc_jax.data.files import FolderStore, TarStore
+from diffc_jax.data.folders import FolderStore
 from diffc_jax.data.official import OfficialStore
 from diffc_jax.data.packed import PackedStore
 from diffc_jax.data.photos import PhotosStore
 from diffc_jax.data.spec import Store
 from diffc_jax.data.stored_images import StoredImages
+from diffc_jax.data.tars import TarStore
 from diffc_jax.data.tfds_store import TfdsStore
 from diffc_jax.errors import InputError, UsageError
 
@@ -42,6 +50,7 @@ def open_source(spec: SourceSpec) -> StoredImages:
         raise UsageError(f"must be positive, not {spec.image_size}", field="image_size")
     if spec.max_images < 0:
         raise UsageError(f"must be 0 (all) or positive, not {spec.max_images}", field="max_images")
+    check_unused_fields(dataclasses.asdict(spec))
     source = StoredImages(_STORES[spec.source](spec), spec)
     if not len(source):
         raise InputError(f"{source.name}: has no readable image in split {source.split!r}")

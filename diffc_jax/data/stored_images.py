@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import UnreadableImageError, map_in_windows, to_rgb
 from diffc_jax.data.spec import PixelStore, Store
+from diffc_jax.errors import InputError
 from diffc_jax.runtime.progress import Progress
 
 
@@ -20,7 +21,7 @@ class StoredImages:
         name: name of the data set for results; a derived name ends in the way of resizing, if any.
         split: split of the data set.
         files: the files behind the images, as far as they are the user's.
-        skipped: names of the images left out because they cannot be decoded.
+        skipped: names of the images left out because they cannot be used.
     """
 
     def __init__(self, store: Store, spec: SourceSpec):
@@ -47,10 +48,12 @@ class StoredImages:
             logging.warning("%s: %d of %d images left out", self.name, len(self.skipped), count)
 
     def _is_readable(self, index: int) -> bool:
+        item = self._store.read(index)
         try:
-            self._load(index)
-        except UnreadableImageError as error:
-            logging.warning("left out: %s", error.flaw)
+            to_rgb(item, self._store.label(index), self._spec)
+        except InputError as error:
+            flaw = error.flaw if isinstance(error, UnreadableImageError) else error
+            logging.warning("left out: %s", flaw)
             return False
         return True
 

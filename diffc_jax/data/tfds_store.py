@@ -1,9 +1,11 @@
 """TensorFlow Datasets that were prepared as ArrayRecord, read without TensorFlow."""
 
+import os
 import pathlib
 from typing import Any
 
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.files import allow_open_files
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
 
@@ -49,6 +51,8 @@ class TfdsStore:
                 field="split",
             ) from None
         self._split = spec.split
+        # Each is kept open once it was read.
+        allow_open_files(builder.info.splits[spec.split].num_shards, self.name)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -63,8 +67,16 @@ class TfdsStore:
 
 
 def _builder(tfds: Any, spec: SourceSpec) -> Any:
-    if spec.path and (pathlib.Path(spec.path).expanduser() / "dataset_info.json").is_file():
-        return tfds.builder_from_directory(pathlib.Path(spec.path).expanduser())
+    folder = pathlib.Path(os.path.expanduser(spec.path))
+    if spec.path and (folder / "dataset_info.json").is_file():
+        builder = tfds.builder_from_directory(folder)
+        known = builder.info.full_name
+        if spec.name and not f"{known}/".startswith(f"{spec.name.replace(':', '/')}/"):
+            raise UsageError(
+                f"{spec.name!r} is not what {folder} holds, which is {known}; name that or nothing",
+                field="name",
+            )
+        return builder
     if not spec.name:
         raise UsageError(
             "is empty; source=tfds needs a builder such as imagenet_resized/64x64", field="name"

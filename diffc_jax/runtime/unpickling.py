@@ -87,7 +87,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 class PickledArray:
-    """Stands in for a NumPy array in a pickle: its description and bytes, unchecked.
+    """Stands in for a NumPy array or scalar in a pickle: its description and bytes, unchecked.
 
     `dtype` is a `PickledDtype`; in `fortran_order` the first axis is the fastest.
     """
@@ -118,9 +118,30 @@ def numpy_arrays() -> dict[tuple[str, str], Any]:
     def reconstruct(*_: Any) -> PickledArray:
         return PickledArray()
 
+    def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> PickledArray:
+        array = PickledArray()
+        array.__setstate__((1, shape, dtype, order != "C", data))
+        return array
+
+    def scalar(dtype: Any, data: Any = b"") -> PickledArray:
+        return from_buffer(data, dtype, (), "C")
+
+    def encode(text: str, encoding: str) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+        return text.encode("latin1")
+
+    numpy_1_and_2 = {
+        ("multiarray", "_reconstruct"): reconstruct,
+        ("multiarray", "scalar"): scalar,
+        ("numeric", "_frombuffer"): from_buffer,  # protocol 5
+    }
     return {
-        ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): reconstruct,
+        **{(f"numpy.core.{module}", name): made for (module, name), made in numpy_1_and_2.items()},
+        **{(f"numpy._core.{module}", name): made for (module, name), made in numpy_1_and_2.items()},
         ("numpy", "ndarray"): None,  # an argument of _reconstruct, which needs none
         ("numpy", "dtype"): lambda code, *_: PickledDtype(code),
+        # How Python 3 writes bytes in the protocols of Python 2, which has none.
+        ("_codecs", "encode"): encode,
+        ("__builtin__", "bytes"): lambda: b"",
     }

@@ -334,6 +334,14 @@ def test_nothing_to_measure(tmp_path):
     )
 
 
+def test_runs_named_twice_are_measured_once(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("a")
+    runs = [tmp_path / "b", tmp_path / "a"]
+    assert find_runs(f"{tmp_path}/b,{tmp_path}/*,{tmp_path}/a/") == runs
+
+
 def test_runs_that_cannot_be_used(hific, tmp_path):
     with pytest.raises(InputError) as error:
         find_runs(f"{tmp_path}/none*")

@@ -1,6 +1,8 @@
 """Several training sources in a config: what they may be, how they are overridden, recorded and resumed."""
 
+import importlib
 import json
+import pathlib
 
 import pytest
 from ml_collections import ConfigDict
@@ -16,6 +18,8 @@ from diffc_jax.config import (
 from diffc_jax.config.sources import batch_composition, clean_source, plain, training_sources
 from diffc_jax.runtime.files import read_json
 from diffc_jax.runtime.run_config import claim_workdir
+from diffc_jax.studies.gaussian_analysis.config import analysis_config
+from diffc_jax.studies.gaussian_analysis.config import validate as validate_analysis
 from diffc_jax.training import loop
 from tests.support.processes import run_program
 from tests.support.quick_training import quick_config, quick_task
@@ -181,6 +185,61 @@ def test_plain_config_is_dicts_and_tuples():
         "c": "x",
     }
     assert json.loads(json.dumps(config))["data"]["train"][0]["weight"] == 0.25
+
+
+@pytest.mark.parametrize("field", ["train", "eval", "reference", "train[1]"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("path", "/my/photos"), ("name", "mine"), ("resize", "crop")),
+        *(("non_rgb", "convert"), ("skip_corrupt", True)),
+    ],
+)
+def test_fields_that_a_source_does_not_use_are_refused(field, name, value):
+    config = mixed((0.5,), (0.5,)) if field == "train[1]" else base_config()
+    source = config.data.train[1] if field == "train[1]" else config.data[field]
+    source[name] = value
+    used_by = "an empty source" if field == "reference" else "source=photos"
+    assert message(lambda: validate(config)) == (
+        f"data.{field}.{name}: {value!r} is not used by {used_by}; set source to what has it, or"
+        f" {name} to {source_config()[name]!r}"
+    )
+    if field == "reference":
+        source.source = "folder"
+    else:
+        source[name] = source_config()[name]
+    validate(config)
+
+
+def test_no_source_has_no_split_or_number_of_images():
+    for name, value in (("split", "eval"), ("max_images", 5)):
+        config = base_config()
+        config.data.reference[name] = value
+        assert message(lambda config=config: validate(config)).startswith(
+            f"data.reference.{name}: {value!r} is not used by an empty source"
+        )
+
+
+def test_the_analysis_refuses_unused_fields_too():
+    config = analysis_config()
+    config.source.images.path = "/my/photos"
+    assert message(lambda: validate_analysis(config)).startswith(
+        "source.images.path: '/my/photos' is not used by source=photos"
+    )
+
+
+CONFIGS = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+@pytest.mark.parametrize("argument", ["", "smoke"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_set_no_unused_field(name, argument):
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
+    (validate if "data" in config else validate_analysis)(config)
 
 
 # The command line

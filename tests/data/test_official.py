@@ -2,10 +2,13 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
 
+from diffc_jax.data import SourceSpec
+from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
 from tests.support.image_files import opened, pixels
 from tests.support.refusals import fails
@@ -67,17 +70,87 @@ def test_official_folder(source, tmp_path):
 @pytest.mark.parametrize("source", ["npz", "pickle"])
 def test_large_official_files_are_mapped_not_loaded(source, tmp_path):
     path = tmp_path / "train"
-    numbers = range(1000)  # pixels beyond the size at which pickles frame them
+    numbers = range(1500)  # pixels beyond the size of what pickles frame
     if source == "npz":
         with path.open("wb") as stream:
             np.savez(stream, **official_content(numbers))
     else:
         dump(path, official_content(numbers), protocol=4)
     source = opened(source=source, path=str(path))
-    np.testing.assert_array_equal(source[999], pixels(999))
+    np.testing.assert_array_equal(source[1499], pixels(1499))
     mapped = source._store._rows[0]._rows
     assert isinstance(mapped, np.memmap)
     assert mapped.filename == path
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("labels", [[1, 2], list(np.arange(2)), np.arange(2), [np.float32(1)]])
+def test_pickles_of_every_protocol(tmp_path, protocol, labels):
+    path = tmp_path / "val_data"
+    content = {"data": rows((1, 2)), "labels": labels, "mean": np.zeros(192), "note": b""}
+    dump(path, content, protocol)
+    source = opened(source="pickle", path=str(path))
+    np.testing.assert_array_equal([source[0], source[1]], [pixels(1), pixels(2)])
+
+
+@pytest.mark.parametrize("protocol", [3, 5])
+def test_rows_are_not_mistaken_for_other_data_of_their_size(tmp_path, protocol):
+    path = tmp_path / "val_data"
+    numbers = range(1500)
+    data = rows(numbers)
+    dump(
+        path, {"x": np.zeros(data.size // 8), "data": data, "y": np.zeros(data.size // 8)}, protocol
+    )
+    source = opened(source="pickle", path=str(path))
+    np.testing.assert_array_equal(source[1499], pixels(1499))
+
+
+def array_of_shape(shape):
+    """A pickle whose array has a shape that NumPy would not write."""
+    return pickle.dumps({"data": rows((1,))}, 3).replace(
+        pickle.dumps((1, 192), 3)[2:-3], pickle.dumps(shape, 3)[2:-1].removesuffix(b"q\x00")
+    )
+
+
+@pytest.mark.parametrize("shape", [None, 192.0, (-1, -192), (1.0, 192.0), (2, 192)])
+def test_impossible_shapes_are_named(tmp_path, shape):
+    path = tmp_path / "val_data"
+    path.write_bytes(array_of_shape(shape))
+    fails(
+        InputError,
+        f"{path}: data has shape {shape} but 192 bytes",
+        lambda: opened(source="pickle", path=str(path)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (("train_data_batch_1", "train_data_batch_10"), "imagenet8-chrabaszcz"),
+        (("val_data",), "imagenet8-chrabaszcz"),
+        (("cifar",), "cifar"),
+        (("cifar_1", "cifar_2"), "cifar"),
+        (("train_data_batch_1", "mine"), "train_data_batch+mine"),
+        (("train_data_mine",), "train_data_mine"),
+    ],
+)
+@pytest.mark.parametrize("source", ["npz", "pickle"])
+def test_only_official_names_name_the_data_set(tmp_path, source, files, name):
+    paths = []
+    for number, file in enumerate(files):
+        paths.append(tmp_path / (f"{file}.npz" if source == "npz" else file))
+        if source == "npz":
+            np.savez(paths[-1], data=rows((number,)))
+        else:
+            dump(paths[-1], {"data": rows((number,))})
+    path = ",".join(map(str, paths))
+    assert opened(source=source, path=path).name == name
+    assert opened(source=source, path=path, name="own").name == "own"
+    manifest = prepare(
+        SourceSpec(source=source, path=path, name="v1", image_size=8), tmp_path / "out"
+    )
+    official = name == "imagenet8-chrabaszcz"
+    assert manifest["resampling"].startswith("official files") == official
 
 
 class Malicious:
@@ -96,6 +169,25 @@ def test_pickles_execute_nothing(tmp_path, monkeypatch):
         lambda: opened(source="pickle", path=str(path)),
     )
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "refused"),
+    [
+        (b"c_codecs\nencode\n(X\x01\0\0\0aX\x05\0\0\0rot13tR", "it encodes text as 'rot13'"),
+        (b"c_codecs\ndecode\n(X\x01\0\0\0aX\x05\0\0\0rot13tR", "it asks to run _codecs.decode"),
+        (b"c__builtin__\neval\n(X\x01\0\0\x001tR", "it asks to run __builtin__.eval"),
+        (
+            b"cnumpy._core.multiarray\nfromfile\n(tR",
+            "it asks to run numpy._core.multiarray.fromfile",
+        ),
+    ],
+)
+def test_only_what_arrays_need_is_called(tmp_path, call, refused):
+    path = tmp_path / "val_data"
+    path.write_bytes(b"\x80\x02" + call + b".")
+    with pytest.raises(InputError, match=re.escape(refused)):
+        opened(source="pickle", path=str(path))
 
 
 def test_wrong_official_files_are_named(tmp_path):

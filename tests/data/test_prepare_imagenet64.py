@@ -1,6 +1,8 @@
 """Preparing ImageNet 64x64: shards and manifest, interruption, damage, and the script."""
 
+import concurrent.futures
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -38,10 +40,8 @@ def spec(path, **fields) -> SourceSpec:
     )
 
 
-def read(output, **fields):
-    return open_source(
-        SourceSpec(source="array_record", path=str(output), image_size=SIDE, **fields)
-    )
+def read(output, source="array_record", **fields):
+    return open_source(SourceSpec(source=source, path=str(output), image_size=SIDE, **fields))
 
 
 @pytest.mark.parametrize("encoding", ["webp", "png"])
@@ -190,6 +190,48 @@ def test_damaged_shards_are_named(official, tmp_path):
     missing = f"{shard}: is missing, but manifest.json lists it"
     fails(InputError, missing, lambda: read(output))
     fails(InputError, missing, lambda: verify_hashes(output))
+
+
+@pytest.mark.parametrize("layout", ["array_record", "packed"])
+def test_shards_listed_twice_are_refused(official, tmp_path, layout):
+    output = tmp_path / "out"
+    whole = prepare(spec(official), output, layout=layout)
+    (shard,) = whole["shards"]
+    again = {**shard, "file": f"./{shard['file']}"}
+    twice = {**whole, "count": 2 * COUNT, "shards": [shard, again]}
+    (output / "manifest.json").write_text(json.dumps(twice))
+    message = (
+        f"{output}/manifest.json: lists {shard['file']} more than once; prepare the images again"
+    )
+    fails(InputError, message, lambda: read(output, source=layout))
+    fails(InputError, message, lambda: verify_hashes(output))
+
+
+@pytest.mark.parametrize("layout", ["array_record", "packed"])
+def test_folders_named_twice_count_once(official, tmp_path, layout, caplog):
+    output, link = tmp_path / "out", tmp_path / "link"
+    prepare(spec(official), output, layout=layout)
+    link.symlink_to(output)
+    with caplog.at_level("WARNING", logger="absl"):
+        source = read(f"{output},{output}/manifest.json,{link}", source=layout)
+    assert (source.name, len(source)) == ("v1", COUNT)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}/manifest.json: is named twice and used once" for path in (output, link)
+    ]
+
+
+def test_more_shards_than_open_files(official, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    prepare(spec(official), output, shard_size=1)
+    monkeypatch.setattr(writing, "files_to_keep_open", lambda count: count // 4)
+    before = len(os.listdir("/proc/self/fd"))
+    source = read(output)
+    order = np.random.default_rng(0).integers(COUNT, size=100)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda index: source[int(index)], order))
+    np.testing.assert_array_equal(images, [pixels(index) for index in order])
+    assert len(os.listdir("/proc/self/fd")) <= before + COUNT // 4
+    assert source.label(COUNT - 1) == f"{output}/train-00010-of-00011.array_record, record 0"
 
 
 def test_other_splits_and_formats_are_refused(official, tmp_path):

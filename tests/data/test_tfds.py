@@ -1,6 +1,7 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow."""
 
 import io
+import resource
 import sys
 
 import numpy as np
@@ -106,6 +107,41 @@ def test_bad_names(tmp_path):
     assert message.startswith("name: 'imagenet_resized/65x65' cannot be opened (")
     assert "64x64" in message
     assert "\n" not in message
+
+
+def test_the_name_has_to_be_that_of_a_prepared_folder(data_dir):
+    path = str(data_dir / "tiny_shapes" / "1.2.0")
+    for name in ("tiny_shapes", "tiny_shapes/1.2.0", "tiny_shapes:1.2.0"):
+        assert open_source(SourceSpec(source="tfds", name=name, path=path)).name == name
+    for name in ("tiny", "cifar10", "tiny_shapes/1.2"):
+        fails(
+            UsageError,
+            f"name: {name!r} is not what {path} holds, which is tiny_shapes/1.2.0; name that or"
+            " nothing",
+            name=name,
+            path=path,
+        )
+
+
+def test_the_limit_of_open_files_is_raised_for_all_shards(data_dir, monkeypatch):
+    limits = [(300, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    shards = {"count": 30}
+    number = property(lambda _: shards["count"])
+    monkeypatch.setattr(tfds.core.SplitInfo, "num_shards", number)
+    fields = {"name": "tiny_shapes", "path": str(data_dir)}
+    open_source(SourceSpec(source="tfds", **fields))
+    assert limits == [(300, 4096)]
+    shards["count"] = 1024
+    open_source(SourceSpec(source="tfds", **fields))
+    assert limits == [(300, 4096), (1280, 4096)]
+    shards["count"] = 5000
+    fails(
+        InputError,
+        "tiny_shapes: 5000 files have to be open at once, and `ulimit -H -n` is 4096",
+        **fields,
+    )
 
 
 def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):

@@ -115,18 +115,19 @@ class TrainedRun:
 
 
 def find_runs(paths: str) -> list[AnyPath]:
-    """Folders named by config.baselines.trained: folders and globs, separated by commas.
+    """Folders named by config.baselines.trained, each once: folders and globs, separated by commas.
 
     Raises:
         InputError: a part names none.
     """
-    found: list[AnyPath] = []
+    found: dict[pathlib.Path, AnyPath] = {}
     for part in filter(None, map(str.strip, paths.split(","))):
         matches = [path for path in map(pathlib.Path, sorted(glob.glob(part))) if path.is_dir()]
         if not matches:
             raise InputError(f"baselines.trained: {part}: there is no such folder")
-        found += matches
-    return found
+        for path in matches:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def load_run(path: AnyPath) -> TrainedRun:

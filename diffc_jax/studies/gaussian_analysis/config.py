@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffc_jax.config.checks import above, at_least, one_of, within
-from diffc_jax.config.sources import source_config
+from diffc_jax.config.sources import check_unused_fields, source_config
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.closed_forms import scalar_source
 from diffc_jax.theory.mixture import Mixture
@@ -94,6 +94,10 @@ def validate(config: ConfigDict) -> None:
     within("seed", config.seed, 0, 2**32)
     one_of("monte_carlo", config.monte_carlo, ("auto", "always", "never"))
     at_least("source.image_size", config.source.image_size, 1)
+    try:
+        check_unused_fields(config.source.images)
+    except UsageError as error:
+        raise error.in_group("source.images") from None
     within("source.patch_size", config.source.patch_size, 1, config.source.image_size + 1)
     gaussian, mixture = config.gaussian, config.mixture
     above("gaussian.min_bits", gaussian.min_bits, 0.0)
