@@ -28,6 +28,7 @@ from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.progress import Progress
+from diffc_jax.training.validation import describe_elbo
 
 _SECONDS_BETWEEN_WRITES = 60.0
 
@@ -104,9 +105,9 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
                 tables.write(result.folder, tables.images(result, settings.grid_images))
                 tables.write(result.folder, tables.summary(result, average, elbo, seconds))
                 logging.info(
-                    "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
+                    "%s on %d images of %s %s: %s; results in %s",
                     *(own.model.name, len(result.images), images.name, result.split),
-                    *(elbo["bits_per_dim"], elbo["bits_per_dim_stderr"], result.folder),
+                    *(describe_elbo(elbo), result.folder),
                 )
     return [result.folder for result in sets]
 

@@ -77,7 +77,7 @@ class Store:
 def fingerprint(description: Mapping[str, Any], params: PyTree) -> str:
     """Twelve hexadecimal digits that stand for a description and the values of parameters."""
     digest = hashlib.sha1(usedforsecurity=False)
-    digest.update(json.dumps(description, sort_keys=True).encode())
+    digest.update(json.dumps(description, sort_keys=True, allow_nan=False).encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:12]

@@ -23,6 +23,7 @@ from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.task import Update, Validation
 from diffc_jax.training.validation import (
     average_elbo,
+    describe_elbo,
     evaluate_elbo,
     make_estimate,
     validation_batches,
@@ -88,7 +89,7 @@ class DiffusionTask(Experiment):
             values = average_elbo(evaluate_elbo(estimate, state, batches, self.mesh))
             return Validation(
                 values,
-                f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",
+                describe_elbo(values),
                 tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
             )
 

@@ -1,5 +1,6 @@
 """One pass over validation images, shared by all processes: values of each image, and bits per dimension."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
@@ -136,3 +137,10 @@ def average_elbo(values: Mapping[str, Float[np.ndarray, " n"]]) -> dict[str, flo
     """Means over images, and the standard error of the negative ELBO as `bits_per_dim_stderr`."""
     stderr = standard_error(values["bits_per_dim"])
     return {name: float(v.mean()) for name, v in values.items()} | {"bits_per_dim_stderr": stderr}
+
+
+def describe_elbo(average: Mapping[str, float]) -> str:
+    """What `average_elbo` gives as text; one image has no standard error."""
+    stderr = average["bits_per_dim_stderr"]
+    error = f" +- {stderr:.4f}" if math.isfinite(stderr) else ""
+    return f"{average['bits_per_dim']:.4f}{error} bits/dim"

@@ -79,5 +79,7 @@ def _jobs(config: ConfigDict) -> Iterator[Job]:
 
 def _digest(job: Job) -> str:
     function, arguments = job
-    text = json.dumps([function.__name__, arguments, schemes.FIELDS], sort_keys=True)
+    text = json.dumps(
+        [function.__name__, arguments, schemes.FIELDS], sort_keys=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
