@@ -17,12 +17,14 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from diffc_jax.config.sources import plain
+from diffc_jax.data.identity import Digests, digests_of, image_digests
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
+from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import Measures
 from diffc_jax.evaluation.plan import PLAN_FIELDS, make_plan
 from diffc_jax.evaluation.rd_sweep import SweepMethod
-from diffc_jax.evaluation.store import Store, fingerprint
+from diffc_jax.evaluation.store import MADE_FROM, Store, fingerprint
 from diffc_jax.evaluation.subsets import Selection, open_images, open_reference
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
@@ -31,6 +33,9 @@ from diffc_jax.runtime.progress import Progress
 from diffc_jax.training.validation import describe_elbo
 
 _SECONDS_BETWEEN_WRITES = 60.0
+# Raised by hand with every change of the code that gives other numbers for the same image, weights and
+# config, so that none of before are used. What version 1 kept does not say so.
+NUMBERS_VERSION = 1
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
@@ -74,8 +79,12 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         sets = images.result_sets(workdir)
         averages = [tables.averages(result.images) for result in sets]
         if processes.is_primary():
+            pixels = digests_of(images)
+            store.forget_changed(_made_from(pixels, measures))
             for result in sets:
                 tables.write_origin(result.folder, described)
+                names = [method.name for method in methods]
+                claim_images(result, images.name, result.of(pixels), names)
 
         seconds = _fill_store(
             store,
@@ -142,6 +151,8 @@ def _fill_store(
         originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
         shown = are_shown[index]
         numbers = {"index": index, **measures.of_originals(originals, shown)}
+        made_from = _made_from(image_digests(originals), measures)
+        numbers |= {MADE_FROM + what: values for what, values in made_from.items()}
         for method in methods:
             begin = time.monotonic()
             rates, reconstructions = method.code(batch, progress.advance)
@@ -156,6 +167,12 @@ def _fill_store(
             last_write = time.monotonic()
     n_new = sum(map(len, ranges))
     return {work: value / n_new if n_new else None for work, value in seconds.items()}
+
+
+def _made_from(pixels: Digests, measures: Measures) -> dict[str, np.ndarray]:
+    """What the numbers of images depend on by its content, one row for each; a file's name may stay."""
+    network = np.frombuffer(measures.network_digest, np.uint8)
+    return {"pixels": pixels, "feature weights": np.broadcast_to(network, pixels.shape)}
 
 
 def _what_numbers_depend_on(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
@@ -178,4 +195,5 @@ def _what_numbers_depend_on(config: Mapping[str, Any], dataset: str) -> dict[str
         "model": config["model"],
         "schedule": config["schedule"],
         "eval": settings,
+        **({"version": NUMBERS_VERSION} if NUMBERS_VERSION > 1 else {}),
     }

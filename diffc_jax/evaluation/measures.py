@@ -1,5 +1,6 @@
 """The measures of quality that a config asks for: of reconstructions one by one, and of sets of them."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -9,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Float32
 
 from diffc_jax import data
+from diffc_jax.data.identity import DIGEST_BYTES, files_signature
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.averages import finite
 from diffc_jax.evaluation.method import Images, Method
@@ -65,6 +67,13 @@ class Measures:
         }
         self._metrics = {name: loaders[name]() for name in self.metrics}
 
+    @property
+    def network_digest(self) -> bytes:
+        """What stands for the feature network and its weights, 16 bytes; zeros for none."""
+        if self._extractor is None:
+            return bytes(DIGEST_BYTES)
+        return hashlib.sha256(self._extractor.network.identity.encode()).digest()[:DIGEST_BYTES]
+
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
         assert self._extractor is not None
@@ -118,7 +127,8 @@ class Measures:
             for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        return other_images(self._extractor, batches, f"{source.name} {source.split}", folder)
+        name, signature = f"{source.name} {source.split}", files_signature(source)
+        return other_images(self._extractor, batches, name, folder, signature)
 
     def distances(
         self,
