@@ -31,7 +31,7 @@ def image_digests(
     digests = np.empty((len(images), DIGEST_BYTES), np.uint8)
     for row, image in enumerate(images):
         digest = hashlib.blake2b(f"{image.shape}\n".encode(), digest_size=DIGEST_BYTES)
-        digest.update(np.ascontiguousarray(image))
+        digest.update(image.tobytes())
         digests[row] = np.frombuffer(digest.digest(), np.uint8)
     return digests
 
@@ -53,7 +53,7 @@ def digests_of(source: ImageSource, indices: Sequence[int] | None = None) -> Dig
 
 def set_digest(digests: Digests) -> str:
     """What stands for a set of images in their order: 32 hexadecimal digits."""
-    return hashlib.blake2b(np.ascontiguousarray(digests), digest_size=16).hexdigest()
+    return hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
 
 
 def sampled_digest(source: ImageSource) -> str:
