@@ -153,7 +153,7 @@ def _rate_figures(inputs: Sequence[Input]) -> _Drawn:
     curves, data = [], []
     drawn: _Drawn = {}
     for one, model, points, name in zip(found, models, sweeps, names, strict=True):
-        label = ", ".join(filter(None, (model or one.name, one.label(model))))
+        label = ", ".join(filter(None, (model or one.name, one.label("diffc", model))))
         curve = load_rate_curve(one.path / "eval" / RATE_CURVE, label)
         curves.append(curve)
         data.append("; ".join(dict.fromkeys(map(data_name, points))) or "images not stated")

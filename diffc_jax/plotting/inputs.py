@@ -40,18 +40,18 @@ class Input:
         path: as it was given.
         name: the end of the path that no other input has.
         points: those that no other input has too, each a `RunPoint` where its line needs a label.
-        settings: in which its DiffC points differ from those of other inputs with the same model, by model;
-            those that no setting tells from others have an empty text.
     """
 
     path: pathlib.Path
     name: str
     points: tuple[RatePoint, ...]
-    settings: Mapping[str | None, str]
 
-    def label(self, model: str | None) -> str | None:
-        """What to call its DiffC results beside those of other inputs; None if only it has the model."""
-        return (self.settings[model] or self.name) if model in self.settings else None
+    def label(self, method: str, model: str | None) -> str | None:
+        """What to call results of a method beside those of other inputs; None if only it has them."""
+        for point in self.points:
+            if isinstance(point, RunPoint) and (point.method, point.model) == (method, model):
+                return point.settings or point.run
+        return None
 
     @property
     def is_table(self) -> bool:
@@ -92,7 +92,6 @@ def read_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[Input]:
                 for line, points in by_line.items()
                 for point in points
             ),
-            own,
         )
         for path, name, by_line, own in zip(paths, names, lines, settings, strict=True)
     ]
@@ -103,7 +102,7 @@ def labels_of(inputs: Sequence[Input]) -> Label:
     by_path = {one.path: one for one in inputs}
 
     def label(path: AnyPath, method: str, model: str | None) -> str | None:
-        return by_path[path].label(model) if method in style.DIFFC_METHODS else None
+        return by_path[path].label(method, model)
 
     return label
 
@@ -198,7 +197,10 @@ def _labelled(
 def _differing_settings(
     paths: Sequence[pathlib.Path], inputs: Sequence[Mapping[Line, Sequence[RatePoint]]]
 ) -> list[dict[str | None, str]]:
-    """`Input.settings` of each input."""
+    """For each input the settings in which its DiffC points differ from those of others, by model.
+
+    Only models are listed that others have too, and texts that are not one run's alone are empty.
+    """
     found: list[dict[str | None, str]] = [{} for _ in inputs]
     models = {line.model: None for lines in inputs for line in lines if line.is_diffc}
     for model in models:

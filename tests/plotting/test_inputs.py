@@ -210,6 +210,20 @@ def test_margins_name_the_run(tmp_path):
     np.testing.assert_allclose(second.y - first.y, 3.0)
 
 
+@pytest.fixture
+def tables_only(monkeypatch):
+    """Figures are drawn, but only the tables behind them are written, which is quick."""
+
+    def save(figure, stem, rows):
+        del figure
+        path = stem.with_suffix(".csv")
+        write_table(path, rows[0].keys(), rows)
+        return [path]
+
+    monkeypatch.setattr(figures, "save_figure", save)
+
+
+@pytest.mark.usefixtures("tables_only")
 def test_figures_and_report_keep_runs_apart(tmp_path):
     paths = [tmp_path / "first", tmp_path / "second"]
     for number, path in enumerate(paths):
@@ -252,6 +266,7 @@ def test_figures_and_report_keep_runs_apart(tmp_path):
     assert "#888888" not in shown.values()
 
 
+@pytest.mark.usefixtures("tables_only")
 def test_other_pixels_under_one_name_are_refused(tmp_path):
     paths = []
     for name in "ab":
