@@ -88,7 +88,7 @@ class Files:
             files.atomic_write(folder / ARCHIVE) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
-            archive.writestr(_CARD, json.dumps(self.made_by, indent=2) + "\n")
+            archive.writestr(_CARD, files.to_json(self.made_by) + "\n")
             archive.writestr(_ARRAYS, arrays.getvalue())
             for rate, streams in self.streams.items():
                 for i, stream in enumerate(streams):

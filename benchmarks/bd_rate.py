@@ -4,7 +4,8 @@
         --first=hevc --second=diffc/flow
 
 Reads workdirs or rd.csv files, as experiments/plot.py does. A method is named as in their columns, with model
-and decoder where the method alone leaves a choice: hevc, jpeg/4:2:0, diffc/flow, diffc_codec/unet/flow.
+and decoder where the method alone leaves a choice: hevc, jpeg/4:2:0, diffc/flow, diffc_codec/unet/flow; and
+with the name of its workdir where two inputs have it: diffc/flow/W1.
 --headerless takes the rates of files without the constant bytes of their containers.
 
 PSNR is that of the mean squared error. Between rate points it is linear in the logarithm of the rate, beyond
@@ -24,9 +25,9 @@ from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting.bd_rate import Curve, bjontegaard_delta, rate_curve
-from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.inputs import check_same_pixels, collect_rate_points
 from diffc_jax.plotting.measures import check_same_images, data_name
-from diffc_jax.plotting.style import series_of
+from diffc_jax.plotting.style import run_of, series_of
 
 _INPUTS = flags.DEFINE_list("inputs", None, "Workdirs or rd.csv files, separated by commas.")
 _FIRST = flags.DEFINE_string("first", None, "The method whose gain is printed: hevc.")
@@ -37,8 +38,8 @@ _HEADERLESS = flags.DEFINE_bool(
 
 
 def name_of(point: RatePoint) -> str:
-    """Method, model and decoder."""
-    return "/".join(filter(None, (point.method, point.model, point.decoder)))
+    """Method, model and decoder, and the run if others have the same."""
+    return "/".join(filter(None, (point.method, point.model, point.decoder, run_of(point))))
 
 
 def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = False) -> Curve:
@@ -53,8 +54,7 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
     found = [
         line.points
         for line in every
-        if line.points[0].method == method
-        and {*parts} <= {line.points[0].model, line.points[0].decoder}
+        if line.points[0].method == method and {*parts} <= {*name_of(line.points[0]).split("/")[1:]}
     ]
     if len(found) != 1:
         fits = [name_of(line[0]) for line in found]
@@ -110,6 +110,7 @@ def report(first: Curve, second: Curve) -> str:
 def main() -> None:
     points = collect_rate_points(_INPUTS.value)
     check_same_images(points)
+    check_same_pixels(_INPUTS.value)
     first, second = (
         select_curve(points, name, _HEADERLESS.value) for name in (_FIRST.value, _SECOND.value)
     )

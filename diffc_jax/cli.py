@@ -1,7 +1,6 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
 import argparse
-import json
 import os
 import pathlib
 import re
@@ -40,7 +39,7 @@ def _define_experiment_flags(multi_host: bool) -> None:
 
 def describe(config: ConfigDict) -> str:
     """All fields of a config, as JSON."""
-    return json.dumps(plain(config), indent=2, sort_keys=True)
+    return files.to_json(plain(config))
 
 
 def run_experiment(

@@ -7,19 +7,16 @@ them back as float32. The card goes with them and says what was done. Evaluate b
 replaces the other.
 """
 
-import hashlib
 import pathlib
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.layers import DTYPES
 from diffc_jax.runtime import files
-from diffc_jax.runtime.export import export_params
+from diffc_jax.runtime.export import export_params, read_tensors
 
 _INPUT = flags.DEFINE_string("input", None, "params.safetensors of a run, with its card beside it.")
 _OUTPUT = flags.DEFINE_string("output", None, "The smaller file; its card is written beside it.")
@@ -36,11 +33,7 @@ def main() -> None:
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
     card = files.read_json(source.with_suffix(".json"))
-    try:
-        content = source.read_bytes()
-        arrays = safetensors.numpy.load(content)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{source}: is not a readable safetensors file ({error})") from error
+    arrays = read_tensors(source)
     with np.errstate(over="ignore"):  # found below
         packed = {
             name: array.astype(np.float16) if name.startswith(_PACKED) else array
@@ -51,9 +44,9 @@ def main() -> None:
             raise InputError(f"{source}: {name!r} holds values that float16 does not have")
     if _DTYPE.value:
         card["model"]["dtype"] = _DTYPE.value
-    digest = hashlib.sha256(content).hexdigest()
+    digest = files.file_sha256(source)
     export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})
-    print(f"{output}: {output.stat().st_size} bytes, from {len(content)}")
+    print(f"{output}: {output.stat().st_size} bytes, from {source.stat().st_size}")
 
 
 if __name__ == "__main__":

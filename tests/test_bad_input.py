@@ -322,7 +322,7 @@ def test_runs_that_do_not_fit(images, tmp_path):
 
     # Exported parameters of another model, and no parameters at all.
     exported = workdir / "params.safetensors"
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UsageError) as caught:
         evaluate(
             configured(
                 images,
@@ -333,7 +333,8 @@ def test_runs_that_do_not_fit(images, tmp_path):
             workdir,
         )
     assert str(caught.value) == (
-        f"{exported}: 'fixed/variances' has shape (8, 8, 3), the model needs (4, 4, 3)"
+        f"eval.params: {exported} was made with another config: data.image_size was 8, is 4. Use these"
+        " values or other weights"
     )
     whole = exported.read_bytes()
     for content in (whole[: len(whole) // 2], b"junk", b""):

@@ -19,7 +19,9 @@ from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
 from diffc_jax.baselines.published import load_published
 from diffc_jax.config.sources import plain
+from diffc_jax.data.identity import image_digests
 from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
 from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
 from diffc_jax.evaluation.subsets import ResultSet, select_images
@@ -88,7 +90,7 @@ def evaluate_baselines(
         for own in results:
             own.add(codec_point, pairs, features)
     for own in results:
-        own.write(images)
+        own.write(images, selection.name)
     for result in sets:
         write_json(result.folder / "config.json", plain(config))
         write_environment(result.folder)
@@ -175,12 +177,13 @@ class _Results:
         self._codec_points.append(own)
         self._points.append(dataclasses.replace(own.point, **columns))
 
-    def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
-        """Writes rows, tables and reconstructions; `originals` are all images."""
+    def write(self, originals: UInt8[np.ndarray, "n h w 3"], dataset: str) -> None:
+        """Writes rows, tables and reconstructions; `originals` are all images, of `dataset`."""
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
         methods = {point.method for point in self._points}
+        claim_images(self._set, dataset, image_digests(self._set.of(originals)), methods)
         write_rate_points(
             folder / "rd.csv", self._points, keep=lambda point: point.method not in methods
         )

@@ -106,7 +106,7 @@ def fingerprint(description: Mapping[str, Any], variables: Variables) -> bytes:
 
     That is plain values that describe it, and the names, shapes and float32 values of its variables.
     """
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, allow_nan=False).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
         values = np.asarray(leaf, "<f4")

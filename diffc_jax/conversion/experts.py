@@ -6,13 +6,12 @@ import re
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
 from diffc_jax.runtime import files
-from diffc_jax.runtime.export import export_params
+from diffc_jax.runtime.export import export_params, read_tensors
 
 # How names begin of arrays that each expert has for itself; those of the schedule are common to both.
 _OF_EACH = re.compile("^(params/model|fixed)/")
@@ -69,7 +68,7 @@ def _read_half(path: pathlib.Path) -> _Half:
     load_codec(path, batch_size=1)  # refuses what is no model, not whole or not finite
     if card["model"]["name"] != "unet":
         raise InputError(f"{path}: holds {card['model']['name']}; an expert has to be a unet")
-    return _Half(path, safetensors.numpy.load_file(path), card, files.file_sha256(path))
+    return _Half(path, read_tensors(path), card, files.file_sha256(path))
 
 
 def _check_common(fine: _Half, noisy: _Half) -> None:

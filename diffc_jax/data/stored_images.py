@@ -68,6 +68,11 @@ class StoredImages:
             raise IndexError(f"image {index} of {len(self._kept)}")
         return self._load(int(self._kept[index]))
 
+    @property
+    def spec(self) -> SourceSpec:
+        """Which images, and how they are read."""
+        return self._spec
+
     def label(self, index: int) -> str:
         """File and place in it."""
         return self._store.label(int(self._kept[index]))

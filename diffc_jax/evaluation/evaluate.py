@@ -14,8 +14,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.config.sources import plain
+from diffc_jax.data.identity import digests_of
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
+from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import Measures, fill_store
 from diffc_jax.evaluation.rd_sweep import SweepMethod
 from diffc_jax.evaluation.store import Store, fingerprint
@@ -25,6 +27,11 @@ from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, write_json
 from diffc_jax.training.experiment import build_experiment, open_reference, open_spec
+from diffc_jax.training.validation import describe_elbo
+
+# Raised by hand with every change of the code that gives other numbers for the same image, weights and
+# config, so that none of before are used. What version 1 kept does not say so.
+NUMBERS_VERSION = 1
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
@@ -70,9 +77,13 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         networks = settings.features, settings.feature_weights, settings.image_metrics
         measures = Measures(*networks, own.mesh, batch_size)
         if processes.is_primary():
+            pixels = digests_of(images)
+            store.forget_changed(measures.made_from(pixels))
+            names = [method.name for method in (sweep, codec)]
             for result in sets:
                 write_environment(result.folder)
                 write_json(result.folder / "config.json", described)
+                claim_images(result, images.name, result.of(pixels), names)
 
         write_rates = tables[0].write_rates
         seconds = fill_store(store, images, are_shown, batch_size, methods, measures, write_rates)
@@ -87,9 +98,9 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
             if processes.is_primary():
                 files.write(distances, elbo, seconds, settings.grid_images)
                 logging.info(
-                    "%s on %d images of %s %s: %.4f +- %.4f bits/dim; results in %s",
+                    "%s on %d images of %s %s: %s; results in %s",
                     *(own.model.name, len(result.images), images.name, result.split),
-                    *(elbo["bits_per_dim"], elbo["bits_per_dim_stderr"], result.folder),
+                    *(describe_elbo(elbo), result.folder),
                 )
     return [result.folder for result in sets]
 
@@ -114,4 +125,5 @@ def _what_numbers_depend_on(config: Mapping[str, Any], dataset: str) -> dict[str
         "model": config["model"],
         "schedule": config["schedule"],
         "eval": settings,
+        **({"version": NUMBERS_VERSION} if NUMBERS_VERSION > 1 else {}),
     }

@@ -1,5 +1,6 @@
 """What is measured of images: quality of reconstructions one by one, stored as they come, and of sets."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,10 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Float32
 
 from diffc_jax import data
+from diffc_jax.data.identity import DIGEST_BYTES, Digests, files_signature, image_digests
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.method import Images, Method
 from diffc_jax.evaluation.results import finite
-from diffc_jax.evaluation.store import Arrays, Store
+from diffc_jax.evaluation.store import MADE_FROM, Arrays, Store
 from diffc_jax.evaluation.subsets import Selection
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.features.registry import load_feature_network
@@ -70,6 +72,17 @@ class Measures:
         }
         self._metrics = {name: loaders[name]() for name in metrics}
 
+    def made_from(self, pixels: Digests) -> Arrays:
+        """What numbers of images depend on by its content, one row for each image, by what it is.
+
+        `pixels` are digests of the images; the other are those of the feature network and its weights.
+        """
+        network = np.zeros(DIGEST_BYTES, np.uint8)
+        if self._extractor is not None:
+            digest = hashlib.sha256(self._extractor.network.identity.encode()).digest()
+            network = np.frombuffer(digest[:DIGEST_BYTES], np.uint8)
+        return {"pixels": pixels, "feature weights": np.broadcast_to(network, pixels.shape)}
+
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
         assert self._extractor is not None
@@ -123,7 +136,8 @@ class Measures:
             for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        return other_images(self._extractor, batches, f"{source.name} {source.split}", folder)
+        name, signature = f"{source.name} {source.split}", files_signature(source)
+        return other_images(self._extractor, batches, name, folder, signature)
 
     def distances(
         self,
@@ -202,6 +216,8 @@ def fill_store(
         originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
         shown = are_shown[index]
         numbers = {"index": index, **measures.of_originals(originals, shown)}
+        made_from = measures.made_from(image_digests(originals))
+        numbers |= {MADE_FROM + what: values for what, values in made_from.items()}
         for method in methods:
             begin = time.monotonic()
             rates, reconstructions = method.code(batch, progress.advance)

@@ -1,5 +1,7 @@
 """Numbers of finished batches on disk, so that a killed evaluation goes on where it was."""
 
+import collections
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -9,19 +11,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, PyTree
+from absl import logging
+from jaxtyping import Bool, PyTree, Shaped
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
 
 Arrays = dict[str, np.ndarray]
+# How arrays are called that tell what the numbers of an image were made from.
+MADE_FROM = "made_from/"
 
 
 class Store:
     """One npz file for each batch, named by the range of images that it holds.
 
     The first axis of every array is that of images, and every batch has "index"; pixels may be of the
-    first images of a batch only.
+    first images of a batch only. Arrays "made_from/WHAT" tell the inputs of each image from others that the
+    name of the folder does not tell apart.
     """
 
     def __init__(self, folder: files.AnyPath):
@@ -34,6 +40,41 @@ class Store:
         path = self._folder / f"{index[0]:08d}-{index[-1] + 1:08d}.npz"
         with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **batch)
+
+    def forget_changed(self, made_from: Mapping[str, Shaped[np.ndarray, "n ..."]]) -> None:
+        """Removes batches of images that were made from something else than `made_from`, and says why.
+
+        `made_from` has, for all images, the arrays "made_from/WHAT" of batches by WHAT. Batches of older
+        versions have none, and stay.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        changed, unknown = collections.Counter[str](), 0
+        for start, end, path in self._ranges():
+            with _opened(path) as batch:
+                before = {what: batch.get(MADE_FROM + what) for what in made_from}
+            now = {what: values[start:end] for what, values in made_from.items()}
+            differing = [
+                what
+                for what, kept in before.items()
+                if kept is not None and not np.array_equal(kept[: len(now[what])], now[what])
+            ]
+            if differing:
+                changed[" and ".join(differing)] += end - start
+                path.unlink()
+            elif any(kept is None for kept in before.values()):
+                unknown += end - start
+        for what, count in changed.items():
+            logging.warning(
+                "%s: %d images are swept again: they, or neighbours in their batches, had other %s before",
+                *(self._folder, count, what),
+            )
+        if unknown:
+            logging.info(
+                "%s: %d images were swept by an older version without digests; they count as unchanged",
+                *(self._folder, unknown),
+            )
 
     def done(self, count: int) -> Bool[np.ndarray, " count"]:
         """Which of images 0 to count - 1 have been saved."""
@@ -60,12 +101,10 @@ class Store:
             if new.start >= new.stop:
                 continue
             stop = end
-            try:
-                with path.open("rb") as stream, np.load(stream) as batch:
-                    present = [name for name in names or batch.files if name in batch.files]
-                    yield {name: batch[name][new] for name in present}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise InputError(f"{path}: is damaged; delete it and run again") from error
+            with _opened(path) as batch:
+                present = [name for name in names or batch.files if name in batch.files]
+                values = {name: batch[name][new] for name in present}
+            yield values
 
     def _ranges(self) -> list[tuple[int, int, files.AnyPath]]:
         # Temporary files, which a killed process leaves behind, begin with a dot.
@@ -74,10 +113,20 @@ class Store:
         return [(int(a), int(b), path) for (a, b), path in zip(ends, paths, strict=True)]
 
 
+@contextlib.contextmanager
+def _opened(path: files.AnyPath) -> Iterator[Any]:
+    """The arrays of a batch; InputError if it is damaged."""
+    try:
+        with path.open("rb") as stream, np.load(stream) as batch:
+            yield batch
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: is damaged; delete it and run again") from error
+
+
 def fingerprint(description: Mapping[str, Any], params: PyTree) -> str:
     """Twelve hexadecimal digits that stand for a description and the values of parameters."""
     digest = hashlib.sha1(usedforsecurity=False)
-    digest.update(json.dumps(description, sort_keys=True).encode())
+    digest.update(json.dumps(description, sort_keys=True, allow_nan=False).encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:12]

@@ -19,7 +19,7 @@ from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config
 from diffc_jax.runtime.checkpoints import Checkpoints
-from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime.export import load_params, read_card
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.sharding import put_batch
 from diffc_jax.training.experiment import Experiment
@@ -88,16 +88,17 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
     """Reads the exported file that config.eval.params names, else the newest checkpoint of the run.
 
     Raises:
-        UsageError: the run in the folder is of another model.
+        UsageError: the run in the folder, or the card of the file, is of another model.
         InputError: no checkpoint or file, or a damaged one.
     """
     config, template = experiment.config, experiment.state_template()
     if config.eval.params:
         params = files.as_path(config.eval.params)
+        spent = read_card(params)
+        run_config.check_same_weights(config, spent, params)
         tree = load_params(params, parameter_tree(template.ema, template.fixed))
         state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
-        card = params.with_suffix(".json")
-        name, spent = params.name, files.read_json(card) if card.exists() else {}
+        name = params.name
     else:
         run_config.check_same_model(config, workdir)
         checkpoints = Checkpoints(workdir)

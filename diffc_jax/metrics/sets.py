@@ -77,13 +77,16 @@ def other_images(
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
     name: str,
     folder: AnyPath,
+    signature: str | None = None,
 ) -> Reference:
     """Other images as the reference; only `reference_moments` are kept, so there are no kernel distances.
+
+    `folder` and `signature` are those of `reference_moments`.
 
     Raises:
         InputError: fewer than two images, or images that cannot be read.
     """
-    moments = reference_moments(extractor, batches, folder)
+    moments = reference_moments(extractor, batches, folder, signature)
     return Reference(moments, None, extractor.network.name, f"{name}, {moments.count} images")
 
 

@@ -16,7 +16,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import style
 from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
-from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.inputs import check_same_pixels, collect_rate_points
 from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
@@ -53,6 +53,7 @@ def write_claims(
     """
     points = collect_rate_points(inputs)
     check_same_images(points)
+    check_same_pixels(inputs)
     series = style.series_of(points)
     text = "\n".join(
         (
@@ -138,7 +139,10 @@ def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
         partner = _bound(series, flow, "ancestral")
         if partner is None:
             continue
-        yield f"\n## DiffC-F and DiffC-A with the denoiser {flow.points[0].model}\n"
+        # The label of a flow with what tells its run from others.
+        _, *differing = flow.label.split(", ", 1)
+        denoiser = ", ".join((str(flow.points[0].model), *differing))
+        yield f"\n## DiffC-F and DiffC-A with the denoiser {denoiser}\n"
         psnrs = {point.gamma: value_of(point, "psnr") for point in partner.points}
         rows = []
         for point in flow.points:
@@ -202,11 +206,13 @@ def _theory(curves: pathlib.Path) -> Iterator[str]:
 def _bound(
     series: Sequence[style.Series], line: style.Series, decoder: str | None
 ) -> style.Series | None:
-    """The bound of the same denoiser with this decoder."""
-    wanted = ("diffc", line.points[0].model, line.points[0].checkpoint, decoder)
+    """The bound of the same denoiser in the same run with this decoder."""
+    own = line.points[0]
+    wanted = ("diffc", own.model, own.checkpoint, decoder, style.run_of(own))
     for other in series:
         found = other.points[0]
-        if (found.method, found.model, found.checkpoint, found.decoder) == wanted:
+        run = style.run_of(found)
+        if (found.method, found.model, found.checkpoint, found.decoder, run) == wanted:
             return other
     return None
 

@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
+from diffc_jax.plotting.inputs import Input, check_same_pixels, labels_of, read_inputs
 from diffc_jax.plotting.measures import (
     SCALES,
     check_same_images,
@@ -69,27 +69,6 @@ def save_figure(
     return list(paths.values())
 
 
-def collect_rate_points(inputs: Sequence[str | os.PathLike[str]]) -> list[results.RatePoint]:
-    """Reads `eval/rd.csv` of every workdir, or the CSV files named; equal rows count once.
-
-    Raises:
-        UsageError: no inputs.
-        InputError: an input without results; the message names the commands that make them.
-    """
-    if not inputs:
-        raise UsageError("empty; name at least one workdir or rd.csv file", field="inputs")
-    points: dict[results.RatePoint, None] = {}
-    for source in map(pathlib.Path, inputs):
-        path = source if _is_table(source) else source / "eval" / "rd.csv"
-        if not path.is_file():
-            raise InputError(f"{path}: does not exist; {_how_to_make(source)}")
-        found = results.read_rate_points(path)
-        if not found:
-            raise InputError(f"{path}: has no rows; {_how_to_make(source)}")
-        points |= dict.fromkeys(found)
-    return list(points)
-
-
 def make_figures(
     inputs: Sequence[str | os.PathLike[str]],
     output_dir: str | os.PathLike[str],
@@ -120,9 +99,11 @@ def make_figures(
         UsageError: no inputs, or what `plot_rates` refuses.
         InputError: missing or broken results, or an output folder that cannot be written.
     """
-    own = collect_rate_points(inputs)
+    found = read_inputs(inputs)
+    own = [point for one in found for point in one.points]
     if not allow_mixed_data:
         check_same_images([*own, *more_points])
+        check_same_pixels(inputs)
     if measures is None:
         measures = measures_in(own)
         more_points = drop_other_distances(more_points, own)
@@ -130,7 +111,7 @@ def make_figures(
     if {"fid", "psnr"} <= set(measures):
         panels["rate_paper"] = ("fid", "psnr")
     points = list(dict.fromkeys((*own, *more_points)))
-    rows = [dataclasses.asdict(point) for point in points]
+    rows = _rows(points)
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
     drawn: _Drawn = {}
     for name, shown in panels.items():
@@ -145,7 +126,7 @@ def make_figures(
                 allow_mixed_data=allow_mixed_data,
             )
             drawn[f"{name}_{scale}"] = (figure, rows)
-    workdirs = [path for path in map(pathlib.Path, inputs) if not _is_table(path)]
+    workdirs = [one for one in found if not one.is_table]
     drawn |= _rate_figures(workdirs)
     drawn |= _strip_figures(workdirs)
     written: list[pathlib.Path] = []
@@ -154,15 +135,26 @@ def make_figures(
     return written
 
 
-def _rate_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
+def _rows(points: Sequence[results.RatePoint]) -> list[dict[str, Any]]:
+    """The columns of `rd.csv`, and those of `RunPoint` if there is one."""
+    rows = [dataclasses.asdict(point) for point in points]
+    if any(isinstance(point, style.RunPoint) for point in points):
+        rows = [{"run": None, "settings": None, **row} for row in rows]
+        rows = [{name: row[name] for name in (*results.COLUMNS, "run", "settings")} for row in rows]
+    return rows
+
+
+def _rate_figures(inputs: Sequence[Input]) -> _Drawn:
     """`rate_bounds_MODEL` of every sweep and `coding_cost` of all together."""
-    found = [w for w in dict.fromkeys(workdirs) if (w / "eval" / RATE_CURVE).is_file()]
-    sweeps = {w: [p for p in collect_rate_points([w]) if p.method == "diffc"] for w in found}
-    names = _distinct([(points and points[0].model) or w.name for w, points in sweeps.items()])
+    found = [one for one in inputs if (one.path / "eval" / RATE_CURVE).is_file()]
+    sweeps = [[p for p in one.points if p.method == "diffc"] for one in found]
+    models = [points[0].model if points else None for points in sweeps]
+    names = _distinct([model or one.name for one, model in zip(found, models, strict=True)])
     curves, data = [], []
     drawn: _Drawn = {}
-    for name, (workdir, points) in zip(names, sweeps.items(), strict=True):
-        curve = load_rate_curve(workdir / "eval" / RATE_CURVE, name)
+    for one, model, points, name in zip(found, models, sweeps, names, strict=True):
+        label = ", ".join(filter(None, (model or one.name, one.label("diffc", model))))
+        curve = load_rate_curve(one.path / "eval" / RATE_CURVE, label)
         curves.append(curve)
         data.append("; ".join(dict.fromkeys(map(data_name, points))) or "images not stated")
         drawn[f"rate_bounds_{name}"] = (plot_bounds(curve, data[-1]), bounds_rows(curve))
@@ -172,19 +164,21 @@ def _rate_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
     return drawn
 
 
-def _strip_figures(workdirs: Sequence[pathlib.Path]) -> _Drawn:
-    """`strips_MODEL` of every model: DiffC-F (or the first decoder), its files and JPEG below."""
+def _strip_figures(inputs: Sequence[Input]) -> _Drawn:
+    """`strips_MODEL` of every model of a run: DiffC-F (or the first decoder), its files and JPEG below."""
     chosen = []
-    for reconstructions in collect_reconstructions(dict.fromkeys(workdirs)):
+    for reconstructions in collect_reconstructions([one.path for one in inputs], labels_of(inputs)):
         jpeg = [s for s in reconstructions.series if s.method == "jpeg"][:1]
-        by_model: dict[str | None, list[DecodedImages]] = {}
+        by_model: dict[tuple[str | None, str | None], list[DecodedImages]] = {}
         for series in reconstructions.series:
             if series.method == "diffc":
-                by_model.setdefault(series.model, []).append(series)
-        for model, decoders in by_model.items():
+                by_model.setdefault((series.model, series.run), []).append(series)
+        for (model, run), decoders in by_model.items():
             flow = next((s for s in decoders if s.decoder == "flow"), decoders[0])
-            own = (style.DIFFC_CODEC, model, flow.decoder)
-            files = [s for s in reconstructions.series if (s.method, s.model, s.decoder) == own]
+            own = (style.DIFFC_CODEC, model, flow.decoder, run)
+            files = [
+                s for s in reconstructions.series if (s.method, s.model, s.decoder, s.run) == own
+            ]
             strips = make_strips(reconstructions, flow, [*files[:1], *jpeg])
             chosen.append((str(model), strips))
     names = _distinct([model for model, _ in chosen])
@@ -202,15 +196,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return distinct
-
-
-def _is_table(source: pathlib.Path) -> bool:
-    return source.suffix == ".csv" and not source.is_dir()
-
-
-def _how_to_make(source: pathlib.Path) -> str:
-    workdir = source.parent.parent if source.suffix == ".csv" else source
-    return (
-        f"make it with: python experiments/evaluate.py --config=CONFIG --workdir={workdir} "
-        "(or experiments/baselines.py with the same flags)"
-    )

@@ -27,7 +27,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import report_sections as sections
 from diffc_jax.plotting import report_tables, style
-from diffc_jax.plotting.figures import collect_rate_points
+from diffc_jax.plotting.inputs import check_same_pixels, labels_of, read_inputs
 from diffc_jax.plotting.measures import (
     MEASURES,
     SET_DISTANCES,
@@ -41,6 +41,7 @@ from diffc_jax.plotting.reconstructions import (
     CODEC,
     SWEEP,
     DecodedImages,
+    Label,
     Reconstructions,
     collect_reconstructions,
 )
@@ -82,10 +83,12 @@ def make_report(
         raise UsageError(
             f"{measure_default!r} is not one of {', '.join(MEASURES)}", field="measure_default"
         )
-    points = collect_rate_points(inputs)
+    read = read_inputs(inputs)
+    points = [point for one in read for point in one.points]
     points += more_points
     if not allow_mixed_data:
         check_same_images(points)
+        check_same_pixels(inputs)
     measures = _measures(points)
     if measure_default not in {measure["column"] for measure in measures}:
         raise InputError(
@@ -94,7 +97,7 @@ def make_report(
     series = style.series_of(points)
     folders = [path for path in map(pathlib.Path, inputs) if path.is_dir()]
     runs = [sections.read_run(folder) for folder in dict.fromkeys(folders)]
-    reconstructions, without = _collect_reconstructions(runs, allow_mixed_data)
+    reconstructions, without = _collect_reconstructions(runs, labels_of(read), allow_mixed_data)
     data = {
         "points": [
             {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
@@ -250,7 +253,7 @@ def _svg_path(marker: str) -> dict[str, Any]:
 
 
 def _collect_reconstructions(
-    runs: Sequence[sections.Run], allow_mixed_data: bool
+    runs: Sequence[sections.Run], label: Label, allow_mixed_data: bool
 ) -> tuple[list[Reconstructions], list[str]]:
     """The reconstructions of all runs, and for each run without any the reason."""
     missing, complete = [], []
@@ -264,7 +267,7 @@ def _collect_reconstructions(
             complete.append(run.path)
     if not runs:
         missing.append(sections.NO_RUNS)
-    reconstructions = collect_reconstructions(complete)
+    reconstructions = collect_reconstructions(complete, label)
     if len(reconstructions) > 1 and not allow_mixed_data:
         sets = "; ".join(
             f"{found.originals.shape[2]}x{found.originals.shape[1]} pixels, "
@@ -299,11 +302,16 @@ def _reconstructions_data(found: Reconstructions, series: Sequence[style.Series]
     }
 
 
-_Key = tuple[str, str | None, str | None]
+# Method, model, decoder, and what tells the run from others that have the same.
+_Key = tuple[str, str | None, str | None, str | None]
 
 
 def _key(item: DecodedImages | RatePoint) -> _Key:
-    return item.method, item.model, item.decoder
+    if isinstance(item, DecodedImages):
+        run = item.run
+    else:
+        run = (item.settings or item.run) if isinstance(item, style.RunPoint) else None
+    return item.method, item.model, item.decoder, run
 
 
 def _one_series_data(
@@ -311,7 +319,8 @@ def _one_series_data(
 ) -> dict[str, Any]:
     """Decoded images of one method; a later run of the same method gets a number."""
     looks = _svg_line(line.line) if line else {"color": "#888888", "dark_color": "#888888"}
-    number = f" ({occurrence})" if occurrence > 1 else ""
+    number = f", {decoded.run}" if decoded.run else ""
+    number += f" ({occurrence})" if occurrence > 1 else ""
     name = " ".join(filter(None, (decoded.method, decoded.model)))
     is_bound = decoded.method == "diffc"
     if decoded.decoder:

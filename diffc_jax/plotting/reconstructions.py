@@ -1,9 +1,10 @@
 """The reconstructed images that an evaluation leaves behind, with the rate and PSNR of each."""
 
 import dataclasses
+import functools
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ SWEEP = "reconstructions.npz"
 # Real files, of the codec of DiffC and of others, in one layout.
 CODEC, BASELINES = "reconstructions_codec.npz", "reconstructions_baselines.npz"
 _SHARED = ("index", "original", "gammas")
+# label(workdir, method, model): what tells these results from those of other workdirs.
+Label = Callable[[AnyPath, str, str | None], str | None]
 _GAMMA_TOLERANCE = 1e-4  # float32 in one file, float64 in the other
 
 
@@ -32,6 +35,7 @@ class DecodedImages:
         images: reconstructions.
         bpp: achievable rate of each image, bits per pixel.
         psnr: PSNR of each image in dB; infinite where it is exact.
+        run: what tells it from the same method in other workdirs, if it is in others too.
     """
 
     method: str
@@ -41,6 +45,7 @@ class DecodedImages:
     images: UInt8[np.ndarray, "n q h w 3"]
     bpp: Float[np.ndarray, "n q"]
     psnr: Float[np.ndarray, "n q"]
+    run: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +63,12 @@ class Reconstructions:
     series: tuple[DecodedImages, ...]
 
 
-def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[Reconstructions]:
+def collect_reconstructions(
+    workdirs: Iterable[str | os.PathLike[str]], label: Label = lambda *_: None
+) -> list[Reconstructions]:
     """Reads the images in `eval/` of every workdir; those without any are skipped.
+
+    `label(workdir, method, model)` gives `DecodedImages.run`.
 
     Returns:
         One `Reconstructions` for each set of images: what shows the same images (same index, same
@@ -69,11 +78,12 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
         InputError: a broken file.
     """
     found: list[Reconstructions] = []
-    for folder in (as_path(workdir) / "eval" for workdir in workdirs):
-        if (folder / SWEEP).is_file():
-            found.append(load_sweep(folder))
+    for workdir in map(as_path, workdirs):
+        folder = workdir / "eval"
+        own = [load_sweep(folder)] if (folder / SWEEP).is_file() else []
         paths = (folder / name for name in (CODEC, BASELINES))
-        found += [load_files(path) for path in paths if path.is_file()]
+        own += [load_files(path) for path in paths if path.is_file()]
+        found += [_labelled(one, functools.partial(label, workdir)) for one in own]
     joined: list[Reconstructions] = []
     for new in found:
         for position, old in enumerate(joined):
@@ -88,6 +98,13 @@ def collect_reconstructions(workdirs: Iterable[str | os.PathLike[str]]) -> list[
         else:
             joined.append(new)
     return joined
+
+
+def _labelled(
+    found: Reconstructions, label: Callable[[str, str | None], str | None]
+) -> Reconstructions:
+    series = (dataclasses.replace(s, run=label(s.method, s.model)) for s in found.series)
+    return dataclasses.replace(found, series=tuple(series))
 
 
 def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:

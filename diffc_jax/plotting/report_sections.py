@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from diffc_jax.plotting.measures import (
     frechet_basis,
     has_measure,
 )
-from diffc_jax.runtime.files import read_json
+from diffc_jax.runtime.files import read_json, to_json
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
 _LOSSLESS = {"png": "PNG", "webp": "WebP", "jpegxl": "JPEG XL"}
@@ -184,7 +183,7 @@ def settings(runs: Sequence[Run]) -> str:
     parts, missing = [], []
     for run in runs:
         for name, content in run.documents.items():
-            text = tables.text(json.dumps(content, indent=2, sort_keys=True))
+            text = tables.text(to_json(content))
             heading = f"<summary>{tables.text(f'{run.name}/{name}')}</summary>"
             parts.append(f"<details>{heading}<pre>{text}</pre></details>")
         found = {pathlib.PurePath(file).name for file in run.documents}

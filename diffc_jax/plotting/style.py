@@ -110,33 +110,49 @@ class Series:
     line: Mapping[str, Any]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunPoint(RatePoint):
+    """A rate point of one of several runs that have its line.
+
+    Attributes:
+        run: a name that no other run has.
+        settings: in which it differs from the others, for labels.
+    """
+
+    run: str
+    settings: str | None = None
+
+
+def run_of(point: RatePoint) -> str | None:
+    """The run of a `RunPoint`."""
+    return point.run if isinstance(point, RunPoint) else None
+
+
 def series_of(points: Sequence[RatePoint]) -> list[Series]:
     """Sorts points into lines, and lines into groups: networks, Gaussian baselines, codecs, others.
 
-    Points of one method, model, decoder and kind of rate share a line unless they differ in
-    checkpoint, T, seed or images; then each gets its own, and the label says what differs.
+    Points of one method, model, decoder and kind of rate share a line unless they differ in run,
+    checkpoint, T, seed or images; then each gets its own, and the label says what differs: settings of the
+    runs, or their names where nothing else does.
     """
-    lines: dict[tuple[_Identity, _Circumstances], list[RatePoint]] = {}
+    lines: dict[tuple[Line, _Circumstances], list[RatePoint]] = {}
     for point in points:
-        lines.setdefault((_identity(point), _circumstances(point)), []).append(point)
+        lines.setdefault((line_of(point), _circumstances(point)), []).append(point)
+    runs = list(dict.fromkeys(map(run_of, points)))
     scene = _Scene.of(points)
     series = []
     for identity in sorted({identity for identity, _ in lines}, key=scene.rank):
         variants = sorted(
             (c for i, c in lines if i == identity),
-            key=lambda c: [(value is not None, value) for _, value in c],
+            key=lambda c: (runs.index(c[0][1]), [(value is not None, value) for _, value in c[1:]]),
         )
-        differing = [len(set(column)) > 1 for column in zip(*variants, strict=True)]
-        for repeat, circumstances in enumerate(variants):
-            remarks = [
-                f"{name} {value}"
-                for name, value in itertools.compress(circumstances, differing)
-                if value is not None
-            ]
+        for repeat, (circumstances, label) in enumerate(
+            zip(variants, _labels(_label(identity), variants), strict=True)
+        ):
             series.append(
                 Series(
                     group=_group(identity),
-                    label=", ".join((_label(identity), *remarks)),
+                    label=label,
                     points=tuple(sorted(lines[identity, circumstances], key=lambda p: p.bpp)),
                     line=scene.line(identity) | _repeated(repeat),
                 )
@@ -144,31 +160,57 @@ def series_of(points: Sequence[RatePoint]) -> list[Series]:
     return series
 
 
-class _Identity(NamedTuple):
+def _labels(name: str, variants: Sequence["_Circumstances"]) -> list[str]:
+    """`name` of a line, for each of its variants with the circumstances that differ."""
+    differing = [len(set(column)) > 1 for column in zip(*variants, strict=True)]
+    differing[0] = False  # the run, which says less than what differs in it
+    labels = []
+    for circumstances in variants:
+        remarks = (
+            f"{what} {value}".strip()
+            for what, value in itertools.compress(circumstances, differing)
+            if value is not None
+        )
+        labels.append(", ".join((name, *remarks)))
+    runs = [circumstances[0][1] for circumstances in variants]
+    return [
+        f"{label}, {run}" if run and labels.count(label) > 1 else label
+        for label, run in zip(labels, runs, strict=True)
+    ]
+
+
+class Line(NamedTuple):
+    """What the points of a line have in common, whatever the run; `dataset` is of published points."""
+
     method: str
     model: str | None
     decoder: str | None
     rate_kind: str
-    dataset: str | None  # of published points only: they are never on the images of a run
+    dataset: str | None  # published points are never on the images of a run
 
     @property
     def published_name(self) -> str:
+        """The method without the mark of published ones."""
         return self.method.removeprefix(PUBLISHED_PREFIX)
 
     @property
     def is_diffc(self) -> bool:
+        """Whether it is of a denoiser, by bounds or by files."""
         return self.method in DIFFC_METHODS
 
     @property
     def is_files(self) -> bool:
+        """Whether it is of the files of DiffC."""
         return self.method == DIFFC_CODEC
 
     @property
     def is_network(self) -> bool:
+        """Whether it is of a trained denoiser."""
         return self.is_diffc and self.model not in GAUSSIAN_BASELINES
 
     @property
     def codec(self) -> tuple[str, str | None]:
+        """A key of `CODECS`, if it is a known codec."""
         return self.method, self.model
 
 
@@ -177,16 +219,20 @@ def is_published(point: RatePoint) -> bool:
     return point.method.startswith(PUBLISHED_PREFIX)
 
 
-def _identity(point: RatePoint) -> _Identity:
+def line_of(point: RatePoint) -> Line:
+    """The line of a point."""
     dataset = point.dataset if is_published(point) else None
-    return _Identity(point.method, point.model, point.decoder, point.rate_kind, dataset)
+    return Line(point.method, point.model, point.decoder, point.rate_kind, dataset)
 
 
 _Circumstances = tuple[tuple[str, Any], ...]
 
 
 def _circumstances(point: RatePoint) -> _Circumstances:
+    settings = point.settings if isinstance(point, RunPoint) else None
     return (
+        ("run", run_of(point)),
+        ("", settings),
         ("checkpoint", point.checkpoint),
         ("T", point.n_rate_steps),
         ("seed", point.seed),
@@ -206,7 +252,7 @@ class _Scene:
 
     @classmethod
     def of(cls, points: Sequence[RatePoint]) -> "_Scene":
-        present = {_identity(point) for point in points}
+        present = {line_of(point) for point in points}
         known_codecs, known_decoders = list(CODECS), [one.name for one in _single_decoders()]
         codecs = {i.codec for i in present if not (i.is_diffc or i.method in NEURAL or i.dataset)}
         decoders = {i.decoder for i in present if i.is_diffc} - set(known_decoders)
@@ -217,7 +263,7 @@ class _Scene:
             datasets=tuple(sorted({i.dataset for i in present if i.dataset})),
         )
 
-    def rank(self, identity: _Identity) -> tuple[int, int, int, str]:
+    def rank(self, identity: Line) -> tuple[int, int, int, str]:
         if identity.dataset:
             names = [*PUBLISHED, identity.published_name]
             group = 2 * self.datasets.index(identity.dataset) + (identity.rate_kind == "file")
@@ -235,7 +281,7 @@ class _Scene:
         group = 2 * self.networks.index(identity.model) + identity.is_files
         return 0, group, decoder, str(identity)
 
-    def line(self, identity: _Identity) -> dict[str, Any]:
+    def line(self, identity: Line) -> dict[str, Any]:
         if identity.dataset:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
         if identity.method in NEURAL:
@@ -244,7 +290,7 @@ class _Scene:
             return line | {"linewidth": 1.3, "markersize": 4.5, "zorder": 2.5}
         return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
 
-    def _diffc_line(self, identity: _Identity) -> dict[str, Any]:
+    def _diffc_line(self, identity: Line) -> dict[str, Any]:
         position = self.decoders.index(identity.decoder)
         looks = [*((one.color, one.marker) for one in _single_decoders()), *_OTHER_DECODERS]
         color, marker = looks[min(position, len(looks) - 1)]
@@ -260,7 +306,7 @@ class _Scene:
             line |= {"linewidth": 1.2, "markerfacecolor": "white"}
         return line
 
-    def _codec_line(self, identity: _Identity) -> dict[str, Any]:
+    def _codec_line(self, identity: Line) -> dict[str, Any]:
         if identity.codec in CODECS:
             _, color, dashes, marker = CODECS[identity.codec]
         else:
@@ -277,7 +323,7 @@ class _Scene:
             "zorder": 2,
         }
 
-    def _published_line(self, identity: _Identity) -> dict[str, Any]:
+    def _published_line(self, identity: Line) -> dict[str, Any]:
         _, color, marker = PUBLISHED.get(identity.published_name, ("", *_OTHER_PUBLISHED))
         return {
             "color": color,
@@ -303,7 +349,7 @@ def _repeated(repeat: int) -> dict[str, Any]:
     return {"linestyle": (0, (8, 1.5, *(1.5, 1.5) * repeat)), "markerfacecolor": "white"}
 
 
-def _group(identity: _Identity) -> str:
+def _group(identity: Line) -> str:
     kind = _RATE_KINDS[identity.rate_kind]
     if identity.dataset:
         return f"Published ({kind})\non {identity.dataset}"
@@ -314,7 +360,7 @@ def _group(identity: _Identity) -> str:
     return f"{', '.join(filter(None, ('DiffC', identity.model)))} ({kind})"
 
 
-def _label(identity: _Identity) -> str:
+def _label(identity: Line) -> str:
     if identity.is_files:
         return files_label(identity.decoder or "DiffC")
     if identity.is_diffc:

@@ -5,15 +5,20 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from absl import logging
 from jaxtyping import PyTree
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.tensor_checks import check_names_and_shapes
 
 _SEPARATOR = "/"
+# Of the names that safetensors gives to types.
+_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
@@ -28,28 +33,62 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
     files.write_json(path.with_suffix(".json"), dict(card))
 
 
+def read_card(path: files.AnyPath) -> dict[str, Any]:
+    """The card beside exported weights; without one it is empty, which the log says.
+
+    Raises:
+        InputError: it is not a JSON object.
+    """
+    card = path.with_suffix(".json")
+    if not card.exists():
+        logging.warning("%s: has no card %s; nothing says what it was trained as", path, card.name)
+        return {}
+    content = files.read_json(card)
+    if not isinstance(content, dict):
+        raise InputError(f"{card}: is not the card of a model")
+    return content
+
+
+def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        InputError: missing or damaged file, or numbers that NumPy does not have, such as those of 8 bits.
+    """
+    try:
+        with files.on_disk(path) as local:
+            with safetensors.safe_open(local, framework="np") as file:
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            for name, kind in kinds.items():
+                if kind.startswith("F") and kind not in _FLOATS:
+                    raise InputError(
+                        f"{path}: {name!r} is {kind}, and only {', '.join(_FLOATS)} are read; convert it"
+                    )
+            return safetensors.numpy.load_file(local)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
+
+
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:
     """Reads exported weights, which must match a template of arrays or shapes and get its float types.
 
     Raises:
-        InputError: missing or damaged file, other names or shapes than the template's, or NaN or infinity
-            (the first one is named).
+        InputError: missing or damaged file, other names or shapes than the template's, or what is no
+            finite float (the first one is named).
     """
-    try:
-        with files.on_disk(path) as local:
-            arrays = safetensors.numpy.load_file(local)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
+    arrays = read_tensors(path)
     expected = flax.traverse_util.flatten_dict(template, sep=_SEPARATOR, keep_empty_nodes=True)
     leaves = {name: leaf for name, leaf in expected.items() if hasattr(leaf, "shape")}
-    for name in sorted(arrays.keys() | leaves.keys()):
-        found = arrays[name].shape if name in arrays else None
-        needed = leaves[name].shape if name in leaves else None
-        if found != needed:
-            raise InputError(f"{path}: {name!r} has shape {found}, the model needs {needed}")
-        if not np.isfinite(arrays[name]).all():
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    check_names_and_shapes(arrays, shapes, f"{path}: does not hold the model that is needed")
+    typed = {}
+    for name, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise InputError(f"{path}: {name!r} is {array.dtype}, not floats")
+        with np.errstate(over="ignore"):  # found below
+            typed[name] = array.astype(leaves[name].dtype)
+        if not np.isfinite(typed[name]).all():
             raise InputError(
                 f"{path}: {name!r} holds NaN or infinity; the model was damaged or its training diverged"
             )
-    typed = {name: array.astype(leaves[name].dtype) for name, array in arrays.items()}
     return flax.traverse_util.unflatten_dict(expected | typed, sep=_SEPARATOR)

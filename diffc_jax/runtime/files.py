@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from etils import epath
@@ -96,16 +97,37 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def to_json(value: Any, *, in_one_line: bool = False) -> str:
+    """`value` as JSON (RFC 8259), which has no NaN and no infinity: they become null.
+
+    Fields are sorted and indented, or in their order in one line.
+    """
+    layout: dict[str, Any] = {} if in_one_line else {"indent": 2, "sort_keys": True}
+    return json.dumps(_without_nan(value), allow_nan=False, **layout)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all."""
+    """Writes `value` as `to_json` does, whole or not at all."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        temporary.write_text(to_json(value) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file; InputError if it is missing or not JSON."""
+    """Reads a JSON file; NaN and infinity, which older versions wrote, become None.
+
+    Raises:
+        InputError: it is missing or not JSON.
+    """
     try:
-        return json.loads(as_path(path).read_text())
+        return json.loads(as_path(path).read_text(), parse_constant=lambda name: None)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""config.json: the config that a run was started with, and what may change when it resumes."""
+"""config.json and cards: what a run or exported weights were made with, and what may change afterwards."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,25 +11,53 @@ from diffc_jax.config.sources import plain
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime import files
 
-# Fields that change how long, how often or where, but not what is trained. mesh, train.accumulation_steps
-# and model.remat leave the updates as they are, up to rounding (and the draw of dropout's masks, for
-# accumulation), so that a run can move to other devices.
+# What belongs to the training of a run, and what does not: the longest name above a field decides.
+# tests/runtime/test_run_config.py has every field; one that stands nowhere counts as part of the training.
+_TRAINED = (
+    *("seed", "model", "schedule", "hific"),
+    *("data.image_size", "data.train", "data.random_flip"),
+    *("train.batch_size", "train.init_params", "train.gamma_range", "train.low_rate_emphasis"),
+    *("train.optimizer", "train.learning_rate", "train.muon_learning_rate", "train.warmup_steps"),
+    *("train.lr_decay", "train.decay_fraction", "train.beta2", "train.weight_decay"),
+    *("train.clip_norm", "train.ema_decay", "train.second_ema_decay"),
+)
+# How long, how often, where, and what is measured. mesh, train.accumulation_steps and model.remat leave the
+# updates as they are, up to rounding (and the draw of dropout's masks, for accumulation), so that a run can
+# move to other devices; its images can move too, and are known by their pixels.
 _FREE_TO_CHANGE = (
     *("mesh", "train.accumulation_steps"),
     *("model.remat", "model.fine.remat", "model.noisy.remat"),
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
     *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
     *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),
-    *("data.num_threads", "data.placement", "data.train.path", "data.eval", "eval", "baselines"),
+    *("data.num_threads", "data.placement", "data.train.path"),
+    *("data.eval", "data.reference", "eval", "baselines"),
 )
-_PATH_IN_MIXTURE = re.compile(r"data\.train\[\d+\]\.path")
-# Fields that a trained model depends on.
+# Fields that a trained model depends on, and those of them that leave its weights what they are.
 _OF_THE_MODEL = ("model", "schedule", "hific", "data.image_size")
+_HOW_IT_IS_COMPUTED = re.compile(r"model\.(\w+\.)?(dtype|dropout|remat)")
+_NUMBER_IN_MIXTURE = re.compile(r"\[\d+\]")
+
+# Fields by name, as `flatten` gives them.
+_Flat = dict[str, Any]
 
 
 def config_path(workdir: files.AnyPath) -> files.AnyPath:
     """Where the config of a run is kept."""
     return workdir / "config.json"
+
+
+def is_trained(field: str) -> bool | None:
+    """Whether a field of a config belongs to what is trained, or may change; None: it is not known here.
+
+    `field` is named as `flatten` does.
+    """
+    name = _NUMBER_IN_MIXTURE.sub("", field)
+    while name:
+        if name in _TRAINED or name in _FREE_TO_CHANGE:
+            return name in _TRAINED
+        name = name.rpartition(".")[0]
+    return None
 
 
 def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True) -> None:
@@ -38,15 +66,17 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
     Raises:
         UsageError: the folder holds a run with another config; the differences are listed.
     """
-    if config_path(workdir).exists():
-        differences = [
-            line
-            for field, line in _differences(config, workdir)
-            if not (_below(field, _FREE_TO_CHANGE) or _PATH_IN_MIXTURE.fullmatch(field))
-        ]
-        _refuse(workdir, differences)
+    path = config_path(workdir)
+    if path.exists():
+        recorded = flatten(files.read_json(path))
+        _refuse(
+            f"--workdir {workdir}",
+            "holds a run",
+            _differences(config, recorded, lambda field: is_trained(field) is not False),
+            "another --workdir",
+        )
     if write:
-        files.write_json(config_path(workdir), plain(config))
+        files.write_json(path, plain(config))
 
 
 def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
@@ -56,47 +86,93 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
         UsageError: it is another one; the differences are listed.
         InputError: the folder holds no run.
     """
-    if not config_path(workdir).exists():
+    path = config_path(workdir)
+    if not path.exists():
         raise InputError(
             f"--workdir {workdir}: holds no trained model; run experiments/train.py with the same"
             " flags first"
         )
-    differences = [
-        line
-        for field, line in _differences(config, workdir)
-        if _below(field, _OF_THE_MODEL) and not _below(field, _FREE_TO_CHANGE)
-    ]
-    _refuse(workdir, differences)
+    _refuse(
+        f"--workdir {workdir}",
+        "holds a run",
+        _differences(
+            config,
+            flatten(files.read_json(path)),
+            lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
+        ),
+        "another --workdir",
+    )
 
 
-def _refuse(workdir: files.AnyPath, differences: list[str]) -> None:
+def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.AnyPath) -> None:
+    """Checks that the model of exported weights at `path`, with this card, is the one of `config`.
+
+    What a card does not say is not compared.
+
+    Raises:
+        UsageError: it is another one; the differences are listed.
+    """
+    recorded = flatten(
+        {
+            **{name: card[name] for name in ("model", "schedule") if name in card},
+            "data": {name: card[name] for name in ("image_size",) if name in card},
+        }
+    )
+    groups = tuple({field.split(".")[0] for field in recorded})
+    _refuse(
+        "eval.params",
+        f"{path} was made",
+        _differences(
+            config,
+            recorded,
+            lambda field: (
+                _is_below(field, _OF_THE_MODEL)
+                and _is_below(field, groups)
+                and not _HOW_IT_IS_COMPUTED.fullmatch(field)
+            ),
+        ),
+        "other weights",
+    )
+
+
+def _refuse(field: str, what: str, differences: list[str], instead: str) -> None:
     if differences:
         raise UsageError(
-            f"holds a run with another config: {'; '.join(differences)}."
-            " Use these values or another --workdir",
-            field=f"--workdir {workdir}",
+            f"{what} with another config: {'; '.join(differences)}. Use these values or {instead}",
+            field=field,
         )
 
 
-def _differences(config: ConfigDict, workdir: files.AnyPath) -> list[tuple[str, str]]:
-    recorded = {
-        FORMER_NAMES.get(field, field): value
-        for field, value in flatten(files.read_json(config_path(workdir))).items()
-    }
+def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], bool]) -> list[str]:
+    """One text for each compared field that was recorded with another value."""
+    recorded = {FORMER_NAMES.get(field, field): value for field, value in recorded.items()}
     new = flatten(plain(config))
-    defaults = flatten(plain(base_config()))
-    # A run from before a field existed did what the field's default does.
-    old = {field: defaults[field] for field in new.keys() & defaults.keys()} | recorded
+    old = _defaults(new, recorded) | recorded
     return [
-        (field, f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}")
+        f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}"
         for field in sorted(old.keys() | new.keys())
-        if old.get(field) != new.get(field)
+        if compared(field) and old.get(field) != new.get(field)
     ]
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _defaults(new: _Flat, recorded: _Flat) -> _Flat:
+    """Values of fields that did not exist when a run was recorded: it did what their defaults do."""
+    defaults = flatten(plain(base_config()))
+    found = {}
+    for field in new:
+        name = _NUMBER_IN_MIXTURE.sub("", field)
+        group = field.rpartition(".")[0]
+        # A source that a mixture has not had is not one with all defaults.
+        if name in defaults and (
+            name == field or any(one.startswith(f"{group}.") for one in recorded)
+        ):
+            found[field] = defaults[name]
+    return found
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> _Flat:
     """A nested config as {"a.b": value, "c[0].d": value}; other tuples become lists, as in JSON."""
-    flat: dict[str, Any] = {}
+    flat: _Flat = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
@@ -108,5 +184,5 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _below(field: str, prefixes: tuple[str, ...]) -> bool:
+def _is_below(field: str, prefixes: tuple[str, ...]) -> bool:
     return any(field == prefix or field.startswith(prefix + ".") for prefix in prefixes)

@@ -1,6 +1,6 @@
 """Tensors of others' checkpoints, checked by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,8 +34,11 @@ def check_names_and_shapes(
     """Refuses anything but tensors of the given names and shapes.
 
     Raises:
-        InputError: missing, unexpected or wrongly shaped tensors; see `refuse`.
+        InputError: missing, unexpected or wrongly shaped tensors, see `refuse`; or all of them under other
+            names, as in wrapped checkpoints.
     """
+    if cause := _other_names(tensors.keys(), shapes.keys()):
+        raise InputError(f"{complaint}: {cause}")
     refuse(complaint, "are missing", [name for name in shapes if name not in tensors])
     refuse(complaint, "are unexpected", [name for name in tensors if name not in shapes])
     wrong = [name for name in shapes if tensors[name].shape != shapes[name]]
@@ -53,3 +56,33 @@ def refuse(complaint: str, flaw: str, names: Sequence[str], detail: str = "") ->
         raise InputError(
             f"{complaint}: {len(names)} tensors {flaw}, the first is {names[0]!r}{detail}"
         )
+
+
+def _other_names(found: Collection[str], needed: Collection[str]) -> str:
+    """How the needed names are written in `found`, if they are all there but not as they should be."""
+    written = {name.replace(".", "/"): name for name in found}
+    first = min(needed, key=len, default="").replace(".", "/")
+    if not first or set(needed) <= set(found):
+        return ""
+    plain = {name.replace(".", "/") for name in needed}
+    wrappers = sorted(
+        {
+            written[name][: len(name) - len(first)]
+            for name in written
+            if name.endswith(first)
+            and {name[: len(name) - len(first)] + one for one in plain} <= written.keys()
+        }
+    )
+    if "" in wrappers:
+        return f"names like {min(found)!r} join their parts by another sign than {min(needed)!r}"
+    if wrappers:
+        names = " and ".join(map(repr, wrappers))
+        return (
+            f"its tensors are wrapped, their names begin with {names}; save what is below that, under its"
+            " own names"
+        )
+    heads = {one[: len(one) - len(name)] for one in plain for name in written if one.endswith(name)}
+    for head in sorted(heads):
+        if head and {head + name for name in written} == plain:
+            return f"the names of its tensors lack {head!r} at the beginning; save the tree above them too"
+    return ""

@@ -1,6 +1,7 @@
 """Where metrics go: metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote
+from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote, to_json
 from diffc_jax.runtime.optional import require
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
@@ -26,11 +27,12 @@ class MetricWriter:
         self._events = _open_events(workdir, first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes scalars to metrics.jsonl and TensorBoard."""
-        self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
+        """Writes scalars to metrics.jsonl and TensorBoard; values that are not finite are left out."""
+        known = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._lines.write(to_json({"step": step} | known, in_one_line=True) + "\n")
         self._lines.flush()
         if self._events is not None:
-            for name, value in values.items():
+            for name, value in known.items():
                 self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:

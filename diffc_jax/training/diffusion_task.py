@@ -21,7 +21,7 @@ from diffc_jax.training.experiment import Experiment, build_experiment, time_ran
 from diffc_jax.training.meter import DivergedError
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.task import Update, Validation
-from diffc_jax.training.validation import NegativeElbo
+from diffc_jax.training.validation import NegativeElbo, describe_elbo
 
 _SAMPLES = 16
 _SAMPLE_COLUMNS = 8
@@ -83,7 +83,7 @@ class DiffusionTask(Experiment):
             (values,) = elbo(state, source, batch_size, [images])
             return Validation(
                 values,
-                f"{values['bits_per_dim']:.4f} +- {values['bits_per_dim_stderr']:.4f} bits/dim",
+                describe_elbo(values),
                 tile(np.asarray(sample(state)), _SAMPLE_COLUMNS),
             )
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.config.sources import batch_composition, training_sources
+from diffc_jax.data.identity import sampled_digest
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime import sharding
@@ -56,12 +57,35 @@ class TrainingSet:
         """Its split."""
         return "+".join(dict.fromkeys(source.split for source in self.sources))
 
-    def check_unchanged(self, recorded: int) -> None:
-        """Raises UsageError if an earlier part of the run has had another number of images."""
-        if recorded != len(self):
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint says about the images in their order; see `data.identity.sampled_digest`.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        digest = "+".join(map(sampled_digest, self.sources))
+        return {"num_images": len(self), "images": digest}
+
+    def check_unchanged(self, identity: dict[str, Any], recorded: dict[str, Any]) -> None:
+        """Compares `identity()` with that in a checkpoint; those of older versions have no digest.
+
+        Raises:
+            UsageError: they are other images, or another number of them.
+        """
+        if recorded["num_images"] != identity["num_images"]:
             raise UsageError(
-                f"has {len(self)} images now and had {recorded} when the run was saved; its"
-                " order cannot be continued. Use the old data or another --workdir",
+                f"has {identity['num_images']} images now and had {recorded['num_images']} when the run"
+                " was saved; its order cannot be continued. Use the old data or another --workdir",
+                field="data.train",
+            )
+        if "images" not in recorded:
+            logging.info(
+                "%s: an older version began this run, without a digest of images", self.name
+            )
+        elif recorded["images"] != identity["images"]:
+            raise UsageError(
+                "the training images are not those that this run began with, though they are as many. Use"
+                " the old data or another --workdir",
                 field="data.train",
             )
 

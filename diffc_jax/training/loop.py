@@ -49,16 +49,17 @@ def train(task: Task, workdir: AnyPath) -> None:
             require("grain")  # said now, not when the first batch is due
         num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
         evaluate = task.make_validation()
-        run_config.claim_workdir(config, workdir, write=multihost.is_primary())
-        if multihost.is_primary():
-            write_environment(workdir)
-
+        run_config.claim_workdir(config, workdir, write=False)
+        images = training_set.identity()
         checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
         if checkpoints.latest_step() is None:
             state, progress = task.fresh_state(training_set.clean), dict[str, Any]()
         else:
             state, progress = checkpoints.restore(template)
-            training_set.check_unchanged(progress["num_images"])
+            training_set.check_unchanged(images, progress)
+        if multihost.is_primary():
+            run_config.claim_workdir(config, workdir)
+            write_environment(workdir)
         first_step = int(state.step)
         limit = None
         if trainable and not num_steps:
@@ -86,7 +87,9 @@ def train(task: Task, workdir: AnyPath) -> None:
             limit=config.train.max_seconds,
         )
         with checkpoints, contextlib.closing(writer) if writer else contextlib.nullcontext():
-            run = _Run(task, workdir, training_set, checkpoints, writer, meter, evaluate, limit)
+            run = _Run(
+                task, workdir, training_set, images, checkpoints, writer, meter, evaluate, limit
+            )
             if limit is not None and not num_steps:
                 # How long this takes, once it is compiled, has to be known before the time is nearly over.
                 evaluate(state)
@@ -107,6 +110,7 @@ class _Run:
     task: Task
     workdir: AnyPath
     training_set: TrainingSet
+    images: dict[str, Any]
     checkpoints: Checkpoints
     writer: MetricWriter | None
     meter: Meter
@@ -117,7 +121,7 @@ class _Run:
         """Begins a checkpoint."""
         if self.writer is not None:
             self.writer.sync()
-        progress: dict[str, Any] = {"num_images": len(self.training_set)} | self.meter.spent()
+        progress: dict[str, Any] = self.images | self.meter.spent()
         if self.limit is not None:
             progress |= {"limit_seconds": self.limit.spent, "end": self.limit.end}
         self.checkpoints.save(state, progress)

@@ -1,6 +1,7 @@
 """One pass over validation images, shared by all processes: values of each image, and bits per dimension."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -139,3 +140,10 @@ class NegativeElbo:
             "prior": terms.prior / dimensions,
             "reconstruction": terms.reconstruction / dimensions,
         }
+
+
+def describe_elbo(average: Mapping[str, float]) -> str:
+    """Means over images as text; one image has no standard error."""
+    stderr = average["bits_per_dim_stderr"]
+    error = f" +- {stderr:.4f}" if math.isfinite(stderr) else ""
+    return f"{average['bits_per_dim']:.4f}{error} bits/dim"

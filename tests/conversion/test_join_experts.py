@@ -111,7 +111,8 @@ def change_card(path, **fields):
     [
         (
             {"image_size": 16},
-            "NOISY: 'fixed/variances' has shape (8, 8, 3), the model needs (16, 16, 3)",
+            "NOISY: does not hold the model that is needed: 1 tensors have another shape, the first is"
+            " 'fixed/variances' ((8, 8, 3) instead of (16, 16, 3))",
         ),
         (
             {"schedule": SCHEDULE | {"gamma_max": 6.0}},
@@ -120,7 +121,8 @@ def change_card(path, **fields):
         ),
         (
             {"model": {"name": "gaussian"}},
-            "NOISY: 'params/model/GammaEmbedding_0/Dense_0/bias' has shape (256,), the model needs None",
+            "NOISY: does not hold the model that is needed: 40 tensors are unexpected, the first is"
+            " 'params/model/GammaEmbedding_0/Dense_0/bias'",
         ),
     ],
 )

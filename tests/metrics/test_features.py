@@ -1,5 +1,6 @@
 """Extraction in batches, cached statistics, and finding weights, with a network of a few lines."""
 
+import dataclasses
 import hashlib
 import io
 import urllib.error
@@ -127,6 +128,41 @@ def test_reference_moments_are_computed_once_for_the_same_images_and_weights(tmp
     with pytest.raises(InputError) as error:
         load_moments(path)
     assert str(error.value) == f"{path}: is missing or damaged; delete it and run again"
+
+
+def test_reference_files_that_nobody_has_touched_are_not_read_again(tmp_path):
+    images, reads = random_images(), []
+
+    def moments(network, signature, images=images):
+        def batches():
+            reads.append(1)
+            return iter([images])
+
+        return reference_moments(Extractor(network, make_mesh(), 8), batches, tmp_path, signature)
+
+    first = moments(small_network(), "a")
+    assert len(reads) == 2  # for the hash and for the moments
+    np.testing.assert_array_equal(moments(small_network(), "a").mean, first.mean)
+    assert len(reads) == 2
+    # A copy of the same files, the same files changed, another network, and none that is known.
+    moments(small_network(), "b")
+    assert len(reads) == 3
+    assert moments(small_network(), "c", images[1:]).count == len(images) - 1
+    moments(small_network(scale=1.001), "a")
+    assert len(reads) == 7
+    moments(small_network(), None)
+    assert len(reads) == 8
+    for path in tmp_path.glob("*.npz"):
+        path.unlink()
+    np.testing.assert_allclose(moments(small_network(), "a").mean, first.mean)
+    assert len(reads) == 10
+
+
+def test_a_new_version_of_a_network_has_other_features():
+    network = small_network()
+    assert network.identity == f"small {network.weights_hash}"
+    newer = dataclasses.replace(network, version=2)
+    assert newer.identity == f"{network.identity} version 2"
 
 
 def test_weights_hash():

@@ -260,6 +260,11 @@ def test_other_files(tmp_path):
     assert refusal(write_zip(path, {"epoch": 3}, {})) == (
         "FILE: 'epoch' is a int, not a tensor; save model.state_dict() alone"
     )
+    wrapped = {"epoch": 3, "state_dict": {}, "ema": {}}
+    assert refusal(write_zip(path, wrapped, {})) == (
+        "FILE: is wrapped, with dictionaries below 'state_dict', 'ema'; save the state dict of the model"
+        " alone"
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False])

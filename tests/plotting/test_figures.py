@@ -9,6 +9,7 @@ from PIL import Image
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import figures, rate_distortion
+from diffc_jax.plotting.inputs import collect_rate_points
 from tests.support.rate_points import (
     RATES,
     legend_of,
@@ -114,7 +115,7 @@ def test_unknown_methods_are_drawn_and_broken_rows_refused(tmp_path):
         *make_points(method="neural", rate_kind="bound", model="big"),
     ]
     results.write_rate_points(path, [*unknown, *make_points(method="avif")])
-    points = figures.collect_rate_points([path])
+    points = collect_rate_points([path])
     legend = legend_of(rate_distortion.plot_rates(points))
     assert legend == [
         *("Codecs (file bytes)", "AVIF", "Other methods (file bytes)", "vvc"),

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import struct
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.export import export_params, load_params
+from diffc_jax.runtime.export import export_params, load_params, read_card
 from tests.support.processes import run_program
 
 
@@ -31,6 +34,12 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
+def refusal(path, template):
+    with pytest.raises(InputError) as caught:
+        load_params(path, shapes(template))
+    return str(caught.value)
+
+
 def test_round_trip(tree, tmp_path):
     path = tmp_path / "new" / "params.safetensors"
     card = {"model": {"name": "unet"}, "steps": 3, "dataset": "photos"}
@@ -49,20 +58,22 @@ def test_other_parameters_are_named(tree, tmp_path):
     export_params(path, tree, {})
 
     def message(template):
-        with pytest.raises(InputError) as caught:
-            load_params(path, template)
-        return str(caught.value)
+        return refusal(path, template)
 
     wider = shapes(tree)
     wider["params"]["model"]["conv"]["bias"] = jax.ShapeDtypeStruct((4,), jnp.float32)
-    name = f"{path}: 'params/model/conv/bias' has shape"
-    assert message(wider) == f"{name} (3,), the model needs (4,)"
+    complaint = f"{path}: does not hold the model that is needed"
+    name = "the first is 'params/model/conv/bias'"
+    assert (
+        message(wider)
+        == f"{complaint}: 1 tensors have another shape, {name} ((3,) instead of (4,))"
+    )
     more = shapes(tree)
     more["fixed"]["variances"] = jax.ShapeDtypeStruct((2,), jnp.float32)
-    assert message(more) == f"{path}: 'fixed/variances' has shape None, the model needs (2,)"
+    assert message(more) == (f"{complaint}: 1 tensors are missing, the first is 'fixed/variances'")
     fewer = shapes(tree)
     del fewer["fixed"]["mean"]
-    assert message(fewer) == f"{path}: 'fixed/mean' has shape (), the model needs None"
+    assert message(fewer) == (f"{complaint}: 1 tensors are unexpected, the first is 'fixed/mean'")
 
     for value in (np.nan, -np.inf):
         broken = {**tree, "fixed": {"mean": np.asarray(value, np.float32)}}
@@ -76,6 +87,99 @@ def test_other_parameters_are_named(tree, tmp_path):
         InputError, match=r"missing\.safetensors: is not a readable safetensors file"
     ):
         load_params(missing, shapes(tree))
+
+
+def flat(tree):
+    return flax.traverse_util.flatten_dict(jax.device_get(tree), sep="/")
+
+
+@pytest.mark.parametrize(
+    ("rename", "cause"),
+    [
+        (
+            lambda name: f"module.{name}",
+            "its tensors are wrapped, their names begin with 'module.'; save what is below that, under its"
+            " own names",
+        ),
+        (
+            lambda name: f"state_dict/ema/{name}",
+            "its tensors are wrapped, their names begin with 'state_dict/ema/'; save what is below that,"
+            " under its own names",
+        ),
+        (
+            lambda name: name.replace("/", "."),
+            "names like 'fixed.mean' join their parts by another sign than 'fixed/mean'",
+        ),
+    ],
+)
+def test_wrapped_names_are_told(tree, tmp_path, rename, cause):
+    path = tmp_path / "params.safetensors"
+    arrays = {rename(name): np.asarray(array) for name, array in flat(tree).items()}
+    safetensors.numpy.save_file(arrays, path)
+    complaint = f"{path}: does not hold the model that is needed"
+    assert refusal(path, tree) == f"{complaint}: {cause}"
+
+
+def test_two_copies_and_a_tree_cut_short_are_told(tree, tmp_path):
+    path = tmp_path / "params.safetensors"
+    arrays = {name: np.asarray(array) for name, array in flat(tree).items()}
+    copies = {
+        f"{head}.{name}": array for head in ("ema", "model") for name, array in arrays.items()
+    }
+    safetensors.numpy.save_file(copies | {"optimizer.step": np.zeros(1)}, path)
+    assert "their names begin with 'ema.' and 'model.'" in refusal(path, tree)
+    del tree["fixed"]
+    inner = {
+        name.removeprefix("params/model/"): array
+        for name, array in arrays.items()
+        if name.startswith("params/")
+    }
+    safetensors.numpy.save_file(inner, path)
+    assert refusal(path, tree) == (
+        f"{path}: does not hold the model that is needed: the names of its tensors lack 'params/model/' at"
+        " the beginning; save the tree above them too"
+    )
+
+
+def write_raw(path, kind, n_bytes):
+    """A safetensors file with one tensor of two numbers, of a type that NumPy may not have."""
+    entry = {"dtype": kind, "shape": [2], "data_offsets": [0, n_bytes]}
+    head = json.dumps({"scale": entry}).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(n_bytes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_bytes", "flaw"),
+    [
+        ("F8_E4M3", 2, "is F8_E4M3, and only F16, BF16, F32, F64 are read; convert it"),
+        ("F8_E5M2", 2, "is F8_E5M2, and only F16, BF16, F32, F64 are read; convert it"),
+        ("F4", 1, "is F4, and only F16, BF16, F32, F64 are read; convert it"),
+        ("I8", 2, "is int8, not floats"),
+        ("BOOL", 2, "is bool, not floats"),
+        ("C64", 16, "is complex64, not floats"),
+    ],
+)
+def test_other_numbers_than_floats_are_told(tmp_path, kind, n_bytes, flaw):
+    path = tmp_path / "params.safetensors"
+    write_raw(path, kind, n_bytes)
+    assert refusal(path, {"scale": np.zeros(2, np.float32)}) == f"{path}: 'scale' {flaw}"
+
+
+def test_numbers_too_large_for_the_type_are_told(tmp_path):
+    path = tmp_path / "params.safetensors"
+    safetensors.numpy.save_file({"scale": np.array([1e300])}, path)
+    assert "'scale' holds NaN or infinity" in refusal(path, {"scale": np.zeros(1, np.float32)})
+
+
+def test_cards_are_read_and_may_be_missing(tmp_path):
+    path = tmp_path / "params.safetensors"
+    assert read_card(path) == {}
+    path.with_suffix(".json").write_text('{"bits": NaN}')
+    assert read_card(path) == {"bits": None}
+    path.with_suffix(".json").write_text("[]")
+    with pytest.raises(InputError) as caught:
+        read_card(path)
+    assert str(caught.value) == f"{tmp_path}/params.json: is not the card of a model"
 
 
 def pack(source, output):

@@ -303,7 +303,8 @@ def test_weights_of_another_model_are_refused_before_training(exported, tmp_path
     with pytest.raises(InputError) as caught:
         loop.train(quick_task(config), tmp_path)
     assert str(caught.value) == (
-        f"{exported}: 'params/schedule/range' has shape None, the model needs ()"
+        f"{exported}: does not hold the model that is needed: 2 tensors are missing, the first is"
+        " 'params/schedule/range'"
     )
     config.train.init_params = str(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match=r"/none\.safetensors: is not a readable safetensors"):

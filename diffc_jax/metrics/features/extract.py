@@ -19,6 +19,9 @@ from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
 from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
 
+# By what stands for a network and files of images: the file with the moments.
+_KNOWN = "known.json"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureNetwork:
@@ -30,12 +33,21 @@ class FeatureNetwork:
         apply: `apply(variables, images)`: uint8 images (b, h, w, 3) to float32 features (b, d); pure,
             each image on its own.
         variables: nested dicts of arrays.
+        version: raised by hand when `apply` gives other features with the same weights, so that none of
+            before are used.
     """
 
     name: str
     dimension: int
     apply: Callable[[Variables, UInt8[Array, "b h w 3"]], Float[Array, "b d"]]
     variables: Variables
+    version: int = 1
+
+    @property
+    def identity(self) -> str:
+        """What decides the features of an image: name, weights and, from the second on, version."""
+        version = f" version {self.version}" if self.version > 1 else ""
+        return f"{self.name} {self.weights_hash}{version}"
 
     @functools.cached_property
     def weights_hash(self) -> str:
@@ -109,11 +121,13 @@ def reference_moments(
     extractor: Extractor,
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
     folder: files.AnyPath,
+    signature: str | None = None,
 ) -> RunningCovariance:
     """Moments of a reference set, read from `folder` if they were computed before.
 
     The file's name is a hash of the images' bytes, the network's name and its weights, so it can
-    neither be stale nor be mistaken for another's.
+    neither be stale nor be mistaken for another's. Where `signature` stands for files that nobody has
+    changed, known.json has the name of the file, and no image has to be read.
 
     `batches` gives the images, in batches of any size; it is called for the hash and, unless the moments
     are cached, once more.
@@ -121,17 +135,23 @@ def reference_moments(
     Raises:
         InputError: no images, features that are not finite, or a damaged cached file.
     """
+    known = folder / _KNOWN
+    names: dict[str, str] = files.read_json(known) if signature and known.exists() else {}
+    key = f"{extractor.network.identity} {signature}"
+    if key in names and (folder / names[key]).exists():
+        return load_moments(folder / names[key])
     digest = hashlib.sha256()
-    digest.update(f"{extractor.network.name} {extractor.network.weights_hash}\n".encode())
+    digest.update(f"{extractor.network.identity}\n".encode())
     for images in batches():
         for image in images:
             digest.update(f"{image.shape}\n".encode())
             digest.update(image.tobytes())
     path = folder / f"{extractor.network.name}-{digest.hexdigest()[:16]}.npz"
-    if path.exists():
-        return load_moments(path)
-    moments = extractor.moments(batches())
-    save_moments(path, moments)
+    if not path.exists():
+        save_moments(path, extractor.moments(batches()))
+    moments = load_moments(path)
+    if signature:
+        files.write_json(known, names | {key: path.name})
     return moments
 
 

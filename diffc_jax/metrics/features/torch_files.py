@@ -72,6 +72,12 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
                 f"{path}: holds a {type(content).__name__}, not a state dict; save "
                 "model.state_dict()"
             )
+        inner = [name for name, value in content.items() if isinstance(value, dict)]
+        if inner:
+            raise InputError(
+                f"{path}: is wrapped, with dictionaries below {', '.join(map(repr, inner))}; save the"
+                " state dict of the model alone"
+            )
         for name, value in content.items():
             if not (isinstance(name, str) and isinstance(value, _Tensor)):
                 raise InputError(

@@ -83,5 +83,7 @@ def _digest(job: Job) -> str:
     """The name of a job's file, the same as in folders from before arguments were renamed."""
     function, arguments = job
     arguments = {_FORMER_NAMES.get(name, name): value for name, value in arguments.items()}
-    text = json.dumps([function.__name__, arguments, schemes.FIELDS], sort_keys=True)
+    text = json.dumps(
+        [function.__name__, arguments, schemes.FIELDS], sort_keys=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,75 @@
+"""JSON that every reader takes: no NaN, no infinity."""
+
+import ast
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+from diffc_jax.runtime.files import read_json, to_json, write_json
+from diffc_jax.runtime.writers import MetricWriter
+from diffc_jax.training.validation import average_elbo, describe_elbo
+from tests.support.processes import ROOT
+
+PROGRAMS = ("diffc_jax", "experiments", "scripts", "benchmarks", "examples", "configs")
+
+
+def strict(text):
+    """What a reader sees that keeps to the standard."""
+
+    def refuse(name):
+        raise ValueError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    value = {"b": [1.5, math.nan, (np.float64("inf"), {"x": -math.inf})], "a": "NaN"}
+    expected = {"a": "NaN", "b": [1.5, None, [None, {"x": None}]]}
+    write_json(tmp_path / "value.json", value)
+    text = (tmp_path / "value.json").read_text()
+    assert strict(text) == expected
+    assert text.startswith('{\n  "a"')
+    assert to_json({"step": 1, "a": math.nan}, in_one_line=True) == '{"step": 1, "a": null}'
+
+
+def test_files_of_older_versions_are_read(tmp_path):
+    (tmp_path / "old.json").write_text('{"stderr": NaN, "psnr": [Infinity, -Infinity, 1.0]}')
+    assert read_json(tmp_path / "old.json") == {"stderr": None, "psnr": [None, None, 1.0]}
+
+
+def test_metrics_that_are_not_finite_are_left_out(tmp_path):
+    writer = MetricWriter(tmp_path, 0)
+    writer.scalars(3, {"eval/bits_per_dim": 2.0, "eval/bits_per_dim_stderr": math.nan})
+    writer.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert strict(line) == {"step": 3, "eval/bits_per_dim": 2.0}
+    assert line.startswith('{"step"')
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "4.0000 bits/dim"), (2, "4.0000 +- 0.0000 bits/dim")]
+)
+def test_one_image_has_no_standard_error(count, text):
+    average = average_elbo({"bits_per_dim": np.full(count, 4.0)})
+    assert describe_elbo(average) == text
+    expected = None if count == 1 else 0.0
+    assert strict(to_json(average))["bits_per_dim_stderr"] == expected
+
+
+def calls_of_json(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            where = node.func.value
+            if isinstance(where, ast.Name) and where.id == "json" and "dump" in node.func.attr:
+                yield node
+
+
+@pytest.mark.parametrize("folder", PROGRAMS)
+def test_nothing_writes_json_that_is_none(folder):
+    for path in pathlib.Path(ROOT / folder).rglob("*.py"):
+        for call in calls_of_json(path):
+            words = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
+            assert words.get("allow_nan") is False, f"{path.relative_to(ROOT)}, line {call.lineno}"
