@@ -10,6 +10,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime import lock
+from diffc_jax.runtime.disk import writing
 from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote
 from diffc_jax.runtime.optional import require
 
@@ -20,15 +22,21 @@ class MetricWriter:
     """Writes scalars and images of a run; a resumed run continues its files without repeated steps."""
 
     def __init__(self, workdir: AnyPath, first_step: int):
-        path = workdir / "metrics.jsonl"
+        self._path = path = workdir / "metrics.jsonl"
         _drop_after(path, first_step)
         self._lines = _Object(path) if is_remote(path) else path.open("a")
         self._events = _open_events(workdir, first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes scalars to metrics.jsonl and TensorBoard."""
-        self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
-        self._lines.flush()
+        """Writes scalars to metrics.jsonl and TensorBoard.
+
+        Raises:
+            InputError: the disk is full, or the folder of the run is not there any more (`lock.check`).
+        """
+        lock.check(self._path)
+        with writing(self._path):
+            self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
+            self._lines.flush()
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
@@ -45,7 +53,8 @@ class MetricWriter:
 
     def close(self) -> None:
         """Writes what is buffered."""
-        self._lines.close()
+        with writing(self._path):
+            self._lines.close()
         if self._events is not None:
             self._events.close()
 
