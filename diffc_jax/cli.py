@@ -21,6 +21,7 @@ from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
 from diffc_jax.runtime import devices, disk, files, multihost, sigterm
 
+_ORBAX = f"{os.sep}orbax{os.sep}"
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 # Flags defined here belong to the program that asks for them, whose --help lists them.
 flags.disclaim_key_flags()
@@ -213,4 +214,7 @@ def _exit_with(error: DiffcError) -> Any:
 
 
 def _is_ours(record: Any) -> bool:
-    return record.levelno > 20 or record.pathname.startswith(_PACKAGE)
+    if record.pathname.startswith(_PACKAGE):
+        return True
+    # Orbax logs with a traceback what its threads raise, which is told in one line when they are waited for.
+    return record.levelno > 20 and not (record.exc_info and _ORBAX in record.pathname)

@@ -37,14 +37,15 @@ class MetricWriter:
         with writing(self._path):
             self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
             self._lines.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+            if self._events is not None:
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
         """Writes an image to TensorBoard."""
         if self._events is not None:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            with writing(self._path):
+                self._events.add_image(name, image, step, dataformats="HWC")
 
     def sync(self) -> None:
         """Writes all scalars; to be called before a checkpoint, after which their steps are not run again."""
@@ -55,8 +56,8 @@ class MetricWriter:
         """Writes what is buffered."""
         with writing(self._path):
             self._lines.close()
-        if self._events is not None:
-            self._events.close()
+            if self._events is not None:
+                self._events.close()
 
 
 class _Object:
