@@ -74,6 +74,8 @@ def run_experiment(
             return
         if multi_host:
             multihost.start(flags.FLAGS.distributed)
+        devices.check_platform()
+        if multi_host:
             devices.check_devices(flags.FLAGS.expect_devices)
             if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)

@@ -9,6 +9,12 @@ import jax
 from diffc_jax.errors import InputError
 
 
+def check_platform() -> None:
+    """Raises InputError if JAX cannot use what JAX_PLATFORMS names."""
+    if (error := missing_platform()) is not None:
+        raise error
+
+
 def missing_platform() -> InputError | None:
     """The error that JAX cannot use what JAX_PLATFORMS names; None if it has devices."""
     try:
@@ -31,10 +37,8 @@ def check_devices(expected: int | None, environment: Mapping[str, str] = os.envi
         environment: variables of the system.
 
     Raises:
-        InputError: JAX cannot use the platform that it was told to, or the numbers differ.
+        InputError: the numbers differ.
     """
-    if (error := missing_platform()) is not None:
-        raise error
     seen = f"JAX sees {jax.device_count()} ({jax.default_backend()}) in {_count_processes()}"
     if expected is not None:
         if jax.device_count() != expected:

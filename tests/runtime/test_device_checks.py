@@ -96,14 +96,14 @@ def test_gpus_of_slurm_that_jax_does_not_use(machine):
 
 
 def test_a_platform_that_is_not_there(monkeypatch):
-    assert devices.missing_platform() is None
+    devices.check_platform()
 
     def nothing():
         raise AssertionError
 
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     monkeypatch.setattr(jax, "devices", nothing)
-    said = message(lambda: check_devices(None, {}), InputError)
+    said = message(devices.check_platform, InputError)
     assert said == (
         "JAX_PLATFORMS=cuda: JAX cannot start (it finds no such device); use JAX_PLATFORMS=cpu, or see"
         " docs/accelerators.md for the packages that a device needs"
