@@ -21,7 +21,7 @@ from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.data.files import is_image_name
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
-from diffc_jax.runtime.disk import check_writable
+from diffc_jax.runtime.disk import check_writable, only_writing
 from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.optional import require
@@ -86,7 +86,7 @@ def compress(
             progress.advance()
             if source in left_out:
                 continue
-            with _writing(made), atomic_write(made) as temporary:
+            with only_writing(made), atomic_write(made) as temporary:
                 temporary.write_bytes(data)
             n_pixels = image.shape[0] * image.shape[1]
             logging.info(
@@ -152,7 +152,7 @@ def decompress(
             for warning in decoded.warnings:
                 logging.warning("%s: %s", source, warning)
             image = decoded.image
-            with _writing(made):
+            with only_writing(made):
                 save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
             logging.info(
                 "%s: %s, %s, %.1f s",
@@ -197,14 +197,6 @@ class _LeftOut:
             kinds = {type(error) for error in self._errors.values()}
             kind = UsageError if kinds == {UsageError} else InputError
             raise kind(f"{len(self._errors)} of {self._n_files} files are left out, as said above")
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> ProgramCache:

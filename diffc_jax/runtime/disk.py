@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from diffc_jax.errors import DiffcError, InputError
 
 # What only the disk can be the cause of.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+# All that NumPy says of it, without a number.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextlib.contextmanager
@@ -27,6 +31,20 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if reason is None:
             raise
         raise InputError(f"{path}: cannot be written ({reason}{_space_left(path)})") from error
+
+
+@contextlib.contextmanager
+def only_writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Around what does nothing else than write to `path`: every error of the system becomes one line.
+
+    Raises:
+        InputError: as of `writing`.
+    """
+    try:
+        with writing(path):
+            yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def check_writable(path: pathlib.Path) -> None:
@@ -55,6 +73,8 @@ def _reason(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
             return os.strerror(cause.errno)
+        if isinstance(cause, OSError) and _SHORT_WRITE.fullmatch(str(cause)):
+            return os.strerror(errno.ENOSPC)
         texts = (os.strerror(number) for number in _DISK_ERRORS)
         if found := next((text for text in texts if text in str(cause)), None):
             return found

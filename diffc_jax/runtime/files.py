@@ -15,7 +15,7 @@ from etils import epath
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import lock, owner, sigterm
-from diffc_jax.runtime.disk import writing
+from diffc_jax.runtime.disk import only_writing, writing
 from diffc_jax.runtime.progress import ShareProgress
 
 # What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
@@ -69,12 +69,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     lock.check(path)
     temporary = owner.temporary_name(path)
     with sigterm.ending_with(lambda: temporary.unlink(missing_ok=True)), writing(path):
-        try:
+        with only_writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             owner.remove_leftovers(path.parent.absolute())
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         yield temporary
         temporary.replace(path)
 

@@ -48,12 +48,9 @@ def holding(folder: pathlib.Path) -> Iterator[None]:
     path = folder.absolute() / LOCK
     mine = _describe_this_process()
     is_new = not folder.exists()
-    try:
-        with disk.writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            nested = _take(path, mine)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    with disk.only_writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        nested = _take(path, mine)
     if nested:
         yield
         return

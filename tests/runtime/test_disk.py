@@ -51,6 +51,7 @@ def test_metrics_on_a_full_disk(tmp_path):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
+        (OSError("200000 requested and 14320 written"), SPACE),
         (OSError(errno.EIO, "x"), "Input/output error; 1.5 MB are left there"),
         (ValueError("UNKNOWN: error writing: No space left on device [type=x]"), SPACE),
     ],
