@@ -10,16 +10,15 @@ from collections.abc import Iterator
 
 from diffc_jax.errors import DiffcError, InputError
 
-# What only the disk can be the cause of.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-
+# What only writing can be the cause of.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # All that NumPy says of it, without a number.
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Around what writes to `path`: a disk that is full or fails becomes one line.
+    """Around what writes to `path`: a disk that is full becomes one line.
 
     Raises:
         InputError: names `path`, the reason and the space that is left.

@@ -68,7 +68,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         return
     lock.check(path)
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: temporary.unlink(missing_ok=True)), writing(path):
+    with sigterm.ending_with(lambda: owner.discard(temporary)), writing(path):
         with only_writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             owner.remove_leftovers(path.parent.absolute())

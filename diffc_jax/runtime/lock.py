@@ -178,14 +178,14 @@ def _create(path: pathlib.Path, text: str) -> None:
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
     except OSError:
-        path.unlink(missing_ok=True)  # on a full disk
+        owner.discard(path)  # on a full disk
         raise
 
 
 def _replace(path: pathlib.Path, old: str, new: str) -> None:
     """Puts a new file in the place of one that still says `old`."""
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: temporary.unlink(missing_ok=True)):
+    with sigterm.ending_with(lambda: owner.discard(temporary)):
         _create(temporary, new)
         with contextlib.suppress(FileNotFoundError):
             if path.read_text() == old:
@@ -195,7 +195,7 @@ def _replace(path: pathlib.Path, old: str, new: str) -> None:
 def _now(path: pathlib.Path) -> int:
     """The time that the file system gives to what is written now, nanoseconds."""
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: temporary.unlink(missing_ok=True)):
+    with sigterm.ending_with(lambda: owner.discard(temporary)):
         _create(temporary, "")
         return temporary.stat().st_mtime_ns
 

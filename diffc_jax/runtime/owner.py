@@ -57,6 +57,12 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{path.stem[:_LONGEST_NAME_KEPT]}.{middle}{path.suffix}")
 
 
+def discard(temporary: pathlib.Path) -> None:
+    """Removes a temporary file, if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
 @functools.cache
 def remove_leftovers(folder: pathlib.Path) -> None:
     """Removes temporary files of processes that are gone; looks into a folder once in the life of a process.

@@ -33,6 +33,16 @@ def test_a_full_disk_is_named_with_its_space(tmp_path):
     assert not list(path.parent.iterdir())
 
 
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "a.json"
+    fails(
+        InputError,
+        f"{path}: cannot be written (File exists)",
+        lambda: files.write_json(path, {}),
+    )
+
+
 def test_metrics_on_a_full_disk(tmp_path):
     writer = MetricWriter(tmp_path, 0)
     full = pathlib.Path("/dev/full")
@@ -52,7 +62,7 @@ def test_metrics_on_a_full_disk(tmp_path):
     ("error", "reason"),
     [
         (OSError("200000 requested and 14320 written"), SPACE),
-        (OSError(errno.EIO, "x"), "Input/output error; 1.5 MB are left there"),
+        (OSError(errno.EFBIG, "x"), "File too large; 1.5 MB are left there"),
         (ValueError("UNKNOWN: error writing: No space left on device [type=x]"), SPACE),
     ],
 )
@@ -67,7 +77,9 @@ def test_libraries_say_it_in_their_own_ways(error, reason, tmp_path):
     fails(InputError, f"{tmp_path}: cannot be written ({reason})", write)
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(2, "x"), ValueError("x"), UsageError("x")])
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "x"), OSError(errno.EIO, "x"), ValueError("x"), UsageError("x")]
+)
 def test_other_errors_are_left_as_they_are(error, tmp_path):
     with pytest.raises(type(error)) as caught, disk.writing(tmp_path):
         raise error
