@@ -1,9 +1,11 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
 import argparse
+import math
 import os
 import pathlib
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,8 +18,9 @@ from ml_collections import ConfigDict, config_flags
 from diffc_jax import config as config_lib
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
-from diffc_jax.runtime import files, multihost
+from diffc_jax.runtime import devices, disk, files, multihost, sigterm
 
+_ORBAX = f"{os.sep}orbax{os.sep}"
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 # Flags defined here belong to the program that asks for them, whose --help lists them.
 flags.disclaim_key_flags()
@@ -33,6 +36,13 @@ def _define_experiment_flags(multi_host: bool) -> None:
             "off",
             ["off", "auto"],
             "auto: join the other processes of a cluster job (Slurm, Open MPI, TPU pod, Kubernetes).",
+        )
+        flags.DEFINE_integer(
+            "expect_devices",
+            None,
+            "Stop at once unless there are so many devices, of all processes together; if not given, what "
+            "Slurm gave the job is compared.",
+            lower_bound=1,
         )
     flags.mark_flags_as_required(["config", "workdir"])
 
@@ -51,7 +61,8 @@ def run_experiment(
     """Runs `experiment(config, workdir)` as a program with --config, --workdir and --dry_run.
 
     `validate` checks the config first, also for --dry_run, which prints what `dry_run` says. With
-    `multi_host` several processes can share the job, through --distributed.
+    `multi_host` several processes can share the job, through --distributed. The folder belongs to this
+    program while it runs.
     """
 
     def main() -> None:
@@ -62,9 +73,14 @@ def run_experiment(
             return
         if multi_host:
             multihost.start(flags.FLAGS.distributed)
+        devices.check_platform()
+        if multi_host:
+            devices.check_devices(flags.FLAGS.expect_devices)
             if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)
-        experiment(config, prepare_workdir(flags.FLAGS.workdir))
+        workdir = prepare_workdir(flags.FLAGS.workdir)
+        with multihost.owning(workdir):
+            experiment(config, workdir)
 
     _define_experiment_flags(multi_host)
     run(main)
@@ -73,9 +89,12 @@ def run_experiment(
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; mistakes of the user end in one line on stderr.
 
-    The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set and 85 for
-    training or an evaluation that SIGTERM stopped and that goes on if the command is run again.
+    The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set or a machine
+    without the devices, and 85 for training or an evaluation that SIGTERM stopped and that goes on if the
+    command is run again. Other programs die of SIGTERM, and leave nothing half written.
     """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        sigterm.leave_at_sigterm()
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -84,10 +103,15 @@ def run(main: Callable[[], None]) -> None:
         # Libraries announce their own steps at this level; ours are the ones to read.
         logging.get_absl_handler().addFilter(_is_ours)
         try:
-            main()
+            with disk.writing(_output()):
+                main()
         except DiffcError as error:
             _exit_with(error)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, AssertionError | RuntimeError) and (
+                missing := devices.missing_platform()
+            ):
+                _exit_with(missing)
             if not jax.distributed.is_initialized():
                 raise
             # One of several processes must end at once. Python's own way out waits at the runtime's barrier
@@ -98,6 +122,12 @@ def run(main: Callable[[], None]) -> None:
     # In place: ml_collections reads sys.argv itself, to see which fields are overridden.
     sys.argv[1:] = map(_with_present_name, sys.argv[1:])
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _output() -> str:
+    """Where the program writes, for the message of a full disk."""
+    values = flags.FLAGS.flag_values_dict()
+    return values.get("workdir") or values.get("output") or "."
 
 
 def prepare_workdir(path: str) -> files.AnyPath:
@@ -124,12 +154,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
         # ml_collections keeps the error of a missing file until a field is used.
         if "config" in flags.FLAGS and not isinstance(flags.FLAGS.config, ConfigDict):
             raise FileNotFoundError
+        _check_finite()
         return remaining
     except DiffcError as error:
         message = str(error)
     except Exception as error:  # a config file is a program: it may raise anything
         message = _describe_flag_error(error, argv)
     return _exit_with(UsageError(message))
+
+
+def _check_finite() -> None:
+    for name, value in flags.FLAGS.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{value} is not a finite number", field=f"--{name}")
 
 
 def _with_present_name(argument: str) -> str:
@@ -178,4 +215,7 @@ def _exit_with(error: DiffcError) -> Any:
 
 
 def _is_ours(record: Any) -> bool:
-    return record.levelno > 20 or record.pathname.startswith(_PACKAGE)
+    if record.pathname.startswith(_PACKAGE):
+        return True
+    # Orbax logs with a traceback what its threads raise, which is told in one line when they are waited for.
+    return record.levelno > 20 and not (record.exc_info and _ORBAX in record.pathname)

@@ -38,10 +38,16 @@ def build_task(config: ConfigDict) -> "Task":
 
 
 def train(config: ConfigDict, workdir: AnyPath) -> None:
-    """Trains what a validated config describes, or resumes; `training.loop.train` says more."""
+    """Trains what a validated config describes, or resumes; `training.loop.train` says more.
+
+    Raises:
+        InputError: another process is at work in the folder.
+    """
     from diffc_jax.training import loop
 
-    loop.train(build_task(config), workdir)
+    task = build_task(config)
+    with multihost.owning(workdir):
+        loop.train(task, workdir)
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
@@ -49,7 +55,13 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> None:
 
     Raises:
         UsageError: of HiFiC, another run than the folder's, other weights, or several processes.
+        InputError: another process is at work in the folder.
     """
+    with multihost.owning(workdir):
+        _evaluate(config, workdir)
+
+
+def _evaluate(config: ConfigDict, workdir: AnyPath) -> None:
     if not hific_config.is_hific(config):
         return _sweep(config, workdir)
     from diffc_jax.baselines.evaluate import evaluate_baselines

@@ -9,14 +9,21 @@ from diffc_jax import cli
 from diffc_jax.codec.container import LARGEST_SEED, MEMORIES
 from diffc_jax.codec.files import compress
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target
+from diffc_jax.runtime.files import split_names
 
 _MODEL = flags.DEFINE_string(
     "model",
     None,
     "Folder of a finished run, or its params.safetensors; without it the weights of the repository.",
 )
-_INPUT = flags.DEFINE_list("input", None, "Images or quoted patterns, separated by commas.")
-_OUTPUT = flags.DEFINE_string("output", None, "A .diffc file, or a folder for several inputs.")
+_INPUT = flags.DEFINE_multi_string(
+    "input",
+    None,
+    "Images, folders of images or quoted patterns, separated by commas; may be given several times.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "A .diffc file, or a folder for several inputs; what ends in / is a folder."
+)
 _BPP = flags.DEFINE_float("bpp", None, "Largest size in bits per pixel, all bytes counted.")
 _PSNR = flags.DEFINE_float("psnr", None, "Least PSNR in dB of the image of the flow decoder.")
 _PACKETS = flags.DEFINE_integer("packets", None, "Number of packets.")
@@ -45,7 +52,7 @@ def main() -> None:
     target = Target(_BPP.value, _PSNR.value, _PACKETS.value, _GAMMA.value, _LOSSLESS.value)
     compress(
         _MODEL.value,
-        _INPUT.value,
+        split_names(_INPUT.value),
         _OUTPUT.value,
         target,
         memory=_MEMORY.value,

@@ -9,6 +9,7 @@ from diffc_jax import cli
 from diffc_jax.codec.files import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
 from diffc_jax.diffusion.decoders import describe_decoders
+from diffc_jax.runtime.files import split_names
 
 _MODEL = flags.DEFINE_string(
     "model",
@@ -16,8 +17,14 @@ _MODEL = flags.DEFINE_string(
     "Folder of the run that encoded, or its params.safetensors; without it the weights of the "
     "repository.",
 )
-_INPUT = flags.DEFINE_list("input", None, ".diffc files or quoted patterns, separated by commas.")
-_OUTPUT = flags.DEFINE_string("output", None, "A .png file, or a folder for several inputs.")
+_INPUT = flags.DEFINE_multi_string(
+    "input",
+    None,
+    ".diffc files, folders of them or quoted patterns, separated by commas; may be given several times.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "A .png file, or a folder for several inputs; what ends in / is a folder."
+)
 _DECODER = flags.DEFINE_string("decoder", "flow", describe_decoders())
 _STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
@@ -31,7 +38,7 @@ def main() -> None:
     """Does what the flags ask for."""
     decompress(
         _MODEL.value,
-        _INPUT.value,
+        split_names(_INPUT.value),
         _OUTPUT.value,
         decoder=_DECODER.value,
         n_steps=_STEPS.value,

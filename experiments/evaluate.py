@@ -5,6 +5,11 @@ HiFiC has no noise levels: its files are measured instead.
 python experiments/evaluate.py --config=configs/X.py --workdir=W
 """
 
+from diffc_jax.errors import PreemptedError
+from diffc_jax.runtime.sigterm import leave_at_sigterm
+
+leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
+
 from diffc_jax import cli
 from diffc_jax.commands import evaluate, validate
 

@@ -9,11 +9,15 @@ from absl import flags, logging
 
 from diffc_jax import cli
 from diffc_jax.baselines.published import load_published
+from diffc_jax.config.checks import finite
 from diffc_jax.errors import UsageError
 from diffc_jax.plotting.measures import MEASURES, SCALES
+from diffc_jax.runtime.files import split_names
 from diffc_jax.runtime.optional import require
 
-_INPUTS = flags.DEFINE_list("inputs", None, "Workdirs or rd.csv files, separated by commas.")
+_INPUTS = flags.DEFINE_multi_string(
+    "inputs", None, "Workdirs or rd.csv files, separated by commas; may be given several times."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the figures.")
 _MEASURE = flags.DEFINE_enum(
     "measure", None, list(MEASURES), "What to draw over the rate; default: psnr, fid, lpips."
@@ -39,6 +43,7 @@ def _bpp_range() -> tuple[float, float] | None:
         low, high = (float(end) for end in _BPP_RANGE.value)
     except ValueError:
         raise UsageError(f"{_BPP_RANGE.value} is not two numbers", field="--bpp_range") from None
+    finite("--bpp_range", low, high)
     return low, high
 
 
@@ -48,10 +53,10 @@ def main() -> None:
     from diffc_jax.plotting.figures import make_figures
     from diffc_jax.plotting.html_report import make_report
 
-    output = pathlib.Path(_OUTPUT.value)
+    inputs, output = split_names(_INPUTS.value), pathlib.Path(_OUTPUT.value)
     more_points = load_published(_PUBLISHED.value) if _PUBLISHED.value else []
     written = make_figures(
-        _INPUTS.value,
+        inputs,
         output,
         measures=None if _MEASURE.value is None else [_MEASURE.value],
         y_scale=_Y_SCALE.value,
@@ -61,7 +66,7 @@ def main() -> None:
         more_points=more_points,
     )
     report = make_report(
-        _INPUTS.value,
+        inputs,
         output / "report.html",
         measure_default=_MEASURE.value or "psnr",
         allow_mixed_data=_MIXED.value,

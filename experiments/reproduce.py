@@ -3,6 +3,11 @@
 python experiments/reproduce.py --config=configs/quickstart.py --workdir=W
 """
 
+from diffc_jax.errors import PreemptedError
+from diffc_jax.runtime.sigterm import leave_at_sigterm
+
+leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
+
 from diffc_jax import cli
 from diffc_jax.runtime.optional import require
 

@@ -3,6 +3,11 @@
 python experiments/train.py --config=configs/X.py --workdir=W
 """
 
+from diffc_jax.errors import PreemptedError
+from diffc_jax.runtime.sigterm import leave_at_sigterm
+
+leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
+
 from absl import flags
 
 from diffc_jax import cli

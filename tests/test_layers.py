@@ -30,7 +30,7 @@ LAYERS = (
 # Arrays in, arrays out.
 PURE = ("theory", "diffusion", "models", "channel_simulation", "codec")
 # The parts of the codec that deal with files.
-FILES_OF_CODEC = ("files", "loading")
+FILES_OF_CODEC = ("files", "loading", "paths")
 # Folders beside the package whose programs use it.
 USERS = ("benchmarks", "configs", "examples", "experiments", "scripts", "tests")
 MOST_LINES = 400

@@ -75,6 +75,11 @@ class Header:
         """Tiles of the image."""
         return -(-self.width // self.tile) * -(-self.height // self.tile)
 
+    @property
+    def smallest_stream(self) -> int:
+        """Bytes that no stream with this header is below."""
+        return len(self.to_bytes()) + self.n_tiles * _SMALLEST_FIRST_PACKET
+
     def to_bytes(self) -> bytes:
         """The header as it stands in a file, with its checksum (16 bytes for one tile of 64x64)."""
         fields = _MAGIC + bytes((_VERSION, _GREY * self.grey, _TRELLIS << 4 | self.memory))

@@ -1,23 +1,27 @@
 """What compress.py and decompress.py do: image files to `.diffc` files and back."""
 
+import contextlib
 import functools
-import glob
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.codec import container
+from diffc_jax.codec.container import Header
 from diffc_jax.codec.image_decoder import decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.image_encoder import Target, check_target, encode_image
 from diffc_jax.codec.loading import find_weights, load_codec
+from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.data.files import is_image_name
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
+from diffc_jax.runtime.disk import check_writable, only_writing
 from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.image_files import decode_image_file
 from diffc_jax.runtime.images import save_png
@@ -40,54 +44,56 @@ def compress(
 ) -> None:
     """Encodes files one after the other; each is whole or absent.
 
+    A file that cannot be read stops all before any work. One of several that cannot meet the target is left
+    out.
+
     `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, the others as
-    for `encode_image`; `dry_run` checks everything, says what would be done, and stops.
+    for `encode_image`; `dry_run` checks what can be known without encoding, says what would be done, and
+    stops.
 
     Raises:
-        UsageError: a value that cannot be used.
+        UsageError: a value that cannot be used, or files were left out.
         InputError: a file that cannot be read or written, or exact pixels without their coder installed.
     """
-    pairs = pair_files(inputs, output, ".diffc")
+    pairs = pair_files(inputs, output, ".diffc", is_image_name)
     if target.lossless:
         require("constriction")  # which comes last in the work
     programs = _load_programs(model, batch_size)
-    for source, made in pairs:
-        height, width, channels = read_image(source, exact=target.lossless).shape
+    with _LeftOut(len(pairs)) as left_out:
+        for source, made in pairs:
+            height, width, channels = read_image(source, exact=target.lossless).shape
+            check_writable(made)
+            if dry_run:
+                kind = "grey" if channels == 1 else "RGB"
+                header = (width, height, programs.side, memory, seed, programs.fingerprint)
+                with left_out.if_refused(source):
+                    check_target(target, Header(*header, grey=channels == 1))
+                    print(f"{source} ({width}x{height}, {kind}) -> {made}")
         if dry_run:
-            kind = "grey" if channels == 1 else "RGB"
-            print(f"{source} ({width}x{height}, {kind}) -> {made}")
-    if dry_run:
-        return
-    progress = Progress("compress", len(pairs), "files")
-    for source, made in pairs:
-        begin = time.monotonic()
-        image = read_image(source, exact=target.lossless)
-        try:
-            # Opened first, so that a place that cannot be written is found before the work.
-            with atomic_write(made) as temporary:
-                try:
-                    data = encode_image(
-                        programs,
-                        image,
-                        target,
-                        memory=memory,
-                        seed=seed,
-                        on_progress=ShareProgress(str(source)).reach,
-                    )
-                except DiffcError as error:
-                    raise type(error)(f"{source}: {error}") from error
+            return
+        progress = Progress("compress", len(pairs), "files")
+        for source, made in pairs:
+            begin = time.monotonic()
+            image = read_image(source, exact=target.lossless)
+            with left_out.if_refused(source):
+                data = encode_image(
+                    programs,
+                    image,
+                    target,
+                    memory=memory,
+                    seed=seed,
+                    on_progress=ShareProgress(str(source)).reach,
+                )
+            progress.advance()
+            if source in left_out:
+                continue
+            with only_writing(made), atomic_write(made) as temporary:
                 temporary.write_bytes(data)
-        except OSError as error:
-            raise InputError(f"{made}: cannot be written ({error.strerror})") from error
-        n_pixels = image.shape[0] * image.shape[1]
-        logging.info(
-            "%s: %d bytes, %.3f bits per pixel, %.1f s",
-            made,
-            len(data),
-            8 * len(data) / n_pixels,
-            time.monotonic() - begin,
-        )
-        progress.advance()
+            n_pixels = image.shape[0] * image.shape[1]
+            logging.info(
+                "%s: %d bytes, %.3f bits per pixel, %.1f s",
+                *(made, len(data), 8 * len(data) / n_pixels, time.monotonic() - begin),
+            )
 
 
 def decompress(
@@ -103,55 +109,95 @@ def decompress(
 ) -> None:
     """Decodes files one after the other; each image is whole or absent.
 
-    What is wrong with a stream that decodes nevertheless is logged as a warning.
+    A stream that cannot be parsed stops all before any work. One of several that has no packets within
+    `at_bpp`, or needs another model, is left out. What is wrong with a stream that decodes nevertheless is
+    logged as a warning.
 
     `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, `decoder` and
     `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all); `dry_run` describes the
     streams and stops, without a model.
 
     Raises:
-        UsageError: a value that cannot be used.
-        InputError: a file that cannot be read or written, or needs another model.
+        UsageError: a value that cannot be used, or files were left out for it.
+        InputError: a file that cannot be read or written, or files were left out.
     """
     parse_decoder(decoder, "--decoder")
-    pairs = pair_files(inputs, output, ".png")
+    pairs = pair_files(inputs, output, ".png", lambda name: name.endswith(".diffc"))
     streams = {}
-    for source, made in pairs:
+    with _LeftOut(len(pairs)) as left_out:
+        for source, made in pairs:
+            check_writable(made)
+            try:
+                stream = container.parse(source.read_bytes())
+            except OSError as error:
+                raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+            except DiffcError as error:
+                raise type(error)(f"{source}: {error}") from error
+            with left_out.if_refused(source):
+                streams[source] = stream if at_bpp is None else prefix_at(stream, at_bpp)
+                if dry_run:
+                    print(f"{source} ({describe(streams[source])}) -> {made}")
+        if dry_run or not streams:
+            return
+        programs = _load_programs(model, batch_size)
+        progress = Progress("decompress", len(streams), "files")
+        for source, made in pairs:
+            if source in left_out:
+                continue
+            begin = time.monotonic()
+            with left_out.if_refused(source):
+                decoded = decode_stream(programs, streams[source], decoder, n_steps)
+            progress.advance()
+            if source in left_out:
+                continue
+            for warning in decoded.warnings:
+                logging.warning("%s: %s", source, warning)
+            image = decoded.image
+            with only_writing(made):
+                save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
+            logging.info(
+                "%s: %s, %s, %.1f s",
+                made,
+                describe(streams[source]),
+                "exact pixels" if decoded.lossless else decoder,
+                time.monotonic() - begin,
+            )
+
+
+class _LeftOut:
+    """The files, of `n_files`, that are refused without stopping the others; of one file nothing is left.
+
+    Leaving the block says in one line for each of them why, and raises an error if nothing else is wrong.
+    """
+
+    def __init__(self, n_files: int):
+        self._n_files = n_files
+        self._errors: dict[pathlib.Path, DiffcError] = {}
+
+    def __contains__(self, source: pathlib.Path) -> bool:
+        return source in self._errors
+
+    @contextlib.contextmanager
+    def if_refused(self, source: pathlib.Path) -> Iterator[None]:
+        """Leaves `source` out if the block raises a DiffcError."""
         try:
-            streams[source] = container.parse(source.read_bytes())
-            if at_bpp is not None:
-                streams[source] = prefix_at(streams[source], at_bpp)
-        except OSError as error:
-            raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+            yield
         except DiffcError as error:
-            raise type(error)(f"{source}: {error}") from error
-        if dry_run:
-            print(f"{source} ({describe(streams[source])}) -> {made}")
-    if dry_run:
-        return
-    programs = _load_programs(model, batch_size)
-    progress = Progress("decompress", len(pairs), "files")
-    for source, made in pairs:
-        begin = time.monotonic()
-        try:
-            decoded = decode_stream(programs, streams[source], decoder, n_steps)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-        for warning in decoded.warnings:
-            logging.warning("%s: %s", source, warning)
-        image = decoded.image
-        try:
-            save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
-        except OSError as error:
-            raise InputError(f"{made}: cannot be written ({error.strerror})") from error
-        logging.info(
-            "%s: %s, %s, %.1f s",
-            made,
-            describe(streams[source]),
-            "exact pixels" if decoded.lossless else decoder,
-            time.monotonic() - begin,
-        )
-        progress.advance()
+            named = type(error)(f"{source}: {error}")
+            if self._n_files == 1:
+                raise named from error
+            self._errors[source] = named
+
+    def __enter__(self) -> "_LeftOut":
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        for error in self._errors.values():
+            logging.error("%s", error)
+        if self._errors and error_type is None:
+            kinds = {type(error) for error in self._errors.values()}
+            kind = UsageError if kinds == {UsageError} else InputError
+            raise kind(f"{len(self._errors)} of {self._n_files} files are left out, as said above")
 
 
 def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> ProgramCache:
@@ -220,45 +266,3 @@ def read_image(path: str | os.PathLike[str], *, exact: bool = False) -> UInt8[np
 def _log_conversion(path: str, profile: str) -> None:
     """Once, though compress.py reads every file twice."""
     logging.info("%s: colours converted from %s to sRGB", path, profile)
-
-
-def pair_files(
-    inputs: Sequence[str], output: str, suffix: str
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Each input with its output.
-
-    Args:
-        inputs: files or patterns.
-        output: a file that ends in `suffix` if there is one input file, otherwise a folder, which is made.
-        suffix: of outputs, with the dot.
-
-    Raises:
-        InputError: a pattern or name without a file, or an output that would replace its input.
-        UsageError: an output that does not fit, or two inputs that would make the same file.
-    """
-    files: list[pathlib.Path] = []
-    for name in inputs:
-        found = [name] if pathlib.Path(name).is_file() else sorted(glob.glob(name, recursive=True))
-        found = [one for one in found if pathlib.Path(one).is_file()]
-        if not found:
-            raise InputError(f"--input {name}: no such file")
-        files += map(pathlib.Path, found)
-    if not files:
-        raise UsageError("--input: name at least one file")
-    target = pathlib.Path(output)
-    if len(files) == 1 and not target.is_dir() and target.suffix:
-        if target.suffix.lower() != suffix:
-            raise UsageError(f"--output {output}: the name must end in {suffix}")
-        pairs = [(files[0], target)]
-    elif target.is_file() or target.suffix == suffix:
-        raise UsageError(f"--output {output}: is one file for {len(files)} inputs; name a folder")
-    else:
-        pairs = [(file, target / f"{file.stem}{suffix}") for file in files]
-    sources: dict[pathlib.Path, pathlib.Path] = {}
-    for file, made in pairs:
-        if made in sources:
-            raise UsageError(f"--input: {sources[made]} and {file} would both become {made}")
-        if made.exists() and made.samefile(file):
-            raise InputError(f"--output {made}: is the input; choose another name or folder")
-        sources[made] = file
-    return pairs

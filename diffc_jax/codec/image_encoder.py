@@ -61,6 +61,25 @@ class Target:
                 raise UsageError(f"{value} is not positive", field=name)
 
 
+def check_target(target: Target, header: Header) -> None:
+    """Checks what can be known of a target without encoding.
+
+    Raises:
+        UsageError: no stream of an image with this header can meet it.
+    """
+    n_pixels, least = header.width * header.height, header.smallest_stream
+    if target.packets is not None and target.packets < header.n_tiles:
+        raise UsageError(
+            f"{target.packets} are too few; each of the {header.n_tiles} tiles of this image has one",
+            field="packets",
+        )
+    if target.bpp is not None and math.floor(target.bpp * n_pixels / 8) < least:
+        raise UsageError(
+            f"{target.bpp} is too little; this image needs at least {8 * least / n_pixels:.3f}",
+            field="bpp",
+        )
+
+
 def encode_image(
     programs: ProgramCache,
     image: UInt8[np.ndarray, "h w c"],
@@ -96,6 +115,8 @@ def encode_image(
     header = Header(width, height, programs.side, memory, seed, programs.fingerprint, channels == 1)
     tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
     last_gamma = programs.gamma_range[0]
+    if target.packets is not None:
+        check_target(target, header)
     if target.gamma is not None:
         last_gamma = max(last_gamma, target.gamma)
     progress = _Progress(target, header, on_progress)
@@ -127,11 +148,6 @@ def _in_order(encoder: TileEncoder, writer: StreamWriter) -> Iterator[LongPacket
 
 def _encode_packets(header: Header, encoder: TileEncoder, number: int | None) -> bytes:
     """So many packets, or all that there are."""
-    if number is not None and number < header.n_tiles:
-        raise UsageError(
-            f"{number} are too few; each of the {header.n_tiles} tiles of this image has one",
-            field="packets",
-        )
     writer = StreamWriter(header)
     for packet in itertools.islice(_in_order(encoder, writer), number):
         writer.append(packet.cut())

@@ -7,8 +7,8 @@ import re
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, at_least, one_of, within
-from diffc_jax.config.sources import check_sources, source_config, training_sources
+from diffc_jax.config.checks import above, all_finite, at_least, one_of, within
+from diffc_jax.config.sources import check_sources, plain, source_config, training_sources
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import UsageError
 
@@ -231,6 +231,7 @@ def validate(config: ConfigDict) -> None:
         UsageError: the first field that cannot be used, and what it may be.
     """
     data, train, evaluation = config.data, config.train, config.eval
+    all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
     for field, size in config.mesh.items():
         if size != -1:

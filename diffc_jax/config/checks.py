@@ -1,6 +1,33 @@
 """Checks of config values; every message starts with the field and says what it may be."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from diffc_jax.errors import UsageError
+
+
+def finite(field: str, *values: float) -> None:
+    """Raises UsageError if a value is infinity or not a number."""
+    for value in values:
+        if not math.isfinite(value):
+            raise UsageError(f"{value} is not a finite number", field=field)
+
+
+def all_finite(config: Mapping[str, Any], group: str = "") -> None:
+    """Raises UsageError for the first number in nested dicts that is infinity or not a number."""
+    for name, value in config.items():
+        _check_finite(f"{group}{name}", value)
+
+
+def _check_finite(field: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        all_finite(value, f"{field}.")
+    elif isinstance(value, tuple | list):
+        for number, part in enumerate(value):
+            _check_finite(f"{field}[{number}]" if isinstance(part, Mapping) else field, part)
+    elif isinstance(value, float):
+        finite(field, value)
 
 
 def at_least(field: str, value: int | float, low: int | float) -> None:

@@ -26,6 +26,7 @@ from diffc_jax.data.decoding import map_in_windows
 from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file, listed_file, open_manifests
 from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.disk import only_writing
 from diffc_jax.runtime.files import atomic_write, write_json
 from diffc_jax.runtime.progress import Progress
 
@@ -182,7 +183,11 @@ class PackedWriter:
         """Writes what is missing of the files, and lists them in the manifest."""
         names = output / manifest["names"]["file"]
         if not names.is_file() or names.stat().st_size != manifest["names"]["bytes"]:
-            with _writing(names), atomic_write(names) as temporary, temporary.open("wb") as stream:
+            with (
+                only_writing(names),
+                atomic_write(names) as temporary,
+                temporary.open("wb") as stream,
+            ):
                 stream.writelines(_names(source))
         if manifest["shards"]:
             logging.info("keeping %s", manifest["shards"][0]["file"])
@@ -194,7 +199,7 @@ class PackedWriter:
             manifest["shards"] = [entry]
             # Listed before it gets its name, else an interruption between the two would lose it.
             _record(output, manifest)
-            with _writing(path):
+            with only_writing(path):
                 partial.replace(path)
         manifest.pop("partial", None)
         _record(output, manifest)
@@ -213,30 +218,30 @@ def _write_pixels(source: StoredImages, partial: pathlib.Path, manifest: Manifes
     _check_space(partial.parent, size - held)
     progress = Progress("prepare", shape[0], "images", done=done)
     with contextlib.ExitStack() as stack:
-        with _writing(partial):
+        with only_writing(partial):
             stream = stack.enter_context(partial.open("r+b" if held else "wb"))
             stream.write(header)
             stream.seek(len(header) + done * image_bytes)
         unsaved = 0
         for images in map_in_windows(source.__getitem__, range(done, shape[0])):
-            with _writing(partial):
+            with only_writing(partial):
                 stream.write(np.stack(images).data)
             done += len(images)
             unsaved += len(images) * image_bytes
             if unsaved >= _SAVE_BYTES or done == shape[0]:
-                with _writing(partial):
+                with only_writing(partial):
                     stream.flush()
                     os.fsync(stream.fileno())
                 manifest["partial"] = {"file": partial.name, "images": done}
                 _record(partial.parent, manifest)
                 unsaved = 0
             progress.advance(len(images))
-        with _writing(partial):
+        with only_writing(partial):
             stream.truncate(size)  # of another preparation, whose manifest is gone, more was there
 
 
 def _record(output: pathlib.Path, manifest: Manifest) -> None:
-    with _writing(output / MANIFEST):
+    with only_writing(output / MANIFEST):
         write_json(output / MANIFEST, manifest)
 
 
@@ -257,17 +262,9 @@ def _names(source: StoredImages) -> Iterator[bytes]:
 
 
 def _check_space(folder: pathlib.Path, needed: int) -> None:
-    with _writing(folder):
+    with only_writing(folder):
         free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             f"{folder}: has {free / 1e9:.3g} GB free, the images need {needed / 1e9:.3g} GB"
         )
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

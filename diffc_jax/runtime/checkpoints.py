@@ -1,5 +1,6 @@
 """Checkpoints of training runs. Every call of Orbax is in this file."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.disk import writing
 from diffc_jax.runtime.files import AnyPath, is_remote
 
 # A pytree of arrays with a scalar `step`, the number of finished updates.
@@ -31,13 +33,18 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: State, progress: dict[str, Any]) -> None:
-        """Saves the state, and `progress` as JSON (size of the data, time spent)."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
-            ),
-        )
+        """Saves the state, and `progress` as JSON (size of the data, time spent).
+
+        Raises:
+            InputError: the disk is full; this or another call says so of the checkpoint before.
+        """
+        with writing(self._path):
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                ),
+            )
 
     def restore(self, template: State) -> tuple[State, dict[str, Any]]:
         """Restores the newest checkpoint with the shapes and shardings of `template`.
@@ -65,7 +72,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
-        self._manager.wait_until_finished()
+        with writing(self._path):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and ends the threads that save."""
@@ -76,8 +84,12 @@ class Checkpoints:
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         """Closes, unless one of several processes failed: the others may be gone or wait for it."""
-        if error_type is None or jax.process_count() == 1:
+        if error_type is None:
             self.close()
+        elif jax.process_count() == 1:
+            # What cannot be saved any more is no news, and must not hide the error.
+            with contextlib.suppress(Exception):
+                self.close()
 
 
 def abstract(tree: PyTree) -> PyTree:

@@ -1,18 +1,22 @@
 """Files that are either whole or absent, on disk or in an object store (gs://, s3://)."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from etils import epath
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime import lock, owner, sigterm
+from diffc_jax.runtime.disk import only_writing, writing
 from diffc_jax.runtime.progress import ShareProgress
 
 # What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
@@ -31,38 +35,57 @@ def is_remote(path: AnyPath) -> bool:
     return "://" in os.fspath(path)
 
 
+def split_names(values: Iterable[str]) -> list[str]:
+    """The names in the values of a flag, which are lists with commas; a value that exists is one name."""
+    return [
+        name
+        for value in values
+        for name in ([value] if _names_something(value) else value.split(","))
+    ]
+
+
+def _names_something(value: str) -> bool:
+    return os.path.exists(value) or bool(glob.glob(value, recursive=True))
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a temporary name, on the same disk as `path`; it replaces `path` only if the block succeeds.
 
+    Nothing is left of it if the block fails or SIGTERM ends the program (`sigterm.leave_at_sigterm`). What a
+    killed process left is removed by the next one that writes to the folder.
+
     Raises:
-        InputError: the folder cannot be created or written.
+        InputError: the folder cannot be created or written, the disk is full, or the folder of the run was
+            deleted or belongs to another process now (`lock.check`).
     """
     path = as_path(path)
     if not isinstance(path, pathlib.Path):
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = pathlib.Path(folder) / path.name
-            yield temporary
+        with _scratch_folder() as folder:
+            temporary = folder / path.name
+            with writing(path):
+                yield temporary
             path.write_bytes(temporary.read_bytes())  # objects appear when they are whole
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-        )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
+    lock.check(path)
+    temporary = owner.temporary_name(path)
+    with sigterm.ending_with(lambda: owner.discard(temporary)), writing(path):
+        with only_writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            owner.remove_leftovers(path.parent.absolute())
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        # mkstemp makes files private; results are shared like any file the user creates.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[pathlib.Path]:
+    with tempfile.TemporaryDirectory() as folder, sigterm.ending_with(lambda: _remove(folder)):
+        yield pathlib.Path(folder)
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -75,8 +98,8 @@ def on_disk(path: AnyPath) -> Iterator[pathlib.Path]:
     if isinstance(path, pathlib.Path):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / path.name
+    with _scratch_folder() as folder:
+        copy = folder / path.name
         copy.write_bytes(path.read_bytes())
         yield copy
 

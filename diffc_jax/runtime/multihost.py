@@ -9,6 +9,7 @@ a step and raises `errors.PreemptedError`; its exit code tells launchers to run 
 
 import contextlib
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,14 +17,18 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from diffc_jax.errors import UsageError
-from diffc_jax.runtime import sharding
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime import lock, sharding
+from diffc_jax.runtime.files import AnyPath
 
 # What a launcher may set, in every process, where JAX knows no way to find it out.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Bytes of an error that process 0 tells the others.
+_LONGEST_MESSAGE = 2000
 
 
 def start(mode: str) -> None:
@@ -61,6 +66,38 @@ def start(mode: str) -> None:
 def is_primary() -> bool:
     """Whether this is the process that writes."""
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def owning(workdir: AnyPath) -> Iterator[None]:
+    """Makes this program the only one that writes to the folder of a run (`runtime.lock`).
+
+    Process 0 holds the lock for all processes of a job. Blocks may be nested. Object stores have no locks.
+
+    Raises:
+        InputError: another program holds it, in all processes; or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        refusal = None
+        if is_primary() and isinstance(workdir, pathlib.Path):
+            try:
+                stack.enter_context(lock.holding(workdir))
+            except InputError as error:
+                refusal = error
+        _raise_in_all(refusal)
+        yield
+
+
+def _raise_in_all(error: InputError | None) -> None:
+    """Raises in every process what process 0 has met, if anything."""
+    if jax.process_count() > 1:
+        text = np.frombuffer(str(error or "").encode()[:_LONGEST_MESSAGE], np.uint8)
+        padded = np.pad(text, (0, _LONGEST_MESSAGE - len(text)))
+        said = np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8).tobytes()
+        message = said.rstrip(b"\0").decode(errors="ignore")
+        error = InputError(message) if message else None
+    if error is not None:
+        raise error
 
 
 def leave(exit_code: int) -> None:

@@ -11,6 +11,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime import lock
+from diffc_jax.runtime.disk import writing
 from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote, to_json
 from diffc_jax.runtime.optional import require
 
@@ -21,24 +23,31 @@ class MetricWriter:
     """Writes scalars and images of a run; a resumed run continues its files without repeated steps."""
 
     def __init__(self, workdir: AnyPath, first_step: int):
-        path = workdir / "metrics.jsonl"
+        self._path = path = workdir / "metrics.jsonl"
         _drop_after(path, first_step)
         self._lines = _Object(path) if is_remote(path) else path.open("a")
         self._events = _open_events(workdir, first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes scalars to metrics.jsonl and TensorBoard; values that are not finite are left out."""
+        """Writes scalars to metrics.jsonl and TensorBoard; values that are not finite are left out.
+
+        Raises:
+            InputError: the disk is full, or the folder of the run is not there any more (`lock.check`).
+        """
+        lock.check(self._path)
         known = {name: value for name, value in values.items() if math.isfinite(value)}
-        self._lines.write(to_json({"step": step} | known, in_one_line=True) + "\n")
-        self._lines.flush()
-        if self._events is not None:
-            for name, value in known.items():
-                self._events.add_scalar(name, value, step)
+        with writing(self._path):
+            self._lines.write(to_json({"step": step} | known, in_one_line=True) + "\n")
+            self._lines.flush()
+            if self._events is not None:
+                for name, value in known.items():
+                    self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w c"]) -> None:
         """Writes an image to TensorBoard."""
         if self._events is not None:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            with writing(self._path):
+                self._events.add_image(name, image, step, dataformats="HWC")
 
     def sync(self) -> None:
         """Writes all scalars; to be called before a checkpoint, after which their steps are not run again."""
@@ -47,9 +56,10 @@ class MetricWriter:
 
     def close(self) -> None:
         """Writes what is buffered."""
-        self._lines.close()
-        if self._events is not None:
-            self._events.close()
+        with writing(self._path):
+            self._lines.close()
+            if self._events is not None:
+                self._events.close()
 
 
 class _Object:

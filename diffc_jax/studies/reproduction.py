@@ -16,6 +16,7 @@ from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.runtime.files import as_path
+from diffc_jax.runtime.multihost import owning
 from diffc_jax.studies.gaussian_analysis.config import analysis_config
 from diffc_jax.studies.gaussian_analysis.run import analyse_theory
 from diffc_jax.training.experiment import open_source
@@ -55,7 +56,8 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         logging.info("=== %s: training", name)
         train(baseline, workdir / name)
     logging.info("=== baselines")
-    evaluate_baselines(config, workdir / "baselines", [workdir / name for name in baselines])
+    with owning(workdir / "baselines"):
+        evaluate_baselines(config, workdir / "baselines", [workdir / name for name in baselines])
     logging.info("=== theory")
     analyse_theory(theory, workdir / "theory")
     names = dict.fromkeys(("gaussian", config.model.name, "baselines"))

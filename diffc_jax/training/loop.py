@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
 from diffc_jax.errors import PreemptedError
-from diffc_jax.runtime import images, multihost, run_config, sharding
+from diffc_jax.runtime import images, lock, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.export import export_params
@@ -66,15 +67,14 @@ def train(task: Task, workdir: AnyPath) -> None:
             limit = make_time_limit(config.train, progress, begin)
             num_steps = limit.end or 0
         logging.info(
-            "%s with %d trained parameters, %d images (%s), %d devices of %d processes; from step %d to %s",
+            "%s with %d trained parameters, %d images (%s), %d devices of %d processes; %s",
             config.model.name,
             trainable,
             len(training_set),
             training_set.name,
             mesh.size,
             jax.process_count(),
-            first_step,
-            num_steps if limit is None else f"the end of {config.train.max_seconds:g} s",
+            _describe_extent(config.train, trainable, first_step, num_steps),
         )
         writer = MetricWriter(workdir, first_step) if multihost.is_primary() else None
         meter = Meter(
@@ -103,6 +103,18 @@ def train(task: Task, workdir: AnyPath) -> None:
         _export(task, state, training_set, evaluate, meter.spent(), workdir)
 
 
+def _describe_extent(train: ConfigDict, trainable: int, first_step: int, num_steps: int) -> str:
+    """Which steps will be run; `num_steps` is 0 where time is the limit and the last step not known."""
+    if train.max_seconds and not num_steps:
+        return f"from step {first_step} to the end of {train.max_seconds:g} s"
+    if not trainable or first_step < num_steps:
+        return f"from step {first_step} to {num_steps}"
+    beyond = f", beyond the {num_steps} that are asked for" if first_step > num_steps else ""
+    return (
+        f"already at step {first_step}{beyond}: nothing is trained, step {first_step} is exported"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """The steps of a run, and what is done between them; only one of several processes has a writer."""
@@ -119,6 +131,7 @@ class _Run:
 
     def save(self, state: State) -> None:
         """Begins a checkpoint."""
+        lock.check(self.workdir)
         if self.writer is not None:
             self.writer.sync()
         progress: dict[str, Any] = self.images | self.meter.spent()

@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import re
+import shutil
 import types
 
 import jax
@@ -127,7 +128,7 @@ def test_there_and_back(model, images, tmp_path):
 @pytest.mark.parametrize(
     ("program", "flags", "code", "message"),
     [
-        ("compress", ("--bpp=nan",), 2, "bpp: nan is not a finite number"),
+        ("compress", ("--bpp=nan",), 2, "--bpp: nan is not a finite number"),
         (
             "compress",
             ("--bpp=1", "--memory=99"),
@@ -140,7 +141,7 @@ def test_there_and_back(model, images, tmp_path):
             2,
             "--decoder: 'foo' is not one of ancestral, flow, mean, kappa=K with K > 0",
         ),
-        ("decompress", (), 1, "--input {input}: no such file"),
+        ("decompress", (), 1, "--input {input}: no such file or folder"),
     ],
 )
 def test_programs_fail_with_one_line(program, flags, code, message, tmp_path):
@@ -263,9 +264,8 @@ def test_images_that_are_refused(model, images, tmp_path):
     assert (
         message("wide.png") == f"{images}/wide.png: width of 65536 pixels; 1 to 65535 can be coded"
     )
-    assert message("missing.png") == f"--input {images}/missing.png: no such file"
-    assert message("*.bmp") == f"--input {images}/*.bmp: no such file"
-    assert message("") == f"--input {images}: no such file"
+    assert message("missing.png") == f"--input {images}/missing.png: no such file or folder"
+    assert message("*.bmp") == f"--input {images}/*.bmp: no such file or folder"
     assert names(tmp_path) == ["images"]
 
 
@@ -290,7 +290,9 @@ def test_targets_that_this_image_cannot_meet_name_it(model, images, tmp_path):
 def test_outputs_that_do_not_fit(model, images, tmp_path):
     one, all_of_them = [images / "rgb.png"], [images / "*.png"]
     message = fails(UsageError, encode, model, one, tmp_path / "a.png")
-    assert message == f"--output {tmp_path}/a.png: the name must end in .diffc"
+    assert message == (
+        f"--output {tmp_path}/a.png: the name must end in .diffc, or that of a new folder in a slash"
+    )
     message = fails(UsageError, encode, model, all_of_them, tmp_path / "a.diffc")
     assert message == f"--output {tmp_path}/a.diffc: is one file for 3 inputs; name a folder"
     (images / "more").mkdir()
@@ -307,7 +309,9 @@ def test_outputs_that_do_not_fit(model, images, tmp_path):
     message = fails(
         InputError, encode, model, one, tmp_path / "file" / "a.diffc", Target(packets=2)
     )
-    assert message == f"{tmp_path}/file/a.diffc: cannot be written (File exists)"
+    assert message == (
+        f"{tmp_path}/file/a.diffc: cannot be written ({tmp_path}/file is not a folder)"
+    )
     assert names(tmp_path) == ["file", "images"]
 
 
@@ -319,15 +323,19 @@ def test_a_failure_leaves_the_old_file(model, images, tmp_path, monkeypatch):
         del arguments, options
         raise OSError(28, "No space left on device")
 
+    free = types.SimpleNamespace(free=345_678)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     message = fails(InputError, encode, model, [images / "rgb.png"], made, Target(packets=2))
-    assert message == f"{made}: cannot be written (No space left on device)"
+    reason = "cannot be written (No space left on device; 0.3 MB are left there)"
+    assert message == f"{made}: {reason}"
     assert made.read_bytes() == b"old"
     monkeypatch.undo()
     encode(model, [images / "rgb.png"], made, Target(packets=2))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     monkeypatch.setattr(PIL.Image.Image, "save", full)
     message = fails(InputError, decode, model, [made], tmp_path / "back.png")
-    assert message == f"{tmp_path}/back.png: cannot be written (No space left on device)"
+    assert message == f"{tmp_path}/back.png: {reason}"
     assert names(tmp_path) == ["a.diffc", "images"]
 
 

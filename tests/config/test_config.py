@@ -44,9 +44,9 @@ def changed(field, value):
         ("data.num_threads", 0, "0 is not at least 1"),
         ("train.batch_size", 0, "0 is not at least 1"),
         ("train.num_steps", -5, "-5 is not at least 0"),
-        ("train.num_epochs", math.nan, "nan is not at least 0"),
+        ("train.num_epochs", -1.0, "-1.0 is not at least 0"),
         ("train.learning_rate", 0.0, "0.0 is not above 0.0"),
-        ("train.learning_rate", math.nan, "nan is not above 0.0"),
+        ("train.learning_rate", math.inf, "inf is not a finite number"),
         ("train.clip_norm", -1.0, "-1.0 is not above 0.0"),
         (
             "train.lr_decay",

@@ -256,9 +256,11 @@ def test_failure_to_write_is_named(tars, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     fails(
         InputError,
-        f"{tmp_path / 'train.npy.partial'}: cannot be written (No space left on device)",
+        f"{tmp_path / 'train.npy.partial'}: cannot be written (No space left on device; 1.0 MB are left"
+        " there)",
         lambda: prepare(spec(tars), tmp_path, layout="packed"),
     )
 

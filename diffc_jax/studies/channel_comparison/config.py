@@ -5,7 +5,8 @@ from ml_collections import ConfigDict
 from diffc_jax.channel_simulation.candidates import MIN_CHUNK_SIZE
 from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
 from diffc_jax.channel_simulation.trellis import TrellisChannel
-from diffc_jax.config.checks import above, at_least, within
+from diffc_jax.config.checks import above, all_finite, at_least, within
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 
 _MOST_BOUNDED_BITS = 24
@@ -68,6 +69,7 @@ def validate(config: ConfigDict) -> None:
         UsageError: the first field that cannot be used, and what it may be.
     """
     races, chunks, whole = config.races, config.chunks, config.whole
+    all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
     above("tail", config.tail, 0.0)
     within("tail", config.tail, 0.0, 1.0)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, at_least, one_of, within
-from diffc_jax.config.sources import check_unused_fields, source_config
+from diffc_jax.config.checks import above, all_finite, at_least, one_of, within
+from diffc_jax.config.sources import check_unused_fields, plain, source_config
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.closed_forms import scalar_source
 from diffc_jax.theory.mixture import Mixture
@@ -91,6 +91,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
+    all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
     one_of("monte_carlo", config.monte_carlo, ("auto", "always", "never"))
     at_least("source.image_size", config.source.image_size, 1)

@@ -1,0 +1,95 @@
+"""Which files compress.py and decompress.py read, and what each becomes."""
+
+import glob
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+from absl import logging
+
+from diffc_jax.errors import InputError, UsageError
+
+
+def pair_files(
+    inputs: Sequence[str], output: str, suffix: str, is_wanted: Callable[[str], bool]
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Each input with its output.
+
+    Args:
+        inputs: files, patterns, and folders, of which all wanted files at any depth are taken.
+        output: a folder, if it exists as one, ends in a slash, or there is not just one input file; otherwise
+            a file that ends in `suffix`. In it, files of an input folder keep their own folders.
+        suffix: of outputs, with the dot.
+        is_wanted: whether a file of a folder is taken, given its name; hidden ones never are.
+
+    Raises:
+        InputError: a pattern or name without a file, or an output that would replace its input.
+        UsageError: an output that does not fit, or two inputs that would make the same file.
+    """
+    target = pathlib.Path(output)
+    # Each with the folder, relative to `target`, that its output goes to.
+    files: dict[pathlib.Path, pathlib.Path] = {}
+    for name in inputs:
+        files |= (
+            _below(pathlib.Path(name), target, is_wanted)
+            if os.path.isdir(name)
+            else _matching(name)
+        )
+    if not files:
+        raise UsageError("--input: name at least one file")
+    is_folder = target.is_dir() or output.endswith(("/", os.sep))
+    if any(map(os.path.isdir, inputs)) or len(files) > 1:
+        if not is_folder and (target.is_file() or target.suffix == suffix):
+            number = f"{len(files)} inputs" if len(files) > 1 else "a folder"
+            raise UsageError(f"--output {output}: is one file for {number}; name a folder")
+        is_folder = True
+    if is_folder or not target.suffix:
+        pairs = [(file, target / below / f"{file.stem}{suffix}") for file, below in files.items()]
+    elif target.suffix.lower() != suffix:
+        raise UsageError(
+            f"--output {output}: the name must end in {suffix}, or that of a new folder in a slash"
+        )
+    else:
+        pairs = [(file, target) for file in files]
+    sources: dict[pathlib.Path, pathlib.Path] = {}
+    for file, made in pairs:
+        if made in sources:
+            raise UsageError(f"--input: {sources[made]} and {file} would both become {made}")
+        if made.exists() and made.samefile(file):
+            raise InputError(f"--output {made}: is the input; choose another name or folder")
+        sources[made] = file
+    return pairs
+
+
+def _matching(name: str) -> dict[pathlib.Path, pathlib.Path]:
+    """The file of a name, or those of a pattern."""
+    found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
+    files = {pathlib.Path(one): pathlib.Path() for one in found if os.path.isfile(one)}
+    if not files:
+        raise InputError(f"--input {name}: no such file or folder")
+    return files
+
+
+def _below(
+    folder: pathlib.Path, output: pathlib.Path, is_wanted: Callable[[str], bool]
+) -> dict[pathlib.Path, pathlib.Path]:
+    """The wanted files of a folder, sorted, with their folders in it; without those in `output`."""
+    files: dict[pathlib.Path, pathlib.Path] = {}
+    n_others = 0
+    for place, folders, names in os.walk(folder):
+        below = pathlib.Path(place)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (below / name).absolute() != output.absolute()
+        ]
+        shown = [name for name in names if not name.startswith(".")]
+        wanted = list(filter(is_wanted, shown))
+        n_others += len(shown) - len(wanted)
+        files |= {below / name: below.relative_to(folder) for name in wanted}
+    if not files:
+        raise InputError(
+            f"--input {folder}: is a folder without a file to take; name files instead"
+        )
+    logging.info("%s: %d files, %d of another kind are left out", folder, len(files), n_others)
+    return dict(sorted(files.items()))

@@ -1,0 +1,194 @@
+"""What compress.py and decompress.py take as inputs and outputs, and one file of several that is refused."""
+
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from diffc_jax.codec.files import compress, decompress
+from diffc_jax.codec.image_encoder import Target
+from diffc_jax.codec.paths import pair_files
+from diffc_jax.data.files import is_image_name
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.files import split_names
+from tests.support.gaussian_run import export_model
+from tests.support.refusals import fails
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with images in two folders of it, one name with a comma, and other files."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.png", "in/b,c.JPG", "in/sub.v1/a.png", "in/.trash/x.png", "in/.h.png"):
+        path = pathlib.Path(name)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    pathlib.Path("in/notes.txt").touch()
+    return tmp_path
+
+
+def pairs(inputs, output):
+    found = pair_files(split_names(inputs), output, ".diffc", is_image_name)
+    return {str(source): str(made) for source, made in found}
+
+
+OF_FOLDER = {
+    "in/a.png": "out/a.diffc",
+    "in/b,c.JPG": "out/b,c.diffc",
+    "in/sub.v1/a.png": "out/sub.v1/a.diffc",
+}
+
+
+@pytest.mark.parametrize("name", ["in", "in/"])
+@pytest.mark.parametrize("output", ["out", "out/"])
+@pytest.mark.usefixtures("folder")
+def test_a_folder_becomes_a_folder(name, output):
+    assert pairs([name], output) == OF_FOLDER
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_is_not_taken_from_where_it_goes_to():
+    for made in ("in/out/a.diffc", "in/out/old.png"):
+        pathlib.Path(made).parent.mkdir(exist_ok=True)
+        pathlib.Path(made).touch()
+    expected = {source: f"in/{made}" for source, made in OF_FOLDER.items()}
+    assert pairs(["in"], "in/out") == expected
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        ["in/a.png,in/sub.v1", "in/b,c.JPG"],
+        ["in/a.png", "in/sub.v1", "in/b,c.JPG"],
+        ["in/b,?.JPG", "in/a.p*,in/sub.v1/"],
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_names_with_commas_are_given_by_flags_of_their_own(inputs):
+    pathlib.Path("in/sub.v1/a.png").rename("in/sub.v1/d.png")
+    made = {"in/a.png": "out/a.diffc", "in/b,c.JPG": "out/b,c.diffc"}
+    assert pairs(inputs, "out") == {**made, "in/sub.v1/d.png": "out/d.diffc"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_outputs_that_end_in_a_slash_or_exist_are_folders():
+    assert pairs(["in/a.png"], "out-v1.5/") == {"in/a.png": "out-v1.5/a.diffc"}
+    assert pairs(["in/a.png"], "new.diffc/") == {"in/a.png": "new.diffc/a.diffc"}
+    pathlib.Path("there.v2").mkdir()
+    assert pairs(["in/a.png"], "there.v2") == {"in/a.png": "there.v2/a.diffc"}
+    assert pairs(["in/sub.v1"], "out-v1.5") == {"in/sub.v1/a.png": "out-v1.5/a.diffc"}
+    assert pairs(["in/a.png"], "out/b.diffc") == {"in/a.png": "out/b.diffc"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_inputs_and_outputs_that_do_not_fit():
+    fails(
+        UsageError,
+        "--output x.diffc: is one file for a folder; name a folder",
+        lambda: pairs(["in/sub.v1"], "x.diffc"),
+    )
+    pathlib.Path("empty").mkdir()
+    fails(
+        InputError,
+        "--input empty: is a folder without a file to take; name files instead",
+        lambda: pairs(["empty"], "out"),
+    )
+    fails(
+        InputError,
+        "--input in/b: no such file or folder",
+        lambda: pairs(["in/a.png,in/b,d.JPG"], "out"),
+    )
+    fails(
+        UsageError,
+        "--input: in/a.png and in/sub.v1/a.png would both become out/a.diffc",
+        lambda: pairs(["in/a.png,in/sub.v1"], "out"),
+    )
+
+
+# One of several
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return export_model(tmp_path_factory.mktemp("model"), 0.0)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three images, of which the second is the smallest, so that it needs most bits per pixel."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, width in (("a", 40), ("b", 4), ("c", 40)):
+        PIL.Image.fromarray(np.full((8, width, 3), 100, np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def encode(model, images, output, target, dry_run=False):
+    size = {"memory": 3, "seed": 0, "batch_size": 2}
+    compress(model, [str(images)], str(output), target, **size, dry_run=dry_run)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_an_image_that_cannot_meet_the_target_is_left_out(model, images, tmp_path, caplog, capsys):
+    target, out = Target(bpp=5.0), tmp_path / "out"
+    fails(
+        UsageError,
+        "1 of 3 files are left out, as said above",
+        lambda: encode(model, images, out, target, dry_run=True),
+    )
+    said = f"{images}/b.png: bpp: 5.0 is too little; this image needs at least 6.000"
+    assert said in caplog.messages
+    assert [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"{images}/a.png",
+        f"{images}/c.png",
+    ]
+    assert not out.exists()
+    caplog.clear()
+    fails(
+        UsageError,
+        "1 of 3 files are left out, as said above",
+        lambda: encode(model, images, out, target),
+    )
+    (line,) = (text for text in caplog.messages if "too little" in text)
+    assert line.startswith(f"{images}/b.png: bpp: 5.0 is too little; this image needs at least ")
+    assert names(out) == ["a.diffc", "c.diffc"]
+
+
+def test_a_stream_that_has_nothing_to_decode_is_left_out(model, images, tmp_path, caplog):
+    coded, out = tmp_path / "coded", tmp_path / "out"
+    encode(model, images, coded, Target(gamma=2.0))
+    least = 8 * (coded / "a.diffc").stat().st_size / (40 * 8)
+    fails(
+        UsageError,
+        "1 of 3 files are left out, as said above",
+        lambda: decompress(
+            *(model, [str(coded)], f"{out}/"),
+            decoder="mean",
+            n_steps=2,
+            at_bpp=least,
+            batch_size=2,
+        ),
+    )
+    (line,) = (text for text in caplog.messages if "too few" in text)
+    assert line.startswith(f"{coded}/b.diffc: at: ")
+    assert names(out) == ["a.png", "c.png"]
+
+
+def test_nothing_is_open_before_there_is_something_to_write(model, images, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(
+        "diffc_jax.codec.files.encode_image", lambda *_, **__: pytest.fail("was reached")
+    )
+    with pytest.raises(pytest.fail.Exception):
+        encode(model, images, out, Target(bpp=5.0))
+    assert not out.exists()
+    (tmp_path / "locked").touch()
+    fails(
+        InputError,
+        f"{tmp_path}/locked/x/a.diffc: cannot be written ({tmp_path}/locked is not a folder)",
+        lambda: encode(model, images, tmp_path / "locked" / "x", Target(bpp=5.0)),
+    )

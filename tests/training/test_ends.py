@@ -1,0 +1,111 @@
+"""How training ends: at a step that it had reached before, without its folder, or on a full disk."""
+
+import contextlib
+import errno
+import json
+import pathlib
+import shutil
+import types
+
+import pytest
+
+from diffc_jax.errors import InputError
+from diffc_jax.runtime import multihost, writers
+from diffc_jax.runtime.checkpoints import Checkpoints
+from diffc_jax.training import loop
+from tests.support.quick_training import logged, quick_config, quick_task
+from tests.support.refusals import message
+
+
+def train(workdir, **fields):
+    with multihost.owning(workdir):
+        loop.train(quick_task(quick_config(**fields)), workdir)
+
+
+def exported(workdir):
+    """The step of the card, and the parameters."""
+    card = json.loads((workdir / "params.json").read_text())
+    return card["steps"], (workdir / "params.safetensors").read_bytes()
+
+
+def test_a_shorter_run_exports_the_step_that_was_reached_and_says_so(tmp_path, caplog):
+    train(tmp_path, num_steps=4)
+    step, whole = exported(tmp_path)
+    rows = logged(tmp_path)
+    for num_steps, beyond in ((2, ", beyond the 2 that are asked for"), (4, "")):
+        caplog.clear()
+        with caplog.at_level("INFO", "absl"):
+            train(tmp_path, num_steps=num_steps)
+        (said,) = (text for text in caplog.messages if " trained parameters, " in text)
+        assert said.endswith(f"; already at step 4{beyond}: nothing is trained, step 4 is exported")
+        assert exported(tmp_path) == (step, whole)
+        assert (step, logged(tmp_path)) == (4, rows)
+    caplog.clear()
+    with caplog.at_level("INFO", "absl"):
+        train(tmp_path, num_steps=6)
+    assert any(text.endswith("; from step 4 to 6") for text in caplog.messages)
+    assert exported(tmp_path)[0] == 6
+
+
+@pytest.mark.parametrize("moment", ["scalars", "save"])
+def test_a_folder_deleted_in_training_is_noticed_at_the_next_write(tmp_path, moment, monkeypatch):
+    workdir = tmp_path / "run"
+    owner = {"scalars": writers.MetricWriter, "save": Checkpoints}[moment]
+    original = getattr(owner, moment)
+
+    def deleted(self, *arguments):
+        original(self, *arguments)
+        if isinstance(self, Checkpoints):
+            self.wait()
+        shutil.rmtree(workdir)
+
+    monkeypatch.setattr(owner, moment, deleted)
+    said = message(lambda: train(workdir, num_steps=8, checkpoint_every_steps=2), InputError)
+    assert said == (
+        f"--workdir {workdir}: was deleted or moved while this run was writing to it (lock.json is gone);"
+        " start the run again"
+    )
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "x"), "No space left on device"),
+        # What TensorStore raises in a thread of Orbax.
+        (ValueError("RESOURCE_EXHAUSTED: ...: No space left on device"), "No space left on device"),
+        (OSError(errno.EDQUOT, "x"), "Disk quota exceeded"),
+    ],
+)
+def test_a_checkpoint_on_a_full_disk_is_one_line(tmp_path, monkeypatch, error, reason):
+    space = types.SimpleNamespace(free=2_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: space)
+    checkpoints = Checkpoints(tmp_path)
+
+    def fail(*_, **__):
+        raise error
+
+    state = types.SimpleNamespace(step=1)
+    path = pathlib.Path(tmp_path).resolve() / "checkpoints"
+    said = f"{path}: cannot be written ({reason}; 2.0 MB are left there)"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, "save", fail)
+        patch.setattr(checkpoints._manager, "wait_until_finished", fail)
+        assert message(lambda: checkpoints.save(state, {}), InputError) == said
+        assert message(checkpoints.wait, InputError) == said
+    checkpoints.close()
+
+
+def test_what_cannot_be_saved_does_not_hide_the_error(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    close = checkpoints.close
+
+    def fail():
+        close()
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr(checkpoints, "close", fail)
+    with pytest.raises(KeyError), checkpoints:
+        raise KeyError
+    with pytest.raises(OSError, match="x"), contextlib.suppress(KeyError), checkpoints:
+        pass
