@@ -113,5 +113,5 @@ def _measure(
     image: UInt8[np.ndarray, "h w 3"], index: int, *, codec: Codec, quality: Quality
 ) -> tuple[tuple[int, int], UInt8[np.ndarray, "h w 3"]]:
     """Bytes of the file and of its payload, and what it decodes to."""
-    data = codec.encode(image, quality, *([index] if codec.takes_index else []))
+    data = codec.encode(image, quality, index)
     return (len(data), codec.payload(data)), codec.decode(data)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
-from diffc_jax.baselines.codecs import select_codecs
+from diffc_jax.baselines.codecs import encoder_versions, select_codecs
 from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
@@ -91,9 +91,10 @@ def evaluate_baselines(
             own.add(codec_point, pairs, features)
     for own in results:
         own.write(images, selection.name)
+    versions = encoder_versions(codecs)
     for result in sets:
         write_json(result.folder / "config.json", plain(config))
-        write_environment(result.folder)
+        write_environment(result.folder, versions)
     if codecs:
         bits = measure_lossless(images)
         for result in sets:

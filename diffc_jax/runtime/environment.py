@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -13,14 +14,21 @@ from diffc_jax.runtime.files import AnyPath, write_json
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
-    *("pillow", "matplotlib", "constriction"),
+    *("pillow", "imagecodecs", "av", "matplotlib", "constriction"),
 )
+# They decide how many threads JAX (NPROC; by default the available cores) and NumPy take, and with that the
+# order of sums.
+_THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
 
 
-def write_environment(folder: AnyPath) -> None:
-    """Writes environment.json: versions, devices and the commit of the code.
+def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None) -> None:
+    """Writes environment.json: versions, devices, cores, settings of threads and the commit of the code.
 
     Outside git the commit is what the variable DIFFC_COMMIT says (container images set it), or None.
+
+    Args:
+        folder: where.
+        encoders: versions of the libraries of codecs that made the results.
     """
     environment: dict[str, Any] = {
         "python": sys.version.split()[0],
@@ -29,8 +37,19 @@ def write_environment(folder: AnyPath) -> None:
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
+        "cores": {"available": _available_cores(), "total": os.cpu_count()},
+        "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
     }
+    if encoders is not None:
+        environment["encoders"] = dict(encoders)
     write_json(folder / "environment.json", environment)
+
+
+def _available_cores() -> int | None:
+    """Those that this process may use; None where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return None
 
 
 def _version(package: str) -> str | None:

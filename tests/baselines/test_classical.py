@@ -5,6 +5,7 @@ import io
 import itertools
 import logging
 import math
+import re
 
 import av
 import imagecodecs
@@ -18,6 +19,14 @@ from diffc_jax.baselines import classical, codecs, containers, dithered_pcm, hev
 from diffc_jax.errors import InputError, UsageError
 
 NAMES = tuple(codecs.CODECS)
+
+
+@pytest.fixture(autouse=True)
+def fast_avif(monkeypatch):
+    """The slowest encoder in its fast mode; what is tested here does not depend on it."""
+    codec = codecs.CODECS["avif"]
+    fast = dataclasses.replace(codec, settings={**codec.settings, "speed": 8})
+    monkeypatch.setitem(codecs.CODECS, "avif", fast)
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +46,18 @@ def _evaluate(images, codecs, **kwargs):
     return [r.point for r in results], [row for r in results for row in r.rows]
 
 
-# Least rate (decided by headers) and greatest rate and PSNR that each default ladder has to reach.
-REACH = {
-    "jpeg_420": (0.75, 5.0, 38.0),
-    "jpeg_444": (0.80, 5.0, 40.0),
-    "webp": (0.35, 4.0, 38.0),
-    "jpeg2000": (0.30, 5.0, 43.0),
-    "avif": (0.75, 5.0, 43.0),
-    "jpegxl": (0.45, 5.0, 40.0),
-    "hevc": (0.25, 5.0, 45.0),
-    "dithered_pcm": (3.05, 12.0, 33.0),
-}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_default_ladder_climbs_in_rate_and_quality(name, photos):
+    """No sizes: they belong to the version of the encoder."""
     points, _ = _evaluate(photos, (name,))
     codec = codecs.CODECS[name]
     assert [point.level for point in points] == list(codec.qualities)
     for worse, better in itertools.pairwise(points):
-        assert worse.bpp < better.bpp
-        assert worse.mse > better.mse
-    least, greatest, decibels = REACH[name]
-    assert points[0].bpp < least
-    assert points[-1].bpp > greatest
-    assert points[-1].psnr > decibels
+        assert worse.bpp < 1.02 * better.bpp
+        assert worse.psnr < better.psnr + 0.1
+    assert points[-1].bpp > 3 * points[0].bpp
+    assert points[-1].psnr > points[0].psnr + 10
+    assert points[-1].bpp > 4 or codec.qualities[-1] in codec.quality_range
     assert {(p.method, p.model, p.rate_kind) for p in points} == {
         (codec.method, codec.model, "file")
     }
@@ -72,10 +68,7 @@ def test_points_and_rows_agree_with_the_files(name, photos):
     codec = codecs.CODECS[name]
     quality = codec.qualities[4]
     (point,), rows = _evaluate(photos, (name,), qualities={name: (quality,)})
-    files = [
-        codec.encode(image, quality, *([index] if codec.takes_index else []))
-        for index, image in enumerate(photos)
-    ]
+    files = [codec.encode(image, quality, index) for index, image in enumerate(photos)]
     decoded = np.stack([codec.decode(file) for file in files])
     assert decoded.shape == photos.shape
     assert decoded.dtype == np.uint8
@@ -108,18 +101,19 @@ def test_threads_and_batches_change_nothing(name, photos):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_header_is_what_images_share(name, photos):
-    """The bytes not counted are the same number for every image, and a plausible one."""
+    """The bytes not counted are the same number for every image: that of the format, or a plausible one."""
     codec = codecs.CODECS[name]
     for quality in (codec.qualities[0], codec.qualities[-3]):
         files = [codec.encode(image, quality) for image in photos]
         headers = {len(file) - codec.payload(file) for file in files}
         low, high = {
-            "jpeg": (190, 195),  # 20 SOI + APP0, 138 DQT, 19 SOF, 14 SOS, 2 EOI
+            "jpeg": (124, 124),  # 20 SOI + APP0, 69 DQT, 19 SOF, 14 SOS, 2 EOI
             "webp": (20, 21),  # RIFF and chunk headers, padding
-            "jpeg2000": (100, 130),
-            "avif": (200, 320),
+            # 2 SOC, 49 SIZ, 14 COD, 5 + 2 QCD for each of 10 subbands, 12 SOT, 2 SOD, 2 EOC
+            "jpeg2000": (106, 106),
+            "avif": (150, 500),  # boxes of libavif
             "jpegxl": (4, 4),  # signature, size, default metadata
-            "hevc": (76, 76),  # 4 start codes (15 bytes), VPS, SPS, PPS
+            "hevc": (50, 120),  # 4 start codes (15 bytes); VPS, SPS, PPS of x265
             "dithered_pcm": (9, 9),
         }[codec.method]
         assert all(low <= header <= high for header in headers), headers
@@ -172,12 +166,11 @@ def test_jpegxl_payload_begins_behind_size_and_metadata(photos):
 
 
 @pytest.mark.parametrize("name", ["jpegxl", "hevc"])
-def test_flat_image_costs_little_more_than_its_header(name):
+def test_flat_image_costs_little(name, photos):
     flat = np.full((64, 64, 3), 128, np.uint8)
     codec = codecs.CODECS[name]
-    file = codec.encode(flat, codec.qualities[8])
-    low, high = {"jpegxl": (55, 74), "hevc": (10, 14)}[name]
-    assert low <= codec.payload(file) <= high
+    file, other = (codec.encode(image, codec.qualities[8]) for image in (flat, photos[0]))
+    assert codec.payload(file) < codec.payload(other) / 8
     assert np.abs(codec.decode(file).astype(int) - flat).max() <= 1
 
 
@@ -191,28 +184,80 @@ def test_hevc_payload_counts_slices_and_nothing_else():
     assert hevc.payload(b"".join(stream) + bytes(3)) == 7 + 7
 
 
-def test_hevc_file_is_what_any_player_shows(photos):
-    file = hevc.encode(photos[2], 0)
+def _hevc(**changes):
+    codec = codecs.CODECS["hevc"]
+    return dataclasses.replace(codec, settings={**codec.settings, **changes})
+
+
+@pytest.mark.parametrize(("matrix", "code"), [("bt709", 1), ("smpte170m", 6), ("ycgco", 8)])
+def test_hevc_file_says_how_its_colours_are_stored(matrix, code, photos):
+    file = _hevc(matrix=matrix).encode(photos[2], 0)
     decoder = av.VideoCodecContext.create("hevc", "r")
     (frame,) = [*decoder.decode(av.Packet(file)), *decoder.decode(None)]
     assert frame.format.name == "yuv444p10le"
-    assert (frame.color_range, frame.colorspace) == (2, 1)  # full range, BT.709
-    shown = frame.to_ndarray(format="rgb24").astype(int)
+    assert (frame.color_range, frame.colorspace) == (2, code)  # full range
+    if matrix == "ycgco":  # FFmpeg's conversion lacks it; equations of ITU-T H.265, Annex E
+        planes = [
+            np.frombuffer(bytes(plane), np.uint16).reshape(64, -1)[:, :64].astype(int)
+            for plane in frame.planes
+        ]
+        luma, green, orange = planes[0], planes[1] - 512, planes[2] - 512
+        rest = luma - green
+        shown = np.dstack([rest + orange, luma + green, rest - orange]).clip(0, 1023) * 255 / 1023
+    else:
+        shown = frame.to_ndarray(format="rgb24").astype(int)
     assert np.abs(shown - hevc.decode(file)).max() <= 2
     assert np.abs(shown - photos[2]).max() <= 4
 
 
-def test_hevc_colours_survive_at_the_best_quality():
+@pytest.mark.parametrize("matrix", hevc.MATRICES)
+def test_hevc_colours_survive_at_the_best_quality(matrix):
     """Every corner of the colour cube, and grey, in blocks."""
     corners = np.indices((2, 2, 2)).reshape(3, 8).T * 255
     image = corners.reshape(2, 4, 3).repeat(32, axis=0).repeat(16, axis=1).astype(np.uint8)
-    assert np.abs(hevc.decode(hevc.encode(image, 0)).astype(int) - image).max() <= 1
+    codec = _hevc(matrix=matrix)
+    assert np.abs(codec.decode(codec.encode(image, 0)).astype(int) - image).max() <= 1
 
 
 def test_hevc_refuses_images_that_x265_cannot_take():
     with pytest.raises(InputError) as error:
-        hevc.encode(np.zeros((8, 64, 3), np.uint8), 20)
+        codecs.CODECS["hevc"].encode(np.zeros((8, 64, 3), np.uint8), 20)
     assert str(error.value) == "hevc: x265 takes no image of 64x8; its sides are 16 or more"
+
+
+def test_webp_without_a_preset_is_what_pillow_writes(photos):
+    """So the presets are the only difference; both versions of libwebp have to be the same for bytes."""
+    codec = codecs.CODECS["webp"]
+    plain = dataclasses.replace(codec, settings={"preset": "none", "compression_level": 6})
+    stream = io.BytesIO()
+    Image.fromarray(photos[0]).save(stream, "WEBP", quality=50, method=6)
+    file = plain.encode(photos[0], 50)
+    assert len(file) == pytest.approx(len(stream.getvalue()), rel=0.1)
+    error = codec.decode(file).astype(float) - codec.decode(stream.getvalue())
+    assert np.sqrt(np.mean(error**2)) < 3
+
+
+def test_versions_name_the_library_of_every_codec():
+    versions = codecs.encoder_versions(NAMES)
+    assert [name for name in versions if not name.startswith("lossless ")] == list(NAMES)
+    libraries = {
+        "jpeg_420": "libjpeg-turbo",
+        "jpeg_444": "libjpeg-turbo",
+        "webp": "PyAV",
+        "jpeg2000": "OpenJPEG",
+        "avif": "libavif",
+        "jpegxl": "libjxl",
+        "hevc": "x265",
+        "dithered_pcm": "JAX",
+        "lossless png": "zlib",
+        "lossless webp": "libwebp",
+        "lossless jpegxl": "libjxl",
+    }
+    assert versions.keys() == libraries.keys()
+    for name, library in libraries.items():
+        assert re.match(rf"{library} \d+\.\d+", versions[name]), versions[name]
+    assert "aom [enc]:" in versions["avif"]
+    assert codecs.encoder_versions(()) == {}
 
 
 @pytest.mark.parametrize("levels", [2, 3, 7, 16, 256])

@@ -1,6 +1,7 @@
 """environment.json says which code and which libraries made a result."""
 
 import json
+import os
 import subprocess
 import types
 
@@ -28,3 +29,25 @@ def test_versions_devices_and_commit(tmp_path, monkeypatch):
     assert written(no_git)["commit"] == "of an image"
     monkeypatch.delenv("DIFFC_COMMIT")
     assert written(no_git)["commit"] is None
+
+
+def test_cores_and_what_sets_the_number_of_threads(tmp_path, monkeypatch):
+    """Sums depend on it; encoders are there only for results of codecs."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NPROC", "3")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    environment.write_environment(tmp_path)
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found["cores"] == {"available": 3, "total": 8}
+    assert found["threads"] == {"NPROC": "3"}
+    assert "encoders" not in found
+    assert {"imagecodecs", "av"} <= found["packages"].keys()
+    environment.write_environment(tmp_path, {"webp": "libwebp 1.6.0"})
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found["encoders"] == {"webp": "libwebp 1.6.0"}
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    environment.write_environment(tmp_path)
+    found = json.loads((tmp_path / "environment.json").read_text())
+    assert found["cores"] == {"available": None, "total": 8}
