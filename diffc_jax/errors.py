@@ -24,7 +24,7 @@ class UsageError(DiffcError):
 
     def in_group(self, group: str) -> "UsageError":
         """The same error, whose field belongs to `group`: "path" in "data.train" is "data.train.path"."""
-        return UsageError(self.message, field=f"{group}.{self.field}")
+        return UsageError(self.message, field=f"{group}.{self.field}" if self.field else group)
 
 
 class InputError(DiffcError):

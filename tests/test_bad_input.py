@@ -170,7 +170,7 @@ def images(tmp_path):
 
 
 def configured(images, **fields):
-    quick = QUICK_EVALUATION | {"num_levels": 1, "decoders": ("mean",)}
+    quick = QUICK_EVALUATION | {"rate_steps": 4, "num_levels": 1, "decoders": ("mean",)}
     config = small_config(images, **quick)
     for field, value in fields.items():
         place, _, name = field.rpartition("__")

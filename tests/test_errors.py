@@ -19,6 +19,7 @@ def test_the_text_begins_with_the_field():
 def test_a_field_can_belong_to_a_group():
     error = UsageError("is empty", field="path").in_group("train").in_group("data")
     assert (str(error), error.field) == ("data.train.path: is empty", "data.train.path")
+    assert UsageError("is empty").in_group("data").field == "data"
 
 
 def test_nobody_edits_the_text_of_an_error():
