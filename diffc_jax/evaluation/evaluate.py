@@ -10,24 +10,20 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import digests_of
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
-from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import Measures, fill_store
 from diffc_jax.evaluation.rd_sweep import SweepMethod
 from diffc_jax.evaluation.store import Store, fingerprint
 from diffc_jax.evaluation.subsets import select_images
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.runtime.environment import write_environment
-from diffc_jax.runtime.files import AnyPath, write_json
+from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import build_experiment, open_reference, open_spec
-from diffc_jax.training.validation import describe_elbo
 
 # Raised by hand with every change of the code that gives other numbers for the same image, weights and
 # config, so that none of before are used. What version 1 kept does not say so.
@@ -79,11 +75,8 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         if processes.is_primary():
             pixels = digests_of(images)
             store.forget_changed(measures.made_from(pixels))
-            names = [method.name for method in (sweep, codec)]
-            for result in sets:
-                write_environment(result.folder)
-                write_json(result.folder / "config.json", described)
-                claim_images(result, images.name, result.of(pixels), names)
+            for files in tables:
+                files.begin(described, pixels)
 
         write_rates = tables[0].write_rates
         seconds = fill_store(store, images, are_shown, batch_size, methods, measures, write_rates)
@@ -97,11 +90,6 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
             seconds["distances"] = (time.monotonic() - begin) / len(result.images)
             if processes.is_primary():
                 files.write(distances, elbo, seconds, settings.grid_images)
-                logging.info(
-                    "%s on %d images of %s %s: %s; results in %s",
-                    *(own.model.name, len(result.images), images.name, result.split),
-                    *(describe_elbo(elbo), result.folder),
-                )
     return [result.folder for result in sets]
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import scipy.special
+from absl import logging
 
+from diffc_jax.data.identity import Digests
+from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, SetDistance
 from diffc_jax.evaluation.method import Method, Table
 from diffc_jax.evaluation.results import RatePoint, finite, write_rate_points, write_table
@@ -15,6 +18,8 @@ from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.psnr import psnr_from_mse
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime import files
+from diffc_jax.runtime.environment import write_environment
+from diffc_jax.training.validation import describe_elbo
 
 Distances = Mapping[tuple[str, int], SetDistance]
 # By the names of files.
@@ -94,6 +99,16 @@ class Tables:
         measures = [*stored, *(f"psnr/{one}" for one in self._series)]
         self._averages = Averages(store, result.images, self._names, measures, self._methods)
 
+    def begin(self, config: Mapping[str, Any], pixels: Digests) -> None:
+        """Writes what results will be of: the config, the machine, and the images, by digests of all.
+
+        Rows of rd.csv about other images that have the same name go away (`image_sets.claim_images`).
+        """
+        result, names = self._result, [method.name for method in self._all_methods]
+        write_environment(result.folder)
+        files.write_json(result.folder / "config.json", dict(config))
+        claim_images(result, self._columns["dataset"], result.of(pixels), names)
+
     def write_rates(self) -> None:
         """Writes rd.csv and rate_curve.csv of the images that are done so far."""
         self._write(self._rates({}))
@@ -105,7 +120,7 @@ class Tables:
         seconds: Mapping[str, float | None],
         n_shown: int,
     ) -> None:
-        """Writes all files of the set, whose images are all done.
+        """Writes all files of the set, whose images are all done, and logs its bits/dim.
 
         Args:
             distances: of each (series, level).
@@ -116,6 +131,11 @@ class Tables:
         contents = self._rates(distances) | self._images(n_shown)
         contents["summary.json"] = self._summary(elbo, seconds)
         self._write(contents)
+        logging.info(
+            "%s on %d images of %s %s: %s; results in %s",
+            *(self._columns["model"], len(self._result.images), self._columns["dataset"]),
+            *(self._result.split, describe_elbo(elbo), self._result.folder),
+        )
 
     def _rates(self, distances: Distances) -> Contents:
         """rd.csv and rate_curve.csv, with all that was stored since the last time."""
