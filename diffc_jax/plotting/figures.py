@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 from diffc_jax.evaluation import results
 from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
-from diffc_jax.plotting.inputs import Input, check_same_pixels, labels_of, read_inputs
+from diffc_jax.plotting.inputs import (
+    Input,
+    check_same_pixels,
+    collect_rate_points,
+    labels_of,
+    read_inputs,
+)
 from diffc_jax.plotting.measures import (
     SCALES,
     check_same_images,
@@ -147,13 +153,21 @@ def _rows(points: Sequence[results.RatePoint]) -> list[dict[str, Any]]:
 def _rate_figures(inputs: Sequence[Input]) -> _Drawn:
     """`rate_bounds_MODEL` of every sweep and `coding_cost` of all together."""
     found = [one for one in inputs if (one.path / "eval" / RATE_CURVE).is_file()]
-    sweeps = [[p for p in one.points if p.method == "diffc"] for one in found]
-    models = [points[0].model if points else None for points in sweeps]
-    names = _distinct([model or one.name for one, model in zip(found, models, strict=True)])
+    # Of every input alone, where none of its points is a copy.
+    sweeps = [[p for p in collect_rate_points([one.path]) if p.method == "diffc"] for one in found]
+    models = [
+        (points and points[0].model) or one.name for one, points in zip(found, sweeps, strict=True)
+    ]
+    names = _distinct(models)
+    labels = _distinct(
+        [
+            ", ".join(filter(None, (model, one.label("diffc", model))))
+            for one, model in zip(found, models, strict=True)
+        ]
+    )
     curves, data = [], []
     drawn: _Drawn = {}
-    for one, model, points, name in zip(found, models, sweeps, names, strict=True):
-        label = ", ".join(filter(None, (model or one.name, one.label("diffc", model))))
+    for one, points, name, label in zip(found, sweeps, names, labels, strict=True):
         curve = load_rate_curve(one.path / "eval" / RATE_CURVE, label)
         curves.append(curve)
         data.append("; ".join(dict.fromkeys(map(data_name, points))) or "images not stated")

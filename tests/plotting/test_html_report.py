@@ -179,7 +179,7 @@ def test_two_runs_of_one_model_are_told_apart(runs, tmp_path):
     write_sweep(tmp_path / "again", checkpoint="step 6")
     page = Page(make_report([*runs, tmp_path / "again"], tmp_path / "r.html"))
     series = page.data["reconstructions"][0]["series"]
-    assert {s["model"] for s in series} == {"unet", "unet (2)", None}
+    assert {s["model"] for s in series} == {"unet, unet", "unet, again", None}
     assert len({(s["model"], s["label"]) for s in series}) == 10
 
 
