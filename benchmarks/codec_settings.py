@@ -133,7 +133,7 @@ SEARCHES = (
     ),
     Search(
         "jpegxl",
-        one_at_a_time({"effort": [1, 2, 3, 4, 5, 6, 7, 8, 10], "decodingspeed": [1, 2, 3, 4]}),
+        one_at_a_time({"effort": [1, 2, 3, 4, 5, 6, 8, 9, 10], "decodingspeed": [1, 2, 3, 4]}),
     ),
     Search(
         "hevc",

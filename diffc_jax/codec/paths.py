@@ -36,25 +36,28 @@ def pair_files(
             else _matching(name)
         )
     if not files:
-        raise UsageError("--input: name at least one file")
+        raise UsageError("name at least one file", field="--input")
     is_folder = target.is_dir() or output.endswith(("/", os.sep))
     if any(map(os.path.isdir, inputs)) or len(files) > 1:
         if not is_folder and (target.is_file() or target.suffix == suffix):
             number = f"{len(files)} inputs" if len(files) > 1 else "a folder"
-            raise UsageError(f"--output {output}: is one file for {number}; name a folder")
+            raise UsageError(f"is one file for {number}; name a folder", field=f"--output {output}")
         is_folder = True
     if is_folder or not target.suffix:
         pairs = [(file, target / below / f"{file.stem}{suffix}") for file, below in files.items()]
     elif target.suffix.lower() != suffix:
         raise UsageError(
-            f"--output {output}: the name must end in {suffix}, or that of a new folder in a slash"
+            f"the name must end in {suffix}, or that of a new folder in a slash",
+            field=f"--output {output}",
         )
     else:
         pairs = [(file, target) for file in files]
     sources: dict[pathlib.Path, pathlib.Path] = {}
     for file, made in pairs:
         if made in sources:
-            raise UsageError(f"--input: {sources[made]} and {file} would both become {made}")
+            raise UsageError(
+                f"{sources[made]} and {file} would both become {made}", field="--input"
+            )
         if made.exists() and made.samefile(file):
             raise InputError(f"--output {made}: is the input; choose another name or folder")
         sources[made] = file

@@ -21,7 +21,7 @@ class Package(NamedTuple):
 # By the name of the module. The last four are never imported: jobs read files that lie in them.
 PACKAGES: Mapping[str, Package] = {
     "array_record": Package("array_record", "source=array_record and preparing its shards"),
-    "av": Package("av", "the codec hevc"),
+    "av": Package("av", "the codecs hevc and webp"),
     "constriction": Package(
         "constriction", "exact pixels, files of HiFiC and channel_simulation.py"
     ),
