@@ -101,7 +101,7 @@ def _describe_this_process() -> str:
         "job": os.environ.get("SLURM_JOB_ID"),
         "token": secrets.token_hex(8),
     }
-    return json.dumps(description, indent=2) + "\n"
+    return json.dumps(description, indent=2, allow_nan=False) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)

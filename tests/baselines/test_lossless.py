@@ -74,7 +74,7 @@ def test_marks_are_bits_of_the_smallest_whole_files(images):
 
 
 def test_each_image_takes_its_own_setting():
-    """Of equal sizes the first one counts."""
+    """The first of equal sizes counts."""
     png = [[3.0, 2.0, 4.0, 4.0], [1.0, 2.0, 1.0, 5.0], [4.0, 4.0, 3.0, 2.0]]
     mark = lossless.lossless_marks({"png": np.array(png)})["png"]
     assert mark["bits_per_dim"] == pytest.approx((2 + 1 + 2) / 3)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from diffc_jax.data import SourceSpec, open_source
+from diffc_jax.data import SourceSpec, files, open_source, tfds_store
 from diffc_jax.errors import InputError, UsageError
 
 PREPARE = (
@@ -127,21 +127,19 @@ def test_the_limit_of_open_files_is_raised_for_all_shards(data_dir, monkeypatch)
     limits = [(300, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
-    shards = {"count": 30}
-    number = property(lambda _: shards["count"])
-    monkeypatch.setattr(tfds.core.SplitInfo, "num_shards", number)
-    fields = {"name": "tiny_shapes", "path": str(data_dir)}
-    open_source(SourceSpec(source="tfds", **fields))
+    files.allow_open_files(30, "data")
     assert limits == [(300, 4096)]
-    shards["count"] = 1024
-    open_source(SourceSpec(source="tfds", **fields))
+    files.allow_open_files(1024, "data")
     assert limits == [(300, 4096), (1280, 4096)]
-    shards["count"] = 5000
-    fails(
-        InputError,
-        "tiny_shapes: 5000 files have to be open at once, and `ulimit -H -n` is 4096",
-        **fields,
+    with pytest.raises(InputError) as error:
+        files.allow_open_files(5000, "data")
+    assert str(error.value) == (
+        "data: 5000 files have to be open at once, and `ulimit -H -n` is 4096"
     )
+    asked = []
+    monkeypatch.setattr(tfds_store, "allow_open_files", lambda *asks: asked.append(asks))
+    open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(data_dir)))
+    assert asked == [(1, "tiny_shapes")]
 
 
 def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):

@@ -17,9 +17,10 @@ from diffc_jax.evaluation.image_sets import claim_images, read_images
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.features.extract import FeatureNetwork
+from tests.support.feature_network import small_network
 from tests.support.rate_points import make_points
 from tests.support.refusals import message
-from tests.support.subset_images import SIDE, configured, small_network
+from tests.support.subset_images import FEATURES, SIDE, configured
 
 COUNT = 12
 FILES = ("rd.csv", "per_image.csv", "rate_curve.csv", "images.json")
@@ -59,7 +60,7 @@ def prepare(patch, folder):
     """In a folder with images, on one device, with features that cost nothing."""
     patch.chdir(folder)
     patch.setattr(jax, "device_count", lambda: 1)
-    patch.setattr(measures, "load_feature_network", lambda *_: small_network())
+    patch.setattr(measures, "load_feature_network", lambda *_: small_network(SIDE, FEATURES))
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +147,9 @@ def test_results_of_older_versions_are_used(config, workdir, caplog):
 
 def test_other_weights_of_the_feature_network_are_noticed(config, workdir, monkeypatch, caplog):
     first, kept = read_rate_points(workdir / "eval" / "rd.csv"), parts(workdir)
-    network = small_network()
+    network = small_network(SIDE, FEATURES)
     other = FeatureNetwork(
-        network.name, 6, network.apply, {"weights": -2 * network.variables["weights"]}
+        network.name, FEATURES, network.apply, {"weights": -2 * network.variables["weights"]}
     )
     monkeypatch.setattr(measures, "load_feature_network", lambda *_: other)
     with caplog.at_level("INFO", "absl"):

@@ -258,8 +258,8 @@ def test_figures_and_report_keep_runs_apart(tmp_path):
     assert [line.label for line in again][:2] == ["DiffC-F (flow), first", "DiffC-F (flow), second"]
 
     page = Page(make_report([*paths, tmp_path / "codecs"], tmp_path / "report.html"))
-    (pictures,) = page.data["pictures"]
-    shown = {(one["model"], one["label"]): one["color"] for one in pictures["series"]}
+    (shown_images,) = page.data["reconstructions"]
+    shown = {(one["model"], one["label"]): one["color"] for one in shown_images["series"]}
     for beta2 in ("beta2 0.5", "beta2 0.75"):
         assert (f"unet, {beta2}", f"DiffC-F (flow), {beta2}") in shown
         assert f"DiffC-F (flow), {beta2}" in {line["label"] for line in page.data["series"]}

@@ -8,9 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.runtime.files import read_json, to_json, write_json
 from diffc_jax.runtime.writers import MetricWriter
-from diffc_jax.training.validation import average_elbo, describe_elbo
+from diffc_jax.training.validation import describe_elbo
 from tests.support.processes import ROOT
 
 PROGRAMS = ("diffc_jax", "experiments", "scripts", "benchmarks", "examples", "configs")
@@ -53,7 +54,8 @@ def test_metrics_that_are_not_finite_are_left_out(tmp_path):
     ("count", "text"), [(1, "4.0000 bits/dim"), (2, "4.0000 +- 0.0000 bits/dim")]
 )
 def test_one_image_has_no_standard_error(count, text):
-    average = average_elbo({"bits_per_dim": np.full(count, 4.0)})
+    values = np.full(count, 4.0)
+    average = {"bits_per_dim": 4.0, "bits_per_dim_stderr": standard_error(values)}
     assert describe_elbo(average) == text
     expected = None if count == 1 else 0.0
     assert strict(to_json(average))["bits_per_dim_stderr"] == expected

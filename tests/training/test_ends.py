@@ -13,8 +13,9 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime import multihost, writers
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.training import loop
-from tests.support.quick_training import logged, quick_config, quick_task
+from tests.support.quick_training import quick_config, quick_task
 from tests.support.refusals import message
+from tests.support.run_files import logged
 
 
 def train(workdir, **fields):
