@@ -217,7 +217,7 @@ def test_training_of_an_older_version_goes_on(config, folder, workdir, caplog):
     with caplog.at_level("INFO", "absl"):
         train(config, workdir)
     assert (
-        "pictures: an older version began this run, without a digest of images" in caplog.messages
+        "corpus: an older version began this run, without a digest of images" in caplog.messages
     )
 
 
