@@ -270,7 +270,7 @@ def test_rows_of_trained_baselines(hific, hyperprior, tmp_path):
     points = read_rate_points(tmp_path / "eval" / "rd.csv")
     ours = {p.method: p for p in points if p.method != "jpeg"}
     assert sorted(ours) == ["hific", "hyperprior"]
-    assert len(points) == 2 + len(CODECS["jpeg"].qualities)
+    assert len(points) == 2 + len(CODECS["jpeg_420"].qualities)
     for workdir in (hific, hyperprior):
         run = load_run(workdir)
         source = open_source(config, "eval")
