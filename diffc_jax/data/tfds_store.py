@@ -63,7 +63,10 @@ class TfdsStore:
 
     def read(self, index: int) -> bytes:
         """The encoded image."""
-        return self._records[index][self._key]
+        try:
+            return self._records[index][self._key]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise InputError(f"{self.label(index)}: cannot be read ({_line(error)})") from error
 
 
 def _builder(tfds: Any, spec: SourceSpec) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import resource
+import shutil
 import sys
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from diffc_jax.data import SourceSpec, files, open_source, tfds_store
+from diffc_jax.data import SourceSpec, open_source, tfds_store
+from diffc_jax.data.files import allow_open_files
 from diffc_jax.errors import InputError, UsageError
 
 PREPARE = (
@@ -123,23 +125,37 @@ def test_the_name_has_to_be_that_of_a_prepared_folder(data_dir):
         )
 
 
-def test_the_limit_of_open_files_is_raised_for_all_shards(data_dir, monkeypatch):
+def test_the_limit_of_open_files_has_to_allow_all_shards(data_dir, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tfds_store, "allow_open_files", lambda *shards: asked.append(shards))
+    open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(data_dir)))
+    assert asked == [(1, "tiny_shapes")]
+
+
+def test_limit_of_open_files(monkeypatch):
     limits = [(300, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
-    files.allow_open_files(30, "data")
+    allow_open_files(44, "set")
     assert limits == [(300, 4096)]
-    files.allow_open_files(1024, "data")
+    allow_open_files(1024, "set")
     assert limits == [(300, 4096), (1280, 4096)]
-    with pytest.raises(InputError) as error:
-        files.allow_open_files(5000, "data")
-    assert str(error.value) == (
-        "data: 5000 files have to be open at once, and `ulimit -H -n` is 4096"
+    with pytest.raises(InputError) as caught:
+        allow_open_files(5000, "set")
+    assert str(caught.value) == (
+        "set: 5000 files have to be open at once, and `ulimit -H -n` is 4096"
     )
-    asked = []
-    monkeypatch.setattr(tfds_store, "allow_open_files", lambda *asks: asked.append(asks))
-    open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(data_dir)))
-    assert asked == [(1, "tiny_shapes")]
+
+
+def test_missing_shards_are_one_line(tmp_path, data_dir):
+    folder = tmp_path / "tiny_shapes" / "1.2.0"
+    shutil.copytree(data_dir / "tiny_shapes" / "1.2.0", folder)
+    (shard,) = folder.glob("*train*")
+    shard.unlink()
+    with pytest.raises(InputError) as caught:
+        open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(tmp_path)))
+    assert str(caught.value).startswith("tiny_shapes, train example 0: cannot be read (")
+    assert str(shard) in str(caught.value)
 
 
 def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):
