@@ -216,9 +216,7 @@ def test_training_of_an_older_version_goes_on(config, folder, workdir, caplog):
     write_images(folder / "trained", 5)
     with caplog.at_level("INFO", "absl"):
         train(config, workdir)
-    assert (
-        "corpus: an older version began this run, without a digest of images" in caplog.messages
-    )
+    assert "corpus: an older version began this run, without a digest of images" in caplog.messages
 
 
 def test_one_image_has_results_that_are_json(config, workdir):
