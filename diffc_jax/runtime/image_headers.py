@@ -72,6 +72,9 @@ def inconvertible(image: PIL.ImageFile.ImageFile, bits: int) -> str:
         return ""
     if image.format == "JPEG2000" and image.mode != "I;16":
         return f"a {bits}-bit JPEG 2000 image"  # white becomes 256 and then black
+    if image.format == "PNG" and "transparency" in image.info:
+        # The low byte of the colour is compared with the high byte of each pixel.
+        return f"a {bits}-bit image with a transparent colour"
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return ""
     if image.mode == "I":

@@ -85,6 +85,14 @@ REFUSED_BY_ALL = {
         tiff(np.moveaxis(DEEP, -1, 0), photometric="rgb", planarconfig="separate"),
         "a 16-bit image with separate planes",
     ),
+    "transparent colour": (
+        png(DEEP, {b"tRNS": b"\x12\x34" * 3}),
+        "a 16-bit image with a transparent colour",
+    ),
+    "transparent grey": (
+        png(DEEP[:, :, 0], {b"tRNS": b"\x12\x34"}),
+        "a 16-bit image with a transparent colour",
+    ),
     "lab": (tiff(RGB, photometric="cielab"), "a LAB image"),
     "jpeg 2000": (jpeg2000(DEEP), "a 16-bit JPEG 2000 image"),
     "jpeg 2000, codestream": (
