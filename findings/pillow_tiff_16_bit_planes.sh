@@ -8,7 +8,8 @@
 #         bits, or pixel by pixel. tifffile writes such a file from an array of shape (3, height, width) unless
 #         told otherwise.
 # Why:    the raw mode of a plane is one letter of the raw mode of the pixel: "R" of "RGB;16L", which drops the 16
-#         bits. Compressed files are left to libtiff.
+#         bits. Compressed files are left to libtiff; so are all with `TiffImagePlugin.READ_LIBTIFF = True`, and
+#         then these are right too.
 # Source: https://github.com/python-pillow/Pillow/blob/main/src/PIL/TiffImagePlugin.py
 #         https://github.com/python-pillow/Pillow/pull/5364 (planes of compressed files; this case remains)
 # Hurts:  who reads images of microscopes and satellites, where planes are common: a data loader in Pillow trains
