@@ -280,7 +280,9 @@ def test_a_missing_package_is_named_with_its_purpose_and_the_fix(module, use, la
     assert str(caught.value) == message_of(*PACKAGES[module], PINNED.get(module, ""))
 
 
-@pytest.mark.parametrize(("module", "codec"), [("av", "hevc"), ("av", "webp"), ("imagecodecs", "jpegxl")])
+@pytest.mark.parametrize(
+    ("module", "codec"), [("av", "hevc"), ("av", "webp"), ("imagecodecs", "jpegxl")]
+)
 def test_a_codec_without_its_package_can_be_left_out(module, codec, lacking):
     lacking(module)
     with pytest.raises(InputError) as caught:
