@@ -28,7 +28,7 @@ def _png(image: UInt8[np.ndarray, "h w 3"], **settings: int) -> bytes:
     return bytes(require("imagecodecs").png_encode(image, 9, **settings))
 
 
-# More effort does not mean a smaller file. Fixed filters suit flat images, zlib's strategies the others.
+# More effort does not mean a smaller file.
 LOSSLESS: Mapping[str, LosslessCodec] = {
     "png": LosslessCodec(
         {
