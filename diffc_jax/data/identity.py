@@ -1,8 +1,8 @@
 """Which images a set has, by their pixels: names, places and dates of files do not count.
 
 A digest of an image is of what a source gives, after decoding and scaling, so that it is the same for another
-copy or another lossless format of the same pictures. Reading all images for that takes some 0.2 ms each and
-core (64x64 PNG), which an evaluation of them can afford. Training sets are known by a part of them.
+copy or another lossless format of the same pictures. Reading all images for that takes about 0.6 ms of
+one core each (64x64 PNG), which an evaluation can afford. Training sets are known by a part of them.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.runtime.progress import Progress
 
 DIGEST_BYTES = 16
-# Images of a large set that stand for all of it: a second's work.
+# Images of a large set that stand for all of it: two seconds' work.
 _MOST_SAMPLED = 4096
 
 Digests = UInt8[np.ndarray, "n 16"]
