@@ -22,6 +22,7 @@ class Stream(enum.IntEnum):
     TRELLIS_TABLE = 2
     TRELLIS_FREE_BITS = 3
     TRELLIS_FORCED_BITS = 4
+    OPEN_TRELLIS_TABLE = 5
     CANDIDATES = 16
     ARRIVALS = 17
     DITHER = 18
