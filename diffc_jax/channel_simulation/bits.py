@@ -45,6 +45,25 @@ def random_words(
     return jax.vmap(words)(keys)
 
 
+def word_pair(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
+    """Threefry-2x32-20 of one counter, in Python's integers: for readers of files, who have no device."""
+    mask = 0xFFFFFFFF
+    schedule = *key, key[0] ^ key[1] ^ 0x1BD11BDA
+    first, second = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask
+    for index in range(20):
+        turn = _ROTATIONS[index % 8]
+        first = (first + second) & mask
+        second = (second << turn | second >> (32 - turn)) & mask ^ first
+        if index % 4 == 3:
+            block = index // 4 + 1
+            first = (first + schedule[block % 3]) & mask
+            second = (second + schedule[(block + 1) % 3] + block) & mask
+    return first, second
+
+
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+
+
 def random_bits(
     keys: UInt32[Array, "b 2"], stream: int | UInt32[Array, ""], count: int
 ) -> Bool[Array, "b count"]:

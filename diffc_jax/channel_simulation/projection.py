@@ -48,6 +48,10 @@ class Grid:
         """T_j - h, where the cell of j begins, 16 bits after the point."""
         return self.half_width * (((2 * j - 1) << OFFSET_BITS) + 2 * self.offset) >> OFFSET_BITS
 
+    def last_up_to(self, length: int) -> int:
+        """The greatest j whose T_j is not beyond a length, 16 bits after the point."""
+        return ((length << OFFSET_BITS) // (2 * self.half_width) - self.offset) >> OFFSET_BITS
+
     def nearest(self, length: float) -> int:
         """The j for which T_j is nearest to a length."""
         width = 2 * self.half_width / UNIT

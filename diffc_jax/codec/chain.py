@@ -8,12 +8,11 @@ sent is a sample of N(mu, I) with mu = sqrt(delta) (x - x_hat). With SNR S befor
 
 which is q(z_s | z_t, x) against p(z_s | z_t) of the paper (section 3; VDM, section 4 and appendix A), with
 KL = delta |x - x_hat|^2 / 2 nats. It begins at S = 0, where z is noise that both sides draw.
-`encoder.send` is the whole algorithm.
+`encoder.send_step` is the whole algorithm.
 """
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
-from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.codec.codebooks import Codebook
 from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
@@ -40,10 +39,6 @@ Steps = Int[np.ndarray, " b"]
 Ratios = Float[np.ndarray, " b"]
 
 
-# Channels make their tables once.
-_trellis = functools.cache(TrellisChannel)
-
-
 @dataclasses.dataclass(eq=False)
 class Chain:
     """The compiled steps for one denoiser; each image of a batch has its own noise level.
@@ -56,6 +51,7 @@ class Chain:
         image_shape: (h, w, c) of its images.
         gamma_range: least and largest gamma that it was trained for; beyond them it is asked for the nearest.
         memory: nu of the trellis.
+        codebook: of the messages.
         place: puts batches of images on the devices.
     """
 
@@ -63,14 +59,11 @@ class Chain:
     image_shape: tuple[int, int, int]
     gamma_range: tuple[float, float]
     memory: int
+    codebook: Codebook
     place: Place = jnp.asarray
 
     def __post_init__(self) -> None:
         self._predict = jax.jit(functools.partial(_predict, self.eps_hat))
-
-    def channel(self, path_bits: int) -> TrellisChannel:
-        """The channel of messages of `path_bits` bits."""
-        return _trellis(math.prod(self.image_shape), path_bits, self.memory)
 
     def start(self, keys: TileKeys) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
@@ -117,11 +110,15 @@ def standardised_mean(x: Images, x_hat: Images, delta: Float[Array, " b"]) -> Fl
 
 
 def check_distance(
-    found: UInt8[np.ndarray, " b"], expected: UInt8[np.ndarray, " b"]
+    found: UInt8[np.ndarray, " b"], expected: UInt8[np.ndarray, " b"], check_bits: int
 ) -> Int[np.ndarray, " b"]:
-    """Cells between checks, 0 to 128; more than `CHECK_TOLERANCE` means that latents drifted apart."""
-    difference = (found.astype(int) - expected.astype(int)) % 256
-    return np.minimum(difference, 256 - difference)
+    """Cells between checks of so many bits; more than `CHECK_TOLERANCE` means that latents drifted apart.
+
+    Of `found` the last bits count.
+    """
+    n_cells = 1 << check_bits
+    difference = (found.astype(int) - expected.astype(int)) % n_cells
+    return np.minimum(difference, n_cells - difference)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Shaped, UInt8
 
-from diffc_jax.codec import container
+from diffc_jax.codec.container import DEFAULT_MEMORY, parse
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError, UsageError
 
 
@@ -34,7 +35,7 @@ class Codec:
         gamma: int | float | None = None,
         lossless: bool = False,
         memory: int = DEFAULT_MEMORY,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> bytes:
         """Encodes an image, up to exactly one of `bpp`, `psnr`, `packets`, `gamma` and `lossless`.
 
@@ -42,14 +43,15 @@ class Codec:
             image: uint8 pixels, (height, width, 3) of RGB, or grey (height, width) or (height, width, 1).
             bpp: largest size of the result in bits per pixel, all bytes counted.
             psnr: least PSNR in dB of the image that the flow decoder makes of it.
-            packets: number of packets; each tile of the image has at least one.
+            packets: number of packets.
             gamma: negative log signal-to-noise ratio of the latents to arrive at.
             lossless: the exact pixels.
-            memory: bits of the trellis' register, 3 to 15: fewer are faster, more save bits.
-            seed: of the randomness that both sides share, 0 to 65535; the result says which.
+            memory: bits of the trellis' register, 8 to 16: fewer are faster, more save bits.
+            seed: of the randomness that both sides share, 0 to 65535, which the result says; None for one that
+                depends on the image.
 
         Returns:
-            A `.diffc` stream (docs/format.md). Each beginning of it that ends after a packet is one, too.
+            A `.diffc` stream (docs/format.md). A beginning of it decodes up to its last whole packet.
 
         Raises:
             UsageError: no target or several, one that cannot be met, an image of another kind, or `memory`
@@ -96,7 +98,7 @@ class Codec:
             InputError: no stream, or one of another model.
         """
         try:
-            stream = container.parse(data)
+            stream = parse(data)
             if bpp is not None:
                 stream = prefix_at(stream, bpp, "bpp")
             decoded = decode_stream(self.programs, stream, decoder, n_steps)

@@ -1,237 +1,204 @@
-"""The `.diffc` container: a header, then packets that can each be checked; see docs/format.md.
+"""The `.diffc` container, version 2: a header, and steps in one range-coded stream; see docs/format.md.
 
-Nothing here depends on a network's floats. Every prefix that ends after a packet is a valid stream, as long
-as it holds one packet for each tile.
+Nothing here depends on a network's floats. The next step is always that of the tile with the lowest
+signal-to-noise ratio, and its size is predicted (`step_sizes`), so that only what the shared randomness leaves
+open is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after any
+step, with a check; where it is cut off, what comes before the last check is used.
 """
 
 import dataclasses
+import heapq
+import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import NamedTuple
 
-from diffc_jax.codec import noise_levels
+from diffc_jax.codec import version1
 from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
-from diffc_jax.codec.noise_levels import Turns
+from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
+from diffc_jax.codec.step_sizes import (
+    LEAST_BITS,
+    OTHER_SIZE,
+    SIZE_BITS,
+    SYMBOL_BITS,
+    StepOffer,
+    StepSizes,
+)
+from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
 from diffc_jax.errors import InputError
 
-LARGEST_SIDE = 65535
-MOST_STEPS = 32
-PATH_BITS = (32, 64, 128, 256, 512, 1024, 2048)
-MEMORIES = range(3, 16)
-LARGEST_SEED = 65535
+MEMORIES = range(8, 17)
+DEFAULT_MEMORY = 14
 
-_MAGIC = b"DFC"
-_VERSION = 1
-_GREY = 1
-_TRELLIS = 1
-_FINGERPRINT_BYTES = 4
-_FIXED_HEADER = len(_MAGIC) + 3 + 2 + _FINGERPRINT_BYTES
-_RESIDUAL_HEAD = 0xE0
+_MAGIC = 0xD2
+# Flags: three bits say that tiles have sides of 2 to 256 pixels (0: a varint does), the others are set
+# for whatever is not usual.
+_SIDES = (0, 4, 8, 16, 32, 64, 128, 256)
+_GREY, _SIZE, _MEMORY, _LONG_SEED, _LOSSLESS = 8, 16, 32, 64, 128
+CHECK_BITS = 4
+_CRC_BITS = 8
 _CRC32_BYTES = 4
-# Head, a byte for the increment, 32 path bits, latent check, checksum; a tile's first is no residual.
-_SMALLEST_FIRST_PACKET = 1 + 1 + 4 + 1 + 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What a decoder must know before the first packet.
+class CodedStep(NamedTuple):
+    """What the stream says of a step.
 
     Attributes:
-        width: of the image, 1 to 65535 pixels.
-        height: of the image, 1 to 65535 pixels.
-        tile: side of the square tiles, 1 to 65535 pixels.
-        memory: log2 of the number of states of the trellis, 3 to 15.
-        seed: of the shared randomness, 0 to 65535.
-        fingerprint: four bytes that name the denoiser.
-        grey: the image has one channel; it was coded with three equal ones.
-
-    Raises:
-        InputError: a value out of its range.
+        sizes: numbers that announce another size than planned, one after the other.
+        cell: where a is among the cells of the offer.
+        path: bits of the path, as in `Step`.
+        check: of the latent after it, for the packet that may end here.
     """
 
-    width: int
-    height: int
-    tile: int
-    memory: int
-    seed: int
-    fingerprint: bytes
-    grey: bool = False
-
-    def __post_init__(self) -> None:
-        for name, side in (("width", self.width), ("height", self.height), ("tile", self.tile)):
-            if not 1 <= side <= LARGEST_SIDE:
-                raise InputError(f"{name} of {side} pixels; 1 to {LARGEST_SIDE} can be coded")
-        if self.memory not in MEMORIES:
-            raise InputError(
-                f"trellis of memory {self.memory}; "
-                f"{MEMORIES[0]} to {MEMORIES[-1]} are known to this version"
-            )
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise InputError(f"seed {self.seed}; it must be 0 to {LARGEST_SEED}")
-        if len(self.fingerprint) != _FINGERPRINT_BYTES:
-            raise InputError(f"fingerprint of {len(self.fingerprint)} bytes instead of 4")
-
-    @property
-    def n_tiles(self) -> int:
-        """Tiles of the image."""
-        return -(-self.width // self.tile) * -(-self.height // self.tile)
-
-    @property
-    def smallest_stream(self) -> int:
-        """Bytes that no stream with this header is below."""
-        return len(self.to_bytes()) + self.n_tiles * _SMALLEST_FIRST_PACKET
-
-    def to_bytes(self) -> bytes:
-        """The header as it stands in a file, with its checksum (16 bytes for one tile of 64x64)."""
-        fields = _MAGIC + bytes((_VERSION, _GREY * self.grey, _TRELLIS << 4 | self.memory))
-        fields += self.seed.to_bytes(2, "little") + self.fingerprint
-        fields += b"".join(map(encode_varint, (self.width, self.height, self.tile)))
-        return fields + bytes((crc8(fields),))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Packet:
-    """Steps of one tile towards more signal.
-
-    Attributes:
-        path_bits: K, the bits of one step's path through the trellis; one of `PATH_BITS`.
-        increments: code of each step's increment of the signal-to-noise ratio
-            (`noise_levels.increment`); 1 to 32 steps.
-        paths: K / 8 bytes for each step.
-        check: of the latent after the last step, one byte.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    path_bits: int
-    increments: tuple[int, ...]
-    paths: bytes
+    sizes: tuple[int, ...]
+    cell: int
+    path: bytes
     check: int
 
-    def __post_init__(self) -> None:
-        if self.path_bits not in PATH_BITS:
-            raise ValueError(f"{self.path_bits} path bits; must be one of {PATH_BITS}")
-        if not 1 <= len(self.increments) <= MOST_STEPS:
-            raise ValueError(f"{len(self.increments)} steps; a packet holds 1 to {MOST_STEPS}")
-        if not all(noise_levels.LOWEST <= i <= noise_levels.HIGHEST for i in self.increments):
-            raise ValueError(f"increments out of range: {self.increments}")
-        if 8 * len(self.paths) != self.path_bits * len(self.increments):
-            raise ValueError(
-                f"{len(self.paths)} bytes of paths for {len(self.increments)} steps "
-                f"of {self.path_bits} bits"
-            )
-        if not 0 <= self.check < 256:
-            raise ValueError(f"latent check {self.check} is not a byte")
+
+def header_bytes(header: Header) -> bytes:
+    """The header as it stands in a file: five bytes for one tile with nothing unusual, 21 at most."""
+    side = _SIDES.index(header.tile) if header.tile in _SIDES[1:] else 0
+    flags, more = side, b""
+    if not side:
+        more += encode_varint(header.tile)
+    if header.grey:
+        flags |= _GREY
+    if (header.width, header.height) != (header.tile, header.tile):
+        flags |= _SIZE
+        more += encode_varint(header.width) + encode_varint(header.height)
+    if header.memory != DEFAULT_MEMORY:
+        flags |= _MEMORY
+        more += bytes((header.memory,))
+    seed = header.seed.to_bytes(1 if header.seed < 256 else 2, "little")
+    if len(seed) > 1:
+        flags |= _LONG_SEED
+    if header.n_steps is not None:
+        flags |= _LOSSLESS
+        more += encode_varint(header.n_steps)
+    return bytes((_MAGIC, flags)) + seed + header.fingerprint + more
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Residual:
-    """The last packet of a tile, which makes it lossless; it has no steps.
+def least_bytes(header: Header) -> int:
+    """Bytes that no stream with this header is below."""
+    bits = header.n_tiles * LEAST_BITS + CHECK_BITS + _CRC_BITS
+    return len(header_bytes(header)) + -(-bits // 8)
+
+
+class Turns:
+    """Whose turn it is, and where each tile is: what writer and reader of a stream have in common.
 
     Attributes:
-        payload: what `residual.encode_residual` made.
-        crc: CRC-32 of the tile's pixels, as bytes in the order row, column, channel.
+        tile: raster index of the tile of the next step: that of the lowest signal-to-noise ratio, the first
+            such in raster order.
     """
 
-    path_bits: ClassVar[int] = 0
-    increments: ClassVar[tuple[int, ...]] = ()
-    payload: bytes
-    crc: int
+    def __init__(self, header: Header):
+        self._header = header
+        self._queue = [(0, tile) for tile in range(header.n_tiles)]
+        self._sizes: dict[int, StepSizes] = {}
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.crc < 1 << 32:
-            raise ValueError(f"{self.crc} is not a CRC-32")
+    @property
+    def tile(self) -> int:
+        """Raster index of the next step's tile."""
+        return self._queue[0][1]
+
+    @property
+    def sizes(self) -> StepSizes:
+        """Of this tile."""
+        header = self._header
+        if self.tile not in self._sizes:
+            key = header.seed, self.tile
+            self._sizes[self.tile] = StepSizes(key, 3 * header.tile**2, header.memory)
+        return self._sizes[self.tile]
+
+    def advance(self, offer: StepOffer, cell: int) -> int:
+        """This tile takes a step of so many path bits, which are returned."""
+        sizes = self.sizes
+        path_bits = sizes.advance(offer, cell)
+        heapq.heapreplace(self._queue, (sizes.snr, self.tile))
+        return path_bits
+
+    @property
+    def all_started(self) -> bool:
+        """Whether each tile has had a step."""
+        return self._queue[0][0] > 0
 
 
 class StreamWriter:
-    """Writes a stream packet by packet: whose turn it is depends on the packets so far."""
+    """Writes a stream step by step: whose turn it is depends on the steps so far."""
 
     def __init__(self, header: Header):
-        self._data = bytearray(header.to_bytes())
-        self._checksum = self._data[-1]
-        self._turns = Turns(header.n_tiles)
+        self._header = header
+        self._head = header_bytes(header)
+        self._turns = Turns(header)
+        self._coder = RangeEncoder()
+        self._crc = crc8(self._head)
+        # The check of the last step if its packet goes on.
+        self._open_check: int | None = None
+        self.n_packets = 0
 
     @property
-    def next_tile(self) -> int | None:
-        """Raster index of the tile that the next packet belongs to; None when all are lossless."""
+    def next_tile(self) -> int:
+        """Raster index of the tile that the next step belongs to."""
         return self._turns.tile
 
-    def append(self, packet: Packet | Residual, most_bytes: int | None = None) -> int:
-        """Writes the next packet of `next_tile`, if the stream then has `most_bytes` or fewer.
+    @property
+    def all_started(self) -> bool:
+        """Whether each tile has had a step, which a stream needs."""
+        return self._turns.all_started
 
-        Returns:
-            Bytes of the stream so far; 0 if they would be too many, and nothing was written.
+    def append(self, step: CodedStep) -> None:
+        """Writes the next step of `next_tile`."""
+        sizes, coder = self._turns.sizes, self._coder
+        for number in step.sizes:
+            coder.encode(0, OTHER_SIZE, SYMBOL_BITS)
+            coder.encode_bits(number, SIZE_BITS)
+        offer = sizes.offer(step.sizes)
+        coder.encode(offer.start(step.cell), offer.start(step.cell + 1), SYMBOL_BITS)
+        path_bits = self._turns.advance(offer, step.cell)
+        coder.encode_bits(_to_number(step.path, path_bits), path_bits)
+        self._crc = _crc_of_step(self._crc, step.sizes, step.cell, step.path)
+        self._open_check = step.check
+        if sizes.ends_packet:
+            self._crc = self._write_check(coder)
+            self._open_check = None
+            self.n_packets += 1
 
-        Raises:
-            ValueError: all tiles are lossless, or the tile's first packet is a residual.
-        """
-        if self.next_tile is None:
-            raise ValueError("all tiles are lossless: there is no room for another packet")
-        if isinstance(packet, Packet):
-            size_code = PATH_BITS.index(packet.path_bits)
-            head = bytes((size_code << 5 | len(packet.increments) - 1,))
-            prediction = self._turns.prediction(packet.path_bits)
-            increments = noise_levels.pack(packet.increments, prediction)
-            body = head + increments + packet.paths + bytes((packet.check,))
-        else:
-            if not self._turns.started:
-                raise ValueError(f"the first packet of tile {self.next_tile} is a residual")
-            head = bytes((_RESIDUAL_HEAD,)) + encode_varint(len(packet.payload))
-            body = head + packet.payload + packet.crc.to_bytes(_CRC32_BYTES, "little")
-        if most_bytes is not None and len(self._data) + len(body) + 1 > most_bytes:
-            return 0
-        self._checksum = crc8(body, self._checksum)
-        self._data += body + bytes((self._checksum,))
-        self._turns.advance(packet.path_bits, packet.increments)
-        return len(self._data)
+    def bits_after(self, step_bits: float = 0) -> int:
+        """Bits that the stream has at most if it ends here, or after a step of so many bits."""
+        is_closed = self._open_check is None and not step_bits
+        check = 0 if is_closed else CHECK_BITS + _CRC_BITS
+        # Whole bytes in which there is no doubt may take a bit more.
+        return 8 * (len(self._head) + math.ceil((self._coder.bits() + step_bits + check + 1) / 8))
 
-    def to_bytes(self) -> bytes:
-        """The stream so far."""
-        return bytes(self._data)
+    def to_bytes(self, residuals: Sequence[Residual] = ()) -> bytes:
+        """The stream if it ends here, and then the residuals of all tiles in raster order."""
+        coder = self._coder
+        if self._open_check is not None:
+            coder = coder.copy()
+            self._write_check(coder)
+        data = self._head + coder.to_bytes()
+        for one in residuals:
+            crc = one.crc.to_bytes(_CRC32_BYTES, "little")
+            data += encode_varint(len(one.payload)) + one.payload + crc
+        return data
+
+    def _write_check(self, coder: RangeEncoder) -> int:
+        assert self._open_check is not None
+        coder.encode_bits(self._open_check, CHECK_BITS)
+        crc = crc8(bytes((self._open_check,)), self._crc)
+        coder.encode_bits(crc, _CRC_BITS)
+        return crc
 
 
-def write_stream(header: Header, packets: Sequence[Sequence[Packet | Residual]]) -> bytes:
-    """A whole stream of the packets of each tile, tiles in raster order.
-
-    They are interleaved by the rule of the format, so that the tile with the least signal always goes next.
-
-    Raises:
-        ValueError: a tile without packets, or packets that the rule leaves no place for (those of a
-            tile that is ahead of another one which has none left).
-    """
-    if len(packets) != header.n_tiles:
-        raise ValueError(f"packets of {len(packets)} tiles; the image has {header.n_tiles}")
+def write_stream(
+    header: Header, steps: Sequence[CodedStep], residuals: Sequence[Residual] = ()
+) -> bytes:
+    """A whole stream of steps in their order."""
     writer = StreamWriter(header)
-    left = [list(reversed(one)) for one in packets]
-    while writer.next_tile is not None and left[writer.next_tile]:
-        writer.append(left[writer.next_tile].pop())
-    if any(left) or not all(packets):
-        tile = writer.next_tile
-        raise ValueError(
-            "there are packets after a residual"
-            if tile is None
-            else f"it is the turn of tile {tile}, which has no packet left"
-        )
-    return writer.to_bytes()
-
-
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """A parsed stream.
-
-    Attributes:
-        header: of the stream.
-        packets: of each tile, tiles in raster order; at least one each.
-        ends: size of the stream in bytes after each packet, in the order of the stream.
-        order: raster index of each packet's tile, in the order of the stream.
-        problem: why the data after the last packet are not used; None if there are none.
-    """
-
-    header: Header
-    packets: list[list[Packet | Residual]]
-    ends: list[int]
-    order: list[int]
-    problem: str | None
+    for step in steps:
+        writer.append(step)
+    return writer.to_bytes(residuals)
 
 
 def parse(data: bytes) -> Stream:
@@ -240,113 +207,181 @@ def parse(data: bytes) -> Stream:
     After a packet that is cut off or damaged nothing more is read; `Stream.problem` tells of it.
 
     Raises:
-        InputError: not a stream that this version reads, or fewer packets than tiles. The message does
-            not name the file.
+        InputError: not a stream that this version reads, or fewer steps than tiles. The message does not
+            name the file.
     """
+    if data[:1] != bytes((_MAGIC,)):
+        return version1.parse(data)
     header, start = _parse_header(data)
-    if header.n_tiles * _SMALLEST_FIRST_PACKET > len(data) - start:
+    if least_bytes(header) > len(data):
         raise InputError(
-            f"is cut off or damaged: {len(data)} bytes cannot hold a packet for each tile of "
+            f"is cut off or damaged: {len(data)} bytes cannot hold a step for each tile of "
             f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
         )
-    checksum = data[start - 1]
-    turns = Turns(header.n_tiles)
-    packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
-    ends: list[int] = []
-    order: list[int] = []
-    problem = None
-    while start < len(data):
-        if turns.tile is None:
-            problem = f"{len(data) - start} bytes after the last packet are not used"
-            break
-        try:
-            packet, end = _parse_packet(data, start, turns)
-            checksum = crc8(data[start : end - 1], checksum)
-            if data[end - 1] != checksum:
-                raise _BadPacketError(
-                    f"is damaged (checksum {data[end - 1]:02x} instead of {checksum:02x})"
-                )
-        except _BadPacketError as error:
-            problem = f"packet {len(ends) + 1} (tile {turns.tile}, from byte {start}) {error}"
-            break
-        packets[turns.tile].append(packet)
-        order.append(turns.tile)
-        ends.append(end)
-        turns.advance(packet.path_bits, packet.increments)
-        start = end
-    missing = sum(not one for one in packets)
-    if missing:
-        reason = problem or "the data end"
-        raise InputError(f"holds no packet for {missing} of {header.n_tiles} tiles: {reason}")
-    return Stream(header, packets, ends, order, problem)
-
-
-class _BadPacketError(Exception):
-    """Why a packet cannot be used; completes a sentence that begins with the packet."""
+    return _Reader(header, data, start).read()
 
 
 def _parse_header(data: bytes) -> tuple[Header, int]:
-    if data[: len(_MAGIC)] != _MAGIC:
-        raise InputError("is not a .diffc file" if data else "is empty")
-    if len(data) > len(_MAGIC) and data[len(_MAGIC)] != _VERSION:
-        raise InputError(
-            f"has version {data[len(_MAGIC)]} of the format; this program reads version {_VERSION}"
-        )
-    sides = []
-    end = _FIXED_HEADER
     try:
-        for _ in range(3):
-            side, end = decode_varint(data, end)
-            sides.append(side)
-        if end == len(data):
+        flags = data[1]
+        seed_bytes = 2 if flags & _LONG_SEED else 1
+        seed, end = int.from_bytes(data[2 : 2 + seed_bytes], "little"), 2 + seed_bytes + 2
+        fingerprint = data[end - 2 : end]
+        tile, memory, n_steps = _SIDES[flags & 7], DEFAULT_MEMORY, None
+        if not tile:
+            tile, end = decode_varint(data, end)
+        width = height = tile
+        if flags & _SIZE:
+            width, end = decode_varint(data, end)
+            height, end = decode_varint(data, end)
+        if flags & _MEMORY:
+            memory, end = data[end], end + 1
+        if flags & _LOSSLESS:
+            n_steps, end = decode_varint(data, end)
+        if end > len(data):
             raise EOFError
-        if data[end] != (checksum := crc8(data[:end])):
-            raise ValueError(f"checksum {data[end]:02x} instead of {checksum:02x}")
-    except EOFError:
+    except (EOFError, IndexError):
         raise InputError(f"is cut off inside the header, after {len(data)} bytes") from None
     except ValueError as error:
         raise InputError(f"has a damaged header ({error})") from None
-    flags, scheme = data[4:6]
-    if flags & ~_GREY:
-        raise InputError(f"has unknown flags ({flags:#04x}); it needs a newer version")
-    if scheme >> 4 != _TRELLIS:
-        raise InputError(f"has the unknown coding scheme {scheme >> 4}; it needs a newer version")
-    width, height, tile = sides
-    seed, fingerprint = int.from_bytes(data[6:8], "little"), bytes(data[8:12])
-    return Header(
-        width, height, tile, scheme & 0xF, seed, fingerprint, grey=bool(flags & _GREY)
-    ), end + 1
-
-
-def _parse_packet(data: bytes, start: int, turns: Turns) -> tuple[Packet | Residual, int]:
-    """The packet that begins at `start`, and the index after its checksum, which is not compared here."""
-    try:
-        if data[start] >= _RESIDUAL_HEAD:
-            return _parse_residual(data, start, turns)
-        path_bits = PATH_BITS[data[start] >> 5]
-        n_steps = (data[start] & 0x1F) + 1
-        increments, paths = noise_levels.unpack(
-            data, start + 1, n_steps, turns.prediction(path_bits)
+    if memory not in MEMORIES:
+        raise InputError(
+            f"has a trellis of memory {memory}, which this version does not know "
+            f"({MEMORIES[0]} to {MEMORIES[-1]}), or is damaged"
         )
-    except EOFError:
-        raise _BadPacketError("is cut off") from None
-    except ValueError as error:
-        raise _BadPacketError(f"is damaged ({error})") from None
-    check = paths + n_steps * path_bits // 8
-    end = check + 2
-    if end > len(data):
-        raise _BadPacketError("is cut off")
-    return Packet(path_bits, tuple(increments), data[paths:check], data[check]), end
+    grey = bool(flags & _GREY)
+    return Header(width, height, tile, memory, seed, fingerprint, grey, n_steps), end
 
 
-def _parse_residual(data: bytes, start: int, turns: Turns) -> tuple[Residual, int]:
-    if data[start] != _RESIDUAL_HEAD:
-        raise ValueError(f"unknown head {data[start]:02x}")
-    if not turns.started:
-        raise ValueError("a residual comes first")
-    length, payload = decode_varint(data, start + 1)
-    crc = payload + length
-    end = crc + _CRC32_BYTES + 1
-    if end > len(data):
-        raise EOFError
-    return Residual(data[payload:crc], int.from_bytes(data[crc : end - 1], "little")), end
+class _DamagedError(Exception):
+    """What is wrong with a packet; completes a sentence that begins with the packet."""
+
+
+class _Reader:
+    def __init__(self, header: Header, data: bytes, start: int):
+        self._header, self._data = header, data
+        self._turns = Turns(header)
+        self._coder = RangeDecoder(data, start)
+        self._crc = crc8(data[:start])
+        self._items: list[tuple[int, Step | Residual]] = []
+        self._cuts: list[Cut] = []
+
+    def read(self) -> Stream:
+        """See `parse`."""
+        problem, damaged = None, False
+        try:
+            self._read_steps()
+            if self._header.n_steps is not None:
+                self._read_residuals()
+        except EOFError:
+            problem = f"packet {len(self._cuts) + 1} is cut off or damaged"
+        except _DamagedError as error:
+            problem, damaged = f"packet {len(self._cuts) + 1} is damaged ({error})", True
+        checked = self._items[: self._cuts[-1].n_items] if self._cuts else []
+        if len({tile for tile, _ in checked}) < self._header.n_tiles:
+            raise InputError(f"holds no step for some tile: {problem or 'the data end'}")
+        end = self._cuts[-1].n_bytes
+        if problem is None and end < len(self._data):
+            problem, damaged = f"{len(self._data) - end} bytes after the end are not used", True
+        return Stream(self._header, checked, self._cuts, problem, damaged)
+
+    def _read_steps(self) -> None:
+        n_steps = self._header.n_steps
+        while len(self._items) != n_steps:
+            sizes = self._turns.sizes
+            if n_steps is None and self._at_end():
+                return
+            self._read_step()
+            if sizes.ends_packet:
+                self._read_check()
+                self._cut(self._coder.end)
+        if not self._cuts or self._cuts[-1].n_items < len(self._items):
+            self._read_check()
+            self._cut(self._coder.end)
+
+    def _at_end(self) -> bool:
+        """Whether the data are what a writer makes that stops here; if so, reads the check."""
+        if not self._items:
+            return False
+        if self._cuts and self._cuts[-1].n_items == len(self._items):
+            return self._cuts[-1].n_bytes == len(self._data)
+        if self._coder.n_left > _MOST_CLOSING_BYTES:
+            return False
+        state = self._coder.state, self._crc, self._items[-1]
+        try:
+            self._read_check()
+            if self._coder.closing_end == len(self._data):
+                self._cut(len(self._data))
+                return True
+        except (EOFError, _DamagedError):
+            pass
+        self._coder.state, self._crc, self._items[-1] = state
+        return False
+
+    def _read_step(self) -> None:
+        coder, turns = self._coder, self._turns
+        numbers: list[int] = []
+        try:
+            offer = turns.sizes.offer()
+            while (symbol := coder.peek(SYMBOL_BITS)) < OTHER_SIZE:
+                coder.take(0, OTHER_SIZE, SYMBOL_BITS)
+                numbers.append(coder.take_bits(SIZE_BITS))
+                offer = turns.sizes.offer(tuple(numbers))
+        except ValueError as error:
+            raise _DamagedError(str(error)) from None
+        cell = offer.find(symbol)
+        coder.take(offer.start(cell), offer.start(cell + 1), SYMBOL_BITS)
+        path_bits = offer.path_bits(cell)
+        path = _to_bytes(coder.take_bits(path_bits), path_bits)
+        self._crc = _crc_of_step(self._crc, tuple(numbers), cell, path)
+        self._items.append((turns.tile, Step(offer.delta, path_bits, path)))
+        turns.advance(offer, cell)
+
+    def _read_check(self) -> None:
+        check = self._coder.take_bits(CHECK_BITS)
+        crc = crc8(bytes((check,)), self._crc)
+        found = self._coder.take_bits(_CRC_BITS)
+        if found != crc:
+            raise _DamagedError(f"checksum {found:02x} instead of {crc:02x}")
+        tile, step = self._items[-1]
+        assert isinstance(step, Step)
+        self._items[-1] = tile, dataclasses.replace(step, check=check)
+        self._crc = crc
+
+    def _cut(self, n_bytes: int) -> None:
+        self._cuts.append(Cut(len(self._items), n_bytes))
+
+    def _read_residuals(self) -> None:
+        end = self._coder.closing_end
+        if end is None:
+            raise _DamagedError("the steps do not end as they should")
+        for tile in range(self._header.n_tiles):
+            try:
+                length, payload = decode_varint(self._data, end)
+            except ValueError as error:
+                raise _DamagedError(str(error)) from None
+            end = payload + length + _CRC32_BYTES
+            if end > len(self._data):
+                raise EOFError
+            crc = int.from_bytes(self._data[payload + length : end], "little")
+            self._items.append((tile, Residual(self._data[payload : payload + length], crc)))
+            self._cut(end)
+
+
+# A check, and up to a byte and seven bits more than that.
+_MOST_CLOSING_BYTES = 4
+
+
+def _crc_of_step(before: int, sizes: tuple[int, ...], cell: int, path: bytes) -> int:
+    """The checksum of all before and a step: 255 and the number for each other size, the cell, the path."""
+    announced = b"".join(bytes((0xFF, number)) for number in sizes)
+    return crc8(announced + encode_varint(cell) + path, before)
+
+
+def _to_number(path: bytes, path_bits: int) -> int:
+    return int.from_bytes(path, "big") >> (8 * len(path) - path_bits)
+
+
+def _to_bytes(number: int, path_bits: int) -> bytes:
+    n_bytes = -(-path_bits // 8)
+    return (number << (8 * n_bytes - path_bits)).to_bytes(n_bytes, "big")

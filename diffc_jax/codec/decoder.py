@@ -1,4 +1,4 @@
-"""The receiver: packets to latents, and latents to pixels."""
+"""The receiver: steps to latents, and latents to pixels."""
 
 import dataclasses
 import functools
@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from diffc_jax.codec import noise_levels
 from diffc_jax.codec.chain import Chain, TileKeys, check_distance, message_keys
-from diffc_jax.codec.container import Packet
+from diffc_jax.codec.stream import Step, snr_to_float
 from diffc_jax.codec.tiles import Place, batches, least_batch_size
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, parse_decoder
@@ -20,7 +19,7 @@ from diffc_jax.models import Denoiser, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """What packets say about tiles.
+    """What steps say about tiles.
 
     Attributes:
         z: of each tile.
@@ -34,41 +33,23 @@ class Latents:
     drift: Int[np.ndarray, " n"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Step:
-    """One step of a packet; only the last one has a check."""
-
-    path_bits: int
-    increment: int
-    path: bytes
-    check: int | None
-
-
-def _steps(packets: Sequence[Packet]) -> list[_Step]:
-    steps = []
-    for packet in packets:
-        n_bytes, last = packet.path_bits // 8, len(packet.increments) - 1
-        steps += [
-            _Step(
-                packet.path_bits,
-                noise_levels.increment(code),
-                packet.paths[i * n_bytes : (i + 1) * n_bytes],
-                packet.check if i == last else None,
-            )
-            for i, code in enumerate(packet.increments)
-        ]
-    return steps
-
-
 class LatentDecoder:
-    """Walks the chain of each tile, from SNR 0, as far as its packets go."""
+    """Walks the chain of each tile, from SNR 0, as far as its steps go."""
 
-    def __init__(self, chain: Chain, variables: Variables, tile_keys: TileKeys, batch_size: int):
+    def __init__(
+        self,
+        chain: Chain,
+        variables: Variables,
+        tile_keys: TileKeys,
+        batch_size: int,
+        check_bits: int,
+    ):
         """`batch_size` tiles go through the denoiser at once, each with its key."""
         n_tiles = len(tile_keys)
         self._chain = chain
         self._variables = variables
         self._keys = tile_keys
+        self._check_bits = check_bits
         self._batch_size = least_batch_size(n_tiles, batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
@@ -77,54 +58,52 @@ class LatentDecoder:
         for rows in batches(range(n_tiles), self._batch_size):
             self._z[rows] = chain.start(tile_keys[rows])
 
-    def advance(self, packets: Mapping[int, Sequence[Packet]]) -> None:
-        """Decodes the next packets of each of these tiles, step by step side by side."""
-        steps = {tile: _steps(some) for tile, some in packets.items() if some}
+    def advance(self, steps: Mapping[int, Sequence[Step]]) -> None:
+        """Decodes the next steps of each of these tiles, side by side."""
+        some = {tile: own for tile, own in steps.items() if own}
         # Tiles that are about equally long share a batch.
-        for rows in batches(sorted(steps, key=lambda tile: len(steps[tile])), self._batch_size):
-            self._advance_batch(rows, [steps[row] for row in rows.tolist()])
+        for rows in batches(sorted(some, key=lambda tile: len(some[tile])), self._batch_size):
+            self._advance_batch(rows, [some[row] for row in rows.tolist()])
 
     def latents(self) -> Latents:
         """Where the tiles are."""
-        snr = np.array([noise_levels.to_float(value) for value in self._snr])
+        snr = np.array([snr_to_float(value) for value in self._snr])
         return Latents(self._z.copy(), snr, self._drift.copy())
 
-    def _advance_batch(self, rows: Int[np.ndarray, " b"], steps: Sequence[Sequence[_Step]]) -> None:
-        """One network call for each step, one call of the channel for each size of paths in it."""
+    def _advance_batch(self, rows: Int[np.ndarray, " b"], steps: Sequence[Sequence[Step]]) -> None:
+        """One network call and one of the channel for each step."""
         chain, tile_keys = self._chain, self._keys[rows]
         z = chain.place(self._z[rows])
         for step in range(max(map(len, steps))):
             now = [some[step] if step < len(some) else None for some in steps]
-            snr = np.array([noise_levels.to_float(self._snr[row]) for row in rows])
+            snr = np.array([snr_to_float(self._snr[row]) for row in rows])
             x_hat = chain.predict(self._variables, z, snr)
             keys = message_keys(tile_keys, np.array([self._n_steps[row] for row in rows]))
-            for path_bits in sorted({one.path_bits for one in now if one}):
-                mine = [one if one and one.path_bits == path_bits else None for one in now]
-                nothing = bytes(path_bits // 8)
-                paths = [np.frombuffer(one.path if one else nothing, np.uint8) for one in mine]
-                delta = [noise_levels.to_float(one.increment) if one else 1.0 for one in mine]
-                sample = chain.channel(path_bits).decode(keys, jnp.asarray(np.stack(paths)))
-                z_s, checks = chain.step(keys, z, x_hat, sample, snr, np.array(delta))
-                active = np.array([one is not None for one in mine])
-                z = jnp.where(active[:, None, None, None], z_s, z)
-                self._compare(rows, mine, checks)
+            sample = chain.codebook.decode(
+                keys, [(one.path, one.path_bits) if one else None for one in now]
+            )
+            delta = np.array([snr_to_float(one.delta) if one else 1.0 for one in now])
+            z_s, checks = chain.step(keys, z, x_hat, sample, snr, delta)
+            active = np.array([one is not None for one in now])
+            z = jnp.where(active[:, None, None, None], z_s, z)
+            self._compare(rows, now, checks)
             # A tile may be in a batch several times, to fill it up.
             for row, one in dict(zip(rows.tolist(), now, strict=True)).items():
                 if one:
-                    self._snr[row] += one.increment
+                    self._snr[row] += one.delta
                     self._n_steps[row] += 1
         self._z[rows] = z
 
     def _compare(
         self,
         rows: Int[np.ndarray, " b"],
-        steps: Sequence[_Step | None],
+        steps: Sequence[Step | None],
         checks: UInt8[Array, " b"],
     ) -> None:
         checked = [i for i, one in enumerate(steps) if one and one.check is not None]
         if checked:
             sent = np.array([one.check for one in steps if one and one.check is not None], np.uint8)
-            distance = check_distance(np.asarray(checks)[checked], sent)
+            distance = check_distance(np.asarray(checks)[checked], sent, self._check_bits)
             self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
 
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.container import Packet, Residual, Stream
 from diffc_jax.codec.decoder import LatentDecoder, Latents
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import decode_residual
+from diffc_jax.codec.stream import Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import assemble, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
@@ -40,22 +41,18 @@ def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
     """The longest prefix of at most so many bits per pixel, all bytes counted.
 
     Raises:
-        UsageError: it does not have a packet for each tile; the message begins with `name`, the argument or
-            flag, and says from where on it does.
+        UsageError: it does not have a step of each tile and a check; the message begins with `name`, the
+            argument or flag, and says from where on it does.
     """
-    header = stream.header
-    n_pixels = header.width * header.height
-    number = sum(8 * end <= bpp * n_pixels for end in stream.ends)
-    if number < header.n_tiles:
-        least = 8 * stream.ends[header.n_tiles - 1] / n_pixels
+    n_pixels = stream.header.n_pixels
+    prefix = stream.prefix(bpp * n_pixels)
+    if prefix is None:
         raise UsageError(
-            f"{bpp} bits per pixel are too few; this stream begins at {least:.3f}", field=name
+            f"{bpp} bits per pixel are too few; this stream begins at "
+            f"{8 * stream.least.n_bytes / n_pixels:.3f}",
+            field=name,
         )
-    packets: list[list[Packet | Residual]] = [[] for _ in range(header.n_tiles)]
-    for tile in stream.order[:number]:
-        packets[tile].append(stream.packets[tile][len(packets[tile])])
-    problem = stream.problem if number == len(stream.ends) else None
-    return Stream(header, packets, stream.ends[:number], stream.order[:number], problem)
+    return prefix
 
 
 def decode_stream(
@@ -75,33 +72,32 @@ def decode_stream(
         UsageError: unknown decoder.
     """
     header = stream.header
-    if header.fingerprint != programs.fingerprint:
+    if not programs.fingerprint.startswith(header.fingerprint):
         raise InputError(
             f"was made with another model (fingerprint {header.fingerprint.hex()}, this one has "
             f"{programs.fingerprint.hex()})"
         )
     if header.tile != programs.side:
         raise InputError(f"has tiles of {header.tile} pixels, the model is of {programs.side}")
-    path_bits = max(
-        one.path_bits for packets in stream.packets for one in packets if isinstance(one, Packet)
-    )
+    steps, residuals = stream.steps(), stream.residuals()
+    path_bits = max(one.path_bits for some in steps for one in some)
     n_values = 3 * programs.side**2
     if path_bits > n_values:
         raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
-    if any(isinstance(packets[-1], Residual) for packets in stream.packets):
+    if residuals:
         # Asked before the work, and not taken for damage below.
         require("constriction")
     reconstruct = programs.reconstructor(decoder, n_steps)
-    latents = _decode_latents(programs, stream)
+    latents = _decode_latents(programs, header, steps)
     warnings = [stream.problem] if stream.problem else []
     tiles = np.zeros(latents.z.shape, np.uint8)
     lossy = []
-    for tile, packets in enumerate(stream.packets):
-        if not isinstance(packets[-1], Residual):
+    for tile in range(header.n_tiles):
+        if tile not in residuals:
             lossy.append(tile)
             continue
         try:
-            tiles[tile] = _exact_pixels(packets[-1], latents.z[tile], latents.snr[tile])
+            tiles[tile] = _exact_pixels(residuals[tile], latents.z[tile], latents.snr[tile])
         except InputError as error:
             warnings.append(f"tile {tile} is not exact: {error}")
             lossy.append(tile)
@@ -119,14 +115,17 @@ def decode_stream(
     image = assemble(tiles, header.width, header.height)
     if header.grey:
         image = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return Decoded(image, stream.ends[-1], not lossy, warnings)
+    return Decoded(image, stream.n_bytes, not lossy, warnings)
 
 
-def _decode_latents(programs: ProgramCache, stream: Stream) -> Latents:
-    header = stream.header
-    chain, keys = programs.chain(header.memory), tile_keys(header.seed, header.n_tiles)
-    walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size)
-    steps = [[one for one in some if isinstance(one, Packet)] for some in stream.packets]
+def _decode_latents(
+    programs: ProgramCache, header: Header, steps: Sequence[Sequence[Step]]
+) -> Latents:
+    chain = programs.chain(header.memory, header.version)
+    keys = tile_keys(header.seed, header.n_tiles)
+    walk = LatentDecoder(
+        chain, programs.variables, keys, programs.batch_size, header.check_bits
+    )
     walk.advance(dict(enumerate(steps)))
     return walk.latents()
 

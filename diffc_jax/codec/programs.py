@@ -1,10 +1,12 @@
 """A denoiser with the compiled programs of its codec, which encoding and decoding have in common."""
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 
 from diffc_jax.codec.chain import Chain
+from diffc_jax.codec.codebooks import make_codebook
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.tiles import Place
 from diffc_jax.errors import UsageError
@@ -43,7 +45,7 @@ class ProgramCache:
                 f"the codec needs a denoiser of square RGB images, not of {height}x{width} "
                 f"with {channels} channels"
             )
-        self._chains: dict[int, Chain] = {}
+        self._chains: dict[tuple[int, int], Chain] = {}
         self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
 
     @property
@@ -51,13 +53,15 @@ class ProgramCache:
         """Side of the tiles, in pixels."""
         return self.image_shape[0]
 
-    def chain(self, memory: int) -> Chain:
-        """The chain with a trellis of this memory."""
-        if memory not in self._chains:
-            self._chains[memory] = Chain(
-                self.denoiser, self.image_shape, self.gamma_range, memory, self.place
+    def chain(self, memory: int, version: int = 2) -> Chain:
+        """The chain with a trellis of this memory, as a version of the format has it."""
+        key = memory, version
+        if key not in self._chains:
+            codebook = make_codebook(version, math.prod(self.image_shape), memory)
+            self._chains[key] = Chain(
+                self.denoiser, self.image_shape, self.gamma_range, memory, codebook, self.place
             )
-        return self._chains[memory]
+        return self._chains[key]
 
     def reconstructor(self, decoder: str, n_steps: int) -> Reconstructor:
         """A decoder from latents to pixels.

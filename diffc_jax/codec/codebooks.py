@@ -1,0 +1,87 @@
+"""The samples that the paths of a stream name, in the codebooks of each version of the format."""
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8, UInt32
+
+from diffc_jax.channel_simulation.open_trellis import OpenTrellis
+from diffc_jax.channel_simulation.projection import LEAST_BITS
+from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.codec.step_sizes import most_bits
+
+
+class Codebook(Protocol):
+    """Decodes the paths of a batch of messages, of which each has its own number of bits."""
+
+    def decode(
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+    ) -> Float[Array, "b m"]:
+        """Samples of N(0, I) by path and number of its bits; where there is None the sample does not count."""
+        ...
+
+
+class OpenCodebook:
+    """That of version 2, which is also searched.
+
+    Attributes:
+        trellis: with what it does.
+    """
+
+    def __init__(self, size: int, memory: int):
+        self.trellis = OpenTrellis(size, memory, most_bits(size))
+
+    def search(
+        self, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"], path_bits: Sequence[int]
+    ) -> list[bytes]:
+        """The path of each message whose sample goes furthest in the direction of mu, of so many bits."""
+        found = self.trellis.search(keys, mu, jnp.asarray(path_bits, jnp.int32))
+        packed = np.packbits(np.asarray(found), axis=1)
+        return [
+            row[: -(-k // 8)].tobytes() for row, k in zip(packed, path_bits, strict=True)
+        ]
+
+    def decode(
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+    ) -> Float[Array, "b m"]:
+        """See `Codebook`."""
+        bits = np.zeros((len(paths), self.trellis.most_bits), np.uint8)
+        path_bits = np.full(len(paths), LEAST_BITS, np.int32)
+        for i, one in enumerate(paths):
+            if one is not None:
+                path, path_bits[i] = one
+                bits[i, : path_bits[i]] = np.unpackbits(
+                    np.frombuffer(path, np.uint8), count=path_bits[i]
+                )
+        return self.trellis.decode(keys, bits, path_bits)
+
+
+class CircularCodebook:
+    """That of version 1: the bits of a path are a power of two, and each has a program of its own."""
+
+    def __init__(self, size: int, memory: int):
+        self._channel = functools.cache(lambda k: TrellisChannel(size, k, memory))
+        self._size = size
+
+    def decode(
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+    ) -> Float[Array, "b m"]:
+        """See `Codebook`."""
+        samples = jnp.zeros((len(paths), self._size), jnp.float32)
+        for path_bits in sorted({one[1] for one in paths if one}):
+            mine = [one is not None and one[1] == path_bits for one in paths]
+            rows: list[UInt8[np.ndarray, " bytes"]] = [
+                np.frombuffer(one[0], np.uint8) if one and is_mine else np.zeros(path_bits // 8, np.uint8)
+                for one, is_mine in zip(paths, mine, strict=True)
+            ]
+            found = self._channel(path_bits).decode(keys, jnp.asarray(np.stack(rows)))
+            samples = jnp.where(np.array(mine)[:, None], found, samples)
+        return samples
+
+
+def make_codebook(version: int, size: int, memory: int) -> OpenCodebook | CircularCodebook:
+    """The codebook of a version of the format, for tiles of `size` dimensions."""
+    return OpenCodebook(size, memory) if version == 2 else CircularCodebook(size, memory)

@@ -1,0 +1,55 @@
+"""How far to encode."""
+
+import dataclasses
+import math
+
+from diffc_jax.codec.container import least_bytes
+from diffc_jax.codec.stream import Header
+from diffc_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """How far to encode; exactly one of these.
+
+    Attributes:
+        bpp: size of the stream in bits per pixel, headers and all, that it may not exceed.
+        psnr: PSNR in dB that the image of the flow decoder must have.
+        packets: number of packets.
+        gamma: noise level (negative log signal-to-noise ratio) to arrive at.
+        lossless: exact pixels.
+
+    Raises:
+        UsageError: none or several of them, or a value that cannot be.
+    """
+
+    bpp: float | None = None
+    psnr: float | None = None
+    packets: int | None = None
+    gamma: float | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        named = {"bpp": self.bpp, "psnr": self.psnr, "packets": self.packets, "gamma": self.gamma}
+        given = {name: value for name, value in named.items() if value is not None}
+        if len(given) + self.lossless != 1:
+            raise UsageError(f"choose one of {', '.join(named)} and lossless")
+        for name, value in given.items():
+            if not math.isfinite(value):
+                raise UsageError(f"{value} is not a finite number", field=name)
+            if name != "gamma" and value <= 0:
+                raise UsageError(f"{value} is not positive", field=name)
+
+
+def check_target(target: Target, header: Header) -> None:
+    """Checks what can be known of a target without encoding.
+
+    Raises:
+        UsageError: no stream of an image with this header can meet it.
+    """
+    least = least_bytes(header)
+    if target.bpp is not None and target.bpp * header.n_pixels < 8 * least:
+        raise UsageError(
+            f"{target.bpp} is too little; this image needs at least {8 * least / header.n_pixels:.3f}",
+            field="bpp",
+        )
