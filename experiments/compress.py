@@ -6,9 +6,10 @@ python experiments/compress.py --input=a.png --output=a.diffc --bpp=1
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.codec.container import LARGEST_SEED, MEMORIES
+from diffc_jax.codec.container import DEFAULT_MEMORY, MEMORIES
 from diffc_jax.codec.files import compress
-from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target
+from diffc_jax.codec.stream import LARGEST_SEED
+from diffc_jax.codec.targets import Target
 from diffc_jax.runtime.files import split_names
 
 _MODEL = flags.DEFINE_string(
@@ -37,7 +38,11 @@ _MEMORY = flags.DEFINE_integer(
     upper_bound=MEMORIES[-1],
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Of the shared randomness.", lower_bound=0, upper_bound=LARGEST_SEED
+    "seed",
+    None,
+    "Of the shared randomness; without it one that depends on the image.",
+    lower_bound=0,
+    upper_bound=LARGEST_SEED,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 16, "Tiles in one call of the network.", lower_bound=1

@@ -28,6 +28,7 @@ _OUTPUT = flags.DEFINE_string(
 _DECODER = flags.DEFINE_string("decoder", "flow", describe_decoders())
 _STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
+_SALVAGE = flags.DEFINE_bool("salvage", False, "Decode damaged files up to the damage.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
 )
@@ -43,6 +44,7 @@ def main() -> None:
         decoder=_DECODER.value,
         n_steps=_STEPS.value,
         at_bpp=_AT.value,
+        salvage=_SALVAGE.value,
         batch_size=_BATCH_SIZE.value,
         dry_run=_DRY_RUN.value,
     )

@@ -40,23 +40,21 @@ class OpenCodebook:
         """The path of each message whose sample goes furthest in the direction of mu, of so many bits."""
         found = self.trellis.search(keys, mu, jnp.asarray(path_bits, jnp.int32))
         packed = np.packbits(np.asarray(found), axis=1)
-        return [
-            row[: -(-k // 8)].tobytes() for row, k in zip(packed, path_bits, strict=True)
-        ]
+        return [row[: -(-k // 8)].tobytes() for row, k in zip(packed, path_bits, strict=True)]
 
     def decode(
         self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
     ) -> Float[Array, "b m"]:
         """See `Codebook`."""
         bits = np.zeros((len(paths), self.trellis.most_bits), np.uint8)
-        path_bits = np.full(len(paths), LEAST_BITS, np.int32)
+        path_bits = np.full(len(paths), LEAST_BITS)
         for i, one in enumerate(paths):
             if one is not None:
                 path, path_bits[i] = one
                 bits[i, : path_bits[i]] = np.unpackbits(
                     np.frombuffer(path, np.uint8), count=path_bits[i]
                 )
-        return self.trellis.decode(keys, bits, path_bits)
+        return self.trellis.decode(keys, bits, jnp.asarray(path_bits, jnp.int32))
 
 
 class CircularCodebook:
@@ -74,7 +72,9 @@ class CircularCodebook:
         for path_bits in sorted({one[1] for one in paths if one}):
             mine = [one is not None and one[1] == path_bits for one in paths]
             rows: list[UInt8[np.ndarray, " bytes"]] = [
-                np.frombuffer(one[0], np.uint8) if one and is_mine else np.zeros(path_bits // 8, np.uint8)
+                np.frombuffer(one[0], np.uint8)
+                if one and is_mine
+                else np.zeros(path_bits // 8, np.uint8)
                 for one, is_mine in zip(paths, mine, strict=True)
             ]
             found = self._channel(path_bits).decode(keys, jnp.asarray(np.stack(rows)))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Shaped, UInt8
 
 from diffc_jax.codec.container import DEFAULT_MEMORY, parse
-from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream, prefix_at
+from diffc_jax.codec.image_decoder import DEFAULT_STEPS, check_damage, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
@@ -51,7 +51,7 @@ class Codec:
                 depends on the image.
 
         Returns:
-            A `.diffc` stream (docs/format.md). A beginning of it decodes up to its last whole packet.
+            A `.diffc` stream (docs/format.md), of which any beginning decodes up to its last packet.
 
         Raises:
             UsageError: no target or several, one that cannot be met, an image of another kind, or `memory`
@@ -78,6 +78,7 @@ class Codec:
         *,
         bpp: int | float | None = None,
         n_steps: int = DEFAULT_STEPS,
+        salvage: bool = False,
     ) -> UInt8[np.ndarray, "h w c"]:
         """Decodes a stream, or a beginning of it.
 
@@ -89,18 +90,20 @@ class Codec:
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
             n_steps: denoiser evaluations of the flow and of ancestral sampling.
+            salvage: decode a damaged stream up to the damage.
 
         Returns:
             Pixels; one channel if the image was grey, otherwise three.
 
         Raises:
             UsageError: unknown decoder, or `bpp` is less than the first packet of each tile takes.
-            InputError: no stream, or one of another model.
+            InputError: no stream, a damaged one, or one of another model.
         """
         try:
             stream = parse(data)
             if bpp is not None:
                 stream = prefix_at(stream, bpp, "bpp")
+            check_damage(stream, salvage, "salvage=True")
             decoded = decode_stream(self.programs, stream, decoder, n_steps)
         except InputError as error:
             raise InputError(f"data: {error}") from error

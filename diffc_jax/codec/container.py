@@ -1,9 +1,9 @@
 """The `.diffc` container, version 2: a header, and steps in one range-coded stream; see docs/format.md.
 
 Nothing here depends on a network's floats. The next step is always that of the tile with the lowest
-signal-to-noise ratio, and its size is predicted (`step_sizes`), so that only what the shared randomness leaves
-open is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after any
-step, with a check; where it is cut off, what comes before the last check is used.
+signal-to-noise ratio, and its size is predicted (`step_sizes`). So only what the shared randomness leaves open
+is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after any step,
+with a check; where it is cut off, what comes before the last check is used.
 """
 
 import dataclasses
@@ -282,7 +282,7 @@ class _Reader:
             raise InputError(f"holds no step for some tile: {problem or 'the data end'}")
         end = self._cuts[-1].n_bytes
         if problem is None and end < len(self._data):
-            problem, damaged = f"{len(self._data) - end} bytes after the end are not used", True
+            problem = f"{len(self._data) - end} bytes after the end are not used"
         return Stream(self._header, checked, self._cuts, problem, damaged)
 
     def _read_steps(self) -> None:

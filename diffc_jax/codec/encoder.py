@@ -1,7 +1,7 @@
 """The sender: tiles to steps. `send_step` is the algorithm of the paper.
 
-x_hat(z) is known on both sides, so the sender knows how far x is from it, and with that what a step costs whose
-precision both sides have predicted (`step_sizes`). All that it chooses is when to depart from the prediction.
+x_hat(z) is known on both sides, so the sender knows how far x is from it, and with that what a step costs
+whose precision both sides have predicted (`step_sizes`). All that it chooses is when to depart from that.
 """
 
 import math
@@ -17,11 +17,11 @@ from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_me
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import CHECK_BITS, CodedStep
 from diffc_jax.codec.step_sizes import (
+    OTHER_SIZE,
     SIZE_AS_PLANNED,
     SIZE_BITS,
     SIZES_PER_OCTAVE,
     SYMBOL_BITS,
-    OTHER_SIZE,
     StepOffer,
     StepSizes,
 )
@@ -108,7 +108,7 @@ def arrived(sizes: StepSizes, end_snr: int) -> bool:
 
 
 def _number_for(sizes: StepSizes, end_snr: int) -> int | None:
-    """The number of the step that ends nearest to `end_snr`, negative for none; None if the plan falls short."""
+    """The number of the step that ends nearest to `end_snr`: negative for none, None for the planned one."""
     left, planned = end_snr - sizes.snr, sizes.offer().delta
     if left >= planned:
         return None
@@ -172,8 +172,8 @@ def send_step(
         raise InputError("the model's prediction holds NaN or infinity")
     choices = [chooser(one, float(e)) for one, e in zip(sizes, error, strict=True)]
     delta = np.array([snr_to_float(one.offer.delta) for one in choices])
-    # In units in which p is N(0, I), q is N(mu, I). Its sample goes as far in the direction of mu as the shared
-    # randomness says, and the best path of the bits that it takes is that sample.
+    # In units in which p is N(0, I), q is N(mu, I). Shared randomness says how far its sample goes in the
+    # direction of mu; the best path of the number of bits that this takes is the sample.
     keys = message_keys(tile_keys, np.array([one.n_steps for one in sizes]))
     mu = standardised_mean(x, x_hat, delta.astype(np.float32))
     path_bits = [one.path_bits for one in choices]
@@ -230,8 +230,7 @@ class TileEncoder:
         self.choices: list[list[Choice]] = [[] for _ in x]
         size = math.prod(chain.image_shape)
         self.sizes = [
-            StepSizes((int(first), int(second)), size, chain.memory)
-            for first, second in tile_keys
+            StepSizes((int(first), int(second)), size, chain.memory) for first, second in tile_keys
         ]
         self.squared_error = np.full(len(x), np.inf)
         self._n_taken = [0] * len(x)

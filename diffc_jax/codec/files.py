@@ -11,13 +11,14 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from diffc_jax.codec import container
-from diffc_jax.codec.container import Header
-from diffc_jax.codec.image_decoder import decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import Target, check_target, encode_image
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.stream import Header, Stream
+from diffc_jax.codec.targets import Target, check_target
 from diffc_jax.data.files import is_image_name
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
@@ -38,7 +39,7 @@ def compress(
     target: Target,
     *,
     memory: int,
-    seed: int,
+    seed: int | None,
     batch_size: int,
     dry_run: bool = False,
 ) -> None:
@@ -65,7 +66,7 @@ def compress(
             check_writable(made)
             if dry_run:
                 kind = "grey" if channels == 1 else "RGB"
-                header = (width, height, programs.side, memory, seed, programs.fingerprint)
+                header = (width, height, programs.side, memory, seed or 0, programs.fingerprint[:2])
                 with left_out.if_refused(source):
                     check_target(target, Header(*header, grey=channels == 1))
                     print(f"{source} ({width}x{height}, {kind}) -> {made}")
@@ -104,14 +105,15 @@ def decompress(
     decoder: str,
     n_steps: int,
     at_bpp: float | None,
+    salvage: bool,
     batch_size: int,
     dry_run: bool = False,
 ) -> None:
     """Decodes files one after the other; each image is whole or absent.
 
     A stream that cannot be parsed stops all before any work. One of several that has no packets within
-    `at_bpp`, or needs another model, is left out. What is wrong with a stream that decodes nevertheless is
-    logged as a warning.
+    `at_bpp`, needs another model, or is damaged (unless `salvage` says to decode what comes before), is left
+    out. What is wrong with a stream that decodes nevertheless is logged as a warning.
 
     `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, `decoder` and
     `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all); `dry_run` describes the
@@ -128,13 +130,14 @@ def decompress(
         for source, made in pairs:
             check_writable(made)
             try:
-                stream = container.parse(source.read_bytes())
+                stream = parse(source.read_bytes())
             except OSError as error:
                 raise InputError(f"{source}: cannot be read ({error.strerror})") from error
             except DiffcError as error:
                 raise type(error)(f"{source}: {error}") from error
             with left_out.if_refused(source):
                 streams[source] = stream if at_bpp is None else prefix_at(stream, at_bpp)
+                check_damage(streams[source], salvage, "--salvage")
                 if dry_run:
                     print(f"{source} ({describe(streams[source])}) -> {made}")
         if dry_run or not streams:
@@ -208,14 +211,14 @@ def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> Pro
     return load_codec(weights, batch_size).programs
 
 
-def describe(stream: container.Stream) -> str:
+def describe(stream: Stream) -> str:
     """One line: size, rate, packets and tiles, and what is wrong."""
     header = stream.header
-    bpp = 8 * stream.ends[-1] / (header.width * header.height)
+    bpp = 8 * stream.n_bytes / header.n_pixels
     text = (
-        f"{header.width}x{header.height}{', grey' if header.grey else ''}, {stream.ends[-1]} bytes, "
-        f"{bpp:.3f} bits per pixel, {len(stream.ends)} packets, {header.n_tiles} tiles of {header.tile}, "
-        f"model {header.fingerprint.hex()}"
+        f"{header.width}x{header.height}{', grey' if header.grey else ''}, {stream.n_bytes} bytes, "
+        f"{bpp:.3f} bits per pixel, {len(stream.cuts)} packets, {header.n_tiles} tiles of {header.tile}, "
+        f"model {header.fingerprint.hex()}, version {header.version}"
     )
     return f"{text}; {stream.problem}" if stream.problem else text
 

@@ -22,7 +22,7 @@ _MANTISSA_BITS = 40
 
 
 def log2(number: int) -> int:
-    """floor(2^20 log2(number)) of a positive integer, up to the last unit.
+    """log2 of a positive integer, rounded down to 20 bits after the point, up to the last of them.
 
     The mantissa is squared again and again: each time that it passes 2 is a one among the binary digits.
     """
@@ -49,7 +49,7 @@ def power_of_two(code: int, bits: int) -> int:
 
 @functools.cache
 def _powers() -> list[int]:
-    """2^(i / 256) for i = 0, 1, .. 255, rounded down to 30 bits: the root of 256th order by eight square roots."""
+    """2^(i / 256) for i = 0, 1, .. 255, rounded down to 30 bits, by eight square roots each."""
     powers = []
     for index in range(STEPS_PER_OCTAVE):
         root = 1 << (STEPS_PER_OCTAVE * POWER_BITS + index)
@@ -60,9 +60,9 @@ def _powers() -> list[int]:
 
 
 def normal_cdf(sigmas: int) -> int:
-    """Probability that a standard normal variable is less, in units of 2^-24; `sigmas` has 16 bits after the point.
+    """Probability, in units of 2^-24, that a standard normal variable is less.
 
-    Linear between 256 points for each standard deviation; 0 and 2^24 beyond 8 of them.
+    `sigmas` has 16 bits after the point. Linear between 256 points for each standard deviation; 0 and 2^24 beyond 8 of them.
     """
     least = _MOST_SIGMAS << 16
     if sigmas <= -least:

@@ -55,6 +55,16 @@ def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
     return prefix
 
 
+def check_damage(stream: Stream, salvage: bool, name: str) -> None:
+    """Refuses a damaged stream, unless what comes before the damage is wanted.
+
+    Raises:
+        InputError: the stream is damaged and not to be salvaged; `name` is the argument or flag that says so.
+    """
+    if stream.damaged and not salvage:
+        raise InputError(f"{stream.problem}; {name} decodes what comes before it")
+
+
 def decode_stream(
     programs: ProgramCache, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
 ) -> Decoded:
@@ -123,9 +133,7 @@ def _decode_latents(
 ) -> Latents:
     chain = programs.chain(header.memory, header.version)
     keys = tile_keys(header.seed, header.n_tiles)
-    walk = LatentDecoder(
-        chain, programs.variables, keys, programs.batch_size, header.check_bits
-    )
+    walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size, header.check_bits)
     walk.advance(dict(enumerate(steps)))
     return walk.latents()
 

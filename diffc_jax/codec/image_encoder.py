@@ -136,36 +136,38 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     def left_after(choice: Choice) -> float:
         return budget - writer.bits_after(choice.bits)
 
-    while True:
-        tile = writer.next_tile
-        step = encoder.next_step(tile)
-        if step is None:
-            break
-        choice = encoder.choices[tile][-1]
-        if left_after(choice) >= _LEAST_STEP + _LEAST_STEP_SHARE * choice.path_bits:
-            writer.append(step)
-            continue
-        encoder.undo(tile)
-        best: list[Choice] = []
+    def leaves_room(choice: Choice) -> bool:
+        """Whether another step fits after this one."""
+        return left_after(choice) >= _LEAST_STEP + _LEAST_STEP_SHARE * choice.path_bits
 
-        def fill(sizes: StepSizes, squared_error: float, best: list[Choice] = best) -> Choice:
-            choices = [choose(sizes, squared_error, numbers) for numbers in all_sizes()]
-            fitting = [one for one in choices if left_after(one) >= 0]
-            best += sorted(fitting, key=left_after)[:1]
-            return best[0] if best else choices[0]
+    while (step := encoder.next_step(tile := writer.next_tile)) is not None:
+        if not leaves_room(encoder.choices[tile][-1]):
+            encoder.undo(tile)
+            fitting: list[Choice] = []
 
-        encoder.advance([tile], fill)
-        if not best:
-            break
-        step = encoder.next_step(tile)
-        assert step is not None
+            def fill(
+                sizes: StepSizes, squared_error: float, fitting: list[Choice] = fitting
+            ) -> Choice:
+                choices = [choose(sizes, squared_error, numbers) for numbers in all_sizes()]
+                fitting[:] = sorted((c for c in choices if left_after(c) >= 0), key=left_after)
+                if fitting and left_after(fitting[0]) > enough:
+                    # Short steps can be measured out better than long ones.
+                    fitting[:1] = [*filter(leaves_room, fitting), fitting[0]][:1]
+                return fitting[0] if fitting else choices[0]
+
+            encoder.advance([tile], fill)
+            if not fitting:
+                break
+            step = encoder.next_step(tile)
+            assert step is not None
         writer.append(step)
         if budget - writer.bits_after() <= enough:
             break
     if not writer.all_started:
         least = writer.bits_after() + header.n_tiles * _LEAST_STEP
         raise UsageError(
-            f"{bpp} is too little; this image needs about {least / header.n_pixels:.3f}", field="bpp"
+            f"{bpp} is too little; this image needs about {least / header.n_pixels:.3f}",
+            field="bpp",
         )
     return writer.to_bytes()
 

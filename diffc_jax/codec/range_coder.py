@@ -4,8 +4,9 @@ The data are the digits, eight bits each, of a number in the unit interval. Each
 proportion to its probability, and whoever knows that the number is in it knows the symbol. A decoder that has
 only the first bytes knows the number up to what may follow, and stops where that leaves a choice.
 
-Integers only. Interval and number are kept relative to the byte at `position` and have `_BITS` bits; the interval
-is at least 2^`_LEAST_BITS` wide before each symbol, so that a probability of 2^-24 is exact to one part in 2^16.
+Integers only. Interval and number are kept relative to the byte at `position` and have `_BITS` bits; the
+interval is at least 2^`_LEAST_BITS` wide before each symbol, so that a probability of 2^-24 is exact to one part
+in 2^16.
 """
 
 import math
@@ -28,7 +29,11 @@ def closing_bytes(low: int, width: int) -> bytes:
         unit = 1 << 8 * (_BYTES - count)
         first = -(-low // unit) * unit
         if first + unit <= low + width:
-            return (first >> 8 * (_BYTES - count)).to_bytes(count + 1, "big")[-count:] if count else b""
+            return (
+                (first >> 8 * (_BYTES - count)).to_bytes(count + 1, "big")[-count:]
+                if count
+                else b""
+            )
     raise AssertionError("an interval is at least 2^40 wide")
 
 
@@ -47,7 +52,7 @@ class RangeEncoder:
         self.width = 1 << _BITS
 
     def encode(self, start: int, stop: int, total_bits: int) -> None:
-        """A symbol whose share of the numbers below 2^total_bits is start .. stop - 1; total_bits up to 24."""
+        """A symbol whose share of 2^total_bits, which is 2^24 at most, is start .. stop - 1."""
         unit = self.width >> total_bits
         self.low += start * unit
         # The last symbol gets what rounding leaves.

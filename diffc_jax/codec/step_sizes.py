@@ -9,8 +9,8 @@ A step of precision delta costs a^2 / 2 nats, a^2 = delta |x - x_hat|^2. The rec
 That says how large delta has to be for a step of the size that is wanted, so that delta need not be sent, and
 which targets of the projection are to be expected, so that the one that is sent takes few bits.
 
-All in integers, because the format depends on it: logarithms to base 2 with 20 bits after the point, variances
-with 40. Constants were fitted to photographs of 64x64 pixels; others only take more bits.
+All in integers, because the format depends on it: logarithms to base 2 with 20 bits after the point,
+variances with 40. Constants fit photographs of 64x64 pixels; other images only take more bits.
 """
 
 import dataclasses

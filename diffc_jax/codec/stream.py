@@ -167,10 +167,10 @@ class Stream:
     def least(self) -> Cut:
         """The first cut before which each tile has a step."""
         seen: set[int] = set()
-        for n_items, (tile, _) in enumerate(self.items, 1):
-            seen.add(tile)
-            if len(seen) == self.header.n_tiles:
-                break
+        n_items = 0
+        while len(seen) < self.header.n_tiles:
+            seen.add(self.items[n_items][0])
+            n_items += 1
         return next(cut for cut in self.cuts if cut.n_items >= n_items)
 
     def prefix(self, n_bits: float) -> "Stream | None":

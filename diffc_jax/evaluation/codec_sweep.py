@@ -1,13 +1,12 @@
 """The codec in an evaluation, method `diffc_codec`: files at the levels of the sweep.
 
-An image becomes one progressive stream of one tile, in which a packet ends at the step whose noise is nearest
-to each level. The prefix up to there is the file of that level; it is parsed from its bytes and decoded.
-Shared randomness depends on the image's index only: batches and devices change results by rounding at most.
+An image goes through one chain of steps, and the file of a level ends after the step whose noise is nearest
+to it. Each file is written, parsed from its bytes and decoded. Shared randomness depends on the image's index
+only: batches and devices change results by rounding at most.
 """
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,13 +17,13 @@ from absl import logging
 from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 from scipy.interpolate import PchipInterpolator
 
-from diffc_jax.codec import container, noise_levels
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.container import Header, Packet, StreamWriter
+from diffc_jax.codec.container import CHECK_BITS, CodedStep, header_bytes, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.encoder import LongPacket, TileEncoder, cut_packets
+from diffc_jax.codec.encoder import Choice, TileEncoder
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.stream import Header, Step, snr_from_float, snr_to_float
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.data import Batch
 from diffc_jax.diffusion import process
@@ -92,21 +91,18 @@ class CodecMethod(Method):
         keys = np.concatenate([tile_keys(int(i) % _SEEDS, 1) for i in indices])
         rows = np.flatnonzero(mask).tolist()
         files = self._encode(batch["image"], indices, keys, rows)
-        decoder = LatentDecoder(
-            programs.chain(self._memory), programs.variables, keys, programs.batch_size
-        )
+        chain = programs.chain(self._memory)
+        decoder = LatentDecoder(chain, programs.variables, keys, programs.batch_size, CHECK_BITS)
         n_bytes, path_bits = np.zeros((2, len(rows), len(plan.levels)), int)
         gammas = np.zeros(n_bytes.shape)
         reconstructions: dict[str, list[np.ndarray]] = {name: [] for name in self.decoders}
         for level in range(len(plan.levels)):
-            decoder.advance({row: files[row].packets[level] for row in rows})
+            decoder.advance({row: files[row].steps[level] for row in rows})
             latents = decoder.latents()
             for i, row in enumerate(rows):
-                n_bytes[i, level] = files[row].ends[level]
-                path_bits[i, level] = 8 * sum(
-                    len(packet.paths)
-                    for packets in files[row].packets[: level + 1]
-                    for packet in packets
+                n_bytes[i, level] = files[row].sizes[level]
+                path_bits[i, level] = sum(
+                    step.path_bits for steps in files[row].steps[: level + 1] for step in steps
                 )
             gammas[:, level] = -np.log(latents.snr[rows])
             # Padding has no packets; its place in the batch may hold any noise level.
@@ -137,7 +133,7 @@ class CodecMethod(Method):
         """See `Method`; the mean size of the files, and their mean gamma."""
         bits, ideal = means[_FILE_BITS], means[_IDEAL_BITS]
         mean_bits, gamma = float(bits.mean[level]), means[GAMMA].mean.tolist()[level]
-        header_bits = 8 * len(self._header(0).to_bytes())
+        header_bits = 8 * len(header_bytes(self._header(0)))
         return {
             "gamma": gamma,
             "bpp": mean_bits / self._n_pixels,
@@ -201,7 +197,7 @@ class CodecMethod(Method):
     def _header(self, index: int) -> Header:
         programs = self._programs
         side = programs.side
-        return Header(side, side, side, self._memory, index % _SEEDS, programs.fingerprint)
+        return Header(side, side, side, self._memory, index % _SEEDS, programs.fingerprint[:2])
 
     def _encode(
         self,
@@ -209,27 +205,29 @@ class CodecMethod(Method):
         indices: Int[np.ndarray, " n"],
         keys: UInt32[np.ndarray, "n 2"],
         rows: Sequence[int],
-    ) -> dict[int, "_File"]:
+    ) -> dict[int, "_Files"]:
         programs, level_gammas = self._programs, self.plan.level_gammas
-        enough = noise_levels.from_float(math.exp(-level_gammas[-1]))
+        enough = snr_from_float(math.exp(-level_gammas[-1]))
         encoder = TileEncoder(
             programs.chain(self._memory),
             programs.variables,
             np.asarray(process.pixels_to_unit(jnp.asarray(images))),
             keys,
-            noise_levels.from_float(math.exp(-programs.gamma_range[0])),
+            snr_from_float(math.exp(-programs.gamma_range[0])),
             programs.batch_size,
         )
-        while behind := [row for row in rows if encoder.snr[row] < enough]:
+        while behind := [
+            row for row in rows if encoder.sizes[row].snr < enough and not encoder.finished(row)
+        ]:
             encoder.advance(behind)
-        files = {}
-        for row in rows:
-            ends = nearest_steps(encoder.packets[row], level_gammas)
-            writer = StreamWriter(self._header(int(indices[row])))
-            for packet in cut_packets(encoder.packets[row], ends.tolist()):
-                writer.append(packet)
-            files[row] = _parse(writer.to_bytes(), ends)
-        return files
+        return {
+            row: _write(
+                self._header(int(indices[row])),
+                encoder.steps[row],
+                nearest_steps(encoder.choices[row], level_gammas),
+            )
+            for row in rows
+        }
 
 
 def compared(numbers: Arrays, plan: SweepPlan, swept: Sequence[str]) -> Arrays:
@@ -286,36 +284,36 @@ def _along_lines(
 
 
 def nearest_steps(
-    packets: Iterable[LongPacket], gammas: Float[np.ndarray, " l"]
+    choices: Iterable[Choice], gammas: Float[np.ndarray, " l"]
 ) -> Int[np.ndarray, " l"]:
     """How many steps of a tile lead nearest to each gamma, at least one."""
-    codes = [code for packet in packets for code in packet.increments]
-    snr = np.cumsum([noise_levels.increment(code) for code in codes], dtype=object)
-    reached = -np.log([noise_levels.to_float(one) for one in snr])
+    snr = np.cumsum([one.offer.delta for one in choices], dtype=object)
+    reached = -np.log([snr_to_float(one) for one in snr])
     return 1 + np.argmin(np.abs(reached - gammas[:, None]), axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
-    """A parsed stream.
+class _Files:
+    """The parsed files of an image.
 
     Attributes:
-        packets: that each level adds.
-        ends: bytes up to the end of each level.
+        steps: that each level adds.
+        sizes: bytes of the file of each level.
     """
 
-    packets: list[list[Packet]]
-    ends: list[int]
+    steps: list[list[Step]]
+    sizes: list[int]
 
 
-def _parse(data: bytes, level_steps: Int[np.ndarray, " l"]) -> _File:
-    stream = container.parse(data)
-    assert stream.problem is None
-    (packets,) = stream.packets
-    steps = [packet for packet in packets if isinstance(packet, Packet)]
-    last = np.searchsorted(np.cumsum([len(packet.increments) for packet in steps]), level_steps)
-    bounds = [0, *(last + 1).tolist()]
-    return _File(
-        [steps[start:stop] for start, stop in itertools.pairwise(bounds)],
-        [stream.ends[i] for i in last.tolist()],
-    )
+def _write(header: Header, steps: Sequence[CodedStep], ends: Int[np.ndarray, " l"]) -> _Files:
+    """A file that ends after each of these numbers of steps, which do not fall."""
+    files = [write_stream(header, steps[:end]) for end in ends]
+    added, before = [], 0
+    for data, end in zip(files, ends.tolist(), strict=True):
+        stream = parse(data)
+        (parsed,) = stream.steps()
+        assert stream.problem is None
+        assert len(parsed) == end
+        added.append(parsed[before:])
+        before = end
+    return _Files(added, [len(data) for data in files])
