@@ -245,9 +245,8 @@ def _correlations(
     def chunk(i: Int[Array, ""], found: Float[Array, "most b rows"]) -> Float[Array, "most b rows"]:
         last = jax.lax.dynamic_slice_in_dim(ends, i * _CHUNK, _CHUNK + 1, axis=1)
         period, rest = (last // PERIOD)[..., None], (last % PERIOD)[..., None]
-        partial = jnp.where(
-            np.arange(PERIOD) < rest, jnp.take_along_axis(periods, period, axis=1), 0
-        )
+        is_before = np.arange(PERIOD)[None, None] < rest
+        partial = jnp.where(is_before, jnp.take_along_axis(periods, period, axis=1), 0)
         until = jnp.take_along_axis(sums, period, axis=1) + partial
         stages = (until[:, 1:] - until[:, :-1]).swapaxes(0, 1).reshape(-1, PERIOD)
         values = jnp.dot(stages, table, precision=jax.lax.Precision.HIGHEST)
@@ -279,7 +278,7 @@ def _viterbi(
     def labels(stage: Int[Array, ""]) -> Int16[Array, "b rows"]:
         score = scores[stage]
         shifted = jnp.stack([jnp.roll(score, -shift, axis=1) for shift in trellis._shifts], axis=1)
-        return (shifted * trellis._signs).reshape(b, rows)
+        return (shifted * trellis._signs[None]).reshape(b, rows)
 
     def forward(
         stage: Int[Array, ""], carry: tuple[Int16[Array, "b states"], UInt8[Array, "most b bytes"]]
@@ -320,4 +319,4 @@ def _viterbi(
     best = jnp.argmax(total - total[:, :1], axis=1).astype(jnp.int32)
     paths = jnp.zeros((trellis.most_bits, b), jnp.uint8)
     _, paths = jax.lax.fori_loop(0, n_stages, backward, (best, paths))
-    return jnp.where(np.arange(trellis.most_bits) < path_bits[:, None], paths.T, 0)
+    return jnp.where(np.arange(trellis.most_bits)[None] < path_bits[:, None], paths.T, 0)

@@ -1,6 +1,20 @@
-"""How far the samples of the open trellis go in the direction of mu."""
+"""How far samples of the open trellis go in the direction of mu, as benchmarks/open_trellis_calibration.py found.
+
+The tables are part of the format of files, so that what is between their entries is interpolated in integers.
+"""
 
 import functools
+import math
+
+# Bits after the point of lengths.
+REACH_BITS = 16
+# Path bits k for which tables have entries; paths have at most the last of them.
+LADDER = (
+    *(1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
+    *(160, 192, 224, 256, 320, 384, 448, 512, 576, 640),
+)
+MOST_BITS = LADDER[-1]
+_UNIT = 100_000
 
 REACH_BITS = 16
 MOST_BITS = 640

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +14,7 @@ from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
 
 
+@runtime_checkable
 class Codebook(Protocol):
     """Decodes the paths of a batch of messages, of which each has its own number of bits."""
 

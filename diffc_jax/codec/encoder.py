@@ -112,10 +112,12 @@ def _number_for(sizes: StepSizes, end_snr: int) -> int | None:
     left, planned = end_snr - sizes.snr, sizes.offer().delta
     if left >= planned:
         return None
+    # A tile has at least one step, so the first is taken however far it leads.
+    least = 0 if sizes.n_steps == 0 else -1
     if left <= 0:
-        return -1
+        return least
     number = SIZE_AS_PLANNED + round(SIZES_PER_OCTAVE * math.log2(left / planned))
-    return None if number == SIZE_AS_PLANNED else number
+    return None if number == SIZE_AS_PLANNED else max(number, least)
 
 
 def all_sizes() -> list[tuple[int, ...]]:

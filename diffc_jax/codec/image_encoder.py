@@ -23,7 +23,7 @@ from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
 from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual
-from diffc_jax.codec.step_sizes import StepSizes, planned_steps
+from diffc_jax.codec.step_sizes import StepSizes, packet_end, planned_steps
 from diffc_jax.codec.stream import (
     LARGEST_SEED,
     Header,
@@ -133,7 +133,7 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
     enough = max(_LEFT_BITS, _LEFT_SHARE * budget)
     writer = StreamWriter(header)
 
-    def left_after(choice: Choice) -> float:
+    def left_after(choice: Choice) -> int:
         return budget - writer.bits_after(choice.bits)
 
     def leaves_room(choice: Choice) -> bool:
@@ -265,8 +265,8 @@ class _Progress:
             done = sum(map(len, encoder.steps))
             return done / (header.n_tiles * planned_steps(tile_bits, size))
         if target.packets is not None:
-            # Packets have 1024 path bits or so.
-            tile_bits = 1024 * target.packets / header.n_tiles
+            # Beyond 64 packets there is nothing that an image could hold.
+            tile_bits = packet_end(min(-(-target.packets // header.n_tiles), 64))
             return sum(map(len, encoder.steps)) / (header.n_tiles * planned_steps(tile_bits, size))
         if target.psnr is not None:
             # The squared error of photographs falls about as the square of the number of steps.

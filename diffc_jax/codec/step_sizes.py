@@ -38,7 +38,7 @@ _DELTA_CODES = range(-40 * STEPS_PER_OCTAVE, 40 * STEPS_PER_OCTAVE + 1)
 _STEP_BITS = (48, 448)
 _STEP_SHARE = 8
 # Of small tiles less: so many dimensions for each bit, and for each of the longest path.
-_DIMENSIONS_PER_BIT, _DIMENSIONS_PER_BIT_OF_LONGEST = 16, 4
+_DIMENSIONS_PER_BIT, _DIMENSIONS_PER_BIT_OF_LONGEST = 8, 4
 # A packet ends after so many path bits, or this share of those before it.
 _PACKET_BITS, _PACKET_SHARE = 512, 2
 
@@ -275,12 +275,20 @@ def planned_bits(bits_before: int, size: int) -> int:
     return min(max(bits_before // _STEP_SHARE, least), most)
 
 
-def planned_steps(bits: float, size: int) -> int:
+def packet_end(number: int) -> int:
+    """Path bits of a tile with which its packet of this number ends, counted from 1, or a bit more."""
+    end = 0
+    for _ in range(number):
+        end += max(_PACKET_BITS, end // _PACKET_SHARE)
+    return end
+
+
+def planned_steps(bits: int | float, size: int) -> int:
     """Steps that a tile of `size` dimensions takes to at least so many path bits."""
-    n_steps = sent = 0
-    while sent < bits:
-        n_steps, sent = n_steps + 1, sent + planned_bits(sent, size)
-    return n_steps
+    n_steps, sent, most = 0, 0, planned_bits(_STEP_SHARE * _STEP_BITS[1], size)
+    while sent < bits and (now := planned_bits(sent, size)) < most:
+        n_steps, sent = n_steps + 1, sent + now
+    return n_steps + max(math.ceil((bits - sent) / most), 0)
 
 
 @functools.cache

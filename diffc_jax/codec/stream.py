@@ -173,7 +173,7 @@ class Stream:
             n_items += 1
         return next(cut for cut in self.cuts if cut.n_items >= n_items)
 
-    def prefix(self, n_bits: float) -> "Stream | None":
+    def prefix(self, n_bits: int | float) -> "Stream | None":
         """The longest beginning of at most so many bits that is a stream; None if there is none."""
         cuts = [cut for cut in self.cuts if 8 * cut.n_bytes <= n_bits]
         if len(cuts) == len(self.cuts):

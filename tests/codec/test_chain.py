@@ -1,15 +1,18 @@
 """Sender and receiver of latents, with the exact denoiser of a Gaussian source."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffc_jax.codec import noise_levels
 from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, message_keys, standardised_mean
-from diffc_jax.codec.container import Packet
+from diffc_jax.codec.codebooks import OpenCodebook
+from diffc_jax.codec.container import CHECK_BITS, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.encoder import TileEncoder, cut_packets
+from diffc_jax.codec.encoder import TileEncoder
+from diffc_jax.codec.stream import Header, snr_from_float, snr_to_float
 from diffc_jax.diffusion import process
 from diffc_jax.models.gaussian import independent_eps_hat
 from diffc_jax.theory import gaussian
@@ -31,19 +34,30 @@ class Source:
         self.x = x.reshape(n_images, *self.shape).astype(np.float32)
         variances = jnp.asarray(self.variances.reshape(self.shape), jnp.float32)
         self.variables = {"fixed": {"variances": variances}}
-        self.keys = np.stack([np.arange(n_images), np.arange(n_images) + 7], 1).astype(np.uint32)
+        self.keys = np.stack([np.arange(n_images) + 7, np.zeros(n_images)], 1).astype(np.uint32)
 
     def chain(self, memory, eps_hat=independent_eps_hat):
-        return Chain(eps_hat, self.shape, GAMMA_RANGE, memory)
+        codebook = OpenCodebook(int(np.prod(self.shape)), memory)
+        return Chain(eps_hat, self.shape, GAMMA_RANGE, memory, codebook)
 
     def encoder(self, chain, end_gamma, batch_size):
-        end = noise_levels.from_float(np.exp(-end_gamma))
+        end = snr_from_float(np.exp(-end_gamma))
         return TileEncoder(chain, self.variables, self.x, self.keys, end, batch_size)
 
-    def decode(self, chain, packets, batch_size):
-        decoder = LatentDecoder(chain, self.variables, self.keys, batch_size)
-        decoder.advance(dict(enumerate(packets)))
+    def decode(self, chain, steps, batch_size):
+        decoder = LatentDecoder(chain, self.variables, self.keys, batch_size, CHECK_BITS)
+        decoder.advance(dict(enumerate(steps)))
         return decoder.latents()
+
+    def parsed(self, chain, encoder, tile, n_steps=None):
+        """The steps of a tile as a file says them, the last one with a check."""
+        seed, number = self.keys[tile].tolist()
+        assert number == 0
+        side = self.shape[0]
+        header = Header(side, side, side, chain.memory, seed, b"ab")
+        stream = parse(write_stream(header, encoder.steps[tile][:n_steps]))
+        assert stream.problem is None
+        return stream.steps()[0]
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +67,28 @@ def source():
 
 @pytest.fixture(scope="module")
 def chain(source):
-    return source.chain(memory=5)
+    return source.chain(memory=8)
+
+
+def send_all(encoder):
+    while behind := [tile for tile in range(N_TILES) if not encoder.finished(tile)]:
+        encoder.advance(behind)
+    return encoder
 
 
 @pytest.fixture(scope="module")
 def encoder(source, chain):
     """Everything sent, down to the end."""
-    encoder = source.encoder(chain, GAMMA_RANGE[0], BATCH)
-    while not encoder.finished.all():
-        encoder.advance(np.flatnonzero(~encoder.finished).tolist())
-    return encoder
+    return send_all(source.encoder(chain, GAMMA_RANGE[0], BATCH))
 
 
 @pytest.fixture(scope="module")
-def packets(encoder):
-    return [[one.cut() for one in packets] for packets in encoder.packets]
+def steps(source, chain, encoder):
+    return [source.parsed(chain, encoder, tile) for tile in range(N_TILES)]
 
 
 def test_a_step_is_the_conditional_of_the_process(source):
-    chain = source.chain(memory=5)
+    chain = source.chain(memory=8)
     keys = jax.random.split(jax.random.key(0), 4)
     n = N_TILES
     snr = np.array([1e-4, 0.02, 0.7, 30.0, 2e3])
@@ -107,74 +124,86 @@ def test_the_first_step_begins_with_nothing(source, chain):
     np.testing.assert_allclose(after, source.x * np.sqrt(0.5 / 1.5), rtol=1e-5, atol=1e-7)
 
 
-def test_latents_are_the_encoders(source, chain, encoder, packets):
+def test_latents_are_the_encoders(source, chain, encoder, steps):
     sent = np.stack([encoder.latent(tile) for tile in range(N_TILES)])
-    found = source.decode(chain, packets, BATCH)
+    found = source.decode(chain, steps, BATCH)
     np.testing.assert_array_equal(found.z, sent)
-    assert found.snr.tolist() == [noise_levels.to_float(snr) for snr in encoder.snr]
+    assert found.snr.tolist() == [snr_to_float(one.snr) for one in encoder.sizes]
     assert found.drift.tolist() == [0] * N_TILES
-    found = source.decode(chain, packets, batch_size=2)
+    found = source.decode(chain, steps, batch_size=2)
     np.testing.assert_allclose(found.z, sent, atol=1e-5)
     assert found.drift.max() <= CHECK_TOLERANCE
 
 
-def test_latents_are_x_with_the_noise_of_their_level(source, chain, packets):
-    for n_packets in (1, 3, len(packets[0])):
-        found = source.decode(chain, [one[:n_packets] for one in packets], BATCH)
+def test_latents_are_x_with_the_noise_of_their_level(source, chain, steps):
+    for n_steps in (6, 20, len(steps[0])):
+        found = source.decode(chain, [one[:n_steps] for one in steps], BATCH)
         alpha, sigma = (np.sqrt(s / (1 + found.snr)) for s in (found.snr, 1.0))
         noise = found.z - alpha[:, None, None, None] * source.x
-        assert np.std(noise, axis=(1, 2, 3)) == pytest.approx(sigma, rel=0.08)
+        assert np.std(noise, axis=(1, 2, 3)) == pytest.approx(sigma, rel=0.1)
 
 
-def test_packets_end_where_they_are_cut(source, chain, packets, encoder):
-    n_steps = sum(len(packet.increments) for packet in packets[0])
-    ends = (1, 9, 12, n_steps)
-    cut = list(cut_packets(encoder.packets[0], ends))
-    assert set(ends) <= set(np.cumsum([len(packet.increments) for packet in cut]).tolist())
-    found = source.decode(chain, [cut, *packets[1:]], BATCH)
+def test_files_may_end_after_any_step(source, chain, encoder, steps):
+    for n_steps in (1, 2, 9, len(steps[0])):
+        parsed = source.parsed(chain, encoder, 0, n_steps)
+        assert len(parsed) == n_steps
+        assert parsed[-1].check is not None
+        found = source.decode(chain, [parsed, *[one[:1] for one in steps[1:]]], BATCH)
+        assert found.drift[0] == 0
     np.testing.assert_array_equal(found.z[0], encoder.latent(0))
-    assert found.drift.max() == 0
 
 
-def test_the_noise_level_arrives(source, chain, encoder):
-    """The last increment is rounded like any other: to half a sixteenth of an octave."""
-    for one, end_gamma in ((encoder, GAMMA_RANGE[0]), (source.encoder(chain, 1.5, BATCH), 1.5)):
-        while not one.finished.all():
-            one.advance(np.flatnonzero(~one.finished).tolist())
-        snr = np.array(list(map(noise_levels.to_float, one.snr)))
-        np.testing.assert_allclose(snr, np.exp(-end_gamma), rtol=2 ** (1 / 32) - 1)
-        for packets, end in zip(one.packets, snr, strict=True):
-            codes = [code for packet in packets for code in packet.increments]
-            last = noise_levels.to_float(noise_levels.increment(codes[-1]))
-            assert end - last < np.exp(-end_gamma)
-            assert len(packets[-1].paths) == len(packets[-1].increments)
+@pytest.mark.parametrize("end_gamma", [GAMMA_RANGE[0], 1.5])
+def test_the_noise_level_arrives(source, chain, encoder, end_gamma):
+    """As near as an eighth of an octave of the last step leads."""
+    one = encoder if end_gamma == GAMMA_RANGE[0] else source.encoder(chain, end_gamma, BATCH)
+    send_all(one)
+    for sizes, choices in zip(one.sizes, one.choices, strict=True):
+        missing = np.exp(-end_gamma) - snr_to_float(sizes.snr)
+        last = snr_to_float(choices[-1].offer.delta)
+        # Half a sixteenth of an octave of the last step, or less than the smallest of the planned steps.
+        assert abs(missing) < max(0.05 * last, snr_to_float(sizes.offer().delta) / 8)
+        assert all(choice.sizes == () for choice in choices[:-2])
 
 
-def test_a_changed_path_bit_is_noticed(source, chain, packets):
+def test_undone_steps_leave_nothing_behind(source, chain):
+    first, second = (source.encoder(chain, GAMMA_RANGE[0], BATCH) for _ in range(2))
+    for _ in range(3):
+        first.advance(range(N_TILES))
+        second.advance(range(N_TILES))
+    second.undo(1)
+    assert len(second.steps[1]) == len(second.choices[1]) == 2
+    second.advance([1])
+    assert first.steps == second.steps
+    np.testing.assert_allclose(first.latent(1), second.latent(1), atol=1e-6)
+
+
+def test_a_changed_path_bit_is_noticed(source, chain, encoder):
     rng = np.random.default_rng(0)
     noticed = []
-    for _ in range(8):
+    sent = [source.parsed(chain, encoder, tile, 8) for tile in range(N_TILES)]
+    for _ in range(12):
         damaged = []
-        for tile in packets:
-            first = tile[0]
-            at = rng.integers(8 * len(first.paths))
-            paths = bytearray(first.paths)
-            paths[at // 8] ^= 1 << at % 8
-            damaged.append([Packet(first.path_bits, first.increments, bytes(paths), first.check)])
+        for tile in sent:
+            at = rng.integers(tile[0].path_bits)
+            path = bytearray(tile[0].path)
+            path[at // 8] ^= 128 >> at % 8
+            damaged.append([dataclasses.replace(tile[0], path=bytes(path)), *tile[1:]])
         found = source.decode(chain, damaged, BATCH)
         noticed += (found.drift > CHECK_TOLERANCE).tolist()
-    # A bit changes a few stages of the sample, and the check is one byte with a tolerance.
+    # A bit changes a few stages of the sample, and the check has four bits with a tolerance.
     assert np.mean(noticed) > 0.4
-    swapped = [[other[0]] for other in (*packets[1:], packets[0])]
-    assert np.mean(source.decode(chain, swapped, BATCH).drift > CHECK_TOLERANCE) >= 0.8
+    swapped = [*sent[1:], sent[0]]
+    found = source.decode(chain, [[*one[:-1], s[-1]] for one, s in zip(swapped, sent, strict=True)], BATCH)
+    assert np.mean(found.drift > CHECK_TOLERANCE) >= 0.6
 
 
-def test_drift_is_noticed_if_it_matters(source, encoder, packets):
+def test_drift_is_noticed_if_it_matters(source, encoder, steps):
     def decode(factor):
         def eps_hat(variables, z, gamma):
             return factor * independent_eps_hat(variables, z, gamma)
 
-        found = source.decode(source.chain(5, eps_hat), packets, BATCH)
+        found = source.decode(source.chain(8, eps_hat), steps, BATCH)
         sent = np.stack([encoder.latent(tile) for tile in range(N_TILES)])
         noise = 1 / np.sqrt(1 + found.snr).mean()
         return found.drift.max(), np.sqrt(np.mean((found.z - sent) ** 2)) / noise
@@ -191,22 +220,21 @@ def test_rate_and_distortion_are_near_the_closed_form():
     """Small images and a small trellis cost some 10 %; benchmarks/codec_gaussian.py is the real thing."""
     source = Source(32, 16)
     variances = source.variances
-    encoder = source.encoder(source.chain(memory=7), GAMMA_RANGE[0], 16)
+    encoder = source.encoder(source.chain(memory=8), GAMMA_RANGE[0], 16)
     ratios = []
-    for bits in (512, 1024):
-        encoder.advance(range(16))
-        assert {sum(8 * len(path) for p in one for path in p.paths) for one in encoder.packets} == {
-            bits
-        }
-        squared_errors, ideal_errors, rates = [], [], []
+    for n_steps in (9, 7):
+        for _ in range(n_steps):
+            encoder.advance(range(16))
+        squared_errors, ideal_errors, bits, rates = [], [], [], []
         for tile, x in enumerate(source.x):
-            noise = 1 / noise_levels.to_float(encoder.snr[tile])
+            noise = 1 / snr_to_float(encoder.sizes[tile].snr)
             y = encoder.latent(tile).ravel() * np.sqrt(1 + noise)
             decoded = gaussian.flow_gain(variances, noise) * y
             squared_errors.append(np.sum((decoded - x.ravel()) ** 2))
             ideal_errors.append(gaussian.distortions_flow(variances, noise).sum())
-            rates.append(bits / gaussian.rates(variances, noise).sum())
-        ratios.append((np.mean(rates), np.sum(squared_errors) / np.sum(ideal_errors)))
+            bits.append(sum(one.bits for one in encoder.choices[tile]))
+            rates.append(gaussian.rates(variances, noise).sum())
+        ratios.append((np.sum(bits) / np.sum(rates), np.sum(squared_errors) / np.sum(ideal_errors)))
     for (rate, distortion), most in zip(ratios, (1.3, 1.25), strict=True):
         assert 1.0 < rate < most
-        assert distortion == pytest.approx(1.0, abs=0.02)
+        assert distortion == pytest.approx(1.0, abs=0.03)
