@@ -1,14 +1,15 @@
 """Projections of exact samples, drawn by shared randomness: what makes a sample of the trellis exact.
 
-The best of the samples that k bits can name goes about R(k) in the direction of mu, hardly more or less, where
-one of N(mu, I) goes a = |mu| give or take 1. So the randomness that both sides share chooses how far the sample
-shall go, and the length of the path follows: k is the number of bits with which R(k) is nearest to a target T.
+The best of the samples that k bits can name goes about R(k) in the direction of mu, hardly more or less,
+where one of N(mu, I) goes a = |mu| give or take 1. So the randomness that both sides share chooses how far the
+sample shall go, and the length of the path follows: k is the number of bits for which R(k) is nearest to a
+target T.
 
-T is a subtractively dithered a: with U uniform in the unit interval, h a random half width and j the whole
-number for which T_j = 2 h (j + U) is nearest to a, the error T_j - a is uniform between -h and h. A Gaussian is a
-mixture of uniform distributions, with h^2 / sigma^2 of the chi-squared distribution with three degrees of
-freedom, so that the error is N(0, sigma^2), independent of a (Agustsson & Theis 2020 discuss such dither). What
-the projection of the best path varies about R(k) comes on top: sigma^2 = 1 - v(k).
+T is a with subtractive dither: with U uniform in the unit interval, h a random half width, and j the whole
+number for which T_j = 2 h (j + U) is nearest to a, the error T_j - a is uniform in +- h. A Gaussian is a mixture
+of such uniform distributions, with h^2 / sigma^2 of the chi-squared distribution with three degrees of freedom,
+so that the error is N(0, sigma^2), independent of a. What the projection of the best path varies about R(k)
+comes on top: sigma^2 = 1 - v(k).
 
 Everything here is integers, because the format depends on it: lengths have 16 bits after the point.
 """
@@ -16,12 +17,18 @@ Everything here is integers, because the format depends on it: lengths have 16 b
 import bisect
 import dataclasses
 import functools
+import itertools
 import math
 
 import numpy as np
 from scipy.special import gammaincinv
 
-from diffc_jax.channel_simulation.open_trellis_reach import REACH_BITS, mean_projections, spreads
+from diffc_jax.channel_simulation.open_trellis_reach import (
+    LEAST_BITS,
+    REACH_BITS,
+    mean_projections,
+    spreads,
+)
 
 UNIT = 1 << REACH_BITS
 # Random bits of the dither and of the half width.
@@ -71,17 +78,14 @@ def bits_for(target: int, memory: int) -> int:
     return bisect.bisect_left(_boundaries(memory), target) + LEAST_BITS
 
 
-LEAST_BITS = 8
-
-
 @functools.cache
 def _boundaries(memory: int) -> list[int]:
     reach = mean_projections(memory)[LEAST_BITS:]
-    return [(low + high) // 2 for low, high in zip(reach[:-1], reach[1:], strict=True)]
+    return [(low + high) // 2 for low, high in itertools.pairwise(reach)]
 
 
 @functools.cache
 def _widths() -> list[int]:
-    """Roots of the quantiles of the chi-squared distribution with 3 degrees of freedom, 16 bits after the point."""
+    """Roots of quantiles of the chi-squared distribution with 3 degrees of freedom, 16 bits after the point."""
     quantiles = (np.arange(1 << WIDTH_BITS) + 0.5) / (1 << WIDTH_BITS)
     return [int(value) for value in np.rint(np.sqrt(2 * gammaincinv(1.5, quantiles)) * UNIT)]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from diffc_jax.channel_simulation.open_trellis import OpenTrellis
-from diffc_jax.channel_simulation.projection import LEAST_BITS
+from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
 

@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.codec import version1
 from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
 from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
 from diffc_jax.codec.step_sizes import (
-    LEAST_BITS,
     OTHER_SIZE,
     SIZE_BITS,
     SYMBOL_BITS,
@@ -26,7 +26,6 @@ from diffc_jax.codec.step_sizes import (
 from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
 from diffc_jax.errors import InputError
 
-MEMORIES = range(8, 17)
 DEFAULT_MEMORY = 14
 
 _MAGIC = 0xD2

@@ -18,8 +18,13 @@ import functools
 import math
 
 from diffc_jax.channel_simulation.bits import word_pair
-from diffc_jax.channel_simulation.open_trellis_reach import MOST_BITS, REACH_BITS, mean_projections
-from diffc_jax.channel_simulation.projection import LEAST_BITS, Grid, bits_for, make_grid
+from diffc_jax.channel_simulation.open_trellis_reach import (
+    LEAST_BITS,
+    MOST_BITS,
+    REACH_BITS,
+    mean_projections,
+)
+from diffc_jax.channel_simulation.projection import Grid, bits_for, make_grid
 from diffc_jax.codec.fixed_point import (
     CDF_BITS,
     LOG_BITS,
@@ -39,8 +44,8 @@ _STEP_BITS = (48, 448)
 _STEP_SHARE = 8
 # Of small tiles less: so many dimensions for each bit, and for each of the longest path.
 _DIMENSIONS_PER_BIT, _DIMENSIONS_PER_BIT_OF_LONGEST = 8, 4
-# A packet ends after so many path bits, or this share of those before it.
-_PACKET_BITS, _PACKET_SHARE = 512, 2
+# A packet ends after so many path bits, or three quarters of those before it.
+_PACKET_BITS = 640
 
 # A step of another size is announced by a symbol of this share of 2^24, and five bits: eighths of octaves.
 SYMBOL_BITS = 24
@@ -237,7 +242,7 @@ class StepSizes:
         self.bits += path_bits
         self.ends_packet = self.bits >= self._next_end
         if self.ends_packet:
-            self._next_end = self.bits + max(_PACKET_BITS, self.bits // _PACKET_SHARE)
+            self._next_end = self.bits + _packet_bits(self.bits)
         return path_bits
 
     def _observe(self, level: int, variance: int) -> None:
@@ -279,8 +284,12 @@ def packet_end(number: int) -> int:
     """Path bits of a tile with which its packet of this number ends, counted from 1, or a bit more."""
     end = 0
     for _ in range(number):
-        end += max(_PACKET_BITS, end // _PACKET_SHARE)
+        end += _packet_bits(end)
     return end
+
+
+def _packet_bits(bits_before: int) -> int:
+    return max(_PACKET_BITS, 3 * bits_before // 4)
 
 
 def planned_steps(bits: int | float, size: int) -> int:

@@ -194,7 +194,9 @@ def test_a_changed_path_bit_is_noticed(source, chain, encoder):
     # A bit changes a few stages of the sample, and the check has four bits with a tolerance.
     assert np.mean(noticed) > 0.4
     swapped = [*sent[1:], sent[0]]
-    found = source.decode(chain, [[*one[:-1], s[-1]] for one, s in zip(swapped, sent, strict=True)], BATCH)
+    found = source.decode(
+        chain, [[*one[:-1], s[-1]] for one, s in zip(swapped, sent, strict=True)], BATCH
+    )
     assert np.mean(found.drift > CHECK_TOLERANCE) >= 0.6
 
 

@@ -9,11 +9,12 @@ import diffc_jax as dj
 from diffc_jax.codec import loading
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
-from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
+from diffc_jax.codec.targets import Target
 from tests.support.gaussian_run import export_model
 from tests.support.processes import run_program
 
-MEMORY = 3
+MEMORY = 8
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,10 @@ def test_encode_is_what_the_program_writes(codec, image, target):
 
 def test_there_and_back(codec, image, data):
     np.testing.assert_array_equal(codec.decode(data), image)
-    half = codec.decode(data, decoder="mean", bpp=27, n_steps=2)
+    half = codec.decode(data, decoder="mean", bpp=20, n_steps=2)
     assert half.shape == image.shape
     assert (half != image).any()
-    assert (codec.decode(data, "flow", bpp=27) != half).any()
+    assert (codec.decode(data, "flow", bpp=20) != half).any()
 
 
 def test_arrays_of_jax_and_grey_images(codec, image):
@@ -83,17 +84,26 @@ def test_images_that_are_refused(codec, image):
 
 def test_data_that_are_refused(codec, data):
     assert fails(dj.InputError, lambda: codec.decode(b"GIF89a")) == "data: is not a .diffc file"
-    least = 8 * parse(data).ends[1] / 96
-    assert fails(dj.UsageError, lambda: codec.decode(data, bpp=0.5)) == (
-        f"bpp: 0.5 bits per pixel are too few; this stream begins at {least:.3f}"
+    least = 8 * parse(data).cuts[0].n_bytes / 96
+    assert fails(dj.UsageError, lambda: codec.decode(data, bpp=0.1)) == (
+        f"bpp: 0.1 bits per pixel are too few; this stream begins at {least:.3f}"
     )
     assert fails(dj.UsageError, lambda: codec.decode(data, "foo")).startswith("decoder: 'foo' is")
 
 
-def test_damage_is_a_warning(codec, data):
-    with pytest.warns(UserWarning, match=r"^packet \d+ .* is cut off$"):
+def test_missing_data_are_a_warning_and_damage_is_an_error(codec, data):
+    with pytest.warns(UserWarning, match=r"^packet \d+ is cut off or damaged$"):
         found = codec.decode(data[:-1])
     np.testing.assert_array_equal(found, decode_stream(codec.programs, parse(data[:-1])).image)
+    damaged = bytearray(data)
+    damaged[parse(data).cuts[1].n_bytes + 9] ^= 4
+    message = fails(dj.InputError, lambda: codec.decode(bytes(damaged)))
+    assert message.startswith("data: packet 3 is damaged (")
+    assert message.endswith("); salvage=True decodes what comes before it")
+    with pytest.warns(UserWarning, match=r"^packet 3 is damaged "):
+        found = codec.decode(bytes(damaged), salvage=True)
+    stream = parse(bytes(damaged))
+    np.testing.assert_array_equal(found, decode_stream(codec.programs, stream).image)
 
 
 def test_the_weights_of_the_repository_are_the_default(codec, monkeypatch, tmp_path):

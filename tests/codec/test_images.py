@@ -184,7 +184,9 @@ def test_lossless(codec, height, width, channels):
     # It is a progressive stream, too.
     stream = parse(data)
     if len(stream.cuts) > stream.header.n_tiles + 1:
-        prefix = prefix_at(stream, 8 * stream.cuts[-stream.header.n_tiles - 2].n_bytes / image[..., 0].size)
+        prefix = prefix_at(
+            stream, 8 * stream.cuts[-stream.header.n_tiles - 2].n_bytes / image[..., 0].size
+        )
         decoded = decode_stream(codec, prefix)
         assert not decoded.lossless
         assert psnr(decoded.image, image) > 20

@@ -1,10 +1,9 @@
-"""One stream on other machines, as far as one machine can play them; and golden streams."""
+"""One stream on other machines, as far as one machine can play them."""
 
 import os
 import pathlib
 import subprocess
 import sys
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +11,22 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from diffc_jax.codec.container import Residual, parse
+from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
-from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.targets import Target
 from diffc_jax.codec.tiles import least_batch_size
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.models import gaussian
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.sharding import make_mesh, put_batch
+from tests.support.streams import scene
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIDE = 8
-MEMORY = 4
+MEMORY = 8
 BATCH = 8
 GAMMA_RANGE = (-13.3, 5.0)
 DRIFT = (
@@ -152,7 +153,7 @@ def test_other_devices(codec, check, devices, monkeypatch):
 
 def test_fewer_tiles_than_devices(codec):
     spread = changed(codec, place=put_on_all_devices())
-    image = golden_image(SIDE, 3 * SIDE, 3)
+    image = scene(SIDE, 3 * SIDE)
     stream = parse(encode_image(spread, image, Target(bpp=16.0), memory=MEMORY))
     found, expected = (decode_stream(one, stream) for one in (spread, codec))
     assert found.warnings == expected.warnings == []
@@ -186,7 +187,7 @@ def test_noise_that_matters_is_told(codec, noisy, image, stream, exact_stream):
     assert exact.warnings[0].endswith(" is not exact: its pixels do not fit their checksum")
     assert psnr(exact.image, image) > 50
     # Where the pixels fit their checksum there is nothing to warn of.
-    noisy.variables = {**codec.variables, "noise": 1e-4}
+    noisy.variables = {**codec.variables, "noise": 2e-5}
     exact = decode_stream(noisy, parse(exact_stream))
     np.testing.assert_array_equal(exact.image, image)
     assert exact.warnings == []
@@ -243,77 +244,3 @@ def test_other_compilers(image, tmp_path):
         }
         np.testing.assert_array_equal(found["exact"], image)
         assert psnr(found["lossy"], image) == pytest.approx(expected, abs=0.05)
-
-
-# Streams that every later version must decode. Changing them is changing the format.
-
-
-def golden_codec(side):
-    """The exact denoiser of independent values of variances 4, 2, 4/3, 1, ..."""
-    variances = (4 / np.arange(1, 3 * side**2 + 1)).reshape(side, side, 3).astype(np.float32)
-    variables = {"fixed": {"variances": variances}}
-    shape = (side, side, 3)
-    return ProgramCache(gaussian.independent_eps_hat, variables, shape, (-10.0, 5.0), b"gold", 2)
-
-
-def golden_image(height, width, channels):
-    y, x, c = np.mgrid[:height, :width, :channels]
-    return ((37 * y * y + 11 * x + 50 * c) % 256).astype(np.uint8)
-
-
-def make_golden_streams():
-    """Prints GOLDEN anew: two tiles; grey, lossless; longer paths and a larger trellis."""
-    for side, shape, target, memory in (
-        (8, (6, 11, 3), Target(gamma=-1.0), 5),
-        (8, (5, 7, 1), Target(lossless=True), 3),
-        (16, (16, 16, 3), Target(packets=2), 10),
-    ):
-        codec = golden_codec(side)
-        data = encode_image(codec, golden_image(*shape), target, memory=memory, seed=258)
-        image = decode_stream(codec, parse(data)).image
-        print(side, shape, zlib.crc32(image.tobytes()), data.hex())
-
-
-GOLDEN = (
-    (
-        8,
-        (6, 11, 3),
-        0x6DD2449C,
-        "4446430100150201676f6c640b0608d3040130063502a853356bf71bb7f73fe7df73539ae743ffa1893137f5"
-        "8105011c05f78390617e7dfbbe7bfffcccbeeff7fe7fcff53e7d5f94c2c0eaf626e1",
-    ),
-    (
-        8,
-        (5, 7, 1),
-        0x27063A90,
-        "4446430101130201676f6c64070508c70f015806b11224922492407de7dffd2f5dd604fc1c383aca98303f0c"
-        "51840ffa9f562c980467043df2f23f8bca3cfd8890a0d39e9de3f09c3c79c18c1811913f862b8c13d80dac3c"
-        "0e66980d0c0f2244521093221110f03d162952f87eef860e58f4778f84de0ee176101fc100c4fcc4189d8e04"
-        "58660be7cf487fcce3f0fdf4ee087cdd09911cf49f3e378087c4ff9b63fdf3a432818fae1a48889324422442"
-        "244444444480869f14fbc8bcf3607179fe007d13f3c0f40c35807f62324f09801c886fcbcddb33d84bf9c73d"
-        "cc43ac385f8f3080800108520ff8e62602cf26fc08fc8bc5e0ffcf786e08f7cd0518e430ee9d90dd9dbcf9fd"
-        "fb823cfb878de810878d1efdffbde7e1c3c0721a3c0cc7fe067c324211e033130000825f1a6a2ba0612138c7"
-        "9fbe60071881e7a237d50fce7a9a8332f8d541183a387346ee8303c60a5d9d5dab78ce4bc11bfb69de7959",
-    ),
-    (
-        16,
-        (16, 16, 3),
-        0x50B33994,
-        "44464301001a0201676f6c641010101d2703c0155bb6c02c2fc5d57d85df3451df60b2afc2f39b70b34ee78c"
-        "fc6acff2cbd1cbea607b186a0b6987329b00b62c34ee35ee1bbcfe17717f1c8c185ef7be2fb90c62ef2c871b"
-        "b92776ddb077a166538d5c286e75b8b794d60b39e42bb82374718b6b63523394bfc56b04d3f441299273f781"
-        "908b596034d2f610602eb46696b6fb93a67ce7ef0bbbeaac690c89",
-    ),
-)
-
-
-@pytest.mark.parametrize(("side", "shape", "crc", "data"), GOLDEN)
-def test_golden_streams(side, shape, crc, data):
-    stream = parse(bytes.fromhex(data))
-    decoded = decode_stream(golden_codec(side), stream)
-    assert (decoded.warnings, decoded.image.shape) == ([], shape)
-    assert zlib.crc32(decoded.image.tobytes()) == crc
-    lossless = isinstance(stream.packets[0][-1], Residual)
-    assert decoded.lossless == lossless
-    if lossless:
-        np.testing.assert_array_equal(decoded.image, golden_image(*shape))

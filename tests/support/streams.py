@@ -1,6 +1,8 @@
-"""Streams of the container without a denoiser: steps of made-up tiles with random paths."""
+"""Made-up streams and the images of the streams in tests/codec/streams."""
 
 import random
+
+import numpy as np
 
 from diffc_jax.codec.container import CodedStep, StreamWriter, Turns
 from diffc_jax.codec.stream import snr_to_float
@@ -29,3 +31,14 @@ def random_stream(header, n_steps, seed=0, residuals=()):
     for step in steps:
         writer.append(step)
     return writer.to_bytes(residuals), steps
+
+
+def scene(height, width):
+    """An RGB image: a disc before a gradient, and a wave over both."""
+    y, x = np.mgrid[:height, :width] / 64.0
+    r = np.hypot(x - 0.45, y - 0.5)
+    ground = np.stack([90 + 80 * x, 120 + 60 * y, 200 - 90 * y], -1)
+    disc = np.stack([220 - 60 * r, 80 + 120 * r, 60 + 40 * x], -1)
+    share = 1 / (1 + np.exp((r - 0.28) * 60))[..., None]
+    wave = 12 * np.sin(2 * np.pi * (3 * x + 5 * y))[..., None]
+    return np.clip(np.rint(ground * (1 - share) + disc * share + wave), 0, 255).astype(np.uint8)
