@@ -1,122 +1,110 @@
-"""docs/format.md: its example, and a second decoder that was written from it in plain NumPy."""
+"""docs/format.md: its tables and example, and a second decoder that was written from it in plain NumPy."""
 
+import csv
 import math
-import pathlib
-import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import ndtri
 
+from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES, mean_projections, spreads
 from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.codec import version1
 from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, check_distance
-from diffc_jax.codec.container import Header, Packet, Residual, parse, write_stream
+from diffc_jax.codec.codebooks import make_codebook
+from diffc_jax.codec.container import header_bytes, parse
 from diffc_jax.codec.decoder import LatentDecoder
+from diffc_jax.codec.fixed_point import log2, normal_cdf, power_of_two
+from diffc_jax.codec.stream import Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.diffusion import process
+from tests.support import golden_streams, reference_container, reference_open_trellis
+from tests.support.reference_trellis import bits, threefry, words
+from tests.support.reference_trellis import decode as decode_circular
+from tests.support.streams import random_stream
 
-DOCUMENT = (pathlib.Path(__file__).parents[2] / "docs" / "format.md").read_text()
+DOCUMENT = golden_streams.PAGE.read_text()
+HEADERS = (
+    Header(64, 64, 64, 14, 7, b"ab"),
+    Header(40, 24, 8, 14, 7, b"ab"),
+    Header(100, 50, 64, MEMORIES[0], 700, b"\0\xff", grey=True),
+    Header(5, 7, 48, MEMORIES[-1], 255, b"ab"),
+    Header(20, 20, 20, MEMORIES[0], 65535, b"ab", n_steps=12),
+    Header(130, 70, 64, 14, 1, b"ab", n_steps=30),
+)
+
+
+def test_tables():
+    with reference_container.TABLES.open(newline="") as file:
+        found = list(csv.reader(file))
+    assert found == [list(map(str, row)) for row in golden_streams.tables()]
+    for memory in MEMORIES:
+        reach, spread = reference_container.tables(memory)
+        assert list(reach.values()) == mean_projections(memory)[7:]
+        assert list(spread.values()) == spreads(memory)[8:]
 
 
 def test_worked_example():
-    section = DOCUMENT.split("### Worked example")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `([0-9a-f ]+)` \|", section, re.MULTILINE)
-    data = bytes.fromhex(" ".join(rows))
-    header = Header(100, 64, 64, 12, 7, bytes.fromhex("a1b2c3d4"))
-    packets = [
-        [
-            Packet(32, (-88, -75), bytes(range(0x10, 0x18)), 0x2A),
-            Residual(bytes.fromhex("150800a15e"), 0x12345678),
-        ],
-        [
-            Packet(32, (-81,), bytes(range(0x20, 0x24)), 0xFE),
-            Packet(64, (-49, -42), bytes(range(0x30, 0x40)), 0x05),
-        ],
+    example = DOCUMENT.split(golden_streams.BEGIN)[1].split(golden_streams.END)[0]
+    assert example == golden_streams.example()
+
+
+def test_threefry_example():
+    assert "it is (6b200159, 99ba4efe)" in DOCUMENT
+    assert block([0, 0], [0, 0]).tolist() == [0x6B200159, 0x99BA4EFE]
+
+
+def test_crc_example():
+    assert "that of the text `123456789` is 4b" in DOCUMENT
+    assert reference_container.crc8(b"123456789") == 0x4B
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_second_reader(header, seed):
+    residuals = [Residual(bytes(range(tile)), 0x12345678) for tile in range(header.n_tiles)] * bool(
+        header.n_steps
+    )
+    data, steps = random_stream(header, header.n_steps or 40, seed, residuals)
+    head, found, cuts, exact, whole = reference_container.read(data)
+    assert (Header(**head), whole) == (header, True)
+    assert reference_container.read_header(data)[1] == len(header_bytes(header))
+    assert [(one["sizes"], one["cell"], one["path"]) for one in found] == [
+        (one.sizes, one.cell, one.path) for one in steps
     ]
-    assert write_stream(header, packets) == data
-    stream = parse(data)
-    assert (stream.header, stream.packets, stream.problem) == (header, packets, None)
-    assert stream.order == [0, 1, 1, 0]
+    assert [Residual(*one) for one in exact] == residuals
+    compare(parse(data), found, cuts)
 
 
-ROOTS = tuple(map(int, re.search(r"^    (65536( \d+){15})$", DOCUMENT, re.MULTILINE)[1].split()))
+def compare(stream, found, cuts):
+    own = [(tile, one) for tile, one in stream.items if isinstance(one, Step)]
+    assert own == [
+        (one["tile"], Step(one["delta"], one["k"], one["path"], one["check"])) for one in found
+    ]
+    assert [(cut.n_items, cut.n_bytes) for cut in stream.cuts][: len(cuts)] == cuts
 
 
-def increment(d):
-    return ROOTS[d % 16] << (d // 16 + 32)
+def test_second_reader_of_beginnings():
+    data, _ = random_stream(HEADERS[1], 60, 3)
+    whole = parse(data)
+    for n_bytes in [*range(whole.least.n_bytes, len(data), 7), *(c.n_bytes for c in whole.cuts)]:
+        _, found, cuts, _, is_whole = reference_container.read(data[:n_bytes])
+        stream = parse(data[:n_bytes])
+        compare(stream, found, cuts)
+        assert is_whole == (stream.problem is None)
 
 
-def threefry(key, counter):
-    """Threefry-2x32-20 of the counter; any of the four numbers may be an array."""
-    mask = 0xFFFFFFFF
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA)
-    first, second = (counter[0] + schedule[0]) & mask, (counter[1] + schedule[1]) & mask
-    for r in range(20):
-        turn = (13, 15, 26, 6, 17, 29, 16, 24)[r % 8]
-        first = (first + second) & mask
-        second = ((second << turn | second >> (32 - turn)) & mask) ^ first
-        if r % 4 == 3:
-            i = r // 4 + 1
-            first = (first + schedule[i % 3]) & mask
-            second = (second + schedule[(i + 1) % 3] + i) & mask
-    return first, second
-
-
-def words(key, stream, count):
-    """The halves of the words in turn."""
-    first, second = threefry(key, (stream, np.arange(count, dtype=np.int64)))
-    return np.stack([first, second], axis=1).ravel()
-
-
-def signs(key, stream, count):
-    halves = words(key, stream, -(-count // 64))
-    bits = halves[:, np.newaxis] >> np.arange(31, -1, -1) & 1
-    return 1.0 - 2 * bits.ravel()[:count]
-
-
-def hadamard(vector):
-    n, half = len(vector), 1
-    while half < n:
-        pairs = vector.reshape(-1, 2, half)
-        vector = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).ravel()
-        half *= 2
-    return vector / math.sqrt(n)
-
-
-def transform(vector):
-    size = len(vector)
-    block = max(4**i for i in range(7) if 3 * 4**i <= size)
-    if size % block:
-        vector = np.concatenate([vector[:-block], hadamard(vector[-block:])])
-    whole = size // block * block
-    blocks = [hadamard(vector[i : i + block]) for i in range(0, whole, block)]
-    return np.concatenate([*blocks, vector[whole:]])
-
-
-def sample(key, path, size, memory):
-    n_stages, d = 8 * len(path), -(-size // (8 * len(path)))
-    rows = 1 << (memory - 1)
-    uniform = (words((0, 0), 2, -(-rows * d // 2))[: rows * d].reshape(rows, d) + 0.5) / 2**32
-    table = ndtri(uniform)
-    table = np.rint(16 * table / np.sqrt(np.mean(table**2, axis=0)))
-    bits = np.unpackbits(np.frombuffer(path, np.uint8))
-    labels = []
-    for k in range(n_stages):
-        row = 0
-        for age in range(1, memory):
-            row = 2 * row + int(bits[(k - age) % n_stages])
-        sign = -1 if bits[k] != bits[(k - memory) % n_stages] else 1
-        length = d if k < size - n_stages * (d - 1) else d - 1
-        labels.extend(sign * table[row, :length] / 16)
-    vector = np.array(labels) * signs(key, 1, size)
-    rotation = signs(key, 0, 2 * size)
-    step = int(size * (math.sqrt(5) - 1) / 2) + 1
-    while math.gcd(step, size) > 1:
-        step += 1
-    turned = np.empty(size)
-    turned[np.arange(size) * step % size] = transform(vector) * rotation[size:]
-    return transform(turned) * rotation[:size]
+def test_integer_functions():
+    rng = np.random.default_rng(0)
+    for bits_ in range(1, 120):
+        number = int.from_bytes(rng.bytes(15), "big") >> (120 - bits_) | 1
+        assert log2(number) == reference_container.log2(number)
+        code = int(rng.integers(-10240, 10241))
+        for after in (16, 48):
+            assert power_of_two(code, after) == reference_container.power(code, after)
+    for sigmas in [*rng.integers(-(9 << 16), 9 << 16, 500).tolist(), -(8 << 16), 0, 8 << 16]:
+        assert normal_cdf(sigmas) == reference_container.normal(sigmas)
 
 
 GAMMA_RANGE = (-13.3, 5.0)
@@ -134,80 +122,139 @@ def eps_hat(variables, z, gamma):
     return process.per_image(process.sigma(gamma), z) * z
 
 
-def decode_tile(seed, tile, packets, size, memory):
-    """z in the end, and the check after each packet."""
-    start = threefry((seed, tile), (1, 0))
-    z = ndtri(((words(start, 0, size)[::2] >> 9) + 0.5) / 2**23)
-    snr, checks, i = 0, [], 0
-    for packet in packets:
-        n_bytes = packet.path_bits // 8
-        for step, d in enumerate(packet.increments):
-            key = threefry((seed, tile), (0, i))
-            path = packet.paths[step * n_bytes : (step + 1) * n_bytes]
-            y = sample(key, path, size, memory)
-            before, delta, after = (v / 2**48 for v in (snr, increment(d), snr + increment(d)))
-            z = (
-                math.sqrt(before * (1 + before)) * z
-                + delta * x_hat(z, before)
-                + math.sqrt(delta) * y
-            ) / math.sqrt(after * (1 + after))
-            snr, i = snr + increment(d), i + 1
-        projection = z @ signs(key, 0x43484543, size) / math.sqrt(size)
-        checks.append(round(16 * math.sqrt(1 + snr / 2**48) * projection) % 256)
+def block(key, counter):
+    return threefry([key], [counter])[0]
+
+
+def decode_tile(seed, tile, steps, size, sample):
+    """z in the end, and the check after each step, not reduced; steps are (delta, bits of a path)."""
+    start = block([seed, tile], [1, 0])
+    z = ndtri(((words(start, 0, size)[:, 0] >> 9) + 0.5) / 2**23)
+    snr, checks = 0, []
+    for i, (delta, path) in enumerate(steps):
+        key = block([seed, tile], [0, i])
+        before, d, after = (v / 2**48 for v in (snr, delta, snr + delta))
+        z = (
+            math.sqrt(before * (1 + before)) * z
+            + d * x_hat(z, before)
+            + math.sqrt(d) * sample(key, path)
+        ) / math.sqrt(after * (1 + after))
+        snr += delta
+        projection = z @ (1.0 - 2.0 * bits(key, 0x43484543, size)) / math.sqrt(size)
+        checks.append(round(16 * math.sqrt(1 + snr / 2**48) * projection))
     return z, checks
 
 
-def test_threefry_example():
-    assert "it is (6b200159, 99ba4efe)" in DOCUMENT
-    assert threefry((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)
+def path_bits(path, k):
+    return np.unpackbits(np.frombuffer(path, np.uint8), count=k).tolist()
 
 
-@pytest.mark.parametrize(
-    ("size", "path_bits", "memory"), [(12288, 64, 8), (300, 32, 5), (192, 64, 3)]
-)
-def test_samples(size, path_bits, memory):
-    path = np.random.default_rng(0).integers(0, 256, path_bits // 8, np.uint8)
-    key = (123, 2**32 - 1)
-    found = TrellisChannel(size, path_bits, memory).decode(
-        jnp.array([key], jnp.uint32), jnp.asarray(path[np.newaxis])
-    )
-    expected = sample(key, path.tobytes(), size, memory)
-    if size == 12288:
-        np.testing.assert_array_equal(found[0], expected)
-    else:
-        np.testing.assert_allclose(found[0], expected, atol=1e-5)
-
-
-def test_chain():
-    rng = np.random.default_rng(1)
-    packets = [
-        [
-            Packet(32, (-79, -70), rng.bytes(8), 0),
-            Packet(64, (-20, 4), rng.bytes(16), 0),
-        ],
-        [Packet(32, (-75,), rng.bytes(4), 0)],
-    ]
-    chain = Chain(eps_hat, (8, 8, 3), GAMMA_RANGE, memory=5)
-    decoder = LatentDecoder(chain, {}, tile_keys(7, 2), batch_size=2)
-    expected = [decode_tile(7, tile, packets[tile], 192, 5) for tile in range(2)]
-    sent = [
-        [
-            Packet(p.path_bits, p.increments, p.paths, check)
-            for p, check in zip(one, checks, strict=True)
-        ]
-        for one, (_, checks) in zip(packets, expected, strict=True)
-    ]
-    decoder.advance({0: sent[0][:1], 1: sent[1]})
-    decoder.advance({0: sent[0][1:]})
-    found = decoder.latents()
-    for tile in range(2):
-        np.testing.assert_allclose(found.z[tile].ravel(), expected[tile][0], atol=1e-4)
-        assert found.snr[tile] == sum(
-            increment(d) / 2**48 for packet in packets[tile] for d in packet.increments
+def compare_latents(header, steps, samples):
+    """The decoder of the codec and the one above, of the steps of each tile."""
+    size = 3 * header.tile**2
+    expected = [
+        decode_tile(
+            header.seed,
+            tile,
+            [(one.delta, path_bits(one.path, one.path_bits)) for one in own],
+            size,
+            samples,
         )
+        for tile, own in enumerate(steps)
+    ]
+    sent = {
+        tile: [
+            Step(one.delta, one.path_bits, one.path, check % (1 << header.check_bits))
+            for one, check in zip(own, checks, strict=True)
+        ]
+        for tile, (own, (_, checks)) in enumerate(zip(steps, expected, strict=True))
+    }
+    codebook = make_codebook(header.version, size, header.memory)
+    shape = (header.tile, header.tile, 3)
+    chain = Chain(eps_hat, shape, GAMMA_RANGE, header.memory, codebook)
+    keys = tile_keys(header.seed, header.n_tiles)
+    decoder = LatentDecoder(chain, {}, keys, 2, header.check_bits)
+    decoder.advance({tile: own[:2] for tile, own in sent.items()})
+    decoder.advance({tile: own[2:] for tile, own in sent.items()})
+    found = decoder.latents()
+    for tile, (z, _) in enumerate(expected):
+        np.testing.assert_allclose(found.z[tile].ravel(), z, atol=1e-4)
+        assert found.snr[tile] == sum(one.delta for one in steps[tile]) / 2**48
     # Another order of additions may round a check to its neighbour, not further.
     assert found.drift.max() <= CHECK_TOLERANCE
-    assert check_distance(np.array([255, 3], np.uint8), np.array([1, 2], np.uint8)).tolist() == [
-        2,
-        1,
+
+
+def test_latents():
+    header = Header(16, 8, 8, MEMORIES[0], 7, b"ab")
+    data, _ = random_stream(header, 9, 5)
+    steps = parse(data).steps()
+    compare_latents(
+        header,
+        steps,
+        lambda key, path: reference_open_trellis.decode(192, header.memory, key, path),
+    )
+
+
+def test_check_distance():
+    found, expected = np.array([[255, 3], [15, 3]], np.uint8), np.array([1, 2], np.uint8)
+    assert check_distance(found[0], expected, 8).tolist() == [2, 1]
+    assert check_distance(found[1], expected, 4).tolist() == [2, 1]
+
+
+# Version 1.
+
+PAGE_1 = golden_streams.PAGE.with_name("format_1.md").read_text()
+
+
+def example_1():
+    section = PAGE_1.split("### Worked example")[1].split("\n## ")[0]
+    rows = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    return bytes.fromhex(" ".join(rows))
+
+
+ROOTS = next(
+    list(map(int, line.split())) for line in PAGE_1.splitlines() if line.startswith("    65536 ")
+)
+
+
+def increment(d):
+    return ROOTS[d % 16] << (d // 16 + 32)
+
+
+def test_worked_example_of_version_1():
+    stream = parse(example_1())
+    fingerprint = bytes.fromhex("a1b2c3d4")
+    expected = [
+        (0, Step(increment(-88), 32, bytes(range(0x10, 0x14)))),
+        (0, Step(increment(-75), 32, bytes(range(0x14, 0x18)), 0x2A)),
+        (1, Step(increment(-81), 32, bytes(range(0x20, 0x24)), 0xFE)),
+        (1, Step(increment(-49), 64, bytes(range(0x30, 0x38)))),
+        (1, Step(increment(-42), 64, bytes(range(0x38, 0x40)), 0x05)),
+        (0, Residual(bytes.fromhex("150800a15e"), 0x12345678)),
     ]
+    assert isinstance(stream, Stream)
+    assert stream.header == Header(100, 64, 64, 12, 7, fingerprint, version=1)
+    assert (stream.items, stream.problem) == (expected, None)
+    assert [cut.n_bytes for cut in stream.cuts] == [28, 36, 56, 68]
+    assert version1.parse(example_1()) == stream
+
+
+@pytest.mark.parametrize(("size", "k", "memory"), [(12288, 64, 8), (300, 32, 5), (192, 64, 3)])
+def test_samples_of_version_1(size, k, memory):
+    path = np.random.default_rng(0).integers(0, 256, k // 8, np.uint8)
+    key = (123, 2**32 - 1)
+    found = TrellisChannel(size, k, memory).decode(
+        jnp.array([key], jnp.uint32), jnp.asarray(path[np.newaxis])
+    )
+    expected = decode_circular(size, memory, key, np.unpackbits(path).tolist())
+    np.testing.assert_allclose(found[0], expected, atol=0 if size == 12288 else 1e-5)
+
+
+def test_latents_of_version_1():
+    header = Header(16, 8, 8, 5, 7, b"abcd", version=1)
+    rng = np.random.default_rng(1)
+    steps = [
+        [Step(increment(d), k, rng.bytes(k // 8)) for d, k in own]
+        for own in ([(-79, 32), (-70, 32), (-20, 64), (4, 64)], [(-75, 32)])
+    ]
+    compare_latents(header, steps, lambda key, path: decode_circular(192, 5, key, path))

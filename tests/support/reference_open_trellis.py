@@ -1,5 +1,7 @@
 """A decoder of paths through the open trellis in plain Python, written after the description of it alone."""
 
+import functools
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -8,6 +10,7 @@ from tests.support.reference_trellis import bits, unrotate, words
 PERIOD = 192
 
 
+@functools.cache
 def table(rows):
     """Labels in sixteenths."""
     uniform = (words([0, 0], 5, rows * PERIOD // 2).reshape(rows, PERIOD) + 0.5) / 2.0**32
