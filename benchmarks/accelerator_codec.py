@@ -21,9 +21,10 @@ from shared import first_and_median_seconds, photographs, random_codec
 
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
-from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.psnr import mse, psnr_from_mse
 from diffc_jax.models import Denoiser, Variables, build_model
@@ -268,7 +269,7 @@ class CodecSections:
                 "dtype": "float32",
                 "batch": batch,
                 "image_side_pixels": codec.side,
-                "bits_per_pixel": 8 * stream.ends[-1] / image[..., 0].size,
+                "bits_per_pixel": 8 * stream.n_bytes / image[..., 0].size,
                 "seconds_per_image": seconds / batch,
                 "images_per_second": batch / seconds,
                 "first_call_seconds": first,

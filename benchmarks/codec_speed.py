@@ -7,10 +7,10 @@ Encodes and decodes one image at --bpp, then 16 images at once (as the tiles of 
 medians of the seconds in
 
     network   calls of the denoiser
-    search    encoder: the trellis search with its rotation, and the sample of the path that was found
-    sample    decoder: paths to samples
+    search    encoder: the trellis search with its rotation
+    sample    paths to samples
     flow      decoder: from the last latent to pixels, all of it calls of the denoiser
-    else      updates of latents, bookkeeping, the container; of the encoder the choice of increments
+    else      updates of latents, bookkeeping, the container; of the encoder the choice of steps
 
 and the first call, which compiles. Without --model the network has random weights, which take the same time,
 but the images of such a model mean nothing. On two cores: `taskset -c 0,1 python benchmarks/codec_speed.py`.
@@ -28,16 +28,17 @@ from absl import flags
 from shared import BASE_UNET, photographs, random_codec
 
 from diffc_jax import cli
-from diffc_jax.codec.container import parse
+from diffc_jax.codec.container import DEFAULT_MEMORY, parse
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
-from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.targets import Target
 from diffc_jax.runtime.images import tile
 
 _MODEL = flags.DEFINE_string("model", "", "Folder of a finished run; random weights if empty.")
 _BPP = flags.DEFINE_float("bpp", 1.0, "Bits per pixel.")
-_MEMORY = flags.DEFINE_integer("memory", DEFAULT_MEMORY, "Bits of the trellis' register, 3 to 15.")
+_MEMORY = flags.DEFINE_integer("memory", DEFAULT_MEMORY, "Bits of the trellis' register.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each kind.", lower_bound=1)
 
 _SIDE = 64
@@ -63,26 +64,13 @@ class Clock:
         return call
 
 
-class TimedChannel:
-    """A channel whose search and whose samples are counted."""
-
-    def __init__(self, channel: Any, clock: Clock):
-        self.reach = channel.reach
-        self.encode = clock.timed("search", channel.encode)
-        self.decode = clock.timed("sample", channel.decode)
-
-
 def add_clock(codec: ProgramCache, clock: Clock) -> None:
     """Counts what the codec does with the memory and the decoder of this benchmark."""
     chain = codec.chain(_MEMORY.value)
     chain.predict = clock.timed("network", chain.predict)
-    make_channel = chain.channel
-    channels: dict[int, TimedChannel] = {}
-
-    def channel(path_bits: int) -> TimedChannel:
-        return channels.setdefault(path_bits, TimedChannel(make_channel(path_bits), clock))
-
-    chain.channel = channel
+    codebook = chain.codebook
+    codebook.search = clock.timed("search", codebook.search)
+    codebook.decode = clock.timed("sample", codebook.decode)
     reconstruct = clock.timed("flow", codec.reconstructor("flow", DEFAULT_STEPS))
     codec.reconstructor = lambda decoder, n_steps: reconstruct
 
@@ -113,9 +101,9 @@ def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) 
             f"{name} {n_images:>2}: {total:.3f} s ({row}); {n_images / total:.1f} images/s; "
             f"first call {first['total']:.1f} s"
         )
-    steps = [sum(len(packet.increments) for packet in packets) for packets in stream.packets]
+    steps = [len(own) for own in stream.steps()]
     print(
-        f"           {8 * stream.ends[-1] / image[..., 0].size:.3f} bits per pixel, "
+        f"           {8 * stream.n_bytes / image[..., 0].size:.3f} bits per pixel, "
         f"{statistics.mean(steps):.1f} steps an image"
     )
 

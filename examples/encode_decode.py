@@ -1,4 +1,4 @@
-"""Encoder and decoder of DiffC by hand, for one tile and one packet."""
+"""Encoder and decoder of DiffC by hand, for one tile and a few steps."""
 
 # %% [markdown]
 # # DiffC by hand: an image to bytes and back
@@ -18,59 +18,57 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffc_jax as dj
-from diffc_jax.codec import container, noise_levels
 from diffc_jax.codec.chain import message_keys, standardised_mean
-from diffc_jax.codec.container import Header, Packet
+from diffc_jax.codec.container import CodedStep, StreamWriter, parse
+from diffc_jax.codec.step_sizes import StepSizes
+from diffc_jax.codec.stream import Header, snr_to_float
 from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.diffusion import process
 
-SIDE, MEMORY, SEED, PATH_BITS, STEPS = 64, 12, 0, 64, 8
+SIDE, MEMORY, SEED = 64, 14, 7
 codec = dj.load_codec()
 programs = codec.programs
 chain = programs.chain(MEMORY)
-channel = dj.TrellisChannel(3 * SIDE**2, PATH_BITS, MEMORY)
 tile_keys = np.array([[SEED, 0]], np.uint32)  # shared randomness: the seed, the number of the tile
 image = open_source(SourceSpec(split="eval", image_size=SIDE))[0]
 
 
-# %% The sender. It chooses each s so that the step carries exactly what a message of 64 bits can carry.
+# %% The sender. Both sides have predicted how far s is from t; how far the sample goes decides its bits.
 def encode(image):
     x = process.pixels_to_unit(jnp.asarray(image[None]))
-    z, snr, codes, paths = chain.start(tile_keys), 0, [], b""
-    for step in range(STEPS):
-        snr_t = np.array([noise_levels.to_float(snr)])
+    z, sizes = chain.start(tile_keys), StepSizes((SEED, 0), 3 * SIDE**2, MEMORY)
+    writer = StreamWriter(Header(SIDE, SIDE, SIDE, MEMORY, SEED, programs.fingerprint[:2]))
+    while writer.n_packets < 1:
+        snr_t, offer = np.array([snr_to_float(sizes.snr)]), sizes.offer()
         x_hat = chain.predict(programs.variables, z, snr_t)  # p(z_s | z_t) is q(z_s | z_t, x_hat)
-        squared_error = float(process.squared_norm(x - x_hat)[0])
-        code = noise_levels.nearest_code(channel.reach**2 / squared_error)  # of SNR(s) - SNR(t)
-        delta = np.array([noise_levels.to_float(noise_levels.increment(code))])
+        delta = np.array([snr_to_float(offer.delta)])  # SNR(s) - SNR(t)
         # Relative to p = N(0, I), q is N(mu, I) with KL[q || p] = |mu|^2 / 2 nats.
         mu = standardised_mean(x, x_hat, delta.astype(np.float32))
-        keys = message_keys(tile_keys, np.array([step]))
-        path, sample = channel.encode(keys, mu)
+        length = np.sqrt(delta[0] * float(process.squared_norm(x - x_hat)[0]))
+        cell = offer.cell(length)  # with shared randomness: the length of the sample along mu
+        path_bits = offer.path_bits(cell)
+        keys = message_keys(tile_keys, np.array([sizes.n_steps]))
+        (path,) = chain.codebook.search(keys, mu, [path_bits])
+        sample = chain.codebook.decode(keys, [(path, path_bits)])
         z, check = chain.step(keys, z, x_hat, sample, snr_t, delta)
-        snr, codes = snr + noise_levels.increment(code), [*codes, code]
-        paths += channel.to_bytes(path)
-        print(f"step {step}: {dj.ideal_rate(mu)[0]:.1f} bits ideal, {PATH_BITS} sent")
-    header = Header(SIDE, SIDE, SIDE, MEMORY, SEED, programs.fingerprint)
-    packet = Packet(PATH_BITS, tuple(codes), paths, int(check[0]))
-    return container.write_stream(header, [[packet]])
+        print(f"step {sizes.n_steps}: {dj.ideal_rate(mu)[0]:.1f} bits ideal, {path_bits} sent")
+        writer.append(CodedStep((), cell, path, int(check[0]) % 16))
+        sizes.advance(offer, cell)
+    return writer.to_bytes()
 
 
 # %% The receiver walks the same chain, then follows the probability flow to an image (DiffC-F).
 def decode(data):
-    (packet,) = container.parse(data).packets[0]
     z, snr = chain.start(tile_keys), 0
-    paths = channel.from_bytes(packet.paths, len(packet.increments))
-    for step, code in enumerate(packet.increments):
-        snr_t = np.array([noise_levels.to_float(snr)])
+    for number, step in enumerate(parse(data).steps()[0]):
+        snr_t, delta = np.array([snr_to_float(snr)]), np.array([snr_to_float(step.delta)])
         x_hat = chain.predict(programs.variables, z, snr_t)
-        keys = message_keys(tile_keys, np.array([step]))
-        sample = channel.decode(keys, paths[step : step + 1])
-        delta = np.array([noise_levels.to_float(noise_levels.increment(code))])
+        keys = message_keys(tile_keys, np.array([number]))
+        sample = chain.codebook.decode(keys, [(step.path, step.path_bits)])
         z, check = chain.step(keys, z, x_hat, sample, snr_t, delta)
-        snr += noise_levels.increment(code)
-    assert int(check[0]) == packet.check, "the latents of sender and receiver differ"
-    gamma, end = -np.log(noise_levels.to_float(snr)), programs.gamma_range[0]
+        snr += step.delta
+    assert int(check[0]) % 16 == step.check, "the latents of sender and receiver differ"
+    gamma, end = -np.log(snr_to_float(snr)), programs.gamma_range[0]
     grid = jnp.asarray(np.linspace(gamma, end, 17), jnp.float32)
     x = dj.flow(lambda *at: programs.denoiser(programs.variables, *at), z, grid, 16)
     return np.asarray(process.unit_to_pixels(x)[0])

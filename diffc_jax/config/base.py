@@ -170,7 +170,7 @@ def base_config() -> ConfigDict:
     # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
     config.eval.codec_decoders = ("flow",)
     # [bits] Memory of the codec's trellis; one more doubles the time of its search.
-    config.eval.codec_memory = 12
+    config.eval.codec_memory = 14
 
     config.baselines = ConfigDict()
     # [names] Codecs that are measured on the same images.
@@ -219,7 +219,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
     config.eval.features, config.eval.image_metrics = "", ()
-    config.eval.codec_memory = 4
+    config.eval.codec_memory = 8
     config.eval.params = ""
     config.baselines.targets = config.baselines.published = ()
 
@@ -273,7 +273,7 @@ def validate(config: ConfigDict) -> None:
     for field in ("subsets", "codec_decoders"):
         if len(names := evaluation[field]) != len(set(names)):
             raise UsageError(f"{tuple(names)} must name each once", field=f"eval.{field}")
-    within("eval.codec_memory", evaluation.codec_memory, 3, 16)
+    within("eval.codec_memory", evaluation.codec_memory, 8, 17)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
             f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"

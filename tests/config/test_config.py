@@ -77,8 +77,8 @@ def changed(field, value):
             "'heun' is not one of ancestral, flow, mean, kappa=K with K > 0",
         ),
         ("eval.codec_decoders", ("flow", "flow"), "('flow', 'flow') must name each once"),
-        ("eval.codec_memory", 2, "2 is not in [3, 16)"),
-        ("eval.codec_memory", 16, "16 is not in [3, 16)"),
+        ("eval.codec_memory", 7, "7 is not in [8, 17)"),
+        ("eval.codec_memory", 17, "17 is not in [8, 17)"),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
 )

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from diffc_jax.codec import container
-from diffc_jax.codec.encoder import LongPacket, cut_packets
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.encoder import Choice
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.loading import load_codec
-from diffc_jax.codec.noise_levels import increment, to_float
+from diffc_jax.codec.step_sizes import StepSizes
+from diffc_jax.codec.stream import snr_to_float
 from diffc_jax.commands import train
 from diffc_jax.config import validate
 from diffc_jax.evaluation import codec_sweep
@@ -25,7 +26,7 @@ from tests.support.run_files import arrays, table
 from tests.support.small_configs import small_config
 
 N_IMAGES, SIDE, LEVELS, FLOW_STEPS = 8, 16, 3, 4
-HEADER = 16
+HEADER = 6
 
 
 def configured(folder, **evaluation):
@@ -34,7 +35,7 @@ def configured(folder, **evaluation):
     config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": FLOW_STEPS})
     config.eval.update({"decoders": ("flow",), "batch_size": 4, "features": ""})
     config.eval.update({"image_metrics": (), "grid_images": N_IMAGES, "bound_times": 1})
-    config.eval.codec_memory = 4
+    config.eval.codec_memory = 8
     config.eval.update(evaluation)
     validate(config)
     return config
@@ -47,7 +48,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def streams():
-    """The bytes that the first evaluation wrote, in the order of the images."""
+    """The bytes that the first evaluation wrote, images in their order, the levels of each."""
     return []
 
 
@@ -55,12 +56,9 @@ def streams():
 def workdir(images, streams, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     train(configured(images), folder)
-    parse = container.parse
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 2)
-        patch.setattr(
-            codec_sweep.container, "parse", lambda data: streams.append(data) or parse(data)
-        )
+        patch.setattr(codec_sweep, "parse", lambda data: streams.append(data) or parse(data))
         evaluate(configured(images), folder)
     return folder
 
@@ -83,20 +81,21 @@ def reconstructions(workdir):
 
 
 def test_rows_are_what_the_files_of_the_images_give(workdir, streams):
-    """The size in the table cuts the bytes so that the public decoder makes these very pixels of them."""
+    """The public decoder makes these very pixels of files of that size."""
     codec = load_codec(workdir, batch_size=4).programs
     numbers, shown = per_image(workdir), reconstructions(workdir)
-    assert len(streams) == N_IMAGES
-    for image, data in enumerate(streams):
-        assert len(data) * 8 == numbers["bits_file"][image, -1]
+    assert len(streams) == N_IMAGES * LEVELS
+    for image in range(N_IMAGES):
         for level in range(LEVELS):
-            stream = container.parse(data[: int(numbers["bits_file"][image, level]) // 8])
+            data = streams[image * LEVELS + level]
+            assert len(data) * 8 == numbers["bits_file"][image, level]
+            stream = parse(data)
             assert stream.problem is None
             assert stream.header.seed == image
-            (packets,) = stream.packets
-            snr = to_float(sum(increment(code) for p in packets for code in p.increments))
+            (steps,) = stream.steps()
+            snr = snr_to_float(sum(step.delta for step in steps))
             assert numbers["gamma"][image, level] == pytest.approx(-np.log(snr))
-            assert numbers["bits_path"][image, level] == 8 * sum(len(p.paths) for p in packets)
+            assert numbers["bits_path"][image, level] == sum(step.path_bits for step in steps)
             decoded = decode_stream(codec, stream, "flow", FLOW_STEPS)
             assert decoded.warnings == []
             kept = shown["codec/flow/images"][image, level].astype(int)
@@ -205,7 +204,7 @@ def test_one_device_makes_the_same_files_and_drift_is_reported(
 ):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     monkeypatch.setattr(
-        "diffc_jax.codec.decoder.check_distance", lambda found, sent: np.full(len(found), 2)
+        "diffc_jax.codec.decoder.check_distance", lambda found, sent, bits: np.full(len(found), 2)
     )
     with caplog.at_level(logging.WARNING, logger="absl"):
         evaluate(configured(images, params=str(workdir / "params.safetensors")), tmp_path)
@@ -233,29 +232,14 @@ def test_no_files_are_made_if_none_are_asked_for(images, workdir, tmp_path):
     assert "codec" not in json.loads((folder / "summary.json").read_text())
 
 
-# Steps and packets.
-
-
-def long_packet(path_bits, codes):
-    paths = [bytes([i] * (path_bits // 8)) for i in range(len(codes))]
-    return LongPacket(path_bits, list(codes), paths, list(range(len(codes))))
-
-
-def test_packets_are_cut_at_the_ends_of_levels():
-    packets = [long_packet(32, (-80, -70, -60)), long_packet(64, (-50, -40, -30, -20))]
-    found = list(cut_packets(packets, {6, 2, 4}))
-    assert [(p.path_bits, p.increments, p.check) for p in found] == [
-        (32, (-80, -70), 1),
-        (32, (-60,), 2),
-        (64, (-50,), 0),
-        (64, (-40, -30), 2),
-    ]
-    assert b"".join(p.paths for p in found) == b"".join(packets[0].paths + packets[1].paths[:3])
-    assert [p.increments for p in cut_packets(packets, {3})] == [(-80, -70, -60)]
-
-
 def test_steps_nearest_to_a_noise_level():
-    # Signal-to-noise ratios 1/4, 1/2, 1, 2, 4.
-    packets = [long_packet(32, (-32, -32)), long_packet(32, (-16, 0, 16))]
-    gammas = np.log([100.0, 3.9, 1.5, 1.3, 0.6, 0.2])
-    assert nearest_steps(packets, gammas).tolist() == [1, 1, 2, 3, 4, 5]
+    sizes, choices, snr = StepSizes((0, 0), 12288, 14), [], []
+    for _ in range(5):
+        offer = sizes.offer()
+        choices.append(Choice((), offer, 1))
+        sizes.advance(offer, 1)
+        snr.append(snr_to_float(sizes.snr))
+    reached = -np.log(snr)
+    between = (reached[:-1] + reached[1:]) / 2
+    gammas = np.array([50.0, between[0] + 0.01, between[0] - 0.01, between[3] - 0.01, -50.0])
+    assert nearest_steps(choices, gammas).tolist() == [1, 1, 2, 5, 5]

@@ -45,7 +45,7 @@ def get_config(argument=""):
     config.eval.num_levels = 2
     config.eval.flow_steps = 2
     config.eval.decoders = ("flow",)
-    config.eval.codec_memory = 4
+    config.eval.codec_memory = 8
     config.eval.grid_images = 5
     config.eval.features, config.eval.image_metrics = "efficientnet_lite0", ()
     return config

@@ -250,7 +250,7 @@ class Tile:
         self.level, self.slope = 12253481 + log2(size) - log2(12288), 377487
         self.A, self.B, self.C = 1058943**2, 0, 209715**2
         self.snr = self.i = self.b = 0
-        self.e = 512
+        self.e = 640
 
     def take(self, offer, c):
         """Whether the step ends a packet."""
@@ -277,7 +277,7 @@ class Tile:
         self.b += k
         if self.b < self.e:
             return False
-        self.e = self.b + max(512, self.b // 2)
+        self.e = self.b + max(640, 3 * self.b // 4)
         return True
 
 

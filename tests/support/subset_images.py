@@ -22,7 +22,7 @@ def configured(folder, **evaluation):
     config.eval.update({"rate_steps": 30, "rate_evaluations": 10, "num_levels": LEVELS})
     config.eval.update({"first_gamma": -1.0, "last_gamma": -4.0, "flow_steps": 4})
     config.eval.update({"decoders": ("flow", "mean"), "batch_size": 8, "bound_times": 2})
-    config.eval.update({"image_metrics": ("ms_ssim",), "grid_images": GRID, "codec_memory": 4})
+    config.eval.update({"image_metrics": ("ms_ssim",), "grid_images": GRID, "codec_memory": 8})
     config.eval.update({"max_images": LIMIT, "subsets": SUBSETS})
     config.eval.update(evaluation)
     config.baselines.codecs = ("jpeg_420",)
