@@ -33,9 +33,7 @@ _LOSSLESS = flags.DEFINE_bool("lossless", False, "Exact pixels.")
 _MEMORY = flags.DEFINE_integer(
     "memory",
     DEFAULT_MEMORY,
-    "Bits of the trellis' register: smaller is faster, larger denser.",
-    lower_bound=MEMORIES[0],
-    upper_bound=MEMORIES[-1],
+    f"Bits of the trellis' register, one of {MEMORIES}: smaller is faster, larger denser.",
 )
 _SEED = flags.DEFINE_integer(
     "seed",

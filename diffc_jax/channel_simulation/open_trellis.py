@@ -47,6 +47,8 @@ LARGEST_SCORE = 511
 RAMP_STAGES, TAIL_STAGES = 16, 6
 # Sums of so many stages are computed at once.
 _CHUNK = 16
+# On a host, programs for multiples of so many stages.
+_STAGES_ON_HOST = 64
 # So many scores are updated at once: what stays in a CPU's cache.
 _STATES_ON_CPU = 1 << 17
 _STATES_ELSEWHERE = 1 << 24
@@ -105,7 +107,20 @@ class OpenTrellis:
             ValueError: mu is not `size` long.
         """
         check_dimensions(mu, self.size)
-        return _search(self, keys, mu, path_bits)
+        if jax.default_backend() != "cpu" or isinstance(mu, jax.core.Tracer):
+            return _search(self, keys, mu, path_bits)
+        try:
+            # Takes a while to load, and not every program searches.
+            from diffc_jax.channel_simulation.viterbi import best_paths
+        except ImportError:  # numba is missing
+            return _search(self, keys, mu, path_bits)
+        k = np.asarray(path_bits)
+        # Whole chunks of stages, so that few programs are compiled.
+        n_stages = min(-(-int(k.max()) // _STAGES_ON_HOST) * _STAGES_ON_HOST, self.most_bits)
+        scores = np.asarray(_scores_of_stages(self, n_stages, keys, mu, path_bits))
+        shifts, behind = np.array(self._shifts), -2 * self.memory * LARGEST_SCORE
+        paths = best_paths(scores, k, shifts, self._signs, behind)
+        return jnp.pad(paths, ((0, 0), (0, self.most_bits - n_stages)))
 
     def decode(
         self,
@@ -168,6 +183,38 @@ def stage_ends(size: int, most_bits: int, path_bits: Int[Array, " b"]) -> Int[Ar
     return jnp.pad(ends, ((0, 0), (1, 0)))
 
 
+def _targets(
+    trellis: OpenTrellis, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"]
+) -> Float[Array, "b m"]:
+    """mu as the search sees it: rotated, with random signs, in integers."""
+    signs = random_signs(keys, Stream.TRELLIS_SIGNS, trellis.size)
+    rotated = rotate(keys, mu) * signs
+    largest = jnp.max(jnp.abs(rotated), axis=1, keepdims=True)
+    smallest = jnp.finfo(jnp.float32).tiny
+    return jnp.rint(rotated / jnp.maximum(largest / LARGEST_TARGET, smallest))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _scores_of_stages(
+    trellis: OpenTrellis,
+    n_stages: int,
+    keys: UInt32[Array, "b 2"],
+    mu: Float[Array, "b m"],
+    path_bits: Int[Array, " b"],
+) -> Int16[Array, "b stages rows"]:
+    """Scores of the rows of the table in the first stages, which hold all paths."""
+    target = _targets(trellis, keys, mu)
+    ends = stage_ends(trellis.size, trellis.most_bits, path_bits)
+    found = _correlations(trellis, target, ends, jnp.asarray(n_stages))
+    return _rounded(found)[:n_stages].swapaxes(0, 1)
+
+
+def _rounded(found: Float[Array, "most b rows"]) -> Int16[Array, "most b rows"]:
+    """Scores in units of the largest one of a message over `LARGEST_SCORE`."""
+    largest = jnp.maximum(jnp.max(jnp.abs(found), axis=(0, 2), keepdims=True), 1)
+    return jnp.rint(found * (LARGEST_SCORE / largest)).astype(jnp.int16)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _search(
     trellis: OpenTrellis,
@@ -175,10 +222,7 @@ def _search(
     mu: Float[Array, "b m"],
     path_bits: Int[Array, " b"],
 ) -> UInt8[Array, "b most"]:
-    signs = random_signs(keys, Stream.TRELLIS_SIGNS, trellis.size)
-    rotated = rotate(keys, mu) * signs
-    largest = jnp.max(jnp.abs(rotated), axis=1, keepdims=True)
-    target = jnp.rint(rotated / jnp.maximum(largest / LARGEST_TARGET, jnp.finfo(jnp.float32).tiny))
+    target = _targets(trellis, keys, mu)
     b, states = len(mu), 1 << trellis.memory
     on_cpu = jax.default_backend() == "cpu"
     most = max(1, (_STATES_ON_CPU if on_cpu else _STATES_ELSEWHERE) // states)
@@ -272,8 +316,7 @@ def _viterbi(
     n_stages = jnp.max(path_bits)
     ends = stage_ends(trellis.size, trellis.most_bits, path_bits)
     found = _correlations(trellis, target, ends, n_stages)
-    largest = jnp.maximum(jnp.max(jnp.abs(found), axis=(0, 2), keepdims=True), 1)
-    scores = jnp.rint(found * (LARGEST_SCORE / largest)).astype(jnp.int16)
+    scores = _rounded(found)
 
     def labels(stage: Int[Array, ""]) -> Int16[Array, "b rows"]:
         score = scores[stage]

@@ -1,4 +1,4 @@
-"""How far samples of the open trellis go in the direction of mu, as benchmarks/open_trellis_calibration.py found.
+"""How far samples of the open trellis go in the direction of mu, by benchmarks/open_trellis_calibration.py.
 
 The tables are part of the format of files, so what is between their entries is interpolated in integers.
 """
@@ -20,6 +20,11 @@ _UNIT = 100_000
 # Mean projection of the best path's sample over sqrt(k), by memory, in units of 1e-5: 3000 searches for each
 # entry, messages of 12288 dimensions. Standard errors: 260 at k = 8, 70 at 32, 40 at 64, 25 at 128, 10 at 512.
 _GAINS = {
+    8: (
+        *(97652, 100_207, 102_584, 103_697, 104_601, 106_319, 107_686, 108_266, 108_680),
+        *(108_917, 109_328, 109_523, 109_895, 110_189, 110_410, 110_559, 110_655, 110_827),
+        *(110_926, 110_969, 111_037, 111_075, 111_106, 111_173, 111_167, 111_230, 111_238),
+    ),
     14: (
         *(96473, 99216, 102_244, 103_475, 104_987, 107_048, 108_813, 109_661, 110_537),
         *(111_600, 112_200, 112_617, 112_971, 113_290, 113_580, 113_813, 113_964, 114_140),
@@ -28,6 +33,11 @@ _GAINS = {
 }
 # Variance of this projection, likewise.
 _VARIANCES = {
+    8: (
+        *(16384, 14818, 12223, 11184, 9500, 8432, 7913, 7152, 6702),
+        *(6266, 5609, 5241, 5338, 5146, 4695, 4609, 4405, 4455),
+        *(4358, 4378, 4101, 4268, 4294, 3943, 4007, 4129, 4071),
+    ),
     14: (
         *(16641, 14164, 12325, 11291, 9865, 8118, 6198, 5844, 4924),
         *(4256, 3640, 3367, 3064, 2422, 2250, 2277, 2044, 1904),

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from diffc_jax.channel_simulation.open_trellis import OpenTrellis
-from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS
+from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
+from diffc_jax.errors import UsageError
 
 
 @runtime_checkable
@@ -29,10 +30,16 @@ class OpenCodebook:
     """That of version 2, which is also searched.
 
     Attributes:
-        trellis: with what it does.
+        trellis: that does both.
+
+    Raises:
+        UsageError: the memory is not one of `MEMORIES`.
     """
 
     def __init__(self, size: int, memory: int):
+        if memory not in MEMORIES:
+            known = ", ".join(map(str, MEMORIES))
+            raise UsageError(f"{memory} is not one of {known}", field="memory")
         self.trellis = OpenTrellis(size, memory, most_bits(size))
 
     def search(

@@ -46,7 +46,7 @@ class Codec:
             packets: number of packets.
             gamma: negative log signal-to-noise ratio of the latents to arrive at.
             lossless: the exact pixels.
-            memory: bits of the trellis' register, 8 to 16: fewer are faster, more save bits.
+            memory: bits of the trellis' register: fewer are faster, more save bits.
             seed: of the randomness that both sides share, 0 to 65535, which the result says; None for one that
                 depends on the image.
 

@@ -245,8 +245,7 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
         raise InputError(f"has a damaged header ({error})") from None
     if memory not in MEMORIES:
         raise InputError(
-            f"has a trellis of memory {memory}, which this version does not know "
-            f"({MEMORIES[0]} to {MEMORIES[-1]}), or is damaged"
+            f"has a trellis of memory {memory}, which this version does not know, or is damaged"
         )
     grey = bool(flags & _GREY)
     return Header(width, height, tile, memory, seed, fingerprint, grey, n_steps), end

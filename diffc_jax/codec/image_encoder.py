@@ -12,13 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.codec import container
-from diffc_jax.codec.container import (
-    DEFAULT_MEMORY,
-    MEMORIES,
-    CodedStep,
-    StreamWriter,
-    write_stream,
-)
+from diffc_jax.codec.container import DEFAULT_MEMORY, CodedStep, StreamWriter, write_stream
 from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
 from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
 from diffc_jax.codec.programs import ProgramCache
@@ -61,7 +55,7 @@ def encode_image(
         programs: of the denoiser.
         image: RGB, or grey with one channel; from 1x1 to 65535x65535.
         target: how far.
-        memory: nu of the trellis, 8 to 16: each one more doubles the time of the search and saves less.
+        memory: nu of the trellis, one of `MEMORIES`: more take more time, and save less and less.
         seed: of the shared randomness, 0 to 65535; None for `image_seed`.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
@@ -72,8 +66,6 @@ def encode_image(
         UsageError: the target cannot be met, or the memory or the seed is out of range.
         InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
-    if memory not in MEMORIES:
-        raise UsageError(f"must be {MEMORIES[0]} to {MEMORIES[-1]}, is {memory}", field="memory")
     if seed is None:
         seed = image_seed(image)
     if not 0 <= seed <= LARGEST_SEED:
@@ -246,6 +238,7 @@ class _Progress:
         self._header = header
         self._on_progress = on_progress
         self._n_checks = 0
+        self._told = 0.0
 
     def tell(self, encoder: TileEncoder, n_new_checks: int = 0) -> None:
         """Says how much is done now, with so many more beginnings of the stream decoded."""
@@ -255,7 +248,9 @@ class _Progress:
             # A check costs about half as much as all steps, and bisection takes about so many.
             n_checks = 7 + math.log2(self._header.n_tiles)
             fraction = (fraction + self._n_checks / 2) / (1 + n_checks / 2)
-        self._on_progress(min(fraction, 1.0))
+        # The error of a network now and then rises for a step.
+        self._told = max(self._told, min(fraction, 1.0))
+        self._on_progress(self._told)
 
     def _fraction_of_steps(self, encoder: TileEncoder) -> float:
         target, header = self._target, self._header

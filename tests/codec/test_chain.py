@@ -237,6 +237,6 @@ def test_rate_and_distortion_are_near_the_closed_form():
             bits.append(sum(one.bits for one in encoder.choices[tile]))
             rates.append(gaussian.rates(variances, noise).sum())
         ratios.append((np.sum(bits) / np.sum(rates), np.sum(squared_errors) / np.sum(ideal_errors)))
-    for (rate, distortion), most in zip(ratios, (1.3, 1.25), strict=True):
+    for (rate, distortion), most in zip(ratios, (1.37, 1.3), strict=True):
         assert 1.0 < rate < most
         assert distortion == pytest.approx(1.0, abs=0.03)

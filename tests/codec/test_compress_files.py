@@ -60,7 +60,7 @@ def encode(model, inputs, output, target=None, dry_run=False):
     )
 
 
-def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False):
+def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False, salvage=False):
     decompress(
         model,
         [str(one) for one in inputs],
@@ -68,6 +68,7 @@ def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False):
         decoder=decoder,
         n_steps=4,
         at_bpp=at_bpp,
+        salvage=salvage,
         batch_size=2,
         dry_run=dry_run,
     )
@@ -134,7 +135,7 @@ def test_there_and_back(model, images, tmp_path):
             "compress",
             ("--bpp=1", "--memory=99"),
             2,
-            "flag --memory=99: 99 is not an integer in the range [8, 16]",
+            "memory: 99 is not one of 8, 14",
         ),
         (
             "decompress",
@@ -185,7 +186,7 @@ def test_one_large_image_shows_how_far_it_is(model, images, tmp_path, monkeypatc
     lines = [match for text in caplog.messages if (match := pattern.fullmatch(text))]
     done = [int(line[1]) for line in lines]
     left = [60 * int(line[2]) + int(line[3]) for line in lines]
-    assert done == sorted(set(done))
+    assert done == sorted(done)
     assert done[0] < 50 < 80 < done[-1]
     # The clock stood at 10, 20, 30, ... seconds.
     for i, (percent, rest) in enumerate(zip(done, left, strict=True), start=1):
@@ -281,10 +282,6 @@ def test_targets_that_this_image_cannot_meet_name_it(model, images, tmp_path):
     source, made = images / "rgb.png", tmp_path / "a.diffc"
     message = fails(UsageError, encode, model, [source], made, Target(bpp=0.01))
     assert message.startswith(f"{source}: bpp: 0.01 is too little; this image needs at least ")
-    message = fails(UsageError, encode, model, [source], made, Target(packets=1))
-    assert message == (
-        f"{source}: packets: 1 are too few; each of the 2 tiles of this image has one"
-    )
     assert names(tmp_path) == ["images"]
 
 

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from diffc_jax.codec.files import compress, decompress
-from diffc_jax.codec.image_encoder import Target
+from diffc_jax.codec.targets import Target
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.data.files import is_image_name
 from diffc_jax.errors import InputError, UsageError

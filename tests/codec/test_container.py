@@ -22,11 +22,11 @@ USUAL = Header(64, 64, 64, 14, 7, b"ab")
 HEADERS = (
     USUAL,
     Header(200, 70, 64, 14, 255, b"\0\xff"),
-    Header(64, 64, 64, 9, 256, b"ab", grey=True),
-    Header(1, 1, 64, 16, 65535, b"ab"),
+    Header(64, 64, 64, 8, 256, b"ab", grey=True),
+    Header(1, 1, 64, 8, 65535, b"ab"),
     Header(65535, 1, 65535, 14, 0, b"ab"),
     Header(16, 16, 16, 14, 0, b"ab"),
-    Header(30, 50, 48, 12, 300, b"ab", grey=True),
+    Header(30, 50, 48, 8, 300, b"ab", grey=True),
 )
 
 
@@ -46,7 +46,7 @@ def fails(job):
 def test_headers_are_as_short_as_they_can_be():
     assert [len(header_bytes(one)) for one in HEADERS] == [5, 8, 7, 9, 12, 5, 10]
     assert header_bytes(USUAL).hex() == "d205076162"
-    assert header_bytes(HEADERS[6]).hex() == "d2782c016162301e320c"
+    assert header_bytes(HEADERS[6]).hex() == "d2782c016162301e3208"
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -77,7 +77,7 @@ def test_tiles_take_turns_by_noise_level():
 
 @pytest.mark.parametrize(
     "header",
-    [USUAL, Header(64, 64, 64, 9, 256, b"ab", grey=True), Header(128, 64, 64, 14, 0, b"ab")],
+    [USUAL, Header(64, 64, 64, 8, 256, b"ab", grey=True), Header(128, 64, 64, 14, 0, b"ab")],
 )
 def test_every_beginning(header):
     """Up to its last whole packet, whatever follows, and nothing that was not sent."""
@@ -188,7 +188,7 @@ def test_what_is_refused():
         "is cut off or damaged: 5 bytes cannot hold a step for each tile of 64x64 of an image of 64x64 pixels"
     )
     assert fails(lambda: parse(bytes.fromhex("d22505616207") + bytes(99))) == (
-        "has a trellis of memory 7, which this version does not know (8 to 16), or is damaged"
+        "has a trellis of memory 7, which this version does not know, or is damaged"
     )
     assert fails(lambda: parse(bytes.fromhex("d20005616280808080808001") + bytes(99))) == (
         "has a damaged header (a number is longer than 5 bytes)"

@@ -92,7 +92,7 @@ def test_more_bits_are_better(codec, image, stream):
         psnr(decode_stream(codec, prefix_at(stream, bpp)).image, image) for bpp in (15, 16, 18, 20)
     ]
     assert quality == sorted(quality)
-    assert quality[-1] > quality[0] + 1.5 > 29
+    assert quality[-1] > quality[0] + 1.5 > 28
 
 
 def without_last(stream):
@@ -357,7 +357,7 @@ def test_arguments_out_of_range(codec, image):
         values = {"memory": MEMORY, **arguments}
         return fails(kind, lambda: encode_image(codec, image, Target(bpp=4.0), **values))
 
-    assert message(UsageError, memory=7) == "memory: must be 8 to 16, is 7"
+    assert message(UsageError, memory=7).startswith("memory: 7 is not one of 8, ")
     assert message(UsageError, seed=65536) == "seed: must be 0 to 65535, is 65536"
     assert message(InputError, np.zeros((1, 65536, 1), np.uint8)) == (
         "width of 65536 pixels; 1 to 65535 can be coded"
@@ -375,7 +375,7 @@ def test_streams_of_other_models(stream):
 
 
 def test_absurd_tiles_are_refused_before_anything_is_allocated(codec):
-    header = Header(65535, 65535, 65535, 15, 0, FINGERPRINT[:2])
+    header = Header(65535, 65535, 65535, 14, 0, FINGERPRINT[:2])
     stream = parse(random_stream(header, 1)[0])
     tracemalloc.start()
     message = fails(InputError, lambda: decode_stream(codec, stream))

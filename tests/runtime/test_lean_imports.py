@@ -18,7 +18,7 @@ from diffc_jax.baselines.codecs import select_codecs
 from diffc_jax.baselines.evaluate import check_baselines
 from diffc_jax.channel_simulation.index_codes import zipf_code
 from diffc_jax.codec.files import compress
-from diffc_jax.codec.image_encoder import Target
+from diffc_jax.codec.targets import Target
 from diffc_jax.codec.residual import encode_residual
 from diffc_jax.commands import evaluate
 from diffc_jax.config import base_config
@@ -174,7 +174,7 @@ def image(tmp_path):
 
 def code_file(run, image, target):
     output = image.with_suffix(".diffc")
-    compress(run, [str(image)], str(output), target, memory=3, seed=0, batch_size=1)
+    compress(run, [str(image)], str(output), target, memory=8, seed=0, batch_size=1)
     return output
 
 
@@ -216,7 +216,7 @@ def encode_exactly(folder):
     PIL.Image.new("RGB", (8, 8)).save(folder / "a.png")
     paths = [[str(folder / "a.png")], str(folder / "a.diffc")]
     # Without a model: asked before it is read.
-    compress(folder, *paths, Target(lossless=True), memory=3, seed=0, batch_size=1)
+    compress(folder, *paths, Target(lossless=True), memory=8, seed=0, batch_size=1)
 
 
 def open_photos(_):
