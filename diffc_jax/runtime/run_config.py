@@ -40,6 +40,7 @@ _NUMBER_IN_MIXTURE = re.compile(r"\[\d+\]")
 
 # Fields by name, as `flatten` gives them.
 _Flat = dict[str, Any]
+_Group = Mapping | ConfigDict
 
 
 def config_path(workdir: files.AnyPath) -> files.AnyPath:
@@ -146,7 +147,7 @@ def _refuse(field: str, what: str, differences: list[str], instead: str) -> None
 def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], bool]) -> list[str]:
     """One text for each compared field that was recorded with another value."""
     recorded = {FORMER_NAMES.get(field, field): value for field, value in recorded.items()}
-    new = flatten(plain(config))
+    new = flatten(config)
     old = _defaults(new, recorded) | recorded
     return [
         f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}"
@@ -157,7 +158,7 @@ def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], 
 
 def _defaults(new: _Flat, recorded: _Flat) -> _Flat:
     """Values of fields that did not exist when a run was recorded: it did what their defaults do."""
-    defaults = flatten(plain(base_config()))
+    defaults = flatten(base_config())
     found = {}
     for field in new:
         name = _NUMBER_IN_MIXTURE.sub("", field)
@@ -170,13 +171,13 @@ def _defaults(new: _Flat, recorded: _Flat) -> _Flat:
     return found
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> _Flat:
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> _Flat:
     """A nested config as {"a.b": value, "c[0].d": value}; other tuples become lists, as in JSON."""
     flat: _Flat = {}
     for name, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, _Group):
             flat |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple | list) and any(isinstance(part, Mapping) for part in value):
+        elif isinstance(value, tuple | list) and any(isinstance(part, _Group) for part in value):
             for number, part in enumerate(value):
                 flat |= flatten(part, f"{prefix}{name}[{number}].")
         else:
