@@ -69,13 +69,7 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
     """
     path = config_path(workdir)
     if path.exists():
-        recorded = flatten(files.read_json(path))
-        _refuse(
-            f"--workdir {workdir}",
-            "holds a run",
-            _differences(config, recorded, lambda field: is_trained(field) is not False),
-            "another --workdir",
-        )
+        _refuse_other_run(config, workdir, lambda field: is_trained(field) is not False)
     if write:
         files.write_json(path, plain(config))
 
@@ -87,21 +81,15 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
         UsageError: it is another one; the differences are listed.
         InputError: the folder holds no run.
     """
-    path = config_path(workdir)
-    if not path.exists():
+    if not config_path(workdir).exists():
         raise InputError(
             f"--workdir {workdir}: holds no trained model; run experiments/train.py with the same"
             " flags first"
         )
-    _refuse(
-        f"--workdir {workdir}",
-        "holds a run",
-        _differences(
-            config,
-            flatten(files.read_json(path)),
-            lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
-        ),
-        "another --workdir",
+    _refuse_other_run(
+        config,
+        workdir,
+        lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
     )
 
 
@@ -134,6 +122,14 @@ def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.
         ),
         "other weights",
     )
+
+
+def _refuse_other_run(
+    config: ConfigDict, workdir: files.AnyPath, compared: Callable[[str], bool]
+) -> None:
+    recorded = flatten(files.read_json(config_path(workdir)))
+    differences = _differences(config, recorded, compared)
+    _refuse(f"--workdir {workdir}", "holds a run", differences, "another --workdir")
 
 
 def _refuse(field: str, what: str, differences: list[str], instead: str) -> None:
