@@ -90,7 +90,7 @@ def evaluate_baselines(
         for own in results:
             own.add(codec_point, pairs, features)
     for own in results:
-        own.write(images, selection.name)
+        own.write(images)
     versions = encoder_versions(codecs)
     for result in sets:
         write_json(result.folder / "config.json", plain(config))
@@ -101,7 +101,7 @@ def evaluate_baselines(
             marks: dict[str, Any] = {
                 **lossless_marks({name: result.of(values) for name, values in bits.items()}),
                 "n_images": len(result.images),
-                "dataset": selection.name,
+                "dataset": result.dataset,
                 "split": result.split,
             }
             write_json(result.folder / "lossless.json", marks)
@@ -178,13 +178,13 @@ class _Results:
         self._codec_points.append(own)
         self._points.append(dataclasses.replace(own.point, **columns))
 
-    def write(self, originals: UInt8[np.ndarray, "n h w 3"], dataset: str) -> None:
-        """Writes rows, tables and reconstructions; `originals` are all images, of `dataset`."""
+    def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+        """Writes rows, tables and reconstructions; `originals` are all images."""
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
         methods = {point.method for point in self._points}
-        claim_images(self._set, dataset, image_digests(self._set.of(originals)), methods)
+        claim_images(self._set, image_digests(self._set.of(originals)), methods)
         write_rate_points(
             folder / "rd.csv", self._points, keep=lambda point: point.method not in methods
         )

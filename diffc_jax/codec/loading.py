@@ -47,7 +47,7 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
             f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
         ) from error
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
-    tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule, shape)))
+    tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule)))
     return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
 
 

@@ -30,7 +30,7 @@ def params_template(config: ConfigDict, name: str) -> PyTree:
     size = config.data.image_size
     model = build_model(config.model.to_dict(), (size, size, 3))
     schedule = build_schedule(**config.schedule)
-    return parameter_shapes(model, schedule, (size, size, 3))["params"]["model"]
+    return parameter_shapes(model, schedule)["params"]["model"]
 
 
 def not_the_network(source: str) -> str:

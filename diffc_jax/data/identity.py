@@ -6,6 +6,7 @@ one core each (64x64 PNG), which an evaluation can afford. Training sets are kno
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -44,11 +45,15 @@ def digests_of(source: ImageSource, indices: Sequence[int] | None = None) -> Dig
     """
     chosen = range(len(source)) if indices is None else indices
     progress = Progress(f"compare {source.name}", len(chosen), "images")
-    parts = [np.empty((0, DIGEST_BYTES), np.uint8)]
-    for window in map_in_windows(lambda index: image_digests([source[index]]), chosen):
-        parts += window
-        progress.advance(len(window))
-    return np.concatenate(parts)
+    digests = np.empty((len(chosen), DIGEST_BYTES), np.uint8)
+
+    def digest(index: int) -> Digests:
+        return image_digests([source[index]])
+
+    for row, one in enumerate(itertools.chain.from_iterable(map_in_windows(digest, chosen))):
+        digests[row] = one
+        progress.advance()
+    return digests
 
 
 def set_digest(digests: Digests) -> str:

@@ -46,15 +46,13 @@ def read_images(folder: files.AnyPath) -> ImageSet | None:
         raise InputError(f"{path}: does not describe images; delete it and run again") from error
 
 
-def claim_images(
-    result: ResultSet, dataset: str, digests: Digests, methods: Collection[str]
-) -> None:
+def claim_images(result: ResultSet, digests: Digests, methods: Collection[str]) -> None:
     """Says in the folder of results which images they are of, before rows of `methods` are written there.
 
     Rows of other images that are called the same go away, for they would be compared; the log names those
     that do not come back now.
     """
-    now = ImageSet(dataset, result.split, len(result.images), set_digest(digests))
+    now = ImageSet(result.dataset, result.split, len(result.images), set_digest(digests))
     before, path = read_images(result.folder), result.folder / "rd.csv"
     if before is not None and before != now and path.exists():
         points = read_rate_points(path)
@@ -64,7 +62,7 @@ def claim_images(
         if lost := {p.method for p in points} - {p.method for p in kept} - {*methods}:
             logging.warning(
                 "%s: removed the rows of %s: the %d images of %s %s have other pixels now",
-                *(path, ", ".join(sorted(lost)), now.n_images, dataset, result.split),
+                *(path, ", ".join(sorted(lost)), now.n_images, now.dataset, now.split),
             )
         write_rate_points(path, kept)
     files.write_json(result.folder / IMAGES, dataclasses.asdict(now))

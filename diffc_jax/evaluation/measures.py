@@ -18,12 +18,12 @@ from diffc_jax.evaluation.method import Images, Method
 from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import MADE_FROM, Arrays, Store
 from diffc_jax.evaluation.subsets import Selection
-from diffc_jax.metrics.features.extract import Extractor
+from diffc_jax.metrics.features.extract import Extractor, reference_moments
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.psnr import mse
-from diffc_jax.metrics.sets import Reference, SetDistance, originals, other_images
+from diffc_jax.metrics.sets import Reference, SetDistance, moments_of
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
 from diffc_jax.runtime.progress import Progress
@@ -128,16 +128,18 @@ class Measures:
             InputError: reference images that cannot be read.
         """
         assert self._extractor is not None
+        network = self._extractor.network.name
         if others is None:
-            return originals(features(), self._extractor.network.name)
-        source = others
+            return Reference(*moments_of(features()), network, "originals")
 
         def batches() -> Iterator[Images]:
-            for batch in data.eval_batches(source, batch_size=_REFERENCE_BATCH):
+            for batch in data.eval_batches(others, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        name, signature = f"{source.name} {source.split}", files_signature(source)
-        return other_images(self._extractor, batches, name, folder, signature)
+        moments = reference_moments(self._extractor, batches, folder, files_signature(others))
+        description = f"{others.name} {others.split}, {moments.count} images"
+        # Only moments are kept of other images, so there are no kernel distances.
+        return Reference(moments, None, network, description)
 
     def distances(
         self,
@@ -146,14 +148,18 @@ class Measures:
         images: range,
         others: data.ImageSource | None,
         folder: AnyPath,
-    ) -> dict[tuple[str, int], SetDistance]:
+    ) -> tuple[dict[tuple[str, int], SetDistance], float]:
         """Distances of every (series, level) to the `reference`, computed by all processes together.
 
         None without a feature network, or of a single image. Each process reads the features of the set of
         images from the store, batch by batch.
+
+        Returns:
+            The distances, and the seconds that they took for each image.
         """
+        begin = time.monotonic()
         if not self.has_features or len(images) < 2:
-            return {}
+            return {}, 0.0
 
         def features(name: str = "features") -> Iterator[Float32[np.ndarray, "_ d"]]:
             return (arrays[name] for arrays in store.read(images, [name]))
@@ -177,12 +183,13 @@ class Measures:
             ]
 
         rows = processes.rows_of_all(len(points), 3, measure)
-        return {
+        distances = {
             point: SetDistance(
                 fid, reference.network, reference.description, finite(kid), finite(kid_stderr)
             )
             for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
         }
+        return distances, (time.monotonic() - begin) / len(images)
 
 
 def fill_store(
@@ -215,8 +222,9 @@ def fill_store(
     for batch in processes.batches(images, ranges, batch_size):
         originals, index = batch["image"][batch["mask"]], batch["index"][batch["mask"]]
         shown = are_shown[index]
+        pixels = image_digests(originals)
+        made_from = measures.made_from(pixels)
         numbers = {"index": index, **measures.of_originals(originals, shown)}
-        made_from = measures.made_from(image_digests(originals))
         numbers |= {MADE_FROM + what: values for what, values in made_from.items()}
         for method in methods:
             begin = time.monotonic()

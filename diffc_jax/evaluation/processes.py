@@ -6,8 +6,6 @@ the batch that it worked on.
 """
 
 import contextlib
-import dataclasses
-import functools
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -17,11 +15,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Bool, Float
 
 from diffc_jax import data
 from diffc_jax.errors import DiffcError, PreemptedError
-from diffc_jax.evaluation.trained import Trained
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
@@ -54,26 +51,6 @@ def leaving_at_sigterm(workdir: AnyPath) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def on_own_devices(trained: Trained) -> Trained:
-    """The model with whole parameters on the devices of this process.
-
-    One process alone keeps the mesh of the config.
-    """
-    if jax.process_count() == 1:
-        return trained
-    mesh = Mesh(np.reshape(jax.local_devices(), (-1, 1)), trained.mesh.axis_names)
-
-    def whole(tree: PyTree) -> PyTree:
-        gathered = jax.jit(functools.partial(sharding.gather, trained.mesh))(tree)
-        here = jax.tree.map(lambda leaf: leaf.addressable_data(0), gathered)
-        return jax.device_put(here, sharding.replicated(mesh))
-
-    state = dataclasses.replace(
-        trained.state, ema=whole(trained.state.ema), fixed=whole(trained.state.fixed)
-    )
-    return dataclasses.replace(trained, mesh=mesh, state=state)
 
 
 def own_batch_size(batch_size: int, mesh: Mesh) -> int:

@@ -23,6 +23,7 @@ from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 RATE_KINDS = ("bound", "file")
 # Of methods whose points come from others.
 PUBLISHED_PREFIX = "published:"
+_SECONDS_PER_HOUR = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +275,24 @@ def columns_table() -> str:
 def finite(value: float | Float[np.ndarray, ""]) -> float | None:
     """None, an empty cell, for what is not a finite number."""
     return float(value) if math.isfinite(value) else None
+
+
+def training_costs(n_parameters: int, spent: Mapping[str, Any]) -> dict[str, int | float]:
+    """Columns `trained_parameters`, `images_seen` and `train_cpu_hours` of results, those that are known.
+
+    Args:
+        n_parameters: trained parameters; a model without any has cost nothing.
+        spent: `images_seen` and `train_cpu_seconds`, as in the card beside exported parameters.
+    """
+    if not n_parameters:
+        return {}
+    seconds = spent.get("train_cpu_seconds")
+    costs = {
+        "trained_parameters": n_parameters,
+        "images_seen": spent.get("images_seen"),
+        "train_cpu_hours": None if seconds is None else seconds / _SECONDS_PER_HOUR,
+    }
+    return {name: cost for name, cost in costs.items() if cost is not None}
 
 
 def write_table(

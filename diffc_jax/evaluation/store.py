@@ -13,11 +13,15 @@ import jax
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, PyTree, Shaped
+from ml_collections import ConfigDict
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
 
 Arrays = dict[str, np.ndarray]
+# Raised by hand with every change of the code that gives other numbers for the same image, weights and
+# config, so that none of before are used. What version 1 kept does not say so.
+NUMBERS_VERSION = 1
 # How arrays are called that tell what the numbers of an image were made from.
 MADE_FROM = "made_from/"
 
@@ -31,7 +35,7 @@ class Store:
     """
 
     def __init__(self, folder: files.AnyPath):
-        """`folder` belongs to this store; `fingerprint` names it after what the numbers depend on."""
+        """`folder` belongs to this store; `open_store` names it after what the numbers depend on."""
         self._folder = folder
 
     def save(self, batch: Arrays) -> None:
@@ -121,6 +125,38 @@ def _opened(path: files.AnyPath) -> Iterator[Any]:
             yield batch
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: is damaged; delete it and run again") from error
+
+
+def open_store(
+    workdir: files.AnyPath, config: ConfigDict, dataset: str, parameters: PyTree
+) -> Store:
+    """The store in W/eval/progress of the numbers that these parameters give for a config and its images."""
+    key = fingerprint(what_numbers_depend_on(config, dataset), parameters)
+    return Store(workdir / "eval" / "progress" / key)
+
+
+def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
+    """Everything but the parameters that changes the numbers of an image, as JSON can say it.
+
+    How many images there are and how they are batched changes none, nor does the path of the parameters; but
+    where there are subsets, their sizes say which image an index means.
+    """
+    settings = config.eval.to_dict()
+    for field in ("batch_size", "bound_times", "params"):
+        del settings[field]
+    # Under the name that the field had, so that what was stored before is found.
+    settings["families"] = settings.pop("subsets")
+    if not settings["families"]:
+        del settings["max_images"]
+    return {
+        "seed": config.seed,
+        "dataset": dataset,
+        "images": {"image_size": config.data.image_size, **config.data.eval.to_dict()},
+        "model": config.model.to_dict(),
+        "schedule": config.schedule.to_dict(),
+        "eval": settings,
+        **({"version": NUMBERS_VERSION} if NUMBERS_VERSION > 1 else {}),
+    }
 
 
 def fingerprint(description: Mapping[str, Any], params: PyTree) -> str:

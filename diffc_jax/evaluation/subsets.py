@@ -19,11 +19,13 @@ class ResultSet:
 
     Attributes:
         folder: `eval/` of the run, or of a subset in it.
-        split: what results call the images, after the data set.
+        dataset: what results call the data set.
+        split: what they call these images of it.
         images: their indices in the selection.
     """
 
     folder: AnyPath
+    dataset: str
     split: str
     images: range
 
@@ -60,11 +62,12 @@ class Selection:
 
     def result_sets(self, workdir: AnyPath) -> list[ResultSet]:
         """All images, in W/eval, and each subset, in W/SUBSET/eval."""
+        whole = ResultSet(workdir / "eval", self.name, self.split, range(len(self)))
         subsets = (
-            ResultSet(workdir / name / "eval", f"{self.split} {name}", images)
+            ResultSet(workdir / name / "eval", self.name, f"{self.split} {name}", images)
             for name, images in self.subsets.items()
         )
-        return [ResultSet(workdir / "eval", self.split, range(len(self))), *subsets]
+        return [whole, *subsets]
 
     def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
         """Which images are among the first `count` of their subset, or of all without subsets."""

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import scipy.special
 from absl import logging
+from ml_collections import ConfigDict
 
+from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import Digests
 from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, SetDistance
@@ -74,7 +76,8 @@ def read_numbers(store: Store, images: range, names: Sequence[str]) -> Iterator[
 class Tables:
     """Turns the numbers in a store into the files of one set of images, and writes them.
 
-    A file holds rows with their fields, arrays, or what JSON can say; None means that it must not be there.
+    A file holds rows with their fields, arrays, a config, or what JSON can say; None means that it must not
+    be there.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class Tables:
         result: ResultSet,
         store: Store,
         methods: Sequence[Method],
-        metrics: Sequence[str],
+        config: ConfigDict,
         columns: Mapping[str, Any],
     ):
-        """`metrics` are those of pairs of images; `columns` are what all rate points share."""
-        self._result, self._store = result, store
-        self._metrics, self._columns = tuple(metrics), dict(columns)
+        """`columns` are what all rate points share."""
+        self._result, self._store, self._config = result, store, config
+        self._metrics, self._columns = tuple(config.eval.image_metrics), dict(columns)
         self._all_methods = tuple(methods)
         self._methods = tuple(method for method in methods if method.decoders)
         self._series = [
@@ -99,18 +102,17 @@ class Tables:
         measures = [*stored, *(f"psnr/{one}" for one in self._series)]
         self._averages = Averages(store, result.images, self._names, measures, self._methods)
 
-    def begin(self, config: Mapping[str, Any], pixels: Digests) -> None:
-        """Writes what results will be of: the config, the machine, and the images, by digests of all.
+    def begin(self, pixels: Digests) -> None:
+        """Writes what results will be of: the machine, and the images, by digests of all.
 
         Rows of rd.csv about other images that have the same name go away (`image_sets.claim_images`).
         """
         result, names = self._result, [method.name for method in self._all_methods]
         write_environment(result.folder)
-        files.write_json(result.folder / "config.json", dict(config))
-        claim_images(result, self._columns["dataset"], result.of(pixels), names)
+        claim_images(result, result.of(pixels), names)
 
     def write_rates(self) -> None:
-        """Writes rd.csv and rate_curve.csv of the images that are done so far."""
+        """Writes config.json, rd.csv and rate_curve.csv of the images that are done so far."""
         self._write(self._rates({}))
 
     def write(
@@ -118,7 +120,6 @@ class Tables:
         distances: Distances,
         elbo: Mapping[str, float],
         seconds: Mapping[str, float | None],
-        n_shown: int,
     ) -> None:
         """Writes all files of the set, whose images are all done, and logs its bits/dim.
 
@@ -126,19 +127,18 @@ class Tables:
             distances: of each (series, level).
             elbo: what `Trained.elbo` gives.
             seconds: for each image, of each piece of work; None where nothing was computed.
-            n_shown: of so many images reconstructions are kept.
         """
-        contents = self._rates(distances) | self._images(n_shown)
+        contents = self._rates(distances) | self._images(self._config.eval.grid_images)
         contents["summary.json"] = self._summary(elbo, seconds)
         self._write(contents)
         logging.info(
             "%s on %d images of %s %s: %s; results in %s",
-            *(self._columns["model"], len(self._result.images), self._columns["dataset"]),
+            *(self._columns["model"], len(self._result.images), self._result.dataset),
             *(self._result.split, describe_elbo(elbo), self._result.folder),
         )
 
     def _rates(self, distances: Distances) -> Contents:
-        """rd.csv and rate_curve.csv, with all that was stored since the last time."""
+        """rd.csv, rate_curve.csv and their config, with all that was stored since the last time."""
         self._averages.update()
         if not self._averages.count:
             return {}
@@ -151,6 +151,7 @@ class Tables:
             for decoder in method.decoders
             for level in range(len(method.plan.levels))
         ]
+        contents["config.json"] = self._config
         return contents
 
     def _images(self, n_shown: int) -> Contents:
@@ -174,7 +175,8 @@ class Tables:
         self, elbo: Mapping[str, float], seconds: Mapping[str, float | None]
     ) -> dict[str, Any]:
         summary: dict[str, Any] = {
-            **{name: self._columns[name] for name in ("model", "dataset", "checkpoint")},
+            **{name: self._columns[name] for name in ("model", "checkpoint")},
+            "dataset": self._result.dataset,
             "split": self._result.split,
             "n_images": self._averages.count,
             "bits_per_dim": elbo["bits_per_dim"],
@@ -200,7 +202,7 @@ class Tables:
             elif path.suffix == ".csv":
                 write_table(path, content.fields, content.rows)
             elif path.suffix == ".json":
-                files.write_json(path, content)
+                files.write_json(path, plain(content))
             else:
                 with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
                     np.savez_compressed(stream, allow_pickle=False, **content)
@@ -230,6 +232,7 @@ class Tables:
             n_images=self._averages.count,
             n_steps=method.plan.n_steps(decoder, level),
             n_rate_steps=len(method.plan.gammas) - 1,
+            dataset=self._result.dataset,
             split=self._result.split,
             level=_noise_level(rate["gamma"]),
             **rate,

@@ -1,6 +1,7 @@
 """The trained model that an evaluation is about, and what its training has cost."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,14 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data
 from diffc_jax.diffusion.schedules import Schedule
-from diffc_jax.evaluation.costs import training_costs
 from diffc_jax.evaluation.plan import SweepPlan, make_plan
+from diffc_jax.evaluation.results import training_costs
 from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
-from diffc_jax.runtime import files, run_config
+from diffc_jax.runtime import files, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import load_params, read_card
 from diffc_jax.runtime.files import AnyPath
-from diffc_jax.runtime.sharding import put_batch
 from diffc_jax.training.experiment import Experiment
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.validation import NegativeElbo
@@ -38,7 +38,7 @@ class Trained:
         mesh: devices that the state is on.
         state: with averaged parameters and fitted constants.
         name: what results call the parameters.
-        costs: of its training, as columns of results (`evaluation.costs.training_costs`).
+        spent: what its training took, as in the card beside exported parameters.
     """
 
     model: Model
@@ -47,12 +47,35 @@ class Trained:
     mesh: Mesh
     state: TrainState
     name: str
-    costs: Mapping[str, int | float]
+    spent: Mapping[str, Any]
 
     @property
     def variables(self) -> Variables:
         """The variables of the denoiser."""
         return model_variables(self.state.ema, self.state.fixed)
+
+    @property
+    def costs(self) -> dict[str, int | float]:
+        """What its training has cost, as columns of results."""
+        return training_costs(count_parameters(self.state.params["model"]), self.spent)
+
+    def on_own_devices(self) -> "Trained":
+        """The same with whole parameters on the devices of this process.
+
+        One process alone keeps the mesh of the config.
+        """
+        if jax.process_count() == 1:
+            return self
+        mesh = Mesh(np.reshape(jax.local_devices(), (-1, 1)), self.mesh.axis_names)
+
+        def whole(tree: PyTree) -> PyTree:
+            gathered = jax.jit(functools.partial(sharding.gather, self.mesh))(tree)
+            here = jax.tree.map(lambda leaf: leaf.addressable_data(0), gathered)
+            return jax.device_put(here, sharding.replicated(mesh))
+
+        ema, fixed = whole(self.state.ema), whole(self.state.fixed)
+        state = dataclasses.replace(self.state, ema=ema, fixed=fixed)
+        return dataclasses.replace(self, mesh=mesh, state=state)
 
     def plan(self, settings: ConfigDict) -> SweepPlan:
         """The sweep that config.eval describes; its chain goes from t = 1 to 0 in even steps of time.
@@ -66,7 +89,7 @@ class Trained:
 
     def place(self, batch: PyTree) -> PyTree:
         """Splits arrays of a batch over the devices."""
-        return put_batch(self.mesh, batch)
+        return sharding.put_batch(self.mesh, batch)
 
     def elbo(
         self,
@@ -107,13 +130,11 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         finally:
             checkpoints.close()
         batch_size = files.read_json(run_config.config_path(workdir))["train"]["batch_size"]
-        name, spent = (
-            f"step {int(state.step)}",
-            {
-                "images_seen": int(state.step) * batch_size,
-                "train_cpu_seconds": progress.get("cpu_seconds"),
-            },
-        )
+        spent = {
+            "images_seen": int(state.step) * batch_size,
+            "train_cpu_seconds": progress.get("cpu_seconds"),
+        }
+        name = f"step {int(state.step)}"
     # Programs that contain the network share one trace of it for each shape of a batch.
     model = dataclasses.replace(experiment.model, eps_hat=jax.jit(experiment.model.eps_hat))
     return Trained(
@@ -127,5 +148,5 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         mesh=experiment.mesh,
         state=state,
         name=name,
-        costs=training_costs(count_parameters(template.params["model"]), spent),
+        spent=spent,
     )

@@ -1,16 +1,14 @@
 """Distances between sets of images, reconstructions and a reference, in the features of a network."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
-from diffc_jax.metrics.features.extract import Extractor, reference_moments
 from diffc_jax.metrics.frechet import FrechetReference
 from diffc_jax.metrics.kid import MIN_SUBSETS, kernel_distance
 from diffc_jax.metrics.statistics import RunningCovariance
-from diffc_jax.runtime.files import AnyPath
 
 # Kernel distances hold the features of this many images; Fréchet distances only their moments.
 _MAX_KERNEL_IMAGES = 10_000
@@ -54,7 +52,7 @@ class Reference:
 
     def distance(self, batches: Iterable[Float32[np.ndarray, "_ d"]]) -> SetDistance:
         """Fréchet and kernel distance of a set, the latter where there are features enough."""
-        moments, kept = _moments(batches)
+        moments, kept = moments_of(batches)
         kid, stderr = None, None
         if self._features is not None and min(len(kept), len(self._features)) >= 2 * MIN_SUBSETS:
             kernel = kernel_distance(kept, self._features)
@@ -63,34 +61,7 @@ class Reference:
         return SetDistance(fid, self.network, self.description, kid, stderr)
 
 
-def originals(features: Iterable[Float32[np.ndarray, "_ d"]], network: str) -> Reference:
-    """The images that were reconstructed, by their features in batches, as the reference.
-
-    Raises:
-        InputError: fewer than two images.
-    """
-    return Reference(*_moments(features), network, "originals")
-
-
-def other_images(
-    extractor: Extractor,
-    batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
-    name: str,
-    folder: AnyPath,
-    signature: str | None = None,
-) -> Reference:
-    """Other images as the reference; only `reference_moments` are kept, so there are no kernel distances.
-
-    `folder` and `signature` are those of `reference_moments`.
-
-    Raises:
-        InputError: fewer than two images, or images that cannot be read.
-    """
-    moments = reference_moments(extractor, batches, folder, signature)
-    return Reference(moments, None, extractor.network.name, f"{name}, {moments.count} images")
-
-
-def _moments(
+def moments_of(
     batches: Iterable[Float32[np.ndarray, "_ d"]],
 ) -> tuple[RunningCovariance, Float32[np.ndarray, "n d"]]:
     """Mean and covariance of all features, and the first features themselves."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float, Key, PyTree
 
 # {'params': trained by gradient, 'fixed': fitted to data once and never trained}; either may be absent.
@@ -26,11 +27,11 @@ class Model:
             or None for models that do not need it.
         eps_hat: the deterministic denoiser used by every sweep, decoder and codec.
         train_eps_hat: `train_eps_hat(variables, z, gamma, key)`, with dropout if the model has any.
-        needs_statistics: whether `init` needs the data's DCT statistics (`models.gaussian`).
+        statistics: shapes of the data's DCT statistics (`models.gaussian`), if `init` needs them.
     """
 
     name: str
     init: Callable[[Key[Array, ""], Any], Variables]
     eps_hat: Denoiser
     train_eps_hat: Callable[..., Float[Array, "b h w c"]]
-    needs_statistics: bool = False
+    statistics: Mapping[str, jax.ShapeDtypeStruct] | None = None

@@ -74,7 +74,7 @@ def experts_model(
         noisy_eps, fine_eps = ask("noisy", is_noisy), ask("fine", ~is_noisy)
         return jnp.where(is_noisy[:, None, None, None], noisy_eps, fine_eps)
 
-    return Model("unet_experts", init, denoise, denoise, needs_statistics=True)
+    return Model("unet_experts", init, denoise, denoise, experts["fine"].statistics)
 
 
 def _expert(side: str, fields: Any, image_shape: tuple[int, int, int]) -> Model:

@@ -140,5 +140,5 @@ def gaussian_model(image_shape: tuple[int, int, int]) -> Model:
         init=init,
         eps_hat=eps_hat,
         train_eps_hat=lambda variables, z, gamma, key: eps_hat(variables, z, gamma),
-        needs_statistics=True,
+        statistics=statistics_shapes(image_shape),
     )

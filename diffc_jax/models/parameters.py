@@ -12,7 +12,6 @@ from jaxtyping import Array, Key, PyTree
 from diffc_jax.diffusion.schedules import Schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.gaussian import statistics_shapes
 
 _COLLECTIONS = {"params", "fixed"}
 
@@ -50,12 +49,9 @@ def init_parameters(
     return parameter_tree(params, variables.get("fixed", {}))
 
 
-def parameter_shapes(
-    model: Model, schedule: Schedule, image_shape: tuple[int, int, int]
-) -> dict[str, PyTree]:
+def parameter_shapes(model: Model, schedule: Schedule) -> dict[str, PyTree]:
     """Shapes and types of the tree, for reading files; nothing is computed."""
     key = jax.random.key(0)
-    statistics = statistics_shapes(image_shape) if model.needs_statistics else None
     return jax.eval_shape(
-        lambda statistics: init_parameters(model, schedule, key, key, statistics), statistics
+        lambda statistics: init_parameters(model, schedule, key, key, statistics), model.statistics
     )

@@ -16,7 +16,7 @@ from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.gaussian import dct2
+from diffc_jax.models.gaussian import dct2, statistics_shapes
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
     GammaEmbedding,
@@ -215,4 +215,4 @@ def unet_model(
         eps = view.corrected_eps(dct2(correction))
         return grid_posterior(eps, view.mean_error * jnp.exp(log_variance), z, gamma)
 
-    return Model("unet", init, denoise, denoise, needs_statistics=True)
+    return Model("unet", init, denoise, denoise, statistics_shapes(image_shape))

@@ -4,6 +4,8 @@ import time
 
 from absl import logging
 
+_SECONDS_BETWEEN_LINES = 10.0
+
 
 class Progress:
     """Logs how far a job is, at most every few seconds and once at its end.
@@ -11,19 +13,16 @@ class Progress:
     A job that resumes starts with `done` above zero; its rate counts this run only.
     """
 
-    def __init__(
-        self, name: str, total: int, unit: str, done: int = 0, every_seconds: float = 10.0
-    ):
+    def __init__(self, name: str, total: int, unit: str, done: int = 0):
         self._name, self._total, self._unit = name, total, unit
         self._start_done = self._done = done
-        self._every = every_seconds
         self._start = self._last = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         """Adds finished units."""
         self._done += count
         now = time.monotonic()
-        if self._done < self._total and now - self._last < self._every:
+        if self._done < self._total and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now
         logging.info("%s", self.describe(now - self._start))
@@ -42,14 +41,14 @@ class Progress:
 class ShareProgress:
     """Logs the fraction of a job that is done, at most every few seconds, where there is nothing to count."""
 
-    def __init__(self, name: str, every_seconds: float = 10.0):
-        self._name, self._every = name, every_seconds
+    def __init__(self, name: str):
+        self._name = name
         self._start = self._last = time.monotonic()
 
     def reach(self, fraction: float) -> None:
         """Says how much is done, 0 to 1."""
         now = time.monotonic()
-        if now - self._last < self._every:
+        if now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now
         left = format_seconds((now - self._start) * (1 / fraction - 1)) if fraction else "?"

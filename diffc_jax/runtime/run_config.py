@@ -40,6 +40,7 @@ _NUMBER_IN_MIXTURE = re.compile(r"\[\d+\]")
 
 # Fields by name, as `flatten` gives them.
 _Flat = dict[str, Any]
+_Group = Mapping | ConfigDict
 
 
 def config_path(workdir: files.AnyPath) -> files.AnyPath:
@@ -68,13 +69,7 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
     """
     path = config_path(workdir)
     if path.exists():
-        recorded = flatten(files.read_json(path))
-        _refuse(
-            f"--workdir {workdir}",
-            "holds a run",
-            _differences(config, recorded, lambda field: is_trained(field) is not False),
-            "another --workdir",
-        )
+        _refuse_other_run(config, workdir, lambda field: is_trained(field) is not False)
     if write:
         files.write_json(path, plain(config))
 
@@ -86,21 +81,15 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
         UsageError: it is another one; the differences are listed.
         InputError: the folder holds no run.
     """
-    path = config_path(workdir)
-    if not path.exists():
+    if not config_path(workdir).exists():
         raise InputError(
             f"--workdir {workdir}: holds no trained model; run experiments/train.py with the same"
             " flags first"
         )
-    _refuse(
-        f"--workdir {workdir}",
-        "holds a run",
-        _differences(
-            config,
-            flatten(files.read_json(path)),
-            lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
-        ),
-        "another --workdir",
+    _refuse_other_run(
+        config,
+        workdir,
+        lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
     )
 
 
@@ -135,6 +124,14 @@ def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.
     )
 
 
+def _refuse_other_run(
+    config: ConfigDict, workdir: files.AnyPath, compared: Callable[[str], bool]
+) -> None:
+    recorded = flatten(files.read_json(config_path(workdir)))
+    differences = _differences(config, recorded, compared)
+    _refuse(f"--workdir {workdir}", "holds a run", differences, "another --workdir")
+
+
 def _refuse(field: str, what: str, differences: list[str], instead: str) -> None:
     if differences:
         raise UsageError(
@@ -146,7 +143,7 @@ def _refuse(field: str, what: str, differences: list[str], instead: str) -> None
 def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], bool]) -> list[str]:
     """One text for each compared field that was recorded with another value."""
     recorded = {FORMER_NAMES.get(field, field): value for field, value in recorded.items()}
-    new = flatten(plain(config))
+    new = flatten(config)
     old = _defaults(new, recorded) | recorded
     return [
         f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}"
@@ -157,7 +154,7 @@ def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], 
 
 def _defaults(new: _Flat, recorded: _Flat) -> _Flat:
     """Values of fields that did not exist when a run was recorded: it did what their defaults do."""
-    defaults = flatten(plain(base_config()))
+    defaults = flatten(base_config())
     found = {}
     for field in new:
         name = _NUMBER_IN_MIXTURE.sub("", field)
@@ -170,13 +167,13 @@ def _defaults(new: _Flat, recorded: _Flat) -> _Flat:
     return found
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> _Flat:
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> _Flat:
     """A nested config as {"a.b": value, "c[0].d": value}; other tuples become lists, as in JSON."""
     flat: _Flat = {}
     for name, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, _Group):
             flat |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple | list) and any(isinstance(part, Mapping) for part in value):
+        elif isinstance(value, tuple | list) and any(isinstance(part, _Group) for part in value):
             for number, part in enumerate(value):
                 flat |= flatten(part, f"{prefix}{name}[{number}].")
         else:

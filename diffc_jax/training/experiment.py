@@ -17,7 +17,7 @@ from diffc_jax.config.sources import (
 from diffc_jax.diffusion.schedules import Schedule, build_schedule
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
-from diffc_jax.models.gaussian import Statistics, fit_statistics, statistics_shapes
+from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, sharding
 from diffc_jax.runtime.export import load_params
@@ -49,8 +49,7 @@ class Experiment:
 
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
-        statistics = statistics_shapes(self.image_shape) if self.model.needs_statistics else None
-        shapes = jax.eval_shape(self._init_state, statistics)
+        shapes = jax.eval_shape(self._init_state, self.model.statistics)
         shardings = dataclasses.replace(
             sharding.split_parameters(self.mesh, shapes),
             # Small, and used with every image.
@@ -68,7 +67,7 @@ class Experiment:
             initial = load_params(files.as_path(path), tree)
         if initial is not None:
             statistics = initial["fixed"] or None
-        elif self.model.needs_statistics:
+        elif self.model.statistics is not None:
             logging.info("fitting a Gaussian to %d images", len(source))
             batches = data.eval_batches(source, batch_size=_STATISTICS_BATCH)
             statistics = fit_statistics(batch["image"][batch["mask"]] for batch in batches)

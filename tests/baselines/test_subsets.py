@@ -27,7 +27,7 @@ def test_estimates_of_trained_networks_are_those_of_the_subset():
     sizes = np.arange(12.0).reshape(6, 2)
     decoded = np.zeros((6, 4, 2, 3), np.uint8)
     point = CodecPoint("hific", identity, range(6), sizes, np.ones(6), decoded, np.arange(6.0))
-    own = point.subset(ResultSet(pathlib.Path("w"), "eval a", range(2, 5)), n_decoded=2)
+    own = point.subset(ResultSet(pathlib.Path("w"), "photos", "eval a", range(2, 5)), n_decoded=2)
     assert (own.point.bpp_estimate, own.point.bpp) == (3.0 / 8, 8 * 6.0 / 8)
     assert (own.point.n_images, own.point.split, len(own.decoded)) == (3, "eval a", 2)
     assert [row["index"] for row in own.rows] == [2, 3, 4]

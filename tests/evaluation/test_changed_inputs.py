@@ -166,7 +166,7 @@ def test_other_weights_of_the_feature_network_are_noticed(config, workdir, monke
 
 
 def test_rows_of_other_methods_go_with_their_images(tmp_path, caplog):
-    result = ResultSet(tmp_path, "eval", range(COUNT))
+    result = ResultSet(tmp_path, "pictures", "eval", range(COUNT))
     rows = [
         *make_points(n_images=COUNT, dataset="pictures", split="eval"),
         *make_points(method="jpeg", n_images=COUNT, dataset="pictures", split="eval"),
@@ -176,10 +176,10 @@ def test_rows_of_other_methods_go_with_their_images(tmp_path, caplog):
     digests = np.arange(16 * COUNT, dtype=np.uint8).reshape(COUNT, 16)
     # Nothing said which images the rows are of, and then that they are the same.
     for _ in range(2):
-        claim_images(result, "pictures", digests, ["diffc"])
+        claim_images(result, digests, ["diffc"])
         assert read_rate_points(tmp_path / "rd.csv") == rows
     with caplog.at_level("INFO", "absl"):
-        claim_images(result, "pictures", digests[::-1], ["diffc"])
+        claim_images(result, digests[::-1], ["diffc"])
     assert caplog.messages == [
         f"{tmp_path}/rd.csv: removed the rows of jpeg: the {COUNT} images of pictures eval have other pixels"
         " now"

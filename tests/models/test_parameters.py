@@ -24,7 +24,7 @@ def one_number(**collections):
 
 def test_shapes_are_those_of_the_parameters():
     tree = init_parameters(one_number(), SCHEDULE, KEY, KEY, None)
-    shapes = parameter_shapes(one_number(), SCHEDULE, SHAPE)
+    shapes = parameter_shapes(one_number(), SCHEDULE)
     assert shapes == jax.eval_shape(lambda: tree)
     assert tree["params"].keys() == {"model", "schedule"}
     assert model_variables(**tree) == {"params": {"scale": 1.0}, "fixed": {}}

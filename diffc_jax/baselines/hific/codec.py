@@ -17,7 +17,7 @@ from diffc_jax.baselines.hific.entropy_coding import HYPER_LARGEST, LatentCoder,
 from diffc_jax.baselines.hific.model import Hific, Params, Symbols
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation.costs import training_costs
+from diffc_jax.evaluation.results import training_costs
 from diffc_jax.metrics import psnr
 from diffc_jax.runtime import files
 from diffc_jax.runtime.export import load_params
@@ -104,7 +104,7 @@ class TrainedRun:
         width: of its networks, as results name them.
         target_bpp: that it was trained for.
         codec: its networks.
-        costs: of its training, as columns of results (`evaluation.costs.training_costs`).
+        costs: of its training, as columns of results (`evaluation.results.training_costs`).
     """
 
     method: str
