@@ -64,7 +64,16 @@ def test_a_photograph_there_and_back(tmp_path):
     PIL.Image.fromarray(image).save(tmp_path / "a.png")
     paths = [str(tmp_path / name) for name in ("a.png", "a.diffc", "b.png")]
     compress(WEIGHTS, paths[:1], paths[1], Target(bpp=1.0), memory=8, seed=0, batch_size=1)
-    decompress(WEIGHTS, paths[1:2], paths[2], decoder="flow", n_steps=8, at_bpp=None, salvage=False, batch_size=1)
+    decompress(
+        WEIGHTS,
+        paths[1:2],
+        paths[2],
+        decoder="flow",
+        n_steps=8,
+        at_bpp=None,
+        salvage=False,
+        batch_size=1,
+    )
     assert (tmp_path / "a.diffc").stat().st_size * 8 <= image.shape[0] * image.shape[1]
     error = np.asarray(PIL.Image.open(tmp_path / "b.png"), np.float64) - image
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 25

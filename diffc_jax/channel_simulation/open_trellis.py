@@ -186,7 +186,7 @@ def stage_ends(size: int, most_bits: int, path_bits: Int[Array, " b"]) -> Int[Ar
 def _targets(
     trellis: OpenTrellis, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"]
 ) -> Float[Array, "b m"]:
-    """mu as the search sees it: rotated, with random signs, in integers."""
+    """Mu as the search sees it: rotated, with random signs, in integers."""
     signs = random_signs(keys, Stream.TRELLIS_SIGNS, trellis.size)
     rotated = rotate(keys, mu) * signs
     largest = jnp.max(jnp.abs(rotated), axis=1, keepdims=True)

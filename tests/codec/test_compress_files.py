@@ -12,10 +12,10 @@ import PIL.Image
 import pytest
 
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.stream import Header
 from diffc_jax.codec.files import compress, decompress
-from diffc_jax.codec.targets import Target
 from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.stream import Header
+from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError, UsageError
 from tests.support.gaussian_run import SIDE, export_model
 from tests.support.processes import run_program
@@ -118,9 +118,7 @@ def test_there_and_back(model, images, tmp_path):
     warnings = [line for line in done.stderr.splitlines() if line.startswith("W")]
     assert len(warnings) == 1
     stream = parse(whole)
-    assert warnings[0].endswith(
-        f"{made}: packet {len(stream.cuts)} is cut off or damaged"
-    )
+    assert warnings[0].endswith(f"{made}: packet {len(stream.cuts)} is cut off or damaged")
     found, expected = pixels(back), pixels(images / "rgb.png")
     exact = slice(SIDE)
     np.testing.assert_array_equal(found[:, exact], expected[:, exact])

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 
 from diffc_jax.codec.files import compress, decompress
-from diffc_jax.codec.targets import Target
 from diffc_jax.codec.paths import pair_files
+from diffc_jax.codec.targets import Target
 from diffc_jax.data.files import is_image_name
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.files import split_names

@@ -10,7 +10,6 @@ from diffc_jax.codec.container import (
     CHECK_BITS,
     StreamWriter,
     header_bytes,
-    least_bytes,
     parse,
     write_stream,
 )

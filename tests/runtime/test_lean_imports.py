@@ -18,8 +18,8 @@ from diffc_jax.baselines.codecs import select_codecs
 from diffc_jax.baselines.evaluate import check_baselines
 from diffc_jax.channel_simulation.index_codes import zipf_code
 from diffc_jax.codec.files import compress
-from diffc_jax.codec.targets import Target
 from diffc_jax.codec.residual import encode_residual
+from diffc_jax.codec.targets import Target
 from diffc_jax.commands import evaluate
 from diffc_jax.config import base_config
 from diffc_jax.data import SourceSpec, open_source, train_iterator
