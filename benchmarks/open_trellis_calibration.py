@@ -3,10 +3,10 @@
     python benchmarks/open_trellis_calibration.py --memory=14
     python benchmarks/open_trellis_calibration.py --memory=14 --size=768 --path_bits=32 --path_bits=64
 
-For each memory and number k of path bits: the mean projection R of the best path's sample on a random direction
-over sqrt(k), and the variance v of that projection, from so many searches with a fixed seed. Each line ends
-with the standard error of the first, bits over KL (k over R^2 / 2 nats), and the variance of the sample
-orthogonal to the direction (1 in a Gaussian).
+For each memory and number k of path bits: the mean projection R of the best path's sample on a random
+direction over sqrt(k), and the variance v of that projection, from so many searches with a fixed seed. Each
+line ends with the standard error of the first, bits over KL (k over R^2 / 2 nats), and the variance of the
+sample orthogonal to the direction (1 in a Gaussian).
 """
 
 import jax

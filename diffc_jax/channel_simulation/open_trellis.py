@@ -58,7 +58,7 @@ _STATES_ELSEWHERE = 1 << 24
 class OpenTrellis:
     """Codebooks of 2^k samples of N(0, I) for any k up to `most_bits`, and their search.
 
-    `codebook_statistics` (benchmarks/open_trellis_calibration.py) says how far the best of the samples goes in
+    `open_trellis_reach` says how far the best of the samples goes in
     the direction of mu.
 
     Attributes:
@@ -128,7 +128,7 @@ class OpenTrellis:
         paths: UInt8[Array | np.ndarray, "b most"],
         path_bits: Int[Array, " b"],
     ) -> Float[Array, "b m"]:
-        """The samples of paths, of which the first `path_bits` bits count; the same to the last bit anywhere."""
+        """The samples of paths, of which the first `path_bits` bits count; the same to the last bit."""
         return _decode(self, keys, paths, path_bits)
 
     @property

@@ -1,15 +1,15 @@
 """Projections of exact samples, drawn by shared randomness: what makes a sample of the trellis exact.
 
 The best of the samples that k bits can name goes about R(k) in the direction of mu, hardly more or less,
-where one of N(mu, I) goes a = |mu| give or take 1. So the randomness that both sides share chooses how far the
-sample shall go, and the length of the path follows: k is the number of bits for which R(k) is nearest to a
-target T.
+where one of N(mu, I) goes a = |mu| give or take 1. So the randomness that both sides share chooses how far
+the sample shall go, and the length of the path follows: k is the number of bits for which R(k) is nearest to
+a target T.
 
 T is a with subtractive dither: with U uniform in the unit interval, h a random half width, and j the whole
-number for which T_j = 2 h (j + U) is nearest to a, the error T_j - a is uniform in +- h. A Gaussian is a mixture
-of such uniform distributions, with h^2 / sigma^2 of the chi-squared distribution with three degrees of freedom,
-so that the error is N(0, sigma^2), independent of a. What the projection of the best path varies about R(k)
-comes on top: sigma^2 = 1 - v(k).
+number for which T_j = 2 h (j + U) is nearest to a, the error T_j - a is uniform in +- h. A Gaussian is a
+mixture of such uniform distributions, with h^2 / sigma^2 of the chi-squared distribution with three degrees
+of freedom, so that the error is N(0, sigma^2), independent of a. What the projection of the best path varies
+about R(k) comes on top: sigma^2 = 1 - v(k).
 
 Everything here is integers, because the format depends on it: lengths have 16 bits after the point.
 """
@@ -86,6 +86,6 @@ def _boundaries(memory: int) -> list[int]:
 
 @functools.cache
 def _widths() -> list[int]:
-    """Roots of quantiles of the chi-squared distribution with 3 degrees of freedom, 16 bits after the point."""
+    """Roots of quantiles of chi-squared with 3 degrees of freedom, 16 bits after the point."""
     quantiles = (np.arange(1 << WIDTH_BITS) + 0.5) / (1 << WIDTH_BITS)
     return [int(value) for value in np.rint(np.sqrt(2 * gammaincinv(1.5, quantiles)) * UNIT)]

@@ -1,7 +1,7 @@
 """The Viterbi algorithm of the open trellis in machine code, for CPUs.
 
-The same integers as the pass in `open_trellis`, which runs on any device, so that both find the same path; it
-is several times as fast there, because a compiler that sees the whole loop keeps scores in registers and caches.
+The same integers as the pass in `open_trellis`, which runs on any device, so that both find the same path. On
+CPUs this one is several times as fast.
 """
 
 import inspect

@@ -22,7 +22,7 @@ class Codebook(Protocol):
     def decode(
         self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
     ) -> Float[Array, "b m"]:
-        """Samples of N(0, I) by path and number of its bits; where there is None the sample does not count."""
+        """Samples of N(0, I) by path and number of its bits; for None the sample does not count."""
         ...
 
 

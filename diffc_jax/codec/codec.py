@@ -47,8 +47,8 @@ class Codec:
             gamma: negative log signal-to-noise ratio of the latents to arrive at.
             lossless: the exact pixels.
             memory: bits of the trellis' register: fewer are faster, more save bits.
-            seed: of the randomness that both sides share, 0 to 65535, which the result says; None for one that
-                depends on the image.
+            seed: of the randomness that both sides share, 0 to 65535; None for one that depends on the image.
+                The result says which.
 
         Returns:
             A `.diffc` stream (docs/format.md), of which any beginning decodes up to its last packet.

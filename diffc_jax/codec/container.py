@@ -1,9 +1,9 @@
 """The `.diffc` container, version 2: a header, and steps in one range-coded stream; see docs/format.md.
 
 Nothing here depends on a network's floats. The next step is always that of the tile with the lowest
-signal-to-noise ratio, and its size is predicted (`step_sizes`). So only what the shared randomness leaves open
-is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after any step,
-with a check; where it is cut off, what comes before the last check is used.
+signal-to-noise ratio, and its size is predicted (`step_sizes`). So only what the shared randomness leaves
+open is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after
+any step, with a check; where it is cut off, what comes before the last check is used.
 """
 
 import dataclasses
@@ -132,8 +132,10 @@ class StreamWriter:
         self._turns = Turns(header)
         self._coder = RangeEncoder()
         self._crc = crc8(self._head)
-        # The check of the last step if its packet goes on.
-        self._open_check: int | None = None
+        # Of the last step, which is written when the next one comes, if the packet does not go on.
+        self._check = 0
+        self._ends_packet = False
+        self._n_steps = 0
         self.n_packets = 0
 
     @property
@@ -142,52 +144,78 @@ class StreamWriter:
         return self._turns.tile
 
     @property
+    def next_sizes(self) -> StepSizes:
+        """Where this tile is; not to be changed."""
+        return self._turns.sizes
+
+    @property
     def all_started(self) -> bool:
         """Whether each tile has had a step, which a stream needs."""
         return self._turns.all_started
 
     def append(self, step: CodedStep) -> None:
-        """Writes the next step of `next_tile`."""
+        """Writes the next step of `next_tile`.
+
+        Raises:
+            ValueError: the numbers or the cell are not of a step that can be sent.
+        """
         sizes, coder = self._turns.sizes, self._coder
+        offer = sizes.offer(step.sizes)
+        if not 0 <= step.cell < offer.n_cells:
+            raise ValueError(f"cell {step.cell} of {offer.n_cells}")
+        if self._ends_packet:
+            self._crc = self._write_check(coder, self._check)
         for number in step.sizes:
             coder.encode(0, OTHER_SIZE, SYMBOL_BITS)
             coder.encode_bits(number, SIZE_BITS)
-        offer = sizes.offer(step.sizes)
         coder.encode(offer.start(step.cell), offer.start(step.cell + 1), SYMBOL_BITS)
         path_bits = self._turns.advance(offer, step.cell)
         coder.encode_bits(_to_number(step.path, path_bits), path_bits)
         self._crc = _crc_of_step(self._crc, step.sizes, step.cell, step.path)
-        self._open_check = step.check
-        if sizes.ends_packet:
-            self._crc = self._write_check(coder)
-            self._open_check = None
-            self.n_packets += 1
+        self._check, self._ends_packet = step.check, sizes.ends_packet
+        self._n_steps += 1
+        self.n_packets += self._ends_packet
 
     def bits_after(self, step_bits: float = 0) -> int:
         """Bits that the stream has at most if it ends here, or after a step of so many bits."""
-        is_closed = self._open_check is None and not step_bits
-        check = 0 if is_closed else CHECK_BITS + _CRC_BITS
+        n_checks = self._ends_packet + bool(step_bits or (self._n_steps and not self._ends_packet))
+        bits = self._coder.bits() + step_bits + n_checks * (CHECK_BITS + _CRC_BITS)
         # Whole bytes in which there is no doubt may take a bit more.
-        return 8 * (len(self._head) + math.ceil((self._coder.bits() + step_bits + check + 1) / 8))
+        return 8 * (len(self._head) + math.ceil((bits + 1) / 8))
 
     def to_bytes(self, residuals: Sequence[Residual] = ()) -> bytes:
-        """The stream if it ends here, and then the residuals of all tiles in raster order."""
-        coder = self._coder
-        if self._open_check is not None:
-            coder = coder.copy()
-            self._write_check(coder)
-        data = self._head + coder.to_bytes()
+        """The stream if it ends here, and then the residuals of all tiles in raster order.
+
+        If that could be read as a shorter stream, the last check of a latent is off by one, which is no harm.
+        """
+        data = next(filter(self._is_read_whole, map(self._ending_with, _checks_near(self._check))))
         for one in residuals:
             crc = one.crc.to_bytes(_CRC32_BYTES, "little")
             data += encode_varint(len(one.payload)) + one.payload + crc
         return data
 
-    def _write_check(self, coder: RangeEncoder) -> int:
-        assert self._open_check is not None
-        coder.encode_bits(self._open_check, CHECK_BITS)
-        crc = crc8(bytes((self._open_check,)), self._crc)
+    def _ending_with(self, check: int) -> bytes:
+        coder = self._coder.copy()
+        if self._n_steps:
+            self._write_check(coder, check)
+        return self._head + coder.to_bytes()
+
+    def _is_read_whole(self, data: bytes) -> bool:
+        """Whether a reader finds no end of a shorter stream in it, as it does once in a million times."""
+        known = self._header.n_steps is not None or not self.all_started
+        return known or len(parse(data).items) == self._n_steps
+
+    def _write_check(self, coder: RangeEncoder, check: int) -> int:
+        """Returns the checksum so far."""
+        coder.encode_bits(check, CHECK_BITS)
+        crc = crc8(bytes((check,)), self._crc)
         coder.encode_bits(crc, _CRC_BITS)
         return crc
+
+
+def _checks_near(check: int) -> list[int]:
+    """A check of a latent, and those that a reader takes for rounding of it (`chain.CHECK_TOLERANCE`)."""
+    return [(check + change) % (1 << CHECK_BITS) for change in (0, 1, -1)]
 
 
 def write_stream(
@@ -325,9 +353,9 @@ class _Reader:
                 coder.take(0, OTHER_SIZE, SYMBOL_BITS)
                 numbers.append(coder.take_bits(SIZE_BITS))
                 offer = turns.sizes.offer(tuple(numbers))
+            cell = offer.find(symbol)
         except ValueError as error:
             raise _DamagedError(str(error)) from None
-        cell = offer.find(symbol)
         coder.take(offer.start(cell), offer.start(cell + 1), SYMBOL_BITS)
         path_bits = offer.path_bits(cell)
         path = _to_bytes(coder.take_bits(path_bits), path_bits)
@@ -366,8 +394,8 @@ class _Reader:
             self._cut(end)
 
 
-# A check, and up to a byte and seven bits more than that.
-_MOST_CLOSING_BYTES = 4
+# A check takes one or two bytes more, and the last bytes after it two or one.
+_MOST_CLOSING_BYTES = 3
 
 
 def _crc_of_step(before: int, sizes: tuple[int, ...], cell: int, path: bytes) -> int:

@@ -17,6 +17,7 @@ from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_me
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import CHECK_BITS, CodedStep
 from diffc_jax.codec.step_sizes import (
+    MOST_SIZES,
     OTHER_SIZE,
     SIZE_AS_PLANNED,
     SIZE_BITS,
@@ -71,7 +72,7 @@ def choose(sizes: StepSizes, squared_error: float, numbers: tuple[int, ...] = ()
     Raises:
         InputError: |x - x_hat|^2 is not what a denoiser would leave.
     """
-    for _ in range(_MOST_ANNOUNCEMENTS):
+    for _ in range(MOST_SIZES):
         try:
             offer = sizes.offer(numbers)
         except ValueError:
@@ -85,10 +86,6 @@ def choose(sizes: StepSizes, squared_error: float, numbers: tuple[int, ...] = ()
         eighths = math.floor(SIZES_PER_OCTAVE * 2 * math.log2(max(reach, 1) / (1.4 * length)))
         numbers += (min(max(SIZE_AS_PLANNED + eighths, 0), SIZE_AS_PLANNED - 1),)
     raise InputError("the model's prediction is too far from the image for the codec")
-
-
-# From the least to the largest error that float32 can hold there are fewer.
-_MOST_ANNOUNCEMENTS = 64
 
 
 def towards(end_snr: int) -> Chooser:

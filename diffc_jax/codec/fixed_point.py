@@ -62,7 +62,8 @@ def _powers() -> list[int]:
 def normal_cdf(sigmas: int) -> int:
     """Probability, in units of 2^-24, that a standard normal variable is less.
 
-    `sigmas` has 16 bits after the point. Linear between 256 points for each standard deviation; 0 and 2^24 beyond 8 of them.
+    `sigmas` has 16 bits after the point. Linear between 256 points for each standard deviation; 0 and 2^24
+    beyond 8 of them.
     """
     least = _MOST_SIGMAS << 16
     if sigmas <= -least:

@@ -5,8 +5,8 @@ proportion to its probability, and whoever knows that the number is in it knows 
 only the first bytes knows the number up to what may follow, and stops where that leaves a choice.
 
 Integers only. Interval and number are kept relative to the byte at `position` and have `_BITS` bits; the
-interval is at least 2^`_LEAST_BITS` wide before each symbol, so that a probability of 2^-24 is exact to one part
-in 2^16.
+interval is at least 2^`_LEAST_BITS` wide before each symbol, so that a probability of 2^-24 is exact to one
+part in 2^16.
 """
 
 import math

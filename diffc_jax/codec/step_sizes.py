@@ -51,6 +51,8 @@ _PACKET_BITS = 640
 SYMBOL_BITS = 24
 OTHER_SIZE = 1 << 16
 SIZE_BITS, SIZE_AS_PLANNED, SIZES_PER_OCTAVE = 5, 24, 8
+# Announcements of one step: fewer lead from any size to any other.
+MOST_SIZES = 64
 # First counter of the words that a tile's key gives for targets; `chain` uses 0 and 1.
 _TARGETS = 2
 
@@ -87,7 +89,7 @@ class StepOffer:
         delta_code: log2 of delta, in 1 / 256 octaves.
         grid: of the targets.
         first: number in the grid of the first cell.
-        n_cells: how many cells there are; beyond them paths are too short.
+        n_cells: how many cells there are; beyond them paths are too short. Where all are, it is 0 or less.
         level: log2 |x - x_hat|^2 as predicted.
         level_sd: its standard deviation.
         memory: of the trellis.
@@ -125,7 +127,13 @@ class StepOffer:
         return OTHER_SIZE + cell + (room * below >> CDF_BITS)
 
     def find(self, number: int) -> int:
-        """The cell in whose share a number from `OTHER_SIZE` to 2^24 - 1 is."""
+        """The cell in whose share a number from `OTHER_SIZE` to 2^24 - 1 is.
+
+        Raises:
+            ValueError: there are no cells, so nothing of the kind was sent.
+        """
+        if self.n_cells < 1:
+            raise ValueError("no path is long enough for a step")
         low, high = 0, self.n_cells
         while high - low > 1:
             middle = (low + high) // 2
@@ -203,8 +211,11 @@ class StepSizes:
         """The next step; `sizes` are the numbers that announced other ones than planned, so far.
 
         Raises:
-            ValueError: delta is out of range, so these numbers are not a sender's.
+            ValueError: delta is out of range, or there are more than `MOST_SIZES` numbers, so they are not a
+                sender's.
         """
+        if len(sizes) > MOST_SIZES:
+            raise ValueError("too many other sizes")
         eighths = sum(sizes) - SIZE_AS_PLANNED * len(sizes)
         finer = STEPS_PER_OCTAVE // SIZES_PER_OCTAVE
         bits = self.planned_bits

@@ -1,8 +1,8 @@
 """Version 1 of the `.diffc` container, which is still read; see docs/format_1.md.
 
 A header, and packets that each begin with the number and the size of their steps. The trellis is circular
-(`channel_simulation.trellis`), a step has 32 to 2048 path bits, and its increment of the signal-to-noise ratio
-is sent.
+(`channel_simulation.trellis`), a step has 32 to 2048 path bits, and its increment of the signal-to-noise
+ratio is sent.
 """
 
 import heapq

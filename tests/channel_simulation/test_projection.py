@@ -1,4 +1,4 @@
-"""Exact projections: the error of targets is the Gaussian that is wanted, and tables are the same everywhere."""
+"""Exact projections: errors of targets are the Gaussian that is wanted, and tables the same everywhere."""
 
 import hashlib
 

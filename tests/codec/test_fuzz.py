@@ -4,25 +4,27 @@ What parsing alone does with damage is in test_container_fuzz.py.
 """
 
 import contextlib
+import dataclasses
 import random
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from diffc_jax.codec.container import Header, Packet, Residual, StreamWriter, parse
-from diffc_jax.codec.framing import crc8
+from diffc_jax.codec.container import CodedStep, StreamWriter, parse
 from diffc_jax.codec.image_decoder import decode_stream
-from diffc_jax.codec.image_encoder import Target, encode_image
+from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
+from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError
 from diffc_jax.models.gaussian import independent_eps_hat
 
 SIDE = 8
-MEMORY = 3
+MEMORY = 8
 FINGERPRINT = b"fuzz"
 VARIANCES = 4 / np.arange(1, 3 * SIDE**2 + 1).reshape(SIDE, SIDE, 3)
-N_STREAMS, N_FORGED = 600, 40
+N_STREAMS, N_FORGED = 150, 30
 NOTICED = "are not the sender's"
 
 
@@ -45,7 +47,7 @@ def make_image(seed, height, width):
 def streams(codec):
     """Streams of two tiles each, lossless and lossy."""
     images = (make_image(0, 8, 16), make_image(1, 7, 10), make_image(2, 5, 9), make_image(3, 16, 8))
-    targets = (Target(lossless=True), Target(packets=5), Target(packets=3), Target(gamma=-3.0))
+    targets = (Target(lossless=True), Target(packets=3), Target(gamma=-1.0), Target(gamma=-3.0))
     return [
         encode_image(codec, image, target, memory=MEMORY, seed=seed)
         for seed, (image, target) in enumerate(zip(images, targets, strict=True))
@@ -93,13 +95,13 @@ def intact_packets(true, data, damaged):
     """How many packets of the true stream are there as they were, from the first on."""
     same = next((i for i, (a, b) in enumerate(zip(data, damaged, strict=False)) if a != b), None)
     same = min(len(data), len(damaged)) if same is None else same
-    return sum(end <= same for end in true.ends)
+    return sum(cut.n_bytes <= same for cut in true.cuts)
 
 
 def true_image(codec, data, n_packets, cache):
     key = data, n_packets
     if key not in cache:
-        end = parse(data).ends[n_packets - 1]
+        end = parse(data).cuts[n_packets - 1].n_bytes
         cache[key] = decode_stream(codec, parse(data[:end]), n_steps=4).image
     return cache[key]
 
@@ -121,10 +123,10 @@ def test_damage_is_told(codec, streams, mutate):
             continue
         true = parse(data)
         n_intact = intact_packets(true, data, damaged)
-        is_prefix = len(stream.ends) == n_intact and stream.header == true.header
+        is_prefix = len(stream.cuts) == n_intact and stream.header == true.header
         # Prefixes are all alike: some are enough.
         if is_prefix and n_decoded > 20:
-            assert (stream.problem is None) == (damaged == data[: stream.ends[-1]])
+            assert (stream.problem is None) == (damaged == data[: stream.n_bytes])
             continue
         n_decoded += 1
         try:
@@ -133,39 +135,36 @@ def test_damage_is_told(codec, streams, mutate):
             continue
         if is_prefix:
             np.testing.assert_array_equal(decoded.image, true_image(codec, data, n_intact, cache))
-            assert (decoded.warnings == []) == (damaged == data[: stream.ends[-1]])
+            assert (decoded.warnings == []) == (damaged == data[: stream.n_bytes])
         else:
             n_silent += not decoded.warnings
-    assert n_decoded > 5
-    # Eight bits of checksum miss one in 256, but never single bits and cuts; then there is the latent check.
-    most = 0 if mutate in (flip_a_bit, truncate) else n_streams / 256
+    assert n_decoded > 2
+    # Eight bits of checksum miss one in 256, but never cuts; then there is the latent check.
+    most = 0 if mutate is truncate else n_streams / 256
     assert n_silent <= most
 
 
 def forged(rng, data):
-    """Packets that were tampered with, but with correct checksums and in their right places."""
+    """Steps that were tampered with, but with correct checksums and in their right places."""
     true = parse(data)
-    left = [list(reversed(packets)) for packets in true.packets]
-    writer = StreamWriter(true.header)
-    changed_at = rng.randrange(len(true.ends))
-    for number in range(rng.randint(changed_at + 1, len(true.ends) + 3)):
-        if writer.next_tile is None:
-            break
-        packet = left[writer.next_tile].pop() if left[writer.next_tile] else None
-        if not isinstance(packet, Packet) or number >= changed_at:
-            increments = tuple(
-                rng.choice([rng.randint(-512, 511), rng.randint(-60, 30)])
-                for _ in range(rng.randint(1, 4))
-            )
-            path_bits = rng.choice([32, 64])
-            paths = rng.randbytes(len(increments) * path_bits // 8)
-            packet = Packet(path_bits, increments, paths, rng.randrange(256))
-        writer.append(packet)
+    writer = StreamWriter(dataclasses.replace(true.header, n_steps=None))
+    for _ in range(rng.randint(true.header.n_tiles, 40)):
+        sizes = writer.next_sizes
+        numbers = tuple(rng.randrange(32) for _ in range(rng.choice([0, 0, 0, 1, 2])))
+        with contextlib.suppress(ValueError):
+            offer = sizes.offer(numbers)
+            if offer.n_cells < 1:
+                continue
+            cell = rng.randrange(offer.n_cells)
+            path_bits = offer.path_bits(cell)
+            path = bytearray(rng.randbytes(-(-path_bits // 8)))
+            path[-1] &= 0xFF << -path_bits % 8 & 0xFF
+            writer.append(CodedStep(numbers, cell, bytes(path), rng.randrange(16)))
     return writer.to_bytes()
 
 
-def test_forged_packets(codec, streams):
-    """Any increments and paths decode to some image, and nearly all of them with a warning."""
+def test_forged_steps(codec, streams):
+    """Any steps decode to some image, and most of them with a warning."""
     rng = random.Random(0)
     tracemalloc.start()
     noticed = []
@@ -178,39 +177,28 @@ def test_forged_packets(codec, streams):
             noticed.append(any(NOTICED in warning for warning in decoded.warnings))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Three of 256 checks agree by chance, more of those of the largest steps, which leave little noise.
-    assert np.mean(noticed) > 0.85
+    # Three of 16 checks agree by chance; one of several is enough.
+    assert np.mean(noticed) > 0.7
     assert peak < 20_000_000
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", bytes(40), b"\xff" * 40, b"\x10\x02\x05abc"])
 def test_forged_residuals(codec, streams, payload):
     stream = parse(streams[0])
-    assert isinstance(stream.packets[0][-1], Residual)
-    stream.packets[0][-1] = Residual(payload, 0)
-    decoded = decode_stream(codec, stream, n_steps=4)
+    items = [
+        (tile, Residual(payload, 0) if isinstance(item, Residual) and tile == 0 else item)
+        for tile, item in stream.items
+    ]
+    decoded = decode_stream(codec, Stream(stream.header, items, stream.cuts), n_steps=4)
     assert not decoded.lossless
     assert len(decoded.warnings) == 1
     assert decoded.warnings[0].startswith("tile 0 is not exact: ")
 
 
 def test_longer_paths_than_a_tile_has_values(codec):
-    writer = StreamWriter(Header(8, 8, SIDE, MEMORY, 0, FINGERPRINT))
-    writer.append(Packet(256, (-80,), bytes(32), 0))
+    """Files of version 1 say how long their paths are."""
+    items = [(0, Step(1 << 47, 256, bytes(32), 0))]
+    header = Header(8, 8, SIDE, 12, 0, FINGERPRINT, version=1)
     with pytest.raises(InputError) as caught:
-        decode_stream(codec, parse(writer.to_bytes()))
+        decode_stream(codec, Stream(header, items, [Cut(1, 40)]))
     assert str(caught.value) == "has steps of 256 path bits, but tiles of 192 values"
-
-
-def test_repaired_headers(streams):
-    """A header with any value and a right checksum is refused, or it describes a stream of this size."""
-    rng = random.Random(0)
-    length = len(Header(8, 16, SIDE, MEMORY, 0, FINGERPRINT).to_bytes())
-    for _ in range(300):
-        data = bytearray(streams[1])
-        data[rng.randrange(3, length - 1)] = rng.randrange(256)
-        data[length - 1] = crc8(bytes(data[: length - 1]))
-        with contextlib.suppress(InputError):
-            stream = parse(bytes(data))
-            assert stream.header.n_tiles <= len(stream.ends)
-            assert len(data) >= 8 * stream.header.n_tiles

@@ -303,7 +303,7 @@ def read(data):
     def at_end():
         """After a step that does not end a packet."""
         nonlocal coder
-        if len(data) - coder.position > 4:
+        if len(data) - coder.position > 3:
             return False
         before, coder = coder, Coder(data, at)
         coder.position, coder.low = before.position, before.low
