@@ -28,7 +28,8 @@ from absl import flags
 from shared import BASE_UNET, photographs, random_codec
 
 from diffc_jax import cli
-from diffc_jax.codec.container import DEFAULT_MEMORY, parse
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec

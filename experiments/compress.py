@@ -6,8 +6,9 @@ python experiments/compress.py --input=a.png --output=a.diffc --bpp=1
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.codec.container import DEFAULT_MEMORY, MEMORIES
+from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES
 from diffc_jax.codec.files import compress
+from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.stream import LARGEST_SEED
 from diffc_jax.codec.targets import Target
 from diffc_jax.runtime.files import split_names

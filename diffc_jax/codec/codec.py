@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Shaped, UInt8
 
-from diffc_jax.codec.container import DEFAULT_MEMORY, parse
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, check_damage, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache

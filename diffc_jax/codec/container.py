@@ -12,9 +12,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.codec import version1
 from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
+from diffc_jax.codec.header import (
+    CHECK_BITS,
+    CRC_BITS,
+    MAGIC,
+    header_bytes,
+    least_bytes,
+    parse_header,
+)
 from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
 from diffc_jax.codec.step_sizes import (
     OTHER_SIZE,
@@ -26,15 +33,6 @@ from diffc_jax.codec.step_sizes import (
 from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
 from diffc_jax.errors import InputError
 
-DEFAULT_MEMORY = 14
-
-_MAGIC = 0xD2
-# Flags: three bits say that tiles have sides of 2 to 256 pixels (0: a varint does), the others are set
-# for whatever is not usual.
-_SIDES = (0, 4, 8, 16, 32, 64, 128, 256)
-_GREY, _SIZE, _MEMORY, _LONG_SEED, _LOSSLESS = 8, 16, 32, 64, 128
-CHECK_BITS = 4
-_CRC_BITS = 8
 _CRC32_BYTES = 4
 
 
@@ -52,35 +50,6 @@ class CodedStep(NamedTuple):
     cell: int
     path: bytes
     check: int
-
-
-def header_bytes(header: Header) -> bytes:
-    """The header as it stands in a file: five bytes for one tile with nothing unusual, 21 at most."""
-    side = _SIDES.index(header.tile) if header.tile in _SIDES[1:] else 0
-    flags, more = side, b""
-    if not side:
-        more += encode_varint(header.tile)
-    if header.grey:
-        flags |= _GREY
-    if (header.width, header.height) != (header.tile, header.tile):
-        flags |= _SIZE
-        more += encode_varint(header.width) + encode_varint(header.height)
-    if header.memory != DEFAULT_MEMORY:
-        flags |= _MEMORY
-        more += bytes((header.memory,))
-    seed = header.seed.to_bytes(1 if header.seed < 256 else 2, "little")
-    if len(seed) > 1:
-        flags |= _LONG_SEED
-    if header.n_steps is not None:
-        flags |= _LOSSLESS
-        more += encode_varint(header.n_steps)
-    return bytes((_MAGIC, flags)) + seed + header.fingerprint + more
-
-
-def least_bytes(header: Header) -> int:
-    """Bytes that no stream with this header is below."""
-    bits = header.n_tiles * LEAST_BITS + CHECK_BITS + _CRC_BITS
-    return len(header_bytes(header)) + -(-bits // 8)
 
 
 class Turns:
@@ -103,7 +72,7 @@ class Turns:
 
     @property
     def sizes(self) -> StepSizes:
-        """Of this tile."""
+        """Where this tile is."""
         header = self._header
         if self.tile not in self._sizes:
             key = header.seed, self.tile
@@ -179,7 +148,7 @@ class StreamWriter:
     def bits_after(self, step_bits: float = 0) -> int:
         """Bits that the stream has at most if it ends here, or after a step of so many bits."""
         n_checks = self._ends_packet + bool(step_bits or (self._n_steps and not self._ends_packet))
-        bits = self._coder.bits() + step_bits + n_checks * (CHECK_BITS + _CRC_BITS)
+        bits = self._coder.bits() + step_bits + n_checks * (CHECK_BITS + CRC_BITS)
         # Whole bytes in which there is no doubt may take a bit more.
         return 8 * (len(self._head) + math.ceil((bits + 1) / 8))
 
@@ -209,7 +178,7 @@ class StreamWriter:
         """Returns the checksum so far."""
         coder.encode_bits(check, CHECK_BITS)
         crc = crc8(bytes((check,)), self._crc)
-        coder.encode_bits(crc, _CRC_BITS)
+        coder.encode_bits(crc, CRC_BITS)
         return crc
 
 
@@ -237,46 +206,15 @@ def parse(data: bytes) -> Stream:
         InputError: not a stream that this version reads, or fewer steps than tiles. The message does not
             name the file.
     """
-    if data[:1] != bytes((_MAGIC,)):
+    if data[:1] != bytes((MAGIC,)):
         return version1.parse(data)
-    header, start = _parse_header(data)
+    header, start = parse_header(data)
     if least_bytes(header) > len(data):
         raise InputError(
             f"is cut off or damaged: {len(data)} bytes cannot hold a step for each tile of "
             f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
         )
     return _Reader(header, data, start).read()
-
-
-def _parse_header(data: bytes) -> tuple[Header, int]:
-    try:
-        flags = data[1]
-        seed_bytes = 2 if flags & _LONG_SEED else 1
-        seed, end = int.from_bytes(data[2 : 2 + seed_bytes], "little"), 2 + seed_bytes + 2
-        fingerprint = data[end - 2 : end]
-        tile, memory, n_steps = _SIDES[flags & 7], DEFAULT_MEMORY, None
-        if not tile:
-            tile, end = decode_varint(data, end)
-        width = height = tile
-        if flags & _SIZE:
-            width, end = decode_varint(data, end)
-            height, end = decode_varint(data, end)
-        if flags & _MEMORY:
-            memory, end = data[end], end + 1
-        if flags & _LOSSLESS:
-            n_steps, end = decode_varint(data, end)
-        if end > len(data):
-            raise EOFError
-    except (EOFError, IndexError):
-        raise InputError(f"is cut off inside the header, after {len(data)} bytes") from None
-    except ValueError as error:
-        raise InputError(f"has a damaged header ({error})") from None
-    if memory not in MEMORIES:
-        raise InputError(
-            f"has a trellis of memory {memory}, which this version does not know, or is damaged"
-        )
-    grey = bool(flags & _GREY)
-    return Header(width, height, tile, memory, seed, fingerprint, grey, n_steps), end
 
 
 class _DamagedError(Exception):
@@ -366,7 +304,7 @@ class _Reader:
     def _read_check(self) -> None:
         check = self._coder.take_bits(CHECK_BITS)
         crc = crc8(bytes((check,)), self._crc)
-        found = self._coder.take_bits(_CRC_BITS)
+        found = self._coder.take_bits(CRC_BITS)
         if found != crc:
             raise _DamagedError(f"checksum {found:02x} instead of {crc:02x}")
         tile, step = self._items[-1]

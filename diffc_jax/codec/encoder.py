@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_mean
 from diffc_jax.codec.codebooks import OpenCodebook
-from diffc_jax.codec.container import CHECK_BITS, CodedStep
+from diffc_jax.codec.container import CodedStep
+from diffc_jax.codec.header import CHECK_BITS
 from diffc_jax.codec.step_sizes import (
     MOST_SIZES,
     OTHER_SIZE,

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.codec import container
-from diffc_jax.codec.container import DEFAULT_MEMORY, CodedStep, StreamWriter, write_stream
+from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
 from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
+from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from diffc_jax.codec.container import least_bytes
+from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.stream import Header
 from diffc_jax.errors import UsageError
 

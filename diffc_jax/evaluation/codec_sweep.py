@@ -18,9 +18,10 @@ from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 from scipy.interpolate import PchipInterpolator
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.container import CHECK_BITS, CodedStep, header_bytes, parse, write_stream
+from diffc_jax.codec.container import CodedStep, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import Choice, TileEncoder
+from diffc_jax.codec.header import CHECK_BITS, header_bytes
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Step, snr_from_float, snr_to_float

@@ -6,13 +6,8 @@ import tracemalloc
 
 import pytest
 
-from diffc_jax.codec.container import (
-    CHECK_BITS,
-    StreamWriter,
-    header_bytes,
-    parse,
-    write_stream,
-)
+from diffc_jax.codec.container import StreamWriter, parse, write_stream
+from diffc_jax.codec.header import CHECK_BITS, header_bytes
 from diffc_jax.codec.stream import Header, Residual, snr_from_float, snr_to_float
 from diffc_jax.errors import InputError
 from tests.support.streams import random_steps, random_stream

@@ -7,7 +7,8 @@ import tracemalloc
 
 import pytest
 
-from diffc_jax.codec.container import header_bytes, parse
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.stream import Header, Residual
 from diffc_jax.errors import InputError
 from tests.support.streams import random_stream

@@ -13,9 +13,10 @@ from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec import version1
 from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, check_distance
 from diffc_jax.codec.codebooks import make_codebook
-from diffc_jax.codec.container import header_bytes, parse
+from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.fixed_point import log2, normal_cdf, power_of_two
+from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.stream import Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.diffusion import process

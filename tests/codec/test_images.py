@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diffc_jax.codec.chain import Chain
-from diffc_jax.codec.container import least_bytes, parse
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image, image_seed
 from diffc_jax.codec.programs import ProgramCache

@@ -7,6 +7,7 @@ import pytest
 
 from diffc_jax.codec import container
 from diffc_jax.codec.container import CodedStep, StreamWriter, Turns, parse
+from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
 from diffc_jax.codec.stream import Header
 from tests.support.streams import random_steps
@@ -120,7 +121,7 @@ def test_endless_announcements():
     for _ in range(20_000):
         coder.encode(0, 1 << 16, 24)
         coder.encode_bits(24, 5)
-    head = container.header_bytes(TINY)
+    head = header_bytes(TINY)
     with pytest.raises(
         container.InputError, match=r"packet 1 is damaged \(too many other sizes\)$"
     ):
@@ -128,12 +129,12 @@ def test_endless_announcements():
 
 
 def test_a_tile_without_cells():
-    """Of tiles of few values a step may be out of reach altogether."""
+    """In tiles of few values a step may be out of reach altogether."""
     for seed in range(2000):
         header = Header(2, 2, 2, 14, seed, b"ab")
         if Turns(header).sizes.offer().n_cells < 1:
             break
-    data = container.header_bytes(header) + b"\xff" * 50
+    data = header_bytes(header) + b"\xff" * 50
     with pytest.raises(container.InputError, match=r"\(no path is long enough for a step\)$"):
         parse(data)
     assert RangeDecoder(data, 5).peek(24) > 1 << 16
