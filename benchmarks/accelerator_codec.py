@@ -60,8 +60,8 @@ class Size:
     speed_rate: float
 
 
-FULL = Size(None, 8, (0.5, 1.0, 2.0), 12, (1, 16), 1.0)
-SMALL = Size(({"name": "gaussian"}, 8), 2, (8.0, 12.0), 4, (1, 4), 8.0)
+FULL = Size(None, 8, (0.5, 1.0, 2.0), 14, (1, 16), 1.0)
+SMALL = Size(({"name": "gaussian"}, 8), 2, (8.0, 12.0), 8, (1, 4), 8.0)
 
 
 @dataclasses.dataclass(frozen=True)

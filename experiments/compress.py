@@ -35,6 +35,8 @@ _MEMORY = flags.DEFINE_integer(
     "memory",
     DEFAULT_MEMORY,
     f"Bits of the trellis' register, one of {MEMORIES}: smaller is faster, larger denser.",
+    lower_bound=MEMORIES[0],
+    upper_bound=MEMORIES[-1],
 )
 _SEED = flags.DEFINE_integer(
     "seed",

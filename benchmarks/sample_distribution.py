@@ -1,11 +1,11 @@
 """Whether samples of the codec are samples of N(mu, I): projections on mu, and what is orthogonal to it.
 
-    python benchmarks/projection_law.py --path_bits=64
+    python benchmarks/sample_distribution.py --path_bits=64
 
 Messages in 12288 dimensions with |mu| from 0.7 to 1.4 times that of a planned step of so many path bits, and
 shared randomness of their own, are searched and decoded. One line: bias of the projection over |mu| (0), its
 variance about |mu| (1), Kolmogorov-Smirnov distance from N(0, 1) over 0.87 / sqrt(messages), which it has on
-average if the law holds, correlation of the error with |mu| (0), variance orthogonal to mu (1), and path bits
+average if they are, correlation of the error with |mu| (0), variance orthogonal to mu (1), and path bits
 over the ideal rate. In brackets standard errors.
 """
 
