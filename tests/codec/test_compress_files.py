@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.files import compress, decompress
+from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.stream import Header
 from diffc_jax.codec.targets import Target
