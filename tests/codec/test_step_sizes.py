@@ -137,7 +137,7 @@ def test_copies_go_on_by_themselves():
 
 
 def gaussian_chain(seed, total):
-    """Path bits, side bits and ideal information of one source whose variances fall as i^-1.2."""
+    """Path bits, side bits and ideal rate of one source whose variances fall as i^-1.2."""
     rng = np.random.default_rng(seed)
     variance = np.arange(1, SIZE + 1) ** -1.2
     variance *= 0.25 * SIZE / variance.sum()
