@@ -105,8 +105,8 @@ def decompress(
     decoder: str,
     n_steps: int,
     at_bpp: float | None,
-    salvage: bool,
     batch_size: int,
+    salvage: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Decodes files one after the other; each image is whole or absent.

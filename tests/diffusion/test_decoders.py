@@ -91,7 +91,7 @@ def test_registered_decoder_decodes_files(tmp_path):
     PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
     coded = str(tmp_path / "a.diffc")
     target = Target(bpp=8.0)
-    compress(model, [str(tmp_path / "a.png")], coded, target, memory=3, seed=0, batch_size=1)
+    compress(model, [str(tmp_path / "a.png")], coded, target, memory=8, seed=0, batch_size=1)
 
     def decoded(decoder):
         made = tmp_path / f"{decoder}.png"

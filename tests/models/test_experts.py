@@ -242,7 +242,7 @@ def test_trains_evaluates_and_compresses(tmp_path, monkeypatch):
     coarse = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     PIL.Image.fromarray(coarse.repeat(4, 0).repeat(4, 1)).save(tmp_path / "a.png")
     names = [str(tmp_path / name) for name in ("a.png", "a.diffc", "b.png")]
-    compress(workdir, names[:1], names[1], Target(packets=2), memory=4, seed=0, batch_size=1)
+    compress(workdir, names[:1], names[1], Target(packets=2), memory=8, seed=0, batch_size=1)
     decompress(workdir, names[1:2], names[2], decoder="flow", n_steps=2, at_bpp=None, batch_size=1)
     with PIL.Image.open(names[2]) as decoded:
         assert decoded.size == (16, 16)
