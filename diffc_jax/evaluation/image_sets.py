@@ -6,10 +6,10 @@ from collections.abc import Collection
 from absl import logging
 
 from diffc_jax.data.identity import Digests, set_digest
-from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.runtime import files
+from diffc_jax.typed import Count
 
 IMAGES = "images.json"
 
@@ -27,7 +27,7 @@ class ImageSet:
 
     dataset: str
     split: str
-    n_images: int
+    n_images: Count
     digest: str
 
 
@@ -40,10 +40,8 @@ def read_images(folder: files.AnyPath) -> ImageSet | None:
     path = folder / IMAGES
     if not path.exists():
         return None
-    try:
-        return ImageSet(**files.read_json(path))
-    except TypeError as error:
-        raise InputError(f"{path}: does not describe images; delete it and run again") from error
+    content = files.read_json(path, ImageSet, "delete it and run again")
+    return ImageSet(**{field.name: content[field.name] for field in dataclasses.fields(ImageSet)})
 
 
 def claim_images(

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from ml_collections import ConfigDict
 
+from diffc_jax import typed
 from diffc_jax.config import FORMER_NAMES, base_config
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import InputError, UsageError
@@ -68,7 +69,7 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
     """
     path = config_path(workdir)
     if path.exists():
-        recorded = flatten(files.read_json(path))
+        recorded = flatten(_read(path))
         _refuse(
             f"--workdir {workdir}",
             "holds a run",
@@ -97,11 +98,33 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
         "holds a run",
         _differences(
             config,
-            flatten(files.read_json(path)),
+            flatten(_read(path)),
             lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
         ),
         "another --workdir",
     )
+
+
+def trained_batch_size(workdir: files.AnyPath) -> int:
+    """How many images each step of the run in a folder sees.
+
+    Raises:
+        InputError: its config.json is damaged.
+    """
+    recorded: _Trained = _read(config_path(workdir), _Trained)
+    return recorded["train"]["batch_size"]
+
+
+class _Training(TypedDict):
+    batch_size: typed.Positive
+
+
+class _Trained(TypedDict):
+    train: _Training
+
+
+def _read(path: files.AnyPath, kind: Any = dict[str, Any]) -> Any:
+    return files.read_json(path, kind, "restore it, or use another --workdir")
 
 
 def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.AnyPath) -> None:
