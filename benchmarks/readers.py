@@ -4,12 +4,12 @@ tests/test_readers.py holds the table against the package: a module that opens s
 named here. fuzz_readers.py counts what each reader does with many spoilt files.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import re
 import sys
-import types
 from collections.abc import Callable
 
 import numpy as np
@@ -37,13 +37,18 @@ from diffc_jax.config import base_config, validate
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.conversion.vdm import read_checkpoint
 from diffc_jax.data import open_source
-from diffc_jax.data.decoding import to_rgb
+from diffc_jax.data.decoding import UnreadableImageError, to_rgb
 from diffc_jax.data.manifest import verify_hashes
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.image_sets import read_images
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.evaluation.store import Store
-from diffc_jax.metrics.features.extract import FeatureNetwork, load_moments, reference_moments
+from diffc_jax.metrics.features.extract import (
+    Extractor,
+    FeatureNetwork,
+    load_moments,
+    reference_moments,
+)
 from diffc_jax.metrics.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.metrics.features.torch_files import read_torch_state_dict
 from diffc_jax.metrics.statistics import RunningCovariance
@@ -62,7 +67,6 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _PICTURES = {"PNG": in_png, "TIFF": in_bytes, "JPEG": in_bytes, "WEBP": in_bytes, "AVIF": in_bytes}
 _PICTURES |= {
     "JPEG2000": in_bytes,
-    "JPEGXL": in_bytes,
     "GIF": in_bytes,
     "BMP": in_bytes,
     "PPM": in_bytes,
@@ -133,11 +137,18 @@ def _unet_card(path: pathlib.Path) -> None:
             raise
 
 
+class _Extractor(Extractor):
+    """Stands in for one with a network."""
+
+    def __init__(self) -> None:
+        self.network = FeatureNetwork("network", 3, lambda *_: None, {})
+
+    def moments(self, _: object) -> RunningCovariance:
+        return RunningCovariance(5, np.zeros(3), np.eye(3))
+
+
 def _reference(path: pathlib.Path) -> None:
-    network = FeatureNetwork("network", 3, lambda *_: None, {})
-    moments = RunningCovariance(5, np.zeros(3), np.eye(3))
-    extractor = types.SimpleNamespace(network=network, moments=lambda _: moments)
-    reference_moments(extractor, lambda: iter(()), path.parent, "images")
+    reference_moments(_Extractor(), lambda: iter(()), path.parent, "images")
     load_moments(path.with_name("network-1.npz"), 3)
 
 
@@ -196,15 +207,21 @@ def _picture(path: pathlib.Path) -> None:
     to_rgb(path.read_bytes(), path.name, _SPEC)
 
 
+def _unknown_picture(path: pathlib.Path) -> None:
+    """Asks for a picture in a format that is not read, and is told so."""
+    with contextlib.suppress(UnreadableImageError):
+        _picture(path)
+
+
 def _stream(path: pathlib.Path) -> None:
     stream = container.parse(path.read_bytes())
     describe(stream)
-    prefix_at(stream, 1.0)
+    prefix_at(stream, 4.0)
 
 
 def _write_arguments(folder: pathlib.Path) -> None:
     (folder / "arguments").write_text(
-        "--config.train.num_steps=5\n--config.model.widths=(8,8)\n--config.data.eval.split=eval\n"
+        "--config.train.num_steps=5\n--config.eval.image_metrics=('ms_ssim',)\n--config.data.eval.split=eval\n"
         "--config.eval.decoders=('flow',)\n--config.train.learning_rate=1e-3"
     )
 
@@ -304,6 +321,9 @@ READERS: dict[str, Reader] = {
     ),
     ".diffc": Reader(valid.stream, "x.diffc", in_stream, _stream, 60),
     "command line": Reader(_write_arguments, "arguments", in_arguments, _arguments),
+    "picture, JPEG XL": Reader(
+        functools.partial(valid.pictures, "JPEGXL"), "x", in_bytes, _unknown_picture, 8
+    ),
     **{
         f"picture, {kind}": Reader(
             *(functools.partial(valid.pictures, kind), "x", mutate, _picture, 8),

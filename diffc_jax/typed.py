@@ -29,6 +29,8 @@ def mismatch(value: Any, kind: Any) -> str:
         text = text[0].lower() + text[1:]
         place = place.strip("`").removeprefix("$").removeprefix(".")
         return f"{place}: {text}" if place else text
+    except UnicodeEncodeError:
+        return "a text in it is not Unicode"
     return ""
 
 

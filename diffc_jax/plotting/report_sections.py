@@ -118,7 +118,7 @@ def summary(
     if training := describe_training(own):
         sentences.append(training)
     sentences += [_bits_per_dim(run) for run in runs if run.summary]
-    sentences += [_lossless_bits_per_dim(run.lossless) for run in runs if run.lossless]
+    sentences += [sentence for run in runs for sentence in _lossless_bits_per_dim(run.lossless)]
     sentences += _set_distances(points)
     others: dict[str, list[str]] = {}
     for line in series:
@@ -299,14 +299,15 @@ def _bits_per_dim(run: Run) -> str:
     )
 
 
-def _lossless_bits_per_dim(lossless: dict[str, Any]) -> str:
-    codecs = _and(
+def _lossless_bits_per_dim(lossless: dict[str, Any] | None) -> Iterator[str]:
+    codecs = [
         f"{label} {_with_error(lossless[name], 'bits_per_dim')}"
         for name, label in _LOSSLESS.items()
-        if name in lossless
-    )
-    images = tables.count(lossless.get("n_images", 0), "image")
-    return f"Whole files of lossless codecs: {codecs} bits/dim over {images}."
+        if lossless and name in lossless
+    ]
+    if lossless and codecs:
+        images = tables.count(lossless.get("n_images", 0), "image")
+        yield f"Whole files of lossless codecs: {_and(codecs)} bits/dim over {images}."
 
 
 def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:

@@ -199,7 +199,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> _Flat:
     for name, value in config.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple | list) and any(isinstance(part, Mapping) for part in value):
+        elif (
+            isinstance(value, tuple | list)
+            and value
+            and all(isinstance(part, Mapping) for part in value)
+        ):
             for number, part in enumerate(value):
                 flat |= flatten(part, f"{prefix}{name}[{number}].")
         else:
