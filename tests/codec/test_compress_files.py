@@ -383,9 +383,26 @@ def test_models_that_are_refused(model, images, tmp_path):
     alone = tmp_path / "params.safetensors"
     alone.write_bytes((model / "params.safetensors").read_bytes())
     assert message(alone) == f"{tmp_path}/params.json: cannot be read (No such file or directory)"
-    for card in ("[]", "{}", '{"model": {"name": "gaussian"}, "schedule": 3, "image_size": 8}'):
+    named = '"model": {"name": "gaussian"}, "image_size": 8'
+    linear = '{"name": "linear", "gamma_min": -13, "gamma_max": 5}'
+    for card, flaw in (
+        ("[]", "expected `object`, got `array`"),
+        ("{}", "object missing required field `model`"),
+        (f'{{{named}, "schedule": 3}}', "schedule: expected `object`, got `int`"),
+        (
+            f'{{{named}, "schedule": {{"name": "x"}}}}',
+            "schedule.gamma_min: is missing; a schedule needs it",
+        ),
+        (
+            f'{{{named.replace("gaussian", "future")}, "schedule": {linear}}}',
+            "model.name: unknown 'future'; choose one of gaussian, improved_diffusion, unet,"
+            " unet_experts, vdm",
+        ),
+    ):
         (tmp_path / "params.json").write_text(card)
-        assert message(alone).startswith(f"{tmp_path}/params.json: is not the card of a model (")
+        assert message(alone) == (
+            f"{tmp_path}/params.json: {flaw}; is it the card of the weights beside it?"
+        )
     (tmp_path / "params.json").write_bytes((model / "params.json").read_bytes())
     alone.write_bytes((export_model(tmp_path / "nan", np.nan) / alone.name).read_bytes())
     assert message(alone) == (

@@ -132,15 +132,17 @@ def find_runs(paths: str) -> list[AnyPath]:
 
 class _Model(TypedDict):
     name: str
-    width: float
+
+
+class _AnyCard(TypedDict):
+    model: _Model
 
 
 class _Hific(TypedDict):
     target_bpp: NotNegative
 
 
-class _HificCard(Costs):
-    model: _Model
+class _HificCard(_AnyCard, Costs):
     hific: _Hific
     trained_parameters: Count
 
@@ -156,9 +158,10 @@ def load_run(path: AnyPath) -> TrainedRun:
         raise InputError(
             f"{path}: there is no {weights.name}; experiments/train.py writes it when it is done"
         )
+    name = read_card(weights, _AnyCard)["model"]["name"]
+    if name not in (HIFIC, HYPERPRIOR):
+        raise InputError(f"{path}: holds {name}, which is no HiFiC baseline")
     card = read_card(weights, _HificCard)
-    if card["model"]["name"] not in (HIFIC, HYPERPRIOR):
-        raise InputError(f"{path}: holds {card['model']['name']}, which is no HiFiC baseline")
     try:
         model = Hific(build_architecture(card["model"]))
     except UsageError as error:
