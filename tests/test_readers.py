@@ -13,6 +13,7 @@ from readers import READERS
 from diffc_jax.errors import DiffcError
 
 ROOT = pathlib.Path(__file__).parents[1]
+FOLDERS = ("diffc_jax", "experiments", "scripts")
 # What opens files that others may have made, or written by hand.
 OPENERS = re.compile(
     r"json\.loads?|np\.(load|memmap|fromfile)|np\.lib\.format\.(open|read)_\w+|pickle\._?Unpickler|pickle\.loads?"
@@ -44,7 +45,7 @@ def valid(tmp_path_factory):
 @settings(
     derandomize=True,
     database=None,
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -64,29 +65,31 @@ def test_valid_files_are_read(name, valid):
     READERS[name].read(path)
 
 
-def modules(*folders):
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path, ast.parse(path.read_text())
+@pytest.fixture(scope="module")
+def nodes():
+    """What the files of programs and of the package are made of."""
+    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {path: list(ast.walk(ast.parse(path.read_text()))) for path in paths}
 
 
-def test_whatever_opens_files_is_in_the_table():
-    opening = set()
-    for path, tree in modules("diffc_jax", "experiments", "scripts"):
-        used = (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-        if any(OPENERS.fullmatch(one) for one in used):
-            opening.add(".".join(path.relative_to(ROOT).with_suffix("").parts))
+def test_whatever_opens_files_is_in_the_table(nodes):
+    opening = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path, found in nodes.items()
+        if any(isinstance(n, ast.Attribute) and OPENERS.fullmatch(ast.unparse(n)) for n in found)
+    }
     listed = {f"diffc_jax.{reader.module}" for reader in READERS.values() if reader.module}
     assert opening - {f"diffc_jax.{name}" for name in OWN} == listed
 
 
-def test_json_is_read_with_its_type():
+def test_json_is_read_with_its_type(nodes):
+    needed = {"read_json": 2, "files.read_json": 2, "parse_json": 3}
     untyped = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path, tree in modules("diffc_jax", "experiments", "scripts")
-        for node in ast.walk(tree)
+        for path, found in nodes.items()
+        for node in found
         if isinstance(node, ast.Call)
-        and re.fullmatch(r"(files\.)?(read|parse)_json", ast.unparse(node.func))
-        and len(node.args) < 2 + ("parse" in ast.unparse(node.func))
+        and isinstance(node.func, ast.Name | ast.Attribute)
+        and len(node.args) < needed.get(ast.unparse(node.func), 0)
     ]
     assert untyped == []

@@ -205,10 +205,10 @@ def _numbers_of_sweep(
 def _images(arrays: ArrayFile) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
     index = arrays.read("index", (None,), np.integer)
     originals = arrays.read("original", (len(index), None, None, 3), np.uint8)
-    if not originals.size or len(np.unique(index)) < len(index):
-        raise arrays.refuse(
-            f"index is {index.tolist()[:10]}, not at least one image with pixels, each once"
-        )
+    if not len(index) or len(np.unique(index)) < len(index):
+        raise arrays.refuse(f"index is {index.tolist()[:10]}, not at least one image, each once")
+    if not originals.size:
+        raise arrays.refuse("'original' has no pixels")
     return index, originals
 
 

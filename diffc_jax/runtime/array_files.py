@@ -7,7 +7,7 @@ import contextlib
 import math
 import zipfile
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def read_array(path: AnyPath, flaw: str, fix: str) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the order is Fortran's, and type of the array whose file begins here.
 
     Raises:

@@ -48,12 +48,8 @@ def reading(path: str | os.PathLike[str], kind: str, user: str) -> Iterator[None
             ) from error
 
 
-class RestrictedUnpickler(pickle._Unpickler):
-    """`pickle.Unpickler` without its power to import.
-
-    The one in Python: the one in C makes a table as long as the largest number of an object in the file,
-    which in a damaged one may be many gigabytes. Arrays are single objects, so that it is as fast.
-    """
+class RestrictedUnpickler(pickle.Unpickler):
+    """`pickle.Unpickler` without its power to import."""
 
     def __init__(
         self,
