@@ -4,6 +4,7 @@ Each function takes a source of random numbers and a valid file, and gives anoth
 most of them small: what is wrong everywhere is refused at the first look.
 """
 
+import copy
 import csv
 import io
 import json
@@ -110,9 +111,9 @@ def in_json(rng: random.Random, data: bytes) -> bytes:
         return in_bytes(rng, data)
     raw: list[str] = []
     value = several(rng, json.loads(data), lambda rng, value: _change_value(rng, value, raw))
-    text = json.dumps(value)
+    text = json.dumps(value, allow_nan=False)
     for number, one in enumerate(raw):
-        text = text.replace(json.dumps(_MARK.format(number)), one)
+        text = text.replace(f'"{_MARK.format(number)}"', one)
     return text.replace(_DOUBLE, "").encode()
 
 
@@ -134,7 +135,7 @@ def _change_value(rng: random.Random, value: Any, raw: list[str]) -> Any:
             if isinstance(part, dict | list):
                 visit(part)
 
-    value = json.loads(json.dumps(value))
+    value = copy.deepcopy(value)
     visit(root := [value])
     group, key = rng.choice(places)
     kind = rng.random()
@@ -165,7 +166,7 @@ def _strange(rng: random.Random, old: Any, places: list[tuple[Any, Any]], raw: l
         return _MARK.format(len(raw) - 1)
     if kind == 5:
         group, key = rng.choice(places)
-        return json.loads(json.dumps(group[key]))
+        return copy.deepcopy(group[key])
     if isinstance(old, bool | None) or (isinstance(old, int | float) and kind == 6):
         return rng.choice(_NUMBERS)
     if isinstance(old, int | float):

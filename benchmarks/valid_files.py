@@ -290,7 +290,10 @@ def _results(folder: pathlib.Path, decoders: tuple[str, ...]) -> None:
 
 def metrics(folder: pathlib.Path) -> None:
     """Lines of metrics.jsonl."""
-    lines = [json.dumps({"step": step, "train/loss": 3.0 - step / 10}) for step in range(1, 5)]
+    lines = [
+        json.dumps({"step": step, "train/loss": 3.0 - step / 10}, allow_nan=False)
+        for step in range(1, 5)
+    ]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
