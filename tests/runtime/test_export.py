@@ -181,11 +181,11 @@ def test_cards_are_read_and_may_be_missing(tmp_path):
     fails(
         InputError, f"{card}: expected `object`, got `array`; {asked}", lambda: read_history(path)
     )
-    path.with_suffix(".json").write_text('{"image_size": 0}')
-    for read, flaw in (
-        (read_history, "image_size: expected `int` >= 1"),
-        (read_card, "object missing required field `model`"),
+    for read, content, flaw in (
+        (read_history, '{"image_size": 0}', "image_size: expected `int` >= 1"),
+        (read_card, '{"image_size": 8}', "object missing required field `model`"),
     ):
+        path.with_suffix(".json").write_text(content)
         fails(InputError, f"{card}: {flaw}; {asked}", lambda read=read: read(path))
 
 
