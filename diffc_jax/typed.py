@@ -64,5 +64,6 @@ def check_arguments(
     for field, parameter in known.items():
         if parameter.default is parameter.empty and field not in fields:
             raise UsageError(f"is missing; {owner} needs it", field=f"{group}.{field}")
-        if field in fields and (flaw := mismatch(fields[field], parameter.annotation)):
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if field in fields and (flaw := mismatch(fields[field], kind)):
             raise UsageError(flaw, field=f"{group}.{field}")
