@@ -82,11 +82,11 @@ def _work(name: str, seeds: range, counts: Counts, notes: pathlib.Path) -> None:
         _limit_memory()
         for seed in seeds:
             counts.seed, counts.since = seed, time.monotonic()
-            data = reader.mutate(random.Random(f"{name}/{seed}"), valid)
-            path.write_bytes(data)
-            memory, begin = _peak(), time.process_time()
             counts.inputs += 1
+            memory, begin = _peak(), time.process_time()
             try:
+                path.write_bytes(reader.mutate(random.Random(f"{name}/{seed}"), valid))
+                memory, begin = _peak(), time.process_time()
                 reader.read(path)
                 counts.accepted += 1
             except DiffcError:

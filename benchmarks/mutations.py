@@ -170,7 +170,7 @@ def _strange(rng: random.Random, old: Any, places: list[tuple[Any, Any]], raw: l
     if isinstance(old, bool | None) or (isinstance(old, int | float) and kind == 6):
         return rng.choice(_NUMBERS)
     if isinstance(old, int | float):
-        return rng.choice((str(old), -old, old + 1, old * 1000, old / 3))
+        return rng.choice((str(old), -old, old + 1, old + 1000, old / 3))
     if isinstance(old, str):
         return rng.choice((old + "x", old[:-1], old * 50, len(old)))
     return dict(enumerate(old)) if isinstance(old, list) else list(old.values())

