@@ -22,16 +22,20 @@ NotNegative = Annotated[float, Meta(ge=0)]
 
 def mismatch(value: Any, kind: Any) -> str:
     """How `value` differs from a type, "shards[0].images: expected `int`, got `str`"; empty if not."""
+    place, flaw = _difference(value, kind)
+    return f"{place.removeprefix('.')}: {flaw}" if place else flaw
+
+
+def _difference(value: Any, kind: Any) -> tuple[str, str]:
+    """Where a value differs from a type, ".shards[0]", and how; two empty texts if it does not."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at ")
-        text = text[0].lower() + text[1:]
-        place = place.strip("`").removeprefix("$").removeprefix(".")
-        return f"{place}: {text}" if place else text
+        return place.strip("`").removeprefix("$"), text[0].lower() + text[1:]
     except UnicodeEncodeError:
-        return "a text in it is not Unicode"
-    return ""
+        return "", "a text in it is not Unicode"
+    return "", ""
 
 
 def check_arguments(
@@ -65,5 +69,7 @@ def check_arguments(
         if parameter.default is parameter.empty and field not in fields:
             raise UsageError(f"is missing; {owner} needs it", field=f"{group}.{field}")
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-        if field in fields and (flaw := mismatch(fields[field], kind)):
-            raise UsageError(flaw, field=f"{group}.{field}")
+        if field in fields:
+            place, flaw = _difference(fields[field], kind)
+            if flaw:
+                raise UsageError(flaw, field=f"{group}.{field}{place}")

@@ -25,7 +25,7 @@ UNET = {"name": "unet", "widths": [8], "blocks": [1], "heads": 1}
         ),
         ({"model": UNET | {"heads": "1"}}, "model.heads: expected `int`, got `str`"),
         ({"model": UNET | {"widths": 8}}, "model.widths: expected `array`, got `int`"),
-        ({"model": UNET | {"blocks": [10**9]}}, "model.blocks: [0]: expected `int` <= 256"),
+        ({"model": UNET | {"blocks": [10**9]}}, "model.blocks[0]: expected `int` <= 256"),
         ({"schedule": 3}, "schedule: expected `object`, got `int`"),
         ({"schedule": {"name": "linear"}}, "schedule.gamma_min: is missing; a schedule needs it"),
         (
