@@ -29,7 +29,7 @@ _PREPARE = "prepare the images again"
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
 
 
-_FileName = Annotated[str, Meta(min_length=1, max_length=255)]
+_FileName = Annotated[str, Meta(max_length=255, pattern=r"[^\0]+")]
 
 
 class _File(TypedDict):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
+from typing import TypedDict
 
 from absl import logging
 
@@ -27,6 +28,15 @@ class ImageSet:
 
     dataset: str
     split: str
+    n_images: int
+    digest: str
+
+
+class _Fields(TypedDict):
+    """Those of `ImageSet` in the file."""
+
+    dataset: str
+    split: str
     n_images: Count
     digest: str
 
@@ -40,8 +50,8 @@ def read_images(folder: files.AnyPath) -> ImageSet | None:
     path = folder / IMAGES
     if not path.exists():
         return None
-    content = files.read_json(path, ImageSet, "delete it and run again")
-    return ImageSet(**{field.name: content[field.name] for field in dataclasses.fields(ImageSet)})
+    content = files.read_json(path, _Fields, "delete it and run again")
+    return ImageSet(**{name: content[name] for name in _Fields.__annotations__})
 
 
 def claim_images(

@@ -1,7 +1,7 @@
 """Packages that only some jobs need: used by those jobs alone, and where one is missing, named in one line.
 
 Installing diffc_jax installs them all. All other jobs work without, on JAX, Flax, Optax, Orbax, safetensors,
-Pillow, msgspec, absl, ml_collections, jaxtyping and etils.
+Pillow, absl, ml_collections, jaxtyping and etils.
 """
 
 import importlib

@@ -123,7 +123,7 @@ def test_broken_files_are_named(runs, tmp_path):
     with pytest.raises(InputError) as error:
         make_report(runs, tmp_path / "r.html")
     assert str(error.value).startswith(
-        f"{summary}: denoiser_evaluations_per_image[...][1]: expected `int`, got `str`; "
+        f"{summary}: denoiser_evaluations_per_image['flow'][1]: expected `int`, got `str`; "
     )
     summary.unlink()
     npz = runs[0] / "eval" / "reconstructions.npz"

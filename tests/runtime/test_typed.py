@@ -1,7 +1,6 @@
 """Values against types, and texts of JSON that no reader can go through."""
 
-import dataclasses
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NotRequired, Required, TypedDict
 
 import pytest
 
@@ -13,15 +12,16 @@ from tests.support.refusals import fails
 
 
 class Shard(TypedDict):
-    file: Annotated[str, Meta(min_length=1)]
+    file: Annotated[str, Meta(pattern=".+")]
     images: Count
     bytes: NotRequired[Positive]
 
 
-@dataclasses.dataclass
-class Manifest:
-    shards: list[Shard]
-    seconds: NotNegative | None = None
+class Manifest(TypedDict, total=False):
+    shards: Required[list[Shard]]
+    seconds: NotNegative | None
+    counts: dict[str, Count]
+    ends: tuple[float, float]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ class Manifest:
         ({"shards": {}}, "shards: expected `array`, got `object`"),
         ({}, "object missing required field `shards`"),
         ({"shards": [{"file": "a"}]}, "shards[0]: object missing required field `images`"),
-        ({"shards": [{"file": "", "images": 1}]}, "shards[0].file: expected `str` of length >= 1"),
+        ({"shards": [{"file": "", "images": 1}]}, "shards[0].file: expected `str` like .+"),
         ({"shards": [{"file": "a", "images": -1}]}, "shards[0].images: expected `int` >= 0"),
         (
             {"shards": [{"file": "a", "images": 1.0}]},
@@ -47,6 +47,14 @@ class Manifest:
             "shards[0].bytes: expected `int` <= 4611686018427387904",
         ),
         ({"shards": [], "seconds": "1"}, "seconds: expected `float | null`, got `str`"),
+        ({"shards": [], "seconds": -0.5}, "seconds: expected `float` >= 0"),
+        ({"shards": [], "counts": {"a": 1, "b": None}}, "counts['b']: expected `int`, got `null`"),
+        ({"shards": [], "ends": [1, 2]}, ""),
+        ({"shards": [], "ends": [1, 2, 3]}, "ends: expected `array` of length 2, got 3"),
+        (
+            {"shards": [{"file": "\ud800", "images": 1}]},
+            "shards[0].file: a text in it is not Unicode",
+        ),
         ([], "expected `object`, got `array`"),
     ],
 )

@@ -22,7 +22,7 @@ from diffc_jax.typed import Meta
 
 # By what stands for a network and files of images: the file with the moments.
 _KNOWN = "known.json"
-_FileName = Annotated[str, Meta(pattern=r"^[\w.-]{1,200}\.npz\Z")]
+_FileName = Annotated[str, Meta(pattern=r"[\w.-]{1,200}\.npz")]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
