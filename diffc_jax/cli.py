@@ -150,21 +150,33 @@ def prepare_workdir(path: str) -> files.AnyPath:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS(argv)
-        # ml_collections keeps the error of a missing file until a field is used.
-        if "config" in flags.FLAGS and not isinstance(flags.FLAGS.config, ConfigDict):
-            raise FileNotFoundError
-        _check_finite()
-        return remaining
+        return parse_flags(argv, flags.FLAGS)
     except DiffcError as error:
-        message = str(error)
+        _exit_with(error)
+        raise
+
+
+def parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """Reads a command line into `values`; what is left of it is returned.
+
+    Raises:
+        UsageError: a flag, a config file or an override of one of its fields cannot be used.
+    """
+    try:
+        remaining: list[str] = values(argv)
+        # ml_collections keeps the error of a missing file until a field is used.
+        if "config" in values and not isinstance(values.config, ConfigDict):
+            raise FileNotFoundError
+        _check_finite(values)
+    except DiffcError as error:
+        raise UsageError(str(error)) from error
     except Exception as error:  # a config file is a program: it may raise anything
-        message = _describe_flag_error(error, argv)
-    return _exit_with(UsageError(message))
+        raise UsageError(_describe_flag_error(error, argv)) from error
+    return remaining
 
 
-def _check_finite() -> None:
-    for name, value in flags.FLAGS.flag_values_dict().items():
+def _check_finite(values: flags.FlagValues) -> None:
+    for name, value in values.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{value} is not a finite number", field=f"--{name}")
 

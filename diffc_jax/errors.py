@@ -6,6 +6,9 @@ class DiffcError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
+
 
 class UsageError(DiffcError):
     """A flag or config value that cannot be used; its text is "field: message".

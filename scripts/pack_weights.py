@@ -16,7 +16,7 @@ from diffc_jax import cli
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.layers import DTYPES
 from diffc_jax.runtime import files
-from diffc_jax.runtime.export import export_params, read_tensors
+from diffc_jax.runtime.export import Card, export_params, read_card, read_tensors
 
 _INPUT = flags.DEFINE_string("input", None, "params.safetensors of a run, with its card beside it.")
 _OUTPUT = flags.DEFINE_string("output", None, "The smaller file; its card is written beside it.")
@@ -32,7 +32,7 @@ def main() -> None:
     source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
-    card = files.read_json(source.with_suffix(".json"))
+    card = read_card(source, Card)
     arrays = read_tensors(source)
     with np.errstate(over="ignore"):  # found below
         packed = {
@@ -43,6 +43,8 @@ def main() -> None:
         if not np.isfinite(array).all():
             raise InputError(f"{source}: {name!r} holds values that float16 does not have")
     if _DTYPE.value:
+        if "model" not in card:
+            raise InputError(f"{source.with_suffix('.json')}: has no model; leave out --dtype")
         card["model"]["dtype"] = _DTYPE.value
     digest = files.file_sha256(source)
     export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})

@@ -4,7 +4,7 @@ import ast
 import pathlib
 import re
 
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -14,6 +14,11 @@ def test_the_text_begins_with_the_field():
     assert str(error) == "batch_size: 0 is not at least 1"
     assert (error.message, error.field) == ("0 is not at least 1", "batch_size")
     assert str(UsageError("unexpected argument 'x'")) == "unexpected argument 'x'"
+
+
+def test_an_error_is_one_line():
+    assert str(InputError("a\nb: is\r\nbad")) == "a b: is bad"
+    assert str(UsageError("is\nbad", field="x\ny")) == "x y: is bad"
 
 
 def test_a_field_can_belong_to_a_group():

@@ -14,12 +14,11 @@ import numpy as np
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.tiles import Place
-from diffc_jax.diffusion.schedules import Schedule, build_schedule
-from diffc_jax.errors import InputError
+from diffc_jax.diffusion.schedules import Schedule, schedule_from_fields
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import Model, Variables, build_model, model_variables
 from diffc_jax.models.parameters import parameter_shapes
-from diffc_jax.runtime import files
-from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime.export import IS_IT_THE_CARD, load_params, read_card
 
 # Part of the repository, not of an installed package.
 SHIPPED_WEIGHTS = pathlib.Path(__file__).parents[2] / "weights" / "imagenet64_small.safetensors"
@@ -34,18 +33,17 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         batch_size: tiles that go through the denoiser at once.
 
     Raises:
-        InputError: a file is missing, damaged or does not fit the other.
-        UsageError: the card describes a model that this version does not have.
+        InputError: a file is missing, damaged or does not fit the other, or the card describes a model that
+            this version does not have.
     """
     weights = find_weights(path)
-    card = files.read_json(weights.with_suffix(".json"))
+    card = read_card(weights)
+    shape = card["image_size"], card["image_size"], 3
     try:
-        shape = card["image_size"], card["image_size"], 3
-        model, schedule = build_model(card["model"], shape), build_schedule(**card["schedule"])
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
-        ) from error
+        model = build_model(card["model"], shape)
+        schedule = schedule_from_fields(card["schedule"])
+    except UsageError as error:
+        raise InputError(f"{weights.with_suffix('.json')}: {error}; {IS_IT_THE_CARD}") from error
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
     tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule)))
     return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)

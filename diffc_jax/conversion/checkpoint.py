@@ -8,7 +8,7 @@ from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.diffusion.schedules import build_schedule
+from diffc_jax.diffusion.schedules import schedule_from_fields
 from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
 from diffc_jax.models.parameters import parameter_shapes, parameter_tree
@@ -29,7 +29,7 @@ def params_template(config: ConfigDict, name: str) -> PyTree:
         )
     size = config.data.image_size
     model = build_model(config.model.to_dict(), (size, size, 3))
-    schedule = build_schedule(**config.schedule)
+    schedule = schedule_from_fields(config.schedule.to_dict())
     return parameter_shapes(model, schedule)["params"]["model"]
 
 

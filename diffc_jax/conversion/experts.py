@@ -11,7 +11,7 @@ from diffc_jax.codec.loading import load_codec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
 from diffc_jax.runtime import files
-from diffc_jax.runtime.export import export_params, read_tensors
+from diffc_jax.runtime.export import export_params, read_card, read_tensors
 
 # How names begin of arrays that each expert has for itself; those of the schedule are common to both.
 _OF_EACH = re.compile("^(params/model|fixed)/")
@@ -64,7 +64,7 @@ class _Half:
 
 def _read_half(path: pathlib.Path) -> _Half:
     """Reads a file and its card; InputError unless they are those of a whole `unet`."""
-    card = files.read_json(path.with_suffix(".json"))
+    card = read_card(path)
     load_codec(path, batch_size=1)  # refuses what is no model, not whole or not finite
     if card["model"]["name"] != "unet":
         raise InputError(f"{path}: holds {card['model']['name']}; an expert has to be a unet")

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax.conversion.checkpoint import not_the_network, params_template, write_converted
-from diffc_jax.errors import InputError
+from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.tensor_checks import Shape, check_tensors
 
 _PROJECT = "https://github.com/google-research/vdm"
@@ -86,17 +86,11 @@ def read_checkpoint(source: pathlib.Path) -> tuple[dict[str, np.ndarray], int]:
     Raises:
         InputError: missing or damaged file, or another kind of file.
     """
-    try:
+    flaw = "is not a Flax checkpoint with 'ema_params' and 'step', or is damaged"
+    with parsing(source, flaw):
         state = flax.serialization.msgpack_restore(source.read_bytes())
         tensors = flax.traverse_util.flatten_dict(state["ema_params"], sep="/")
         return {name: np.asarray(value) for name, value in tensors.items()}, int(state["step"])
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # damaged bytes can raise anything
-        raise InputError(
-            f"{source}: is not a Flax checkpoint with 'ema_params' and 'step', or is damaged "
-            f"({type(error).__name__}: {error})"
-        ) from error
 
 
 def params_from_vdm(

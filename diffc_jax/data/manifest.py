@@ -9,21 +9,55 @@ import collections
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 from absl import logging
 
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.export import ImageSize
 from diffc_jax.runtime.files import file_sha256, read_json
+from diffc_jax.typed import Count, Meta, Positive, mismatch
 
 Manifest: TypeAlias = dict[str, Any]
 
 FORMAT, FORMAT_VERSION = "diffc_jax images", 1
 MANIFEST = "manifest.json"
 LAYOUTS = ("array_record", "packed")
+_PREPARE = "prepare the images again"
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
+
+
+_FileName = Annotated[str, Meta(max_length=255, pattern=r"[^\0]+")]
+
+
+class _File(TypedDict):
+    file: _FileName
+    bytes: Count
+    sha256: str
+
+
+class _Shard(_File):
+    images: Count
+
+
+class _Partial(TypedDict):
+    file: _FileName
+    images: Count
+
+
+class _Manifest(TypedDict, total=False):
+    """What readers need of a manifest."""
+
+    variant: str
+    split: str
+    resampling: str
+    image_size: ImageSize
+    count: Positive
+    shards: list[_Shard]
+    names: _File
+    partial: _Partial
 
 
 def describe_file(path: pathlib.Path) -> dict[str, Any]:
@@ -37,8 +71,8 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     Raises:
         InputError: missing, not a manifest of ours, or of a newer format.
     """
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_json(path, dict[str, Any], _PREPARE)
+    if manifest.get("format") != FORMAT:
         raise InputError(f"{path}: is not a manifest of {FORMAT}")
     if (version := manifest.get("format_version")) != FORMAT_VERSION:
         raise InputError(
@@ -51,10 +85,12 @@ def read_manifest(path: pathlib.Path) -> Manifest:
         raise InputError(f"{path}: has the unknown layout {manifest['layout']!r}; update diffc_jax")
     required = (*_REQUIRED, "names") if manifest["layout"] == "packed" else _REQUIRED
     if missing := [field for field in required if field not in manifest]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the images again")
+        raise InputError(f"{path}: lacks {', '.join(missing)}; {_PREPARE}")
+    if flaw := mismatch(manifest, _Manifest):
+        raise InputError(f"{path}: {flaw}; {_PREPARE}")
     listed = collections.Counter(os.path.normpath(shard["file"]) for shard in manifest["shards"])
     if twice := [name for name, count in listed.items() if count > 1]:
-        raise InputError(f"{path}: lists {twice[0]} more than once; prepare the images again")
+        raise InputError(f"{path}: lists {twice[0]} more than once; {_PREPARE}")
     return manifest
 
 
@@ -91,7 +127,7 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
 def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
     """The file of an entry of the manifest at `path`; InputError if it is missing."""
     file = path.parent / entry["file"]
-    if not file.is_file():
+    if not os.path.isfile(file):  # where the name may be none, Path.is_file raises errors
         raise InputError(f"{file}: is missing, but {path.name} lists it")
     return file
 

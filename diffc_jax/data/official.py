@@ -11,13 +11,13 @@ makes smaller shards that open at once.
 import functools
 import io
 import math
+import os
 import pathlib
 import re
 import shutil
 import tempfile
 import threading
 import zipfile
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -29,6 +29,8 @@ from jaxtyping import UInt8
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import LeftOut, expand
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.array_files import check_member, check_size, read_header
+from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.unpickling import (
     PickledArray,
     RefusedNameError,
@@ -115,38 +117,26 @@ class OfficialStore:
 
 
 def _open_npz(path: pathlib.Path) -> _Rows:
-    try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            info = archive.getinfo("data.npy")
-            with archive.open(info) as member:
-                shape, fortran_order, dtype = _read_npy_header(member)
-                header = member.tell()
-            # Local header: 30 bytes, then a name and an extra field; lengths at 26 and 28.
-            file.seek(info.header_offset + 26)
-            lengths = [int.from_bytes(file.read(2), "little") for _ in range(2)]
-    except KeyError:
-        raise InputError(
-            f"{path}: has no member 'data'; is it an official ImageNet file?"
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is not a whole npz file ({error})") from error
+    flaw = "is not a whole npz file"
+    with parsing(path, flaw), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        if "data.npy" not in archive.namelist():
+            raise InputError(f"{path}: has no member 'data'; is it an official ImageNet file?")
+        check_member(info := archive.getinfo("data.npy"))
+        with archive.open(info) as member:
+            shape, fortran_order, dtype = read_header(member)
+            header = member.tell()
+        check_size(shape, dtype, info.file_size - header)
+        # Local header: 30 bytes, then a name and an extra field; lengths at 26 and 28.
+        file.seek(info.header_offset + 26)
+        lengths = [int.from_bytes(file.read(2), "little") for _ in range(2)]
+        start = info.header_offset + 30 + sum(lengths)
+        if start + info.compress_size > file.seek(0, os.SEEK_END):
+            raise ValueError("its member 'data' is cut off")
     if dtype != np.uint8 or fortran_order:
         raise InputError(f"{path}: data is {dtype}, not uint8 in C order")
     if info.compress_type == zipfile.ZIP_STORED:
-        offset = info.header_offset + 30 + sum(lengths) + header
-        return _Rows(path, shape, lambda: _map(path, offset, shape))
+        return _Rows(path, shape, lambda: _map(path, start + header, shape))
     return _Rows(path, shape, functools.partial(_inflate, path, header, shape))
-
-
-def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"unknown npy version {version}")
-    return readers[version](member)
 
 
 def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -154,16 +144,12 @@ def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> 
 
 
 def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
-            spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
-            shutil.copyfileobj(member, spool, 1 << 20)
-            spool.flush()
+    flaw = f"cannot be unpacked into {tempfile.gettempdir()}"
+    with parsing(path, flaw), zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
+        shutil.copyfileobj(member, spool, 1 << 20)
+        spool.flush()
         return _map(spool, header, shape)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error})"
-        ) from error
 
 
 class _PositionNotingFile:
@@ -188,18 +174,16 @@ class _PositionNotingFile:
 
 
 def _open_pickle(path: pathlib.Path) -> _Rows:
-    try:
-        with path.open("rb") as stream:
-            file = _PositionNotingFile(stream)
+    with parsing(path, "is not a pickled ImageNet file"), path.open("rb") as stream:
+        file = _PositionNotingFile(stream)
+        try:
             # "bytes" keeps the strings of Python 2, in which the pixels may lie, as they are.
             content = RestrictedUnpickler(file, numpy_arrays(), encoding="bytes").load()
-    except RefusedNameError as error:
-        raise InputError(
-            f"{path}: is not a pickled ImageNet file (it asks to run {error.name}, which image files have"
-            " no need of)"
-        ) from None
-    except Exception as error:  # a damaged pickle may raise anything
-        raise InputError(f"{path}: is not a pickled ImageNet file ({error})") from None
+        except RefusedNameError as error:
+            raise InputError(
+                f"{path}: is not a pickled ImageNet file (it asks to run {error.name}, which image files"
+                " have no need of)"
+            ) from None
     data = content.get("data", content.get(b"data")) if isinstance(content, dict) else None
     if not isinstance(data, PickledArray) or not isinstance(data.data, bytes | bytearray):
         raise InputError(f"{path}: has no array 'data'; is it an official ImageNet file?")

@@ -28,6 +28,7 @@ from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.disk import only_writing
 from diffc_jax.runtime.files import atomic_write, write_json
+from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.progress import Progress
 
 _CHUNK = 1 << 24
@@ -124,11 +125,9 @@ def _open_pixels(path: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, 
     file = _whole_file(path, manifest["shards"][0])
     side = manifest["image_size"]
     shape = (manifest["count"], side, side, 3)
-    try:
+    with parsing(file, "is not a NumPy file of pixels"):
         # An array, since every slice of a memmap would be another memmap, which costs time.
         pixels = np.asarray(np.lib.format.open_memmap(file, mode="r"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: is not a NumPy file of pixels ({error})") from error
     if pixels.dtype != np.uint8 or pixels.shape != shape or not pixels.flags.c_contiguous:
         order = "C" if pixels.flags.c_contiguous else "Fortran"
         raise InputError(
@@ -140,10 +139,8 @@ def _open_pixels(path: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, 
 
 def _open_names(path: pathlib.Path, manifest: Manifest) -> _Lines:
     file = _whole_file(path, manifest["names"])
-    try:
+    with parsing(file, "cannot be read"):
         names = _Lines(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
     if len(names) != manifest["count"]:
         raise InputError(
             f"{file}: has {len(names)} lines, {path.name} says {manifest['count']} images; "

@@ -111,7 +111,7 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
     kept = [
         shard
         for shard in found["shards"]
-        if (output / shard["file"]).is_file()
+        if os.path.isfile(output / shard["file"])
         and (output / shard["file"]).stat().st_size == shard["bytes"]
     ]
     return {"shards": kept, **({"partial": found["partial"]} if "partial" in found else {})}

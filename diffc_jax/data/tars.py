@@ -118,6 +118,8 @@ def _index(path: pathlib.Path, left_out: LeftOut) -> _Index:
         with tarfile.open(path, "r:") as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else 2 kB stay per member
+                if not 0 <= archive.offset <= length + _BLOCK:
+                    raise InputError(f"{path}: is truncated in member {member.name}")
                 if member.islnk():
                     index.hard[len(index.names)] = member.linkname
                     index.add(member.name)

@@ -8,12 +8,15 @@ from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import allow_open_files
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.parsing import one_line, parsing
 
 _HOW_TO_PREPARE = (
     "prepare it once where TensorFlow is installed, with "
     "`tfds.builder({name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()`, "
     "then set path=DIR"
 )
+
+_DAMAGED, _AGAIN = "is not a whole data set of TFDS", "prepare it again"
 
 
 class TfdsStore:
@@ -24,6 +27,10 @@ class TfdsStore:
     def __init__(self, spec: SourceSpec):
         tfds = require("tensorflow_datasets")
         builder = _builder(tfds, spec)
+        with parsing(builder.data_dir, _DAMAGED, _AGAIN):
+            self._open(tfds, builder, spec)
+
+    def _open(self, tfds: Any, builder: Any, spec: SourceSpec) -> None:
         self.name = spec.name or builder.info.full_name
         how = _HOW_TO_PREPARE.format(name=self.name)
         if not builder.info.splits:
@@ -44,7 +51,7 @@ class TfdsStore:
             )
         except (ValueError, KeyError) as error:
             if spec.split in builder.info.splits:
-                raise InputError(f"{self.name}: cannot be read ({_line(error)})") from error
+                raise InputError(f"{self.name}: cannot be read ({one_line(error)})") from error
             raise UsageError(
                 f"unknown {spec.split!r} for {self.name}; "
                 f"choose one of {', '.join(sorted(builder.info.splits))}",
@@ -52,7 +59,9 @@ class TfdsStore:
             ) from None
         self._split = spec.split
         # Each is kept open once it was read.
-        allow_open_files(builder.info.splits[spec.split].num_shards, self.name)
+        split = builder.info.splits[spec.split]
+        allow_open_files(split.num_shards, self.name)
+        _check_shards(split)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -63,16 +72,37 @@ class TfdsStore:
 
     def read(self, index: int) -> bytes:
         """The encoded image."""
-        try:
-            return self._records[index][self._key]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise InputError(f"{self.label(index)}: cannot be read ({_line(error)})") from error
+        with parsing(self.label(index), "cannot be read", _AGAIN):
+            image = self._records[index][self._key]
+            if not isinstance(image, bytes):
+                raise ValueError(f"it is a {type(image).__name__}, not an image")
+            return image
+
+
+def _check_shards(split: Any) -> None:
+    """Checks that the files of a split hold as many examples as its metadata say.
+
+    Raises:
+        InputError: one is missing, damaged or shorter.
+    """
+    module = require("array_record.python.array_record_module")
+    for shard in split.file_instructions:
+        if not os.path.isfile(shard.filename):
+            raise InputError(f"{shard.filename}: is missing; {_AGAIN}")
+        # A damaged file counts as empty.
+        count = module.ArrayRecordReader(str(shard.filename)).num_records()
+        if count != shard.examples_in_shard:
+            raise InputError(
+                f"{shard.filename}: holds {count} readable examples, dataset_info.json says "
+                f"{shard.examples_in_shard}; {_AGAIN}"
+            )
 
 
 def _builder(tfds: Any, spec: SourceSpec) -> Any:
     folder = pathlib.Path(os.path.expanduser(spec.path))
     if spec.path and (folder / "dataset_info.json").is_file():
-        builder = tfds.builder_from_directory(folder)
+        with parsing(folder, _DAMAGED, _AGAIN):
+            builder = tfds.builder_from_directory(folder)
         known = builder.info.full_name
         if spec.name and not f"{known}/".startswith(f"{spec.name.replace(':', '/')}/"):
             raise UsageError(
@@ -90,10 +120,6 @@ def _builder(tfds: Any, spec: SourceSpec) -> Any:
         where = f" or prepared in {spec.path}" if spec.path else ""
         message = f"{spec.name!r} is not a data set known to TFDS{where}"
         raise UsageError(message, field="name") from None
-    except (ValueError, ImportError) as error:
-        message = f"{spec.name!r} cannot be opened ({_line(error)})"
+    except Exception as error:  # its metadata may be damaged
+        message = f"{spec.name!r} cannot be opened ({one_line(error)})"
         raise UsageError(message, field="name") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,16 +7,19 @@ arXiv 2107.00630.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from diffc_jax.errors import UsageError
+from diffc_jax.typed import Meta, check_arguments
 
 _HIDDEN = 1024
+# Beyond, exp(gamma) is no float64.
+_Gamma = Annotated[float, Meta(ge=-700.0, le=700.0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Schedule:
     gamma: Callable[[PyTree, Float[Array, "*s"]], Float[Array, "*s"]]
 
 
-def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
+def build_schedule(name: str, gamma_min: _Gamma, gamma_max: _Gamma) -> Schedule:
     """Makes a schedule that starts with gamma(0) = gamma_min and gamma(1) = gamma_max (VDM, section 3.2).
 
     Args:
@@ -58,6 +61,16 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
             f"unknown {name!r}; choose one of {', '.join(builders)}", field="schedule.name"
         )
     return builders[name](gamma_min, gamma_max)
+
+
+def schedule_from_fields(fields: Mapping[str, Any]) -> Schedule:
+    """`build_schedule(**fields)` for the fields of config.schedule or of a card.
+
+    Raises:
+        UsageError: a field that it has no use for, lacks or cannot use.
+    """
+    check_arguments(build_schedule, fields, "schedule", "a schedule")
+    return build_schedule(**fields)
 
 
 def gamma_and_slope(

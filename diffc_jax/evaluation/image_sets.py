@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Collection
+from typing import TypedDict
 
 from absl import logging
 
 from diffc_jax.data.identity import Digests, set_digest
-from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.runtime import files
+from diffc_jax.typed import Count
 
 IMAGES = "images.json"
 
@@ -31,6 +32,15 @@ class ImageSet:
     digest: str
 
 
+class _Fields(TypedDict):
+    """Those of `ImageSet` in the file."""
+
+    dataset: str
+    split: str
+    n_images: Count
+    digest: str
+
+
 def read_images(folder: files.AnyPath) -> ImageSet | None:
     """What `images.json` in a folder `eval` says; None for results of older versions, which have none.
 
@@ -40,10 +50,8 @@ def read_images(folder: files.AnyPath) -> ImageSet | None:
     path = folder / IMAGES
     if not path.exists():
         return None
-    try:
-        return ImageSet(**files.read_json(path))
-    except TypeError as error:
-        raise InputError(f"{path}: does not describe images; delete it and run again") from error
+    content = files.read_json(path, _Fields, "delete it and run again")
+    return ImageSet(**{name: content[name] for name in _Fields.__annotations__})
 
 
 def claim_images(result: ResultSet, digests: Digests, methods: Collection[str]) -> None:

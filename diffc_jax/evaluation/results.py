@@ -21,6 +21,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
 RATE_KINDS = ("bound", "file")
+_LONGEST_SHOWN = 100
 # Of methods whose points come from others.
 PUBLISHED_PREFIX = "published:"
 _SECONDS_PER_HOUR = 3600.0
@@ -333,9 +334,13 @@ def read_rate_points(path: str | os.PathLike[str]) -> list[RatePoint]:
 
 
 def read_table(
-    path: str | os.PathLike[str], *, numbers: Sequence[str], texts: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    numbers: Sequence[str],
+    integers: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Yields the columns `numbers` (as floats) and `texts` of a CSV file with a header line, row by row.
+    """Yields columns of a CSV file with a header line, row by row: `numbers`, as floats, and the others.
 
     Raises:
         InputError: missing file, missing column, or a cell that is no number (line and column named).
@@ -344,17 +349,15 @@ def read_table(
     try:
         with path.open("rb") as stream:
             reader = csv.DictReader(line.decode() for line in stream)
-            missing = [name for name in (*numbers, *texts) if name not in (reader.fieldnames or ())]
+            wanted = (*numbers, *integers, *texts)
+            missing = [name for name in wanted if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{path}: has no column {missing[0]!r}")
             for row in reader:
                 values: dict[str, Any] = {name: row[name] for name in texts}
-                for name in numbers:
-                    try:
-                        values[name] = float(row[name] or "")
-                    except ValueError:
-                        text = row[name] or ""
-                        raise _not_a_number(path, reader.line_num, name, text) from None
+                for names, kind in ((numbers, float), (integers, int)):
+                    for name in names:
+                        values[name] = _parse_cell(path, reader.line_num, name, row[name], kind)
                 yield values
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -367,10 +370,7 @@ def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePo
     for name, column in COLUMNS.items():
         text = row.get(name) or ""
         if text:
-            try:
-                values[name] = column.kind(text)
-            except ValueError:
-                raise _not_a_number(path, number, name, text) from None
+            values[name] = _parse_cell(path, number, name, text, column.kind)
         elif column.required:
             raise InputError(f"{path}, line {number}: column {name!r} is missing or empty")
     if values["rate_kind"] not in RATE_KINDS:
@@ -382,5 +382,15 @@ def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePo
     return RatePoint(**values)
 
 
-def _not_a_number(path: AnyPath, line: int, name: str, text: str) -> InputError:
-    return InputError(f"{path}, line {line}: column {name!r} is not a number: {text!r}")
+def _parse_cell(path: AnyPath, line: int, name: str, text: str | None, kind: type) -> Any:
+    """A cell as a value of its type; integers have 64 bits, and no number is NaN."""
+    try:
+        value = kind(text or "")
+        if kind is not str and (math.isnan(value) or (kind is int and abs(value) >= 2**63)):
+            raise ValueError
+    except (ValueError, OverflowError):
+        shown = (text or "")[:_LONGEST_SHOWN]
+        raise InputError(
+            f"{path}, line {line}: column {name!r} is not a number: {shown!r}"
+        ) from None
+    return value

@@ -4,8 +4,7 @@ import collections
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,8 @@ from absl import logging
 from jaxtyping import Bool, PyTree, Shaped
 from ml_collections import ConfigDict
 
-from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.array_files import ArrayFile, open_arrays
 
 Arrays = dict[str, np.ndarray]
 # Raised by hand with every change of the code that gives other numbers for the same image, weights and
@@ -24,6 +23,7 @@ Arrays = dict[str, np.ndarray]
 NUMBERS_VERSION = 1
 # How arrays are called that tell what the numbers of an image were made from.
 MADE_FROM = "made_from/"
+_RANGE = re.compile(r"(\d{8,})-(\d{8,})")
 
 
 class Store:
@@ -57,7 +57,10 @@ class Store:
         changed, unknown = collections.Counter[str](), 0
         for start, end, path in self._ranges():
             with _opened(path) as batch:
-                before = {what: batch.get(MADE_FROM + what) for what in made_from}
+                before = {
+                    what: batch.read(MADE_FROM + what) if MADE_FROM + what in batch.names else None
+                    for what in made_from
+                }
             now = {what: values[start:end] for what, values in made_from.items()}
             differing = [
                 what
@@ -106,25 +109,30 @@ class Store:
                 continue
             stop = end
             with _opened(path) as batch:
-                present = [name for name in names or batch.files if name in batch.files]
-                values = {name: batch[name][new] for name in present}
+                present = [name for name in names or batch.names if name in batch.names]
+                values = {name: _rows(batch, name, end - start)[new] for name in present}
             yield values
 
     def _ranges(self) -> list[tuple[int, int, files.AnyPath]]:
         # Temporary files, which a killed process leaves behind, begin with a dot.
         paths = sorted(self._folder.glob("[0-9]*.npz"))
-        ends = [path.stem.split("-") for path in paths]
-        return [(int(a), int(b), path) for (a, b), path in zip(ends, paths, strict=True)]
+        found = [(_RANGE.fullmatch(path.stem), path) for path in paths]
+        return [(int(ends[1]), int(ends[2]), path) for ends, path in found if ends]
 
 
-@contextlib.contextmanager
-def _opened(path: files.AnyPath) -> Iterator[Any]:
+def _opened(path: files.AnyPath) -> contextlib.AbstractContextManager[ArrayFile]:
     """The arrays of a batch; InputError if it is damaged."""
-    try:
-        with path.open("rb") as stream, np.load(stream) as batch:
-            yield batch
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: is damaged; delete it and run again") from error
+    return open_arrays(path, "is damaged", "delete it and run again")
+
+
+def _rows(batch: ArrayFile, name: str, count: int) -> np.ndarray:
+    """The array of a batch of `count` images; pixels may be of fewer."""
+    array = batch.read(name, kind=np.number)
+    if array.ndim < 1 or (
+        len(array) != count and not (name.startswith("pixels") and len(array) < count)
+    ):
+        raise batch.refuse(f"{name!r} has shape {array.shape}, and there are {count} images")
+    return array
 
 
 def open_store(

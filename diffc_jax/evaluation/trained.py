@@ -20,7 +20,7 @@ from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
-from diffc_jax.runtime.export import load_params, read_card
+from diffc_jax.runtime.export import load_params, read_history
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import Experiment
 from diffc_jax.training.state import TrainState, count_parameters
@@ -117,7 +117,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
     config, template = experiment.config, experiment.state_template()
     if config.eval.params:
         params = files.as_path(config.eval.params)
-        spent = read_card(params)
+        spent = read_history(params)
         run_config.check_same_weights(config, spent, params)
         tree = load_params(params, parameter_tree(template.ema, template.fixed))
         state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
@@ -129,7 +129,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
             state, progress = checkpoints.restore(template)
         finally:
             checkpoints.close()
-        batch_size = files.read_json(run_config.config_path(workdir))["train"]["batch_size"]
+        batch_size = run_config.trained_batch_size(workdir)
         spent = {
             "images_seen": int(state.step) * batch_size,
             "train_cpu_seconds": progress.get("cpu_seconds"),

@@ -18,7 +18,13 @@ from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.diffusion import process
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.layers import activation_dtype, check_multiple, check_positive
+from diffc_jax.models.layers import (
+    Depth,
+    Width,
+    activation_dtype,
+    check_multiple,
+    check_positive,
+)
 
 GROUPS = 32
 
@@ -171,11 +177,11 @@ class ImprovedDiffusionUNet(nn.Module):
 
 def improved_diffusion_model(
     image_shape: tuple[int, int, int] = (64, 64, 3),
-    width: int = 128,
-    multipliers: Sequence[int] = (1, 2, 3, 4),
-    blocks: int = 3,
+    width: Width = 128,
+    multipliers: Sequence[Width] = (1, 2, 3, 4),
+    blocks: Depth = 3,
     attention: Sequence[int] = (16, 8),
-    heads: int = 4,
+    heads: Width = 4,
     dtype: str = "float32",
 ) -> Model:
     """The U-Net with a cosine schedule of 4000 steps and learned variances, which are not used.

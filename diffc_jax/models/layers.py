@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,9 +12,15 @@ from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
+from diffc_jax.typed import Meta, check_arguments
 
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
 GAMMA_RANGE = (-13.3, 5.0)
+
+# Sizes of networks, whose least values the builders check. What is beyond is a slip or a damaged card, and
+# would take days to find out.
+Depth = Annotated[int, Meta(le=1 << 8)]
+Width = Annotated[int, Meta(le=1 << 16)]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -117,27 +123,18 @@ def build_from_fields(
     fields: Mapping[str, Any],
     image_shape: tuple[int, int, int],
 ) -> Model:
-    """Calls `builder(image_shape=image_shape, **fields)` after a check of the names of the fields.
+    """Calls `builder(image_shape=image_shape, **fields)` after a check of names and types of the fields.
 
     `group` is what they belong to in a config ("model"), and is passed on if the builder asks for it; `name`
     is that of the model, for messages.
 
     Raises:
-        UsageError: a field that the model does not have, or that it needs and lacks.
+        UsageError: a field that the model does not have, or that it needs and lacks, or of another type.
     """
-    known = dict(inspect.signature(builder).parameters)
-    del known["image_shape"]
-    names_fields = known.pop("group", None) is not None
-    for field in fields:
-        if field not in known:
-            raise UsageError(
-                f"{name} has no such field; it has {', '.join(sorted(known)) or 'none'}",
-                field=f"{group}.{field}",
-            )
-    for field, parameter in known.items():
-        if parameter.default is parameter.empty and field not in fields:
-            raise UsageError(f"is missing; {name} needs it", field=f"{group}.{field}")
-    return builder(image_shape=image_shape, **fields, **({"group": group} if names_fields else {}))
+    own: dict[str, Any] = {"image_shape": image_shape, "group": group}
+    given = {arg: own[arg] for arg in own if arg in inspect.signature(builder).parameters}
+    check_arguments(builder, fields, group, name, given)
+    return builder(**given, **fields)
 
 
 def check_positive(group: str, **fields: int) -> None:

@@ -19,8 +19,10 @@ from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.gaussian import dct2, statistics_shapes
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
+    Depth,
     GammaEmbedding,
     SelfAttention,
+    Width,
     activation_dtype,
     check_common,
     check_multiple,
@@ -140,10 +142,10 @@ class PatchUNet(nn.Module):
 
 def unet_model(
     image_shape: tuple[int, int, int] = (64, 64, 3),
-    patch: int = 2,
-    widths: Sequence[int] = (32, 64, 192),
-    blocks: Sequence[int] = (1, 1, 1),
-    heads: int = 4,
+    patch: Width = 2,
+    widths: Sequence[Width] = (32, 64, 192),
+    blocks: Sequence[Depth] = (1, 1, 1),
+    heads: Width = 4,
     gamma_range: Sequence[float | int] = GAMMA_RANGE,
     dropout: float = 0.0,
     dtype: str = "float32",

@@ -5,7 +5,7 @@ blocks and width 256 it has 237.6 M parameters, the size used for ImageNet 64x64
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,10 @@ from jaxtyping import Array, DTypeLike, Float, Key
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
+    Depth,
     GammaEmbedding,
     SelfAttention,
+    Width,
     activation_dtype,
     check_common,
     check_multiple,
@@ -24,6 +26,9 @@ from diffc_jax.models.layers import (
     normalised_gamma,
     run_network,
 )
+from diffc_jax.typed import Meta
+
+_Exponent = Annotated[int, Meta(ge=0, le=32)]
 
 
 def fourier_features(
@@ -151,10 +156,10 @@ class VDMNetwork(nn.Module):
 
 def vdm_model(
     image_shape: tuple[int, int, int] = (64, 64, 3),
-    blocks: int = 64,
-    width: int = 256,
-    groups: int = 32,
-    fourier: Sequence[int] = (6, 7),
+    blocks: Depth = 64,
+    width: Width = 256,
+    groups: Width = 32,
+    fourier: Sequence[_Exponent] = (6, 7),
     gamma_range: tuple[float, float] = GAMMA_RANGE,
     dropout: float = 0.1,
     dtype: str = "float32",

@@ -256,7 +256,8 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
         for field, value in evaluation.items()
         if field.startswith("eval.") and field.removeprefix("eval.") in _OF_EVALUATION
     }
-    if params := evaluation.get("eval.params"):
+    params = evaluation.get("eval.params")
+    if isinstance(params, str) and pathlib.Path(params).name:
         return settings | dict(_of_weights(pathlib.Path(params)))
     # The images of a subset are evaluated in a folder inside that of the run.
     run = next((at for at in folder.parents[:2] if (at / "config.json").is_file()), folder)
@@ -274,10 +275,7 @@ def _of_weights(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 def _flat(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object with joined names, empty if there is none."""
-    content = read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not a JSON object")
-    return flatten(content)
+    return flatten(read_json(path, dict[str, Any], "restore it") if os.path.isfile(path) else {})
 
 
 def _distinct_ends(paths: Sequence[pathlib.Path]) -> list[str]:

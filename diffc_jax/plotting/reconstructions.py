@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_table
+from diffc_jax.runtime.array_files import ArrayFile, open_arrays
 from diffc_jax.runtime.files import AnyPath, as_path
 
 SWEEP = "reconstructions.npz"
@@ -114,15 +114,14 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
         InputError: a missing or broken file, or images without rows in the table.
     """
     folder = as_path(folder)
-    path = folder / SWEEP
-    arrays = _load(path)
-    index, originals = _images(path, arrays)
-    gammas = _array(path, arrays, "gammas", (None,), np.floating).astype(np.float64)
-    decoders = [name for name in arrays if name not in _SHARED]
-    if not decoders:
-        raise InputError(f"{path}: holds no reconstructions")
-    shape = (len(index), len(gammas), *originals.shape[1:])
-    images = {name: _array(path, arrays, name, shape, np.uint8) for name in decoders}
+    with open_arrays(folder / SWEEP) as arrays:
+        index, originals = _images(arrays)
+        gammas = _levels(arrays, "gammas", np.floating)
+        decoders = [name for name in arrays.names if name not in _SHARED]
+        if not decoders:
+            raise arrays.refuse("holds no reconstructions")
+        shape = (len(index), len(gammas), *originals.shape[1:])
+        images = {name: arrays.read(name, shape, np.uint8) for name in decoders}
     model, bits, psnr = _numbers_of_sweep(folder / "per_image.csv", index, gammas, decoders)
     n_pixels = originals.shape[1] * originals.shape[2]
     return Reconstructions(
@@ -143,31 +142,30 @@ def load_files(path: str | os.PathLike[str]) -> Reconstructions:
     Raises:
         InputError: a missing or broken file.
     """
-    path = as_path(path)
-    arrays = _load(path)
-    index, originals = _images(path, arrays)
-    names = dict.fromkeys(key.rpartition("/")[0] for key in arrays if key not in _SHARED)
-    if not names:
-        raise InputError(f"{path}: holds no reconstructions")
-    series = []
-    for name in names:
-        levels = _array(path, arrays, f"{name}/level", (None,), np.number).astype(np.float64)
-        shape = (len(index), len(levels))
-        decoder = f"{name}/decoder"
-        series.append(
-            DecodedImages(
-                method=_text(path, arrays, f"{name}/method"),
-                model=_text(path, arrays, f"{name}/model") or None,
-                decoder=_text(path, arrays, decoder) if decoder in arrays else None,
-                levels=levels,
-                images=_array(
-                    path, arrays, f"{name}/images", (*shape, *originals.shape[1:]), np.uint8
-                ),
-                bpp=_array(path, arrays, f"{name}/bpp", shape, np.floating).astype(np.float64),
-                psnr=_array(path, arrays, f"{name}/psnr", shape, np.floating).astype(np.float64),
-            )
+    with open_arrays(as_path(path)) as arrays:
+        index, originals = _images(arrays)
+        names = dict.fromkeys(one.rpartition("/")[0] for one in arrays.names if one not in _SHARED)
+        if not names:
+            raise arrays.refuse("holds no reconstructions")
+        series = tuple(
+            _read_series(arrays, name, (len(index), *originals.shape[1:])) for name in names
         )
-    return Reconstructions(index, originals, tuple(series))
+    return Reconstructions(index, originals, series)
+
+
+def _read_series(arrays: ArrayFile, name: str, originals: tuple[int, ...]) -> DecodedImages:
+    """One codec's images in a file; `originals` is the shape of what they are of."""
+    levels, decoder = _levels(arrays, f"{name}/level", np.number), f"{name}/decoder"
+    shape = (originals[0], len(levels))
+    return DecodedImages(
+        method=_text(arrays, f"{name}/method"),
+        model=_text(arrays, f"{name}/model") or None,
+        decoder=_text(arrays, decoder) if decoder in arrays.names else None,
+        levels=levels,
+        images=arrays.read(f"{name}/images", (*shape, *originals[1:]), np.uint8),
+        bpp=arrays.read(f"{name}/bpp", shape, np.floating).astype(np.float64),
+        psnr=arrays.read(f"{name}/psnr", shape, np.floating).astype(np.float64),
+    )
 
 
 def _numbers_of_sweep(
@@ -182,9 +180,12 @@ def _numbers_of_sweep(
     rows = {int(i): row for row, i in enumerate(index)}
     model = ""
     for line in read_table(
-        path, numbers=("index", "gamma", "bits_bound", "psnr"), texts=("model", "decoder")
+        path,
+        numbers=("gamma", "bits_bound", "psnr"),
+        integers=("index",),
+        texts=("model", "decoder"),
     ):
-        row = rows.get(int(line["index"]))
+        row = rows.get(line["index"])
         if row is None or line["decoder"] not in bits:
             continue
         level = int(np.abs(gammas - line["gamma"]).argmin())
@@ -201,51 +202,25 @@ def _numbers_of_sweep(
     return model, bits, psnr
 
 
-def _load(path: AnyPath) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is not an npz file of arrays ({error})") from error
-
-
-def _images(
-    path: AnyPath, arrays: dict[str, np.ndarray]
-) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
-    index = _array(path, arrays, "index", (None,), np.integer)
-    originals = _array(path, arrays, "original", (len(index), None, None, 3), np.uint8)
+def _images(arrays: ArrayFile) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n h w 3"]]:
+    index = arrays.read("index", (None,), np.integer)
+    originals = arrays.read("original", (len(index), None, None, 3), np.uint8)
     if not len(index) or len(np.unique(index)) < len(index):
-        raise InputError(f"{path}: index is {index.tolist()}, not at least one image, each once")
+        raise arrays.refuse(f"index is {index.tolist()[:10]}, not at least one image, each once")
+    if not originals.size:
+        raise arrays.refuse("'original' has no pixels")
     return index, originals
 
 
-def _array(
-    path: AnyPath,
-    arrays: dict[str, np.ndarray],
-    name: str,
-    shape: tuple[int | None, ...],
-    kind: Any,
-) -> np.ndarray:
-    """The array of that name; None in `shape` is any size."""
-    if name not in arrays:
-        raise InputError(f"{path}: has no array {name!r}")
-    array = arrays[name]
-    fits = len(array.shape) == len(shape) and all(
-        wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
-    )
-    if not fits or not np.issubdtype(array.dtype, kind):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise InputError(
-            f"{path}: {name!r} is {array.dtype} of shape {array.shape}, "
-            f"not {kind.__name__} of shape ({wanted})"
-        )
-    return array
+def _levels(arrays: ArrayFile, name: str, kind: Any) -> Float[np.ndarray, " q"]:
+    levels = arrays.read(name, (None,), kind)
+    if not len(levels) or np.iscomplexobj(levels) or not np.isfinite(levels).all():
+        raise arrays.refuse(f"{name!r} holds no finite numbers, at least one")
+    return levels.astype(np.float64)
 
 
-def _text(path: AnyPath, arrays: dict[str, np.ndarray], name: str) -> str:
-    return str(_array(path, arrays, name, (), np.str_))
+def _text(arrays: ArrayFile, name: str) -> str:
+    return str(arrays.read(name, (), np.str_))
 
 
 def _common(a: Reconstructions, b: Reconstructions) -> Int[np.ndarray, " n"]:

@@ -5,9 +5,8 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
-from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import RatePoint, read_rate_points
 from diffc_jax.plotting import report_tables as tables
 from diffc_jax.plotting import style
@@ -20,6 +19,7 @@ from diffc_jax.plotting.measures import (
     has_measure,
 )
 from diffc_jax.runtime.files import read_json, to_json
+from diffc_jax.typed import Count
 
 NO_RUNS = "Only tables of rate points were given, no folders of runs."
 _LOSSLESS = {"png": "PNG", "webp": "WebP", "jpegxl": "JPEG XL"}
@@ -77,8 +77,8 @@ def read_run(path: pathlib.Path) -> Run:
         path=path,
         workdir=workdir,
         methods=frozenset(point.method for point in points),
-        summary=_read_object(path / "eval" / "summary.json"),
-        lossless=_read_object(path / "eval" / "lossless.json"),
+        summary=_read_object(path / "eval" / "summary.json", _Summary),
+        lossless=_read_object(path / "eval" / "lossless.json", _Lossless),
         documents=documents,
     )
 
@@ -118,7 +118,7 @@ def summary(
     if training := describe_training(own):
         sentences.append(training)
     sentences += [_bits_per_dim(run) for run in runs if run.summary]
-    sentences += [_lossless_bits_per_dim(run.lossless) for run in runs if run.lossless]
+    sentences += [sentence for run in runs for sentence in _lossless_bits_per_dim(run.lossless)]
     sentences += _set_distances(points)
     others: dict[str, list[str]] = {}
     for line in series:
@@ -218,12 +218,40 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
     return f"<pre>{tables.text(chr(10).join(lines))}</pre><p>{tables.text(text)}</p>"
 
 
-def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
+class _Summary(TypedDict, total=False):
+    """What the page takes from summary.json, whose fields docs/output_files.md describes."""
+
+    model: str | None
+    checkpoint: str | None
+    n_images: Count
+    bits_per_dim: float | None
+    bits_per_dim_stderr: float | None
+    chain_steps: Count
+    chain_bits_per_dim: float | None
+    chain_bits_per_dim_stderr: float | None
+    seconds_per_image: dict[str, float | None] | float | None
+    denoiser_evaluations_per_image: dict[str, list[Count]]
+    rate_evaluations_per_image: Count | None
+
+
+class _LosslessCodec(TypedDict, total=False):
+    bits_per_dim: float | None
+    bits_per_dim_stderr: float | None
+
+
+class _Lossless(TypedDict, total=False):
+    """The same of lossless.json."""
+
+    n_images: Count
+    png: _LosslessCodec
+    webp: _LosslessCodec
+    jpegxl: _LosslessCodec
+
+
+def _read_object(path: pathlib.Path, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not a JSON object")
+    content: dict[str, Any] = read_json(path, kind, "restore it, or delete it and run again")
     return content
 
 
@@ -271,14 +299,15 @@ def _bits_per_dim(run: Run) -> str:
     )
 
 
-def _lossless_bits_per_dim(lossless: dict[str, Any]) -> str:
-    codecs = _and(
+def _lossless_bits_per_dim(lossless: dict[str, Any] | None) -> Iterator[str]:
+    codecs = [
         f"{label} {_with_error(lossless[name], 'bits_per_dim')}"
         for name, label in _LOSSLESS.items()
-        if name in lossless
-    )
-    images = tables.count(lossless.get("n_images", 0), "image")
-    return f"Whole files of lossless codecs: {codecs} bits/dim over {images}."
+        if lossless and name in lossless
+    ]
+    if lossless and codecs:
+        images = tables.count(lossless.get("n_images", 0), "image")
+        yield f"Whole files of lossless codecs: {_and(codecs)} bits/dim over {images}."
 
 
 def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Checkpoints of training runs. Every call of Orbax is in this file."""
 
 import contextlib
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -10,9 +10,22 @@ from jaxtyping import PyTree
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.disk import writing
 from diffc_jax.runtime.files import AnyPath, is_remote
+from diffc_jax.runtime.parsing import one_line
+from diffc_jax.typed import Count, NotNegative, mismatch
 
 # A pytree of arrays with a scalar `step`, the number of finished updates.
 State = Any
+
+
+class _Progress(TypedDict, total=False):
+    """What readers need of the progress that is saved with a state."""
+
+    num_images: Count
+    images: str
+    seconds: NotNegative
+    cpu_seconds: NotNegative
+    limit_seconds: NotNegative
+    end: Count | None
 
 
 class Checkpoints:
@@ -64,11 +77,15 @@ class Checkpoints:
                 ),
             )
         except Exception as error:  # Orbax raises plain Exception for damaged arrays
-            raise InputError(
-                f"{self._path}/{step}: is damaged ({str(error).splitlines()[0][:200]});"
-                " delete it to go on from the checkpoint before it"
-            ) from error
+            raise self._damaged(step, one_line(error)[:200]) from error
+        if flaw := mismatch(restored.progress, _Progress):
+            raise self._damaged(step, flaw)
         return restored.state, restored.progress
+
+    def _damaged(self, step: int, why: str) -> InputError:
+        return InputError(
+            f"{self._path}/{step}: is damaged ({why}); delete it to go on from the checkpoint before it"
+        )
 
     def wait(self) -> None:
         """Returns when everything is on disk."""

@@ -1,7 +1,7 @@
 """Trained parameters as safetensors, with a JSON card that says what they are."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import flax.traverse_util
 import jax
@@ -12,13 +12,19 @@ import safetensors.numpy
 from absl import logging
 from jaxtyping import PyTree
 
+from diffc_jax import typed
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.tensor_checks import check_names_and_shapes
 
 _SEPARATOR = "/"
 # Of the names that safetensors gives to types.
 _FLOATS = ("F16", "BF16", "F32", "F64")
+# What messages about a card ask.
+IS_IT_THE_CARD = "is it the card of the weights beside it?"
+
+ImageSize = Annotated[int, typed.Meta(ge=1, le=1 << 16)]
 
 
 def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
@@ -33,20 +39,61 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
     files.write_json(path.with_suffix(".json"), dict(card))
 
 
-def read_card(path: files.AnyPath) -> dict[str, Any]:
+class _Named(TypedDict):
+    """A model or a schedule as in a config; its other fields are checked where it is made."""
+
+    name: str
+
+
+class Costs(TypedDict, total=False):
+    """What a card says about training, as far as it does; like its kinds below it may say more."""
+
+    images_seen: typed.Count
+    train_seconds: typed.NotNegative | None
+    train_cpu_seconds: typed.NotNegative | None
+
+
+class Card(Costs, total=False):
+    """A card beside a config, which says what the model is."""
+
+    model: _Named
+    schedule: _Named
+    image_size: ImageSize
+    trained_parameters: typed.Count
+
+
+class ModelCard(Costs):
+    """The card of a denoiser that nothing else describes."""
+
+    model: _Named
+    schedule: _Named
+    image_size: ImageSize
+    trained_parameters: NotRequired[typed.Count]
+
+
+def read_card(path: files.AnyPath, kind: Any = ModelCard) -> dict[str, Any]:
+    """The card beside exported weights.
+
+    `kind` is its type, which has the fields of `Costs`.
+
+    Raises:
+        InputError: it is missing or of another type.
+    """
+    content: dict[str, Any] = files.read_json(path.with_suffix(".json"), kind, IS_IT_THE_CARD)
+    return content
+
+
+def read_history(path: files.AnyPath) -> dict[str, Any]:
     """The card beside exported weights; without one it is empty, which the log says.
 
     Raises:
-        InputError: it is not a JSON object.
+        InputError: it is not a card.
     """
     card = path.with_suffix(".json")
     if not card.exists():
         logging.warning("%s: has no card %s; nothing says what it was trained as", path, card.name)
         return {}
-    content = files.read_json(card)
-    if not isinstance(content, dict):
-        raise InputError(f"{card}: is not the card of a model")
-    return content
+    return read_card(path, Card)
 
 
 def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
@@ -55,18 +102,15 @@ def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
     Raises:
         InputError: missing or damaged file, or numbers that NumPy does not have, such as those of 8 bits.
     """
-    try:
-        with files.on_disk(path) as local:
-            with safetensors.safe_open(local, framework="np") as file:
-                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            for name, kind in kinds.items():
-                if kind.startswith("F") and kind not in _FLOATS:
-                    raise InputError(
-                        f"{path}: {name!r} is {kind}, and only {', '.join(_FLOATS)} are read; convert it"
-                    )
-            return safetensors.numpy.load_file(local)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
+    with parsing(path, "is not a readable safetensors file"), files.on_disk(path) as local:
+        with safetensors.safe_open(local, framework="np") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        for name, kind in kinds.items():
+            if kind.startswith("F") and kind not in _FLOATS:
+                raise InputError(
+                    f"{path}: {name!r} is {kind}, and only {', '.join(_FLOATS)} are read; convert it"
+                )
+        return safetensors.numpy.load_file(local)
 
 
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:

@@ -17,6 +17,7 @@ from etils import epath
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import lock, owner, sigterm
 from diffc_jax.runtime.disk import only_writing, writing
+from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.runtime.progress import ShareProgress
 
 # What the folder of a run can be. Both know `/`, open, exists, glob, unlink, ...
@@ -143,15 +144,19 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(to_json(value) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str], kind: Any = Any, fix: str = "") -> Any:
     """Reads a JSON file; NaN and infinity, which older versions wrote, become None.
 
+    Args:
+        path: the file.
+        kind: the type of what it should hold, see `typed`.
+        fix: what to do about a file that holds something else, for messages.
+
     Raises:
-        InputError: it is missing or not JSON.
+        InputError: it is missing, not JSON or not of that type.
     """
     try:
-        return json.loads(as_path(path).read_text(), parse_constant=lambda name: None)
+        data = as_path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from error
+    return parse_json(data, path, kind, fix)

@@ -17,13 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Required, TypedDict
 
 from absl import logging
 from etils import epath
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import disk, owner, sigterm
+from diffc_jax.runtime.json_text import parse_json
+from diffc_jax.typed import Count, Meta
 
 LOCK = "lock.json"
 BEAT_SECONDS = 15.0
@@ -78,7 +80,7 @@ def check(path: pathlib.Path | epath.Path) -> None:
         if not path.is_relative_to(folder):
             continue
         try:
-            found = (folder / LOCK).read_text()
+            found = _read(folder / LOCK)
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"--workdir {folder}: was deleted or moved while this run was writing to it"
@@ -88,7 +90,7 @@ def check(path: pathlib.Path | epath.Path) -> None:
             continue  # not known, as on a network that is down
         if found != mine:
             raise InputError(
-                f"--workdir {folder}: was taken over by {_Holder.parse(found)}; this run ends"
+                f"--workdir {folder}: was taken over by {Holder.parse(found)}; this run ends"
             )
 
 
@@ -104,22 +106,41 @@ def _describe_this_process() -> str:
     return json.dumps(description, indent=2, allow_nan=False) + "\n"
 
 
+def _read(path: pathlib.Path) -> str:
+    """What a lock says, damaged or not."""
+    return path.read_bytes().decode(errors="replace")
+
+
+class _Fields(TypedDict, total=False):
+    """What readers need of a lock."""
+
+    place: Required[str]
+    pid: Required[Annotated[int, Meta(ge=1, lt=2**31)]]
+    start: Required[Count]
+    host: str
+    since: str
+    command: str
+    job: str | None
+
+
 @dataclasses.dataclass(frozen=True)
-class _Holder:
+class Holder:
     """What a lock says, as far as it can be read."""
 
     owner: owner.Owner | None
     fields: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, text: str) -> "_Holder":
+    def parse(cls, text: str) -> "Holder":
+        """What a lock with this text says; nothing if it is damaged."""
         try:
-            fields = json.loads(text)
+            fields = parse_json(text.encode(), LOCK, _Fields)
             return cls(owner.Owner(fields["place"], fields["pid"], fields["start"]), fields)
-        except (ValueError, KeyError, TypeError):  # just being made, or damaged
+        except InputError:  # just being made, or damaged
             return cls(None, {})
 
     def is_gone(self) -> bool | None:
+        """Whether the process has ended; None if that is not known."""
         return None if self.owner is None else self.owner.is_gone()
 
     def __str__(self) -> str:
@@ -140,10 +161,10 @@ def _take(path: pathlib.Path, mine: str) -> bool:
             _create(path, mine)
             return False
         try:
-            found, touched = path.read_text(), path.stat().st_mtime_ns
+            found, touched = _read(path), path.stat().st_mtime_ns
         except FileNotFoundError:
             continue
-        holder = _Holder.parse(found)
+        holder = Holder.parse(found)
         if holder.owner == owner.this_process():
             return True
         gone = holder.is_gone()
@@ -167,7 +188,7 @@ def _take(path: pathlib.Path, mine: str) -> bool:
         _replace(path, found, mine)
         time.sleep(_SETTLE_SECONDS)
         with contextlib.suppress(FileNotFoundError):
-            if path.read_text() == mine:
+            if _read(path) == mine:
                 return False
 
 
@@ -188,7 +209,7 @@ def _replace(path: pathlib.Path, old: str, new: str) -> None:
     with sigterm.ending_with(lambda: owner.discard(temporary)):
         _create(temporary, new)
         with contextlib.suppress(FileNotFoundError):
-            if path.read_text() == old:
+            if _read(path) == old:
                 temporary.replace(path)
 
 
@@ -204,13 +225,13 @@ def _beat(path: pathlib.Path, mine: str, ended: threading.Event) -> None:
     """Touches the lock as long as it is ours."""
     while not ended.wait(BEAT_SECONDS):
         with contextlib.suppress(OSError):
-            if path.read_text() == mine:
+            if _read(path) == mine:
                 os.utime(path)
 
 
 def _release(path: pathlib.Path, mine: str, with_folder: bool) -> None:
     with contextlib.suppress(OSError):
-        if path.read_text() == mine:
+        if _read(path) == mine:
             path.unlink()
             if with_folder:
                 path.parent.rmdir()  # which fails, as it should, if the run has written anything

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from ml_collections import ConfigDict
 
+from diffc_jax import typed
 from diffc_jax.config import FORMER_NAMES, base_config
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import InputError, UsageError
@@ -93,6 +94,28 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
     )
 
 
+def trained_batch_size(workdir: files.AnyPath) -> int:
+    """How many images each step of the run in a folder sees.
+
+    Raises:
+        InputError: its config.json is damaged.
+    """
+    recorded: _Trained = _read(config_path(workdir), _Trained)
+    return recorded["train"]["batch_size"]
+
+
+class _Training(TypedDict):
+    batch_size: typed.Positive
+
+
+class _Trained(TypedDict):
+    train: _Training
+
+
+def _read(path: files.AnyPath, kind: Any = dict[str, Any]) -> Any:
+    return files.read_json(path, kind, "restore it, or use another --workdir")
+
+
 def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.AnyPath) -> None:
     """Checks that the model of exported weights at `path`, with this card, is the one of `config`.
 
@@ -127,7 +150,7 @@ def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.
 def _refuse_other_run(
     config: ConfigDict, workdir: files.AnyPath, compared: Callable[[str], bool]
 ) -> None:
-    recorded = flatten(files.read_json(config_path(workdir)))
+    recorded = flatten(_read(config_path(workdir)))
     differences = _differences(config, recorded, compared)
     _refuse(f"--workdir {workdir}", "holds a run", differences, "another --workdir")
 
@@ -173,7 +196,11 @@ def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> _Flat:
     for name, value in config.items():
         if isinstance(value, _Group):
             flat |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple | list) and any(isinstance(part, _Group) for part in value):
+        elif (
+            isinstance(value, tuple | list)
+            and value
+            and all(isinstance(part, _Group) for part in value)
+        ):
             for number, part in enumerate(value):
                 flat |= flatten(part, f"{prefix}{name}[{number}].")
         else:

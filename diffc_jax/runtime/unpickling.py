@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.parsing import parsing
 
 # What a pickle may name, as (module, name), and what it gets instead.
 Allowed = Mapping[tuple[str, str], Any]
@@ -38,21 +39,13 @@ def reading(path: str | os.PathLike[str], kind: str, user: str) -> Iterator[None
         InputError: the file cannot be read or is damaged, or names something that is refused. An InputError
             of the block is passed on.
     """
-    try:
-        yield
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except RefusedNameError as error:
-        raise InputError(
-            f"{path}: refers to {error.name}, which no {user} needs; refused without calling it"
-        ) from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(
-            f"{path}: is not {kind}, or is truncated or damaged "
-            f"({type(error).__name__}: {error}); download it again"
-        ) from error
+    with parsing(path, f"is not {kind}, or is truncated or damaged", "download it again"):
+        try:
+            yield
+        except RefusedNameError as error:
+            raise InputError(
+                f"{path}: refers to {error.name}, which no {user} needs; refused without calling it"
+            ) from error
 
 
 class RestrictedUnpickler(pickle.Unpickler):

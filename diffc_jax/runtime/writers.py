@@ -1,10 +1,9 @@
 """Where metrics go: metrics.jsonl and, where tensorboardX is installed, TensorBoard."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from absl import logging
@@ -14,7 +13,9 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime import lock
 from diffc_jax.runtime.disk import writing
 from diffc_jax.runtime.files import AnyPath, atomic_write, is_remote, to_json
+from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.runtime.optional import require
+from diffc_jax.typed import Count
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
 
@@ -24,7 +25,7 @@ class MetricWriter:
 
     def __init__(self, workdir: AnyPath, first_step: int):
         self._path = path = workdir / "metrics.jsonl"
-        _drop_after(path, first_step)
+        drop_after(path, first_step)
         self._lines = _Object(path) if is_remote(path) else path.open("a")
         self._events = _open_events(workdir, first_step)
 
@@ -94,16 +95,20 @@ def _open_events(workdir: AnyPath, first_step: int) -> Any:
     )
 
 
-def _drop_after(path: AnyPath, last_step: int) -> None:
+def drop_after(path: AnyPath, last_step: int) -> None:
     """Removes the lines of steps that will be run again, and a last line that was cut off."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().split(b"\n")[:-1]:
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-                kept.append(line)
-        except (ValueError, KeyError):
+            if parse_json(line, path, _Line)["step"] <= last_step:
+                kept.append(line + b"\n")
+        except InputError:
             logging.warning("%s: dropped a damaged line", path)
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(kept))
+        temporary.write_bytes(b"".join(kept))
+
+
+class _Line(TypedDict):
+    step: Count

@@ -14,7 +14,7 @@ from diffc_jax.config.sources import (
     clean_source,
     training_sources,
 )
-from diffc_jax.diffusion.schedules import Schedule, build_schedule
+from diffc_jax.diffusion.schedules import Schedule, schedule_from_fields
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
@@ -171,5 +171,5 @@ def build_experiment(config: ConfigDict) -> Experiment:
         config=config,
         mesh=sharding.make_mesh(**config.mesh),
         model=build_model(config.model.to_dict(), (size, size, 3)),
-        schedule=build_schedule(**config.schedule),
+        schedule=schedule_from_fields(config.schedule.to_dict()),
     )

@@ -72,9 +72,9 @@ class TrainingSet:
         Raises:
             UsageError: they are other images, or another number of them.
         """
-        if recorded["num_images"] != identity["num_images"]:
+        if recorded.get("num_images") != identity["num_images"]:
             raise UsageError(
-                f"has {identity['num_images']} images now and had {recorded['num_images']} when the run"
+                f"has {identity['num_images']} images now and had {recorded.get('num_images')} when the run"
                 " was saved; its order cannot be continued. Use the old data or another --workdir",
                 field="data.train",
             )

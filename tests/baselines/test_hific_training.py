@@ -356,7 +356,16 @@ def test_runs_that_cannot_be_used(hific, tmp_path):
     tree = {"autoencoder": params(hific)}
     cases = (
         (tree, card | {"model": {"name": "unet"}}, "holds unet, which is no HiFiC baseline"),
-        (tree, {}, "params.json: is not the card of a HiFiC baseline ('model')"),
+        (
+            tree,
+            {},
+            "params.json: object missing required field `model`; is it the card of the weights beside it?",
+        ),
+        (
+            tree,
+            card | {"model": {"name": "hific", "width": "1"}},
+            "params.json: model.width: expected `float`, got `str`; is it the card of the weights beside it?",
+        ),
         (jax.tree.map(lambda leaf: leaf * np.nan, tree), card, "holds NaN or infinity"),
         (
             tree,

@@ -303,16 +303,16 @@ def test_other_files_are_refused(tensors, tmp_path):
     assert message(tmp_path) == "FILE: cannot be read (Is a directory)"
     path = tmp_path / "ckpt-1.flax"
     path.write_bytes(flax.serialization.msgpack_serialize({"params": {}}))
-    assert message(path) == f"{what} (KeyError: 'ema_params')"
+    assert message(path) == f"{what} (no 'ema_params')"
     whole = write_checkpoint(path, tensors).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert message(path).startswith(f"{what} (ValueError: ")
+    assert message(path).startswith(f"{what} (")
     path.write_bytes(b"PK\x03\x04 no msgpack")
     assert message(path).startswith(what)
     # The name of a type is not a way to reach objects: NumPy refuses to make them from bytes.
     write_checkpoint(path, tensors | {"gamma/w": np.zeros(1, "V8")})
     path.write_bytes(path.read_bytes().replace(b"void64", b"object"))
-    assert message(path).startswith(f"{what} (ValueError: cannot create an OBJECT array")
+    assert message(path).startswith(f"{what} (cannot create an OBJECT array")
 
 
 def test_another_model_is_refused(tensors, tmp_path):

@@ -1,8 +1,10 @@
 """ImageNet 64x64 as its authors distribute it: npz files and pickles, never executed."""
 
+import io
 import os
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -215,12 +217,49 @@ def test_wrong_official_files_are_named(tmp_path):
         f"{path}: is not a whole npz file (File is not a zip file)",
         lambda: opened(source="npz", path=str(path)),
     )
+    for change, flaw in (
+        (
+            (b"(1, 192), }", b"(2, 192), }"),
+            "uint8 of shape (2, 192) has 384 bytes, and there are 192",
+        ),
+        ((b"(1, 192), }", b"(-1,192), }"), "its shape is (-1, 192)"),
+        ((b"'|u1'", b"'|O' "), "Object arrays cannot be read"),
+    ):
+        buffer = io.BytesIO()
+        np.save(buffer, rows((1,)))
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.npy", buffer.getvalue().replace(*change))
+        fails(
+            InputError,
+            f"{path}: is not a whole npz file ({flaw})",
+            lambda: opened(source="npz", path=str(path)),
+        )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("data.npy", buffer.getvalue())
+    fails(
+        InputError,
+        f"{path}: is not a whole npz file (data.npy is compressed or encrypted in a way that is not read)",
+        lambda: opened(source="npz", path=str(path)),
+    )
     for content, text in (
         ({"x": 1}, "has no array 'data'; is it an official ImageNet file?"),
         ({"data": rows((1,)).astype(float)}, "data is not uint8 in C order"),
     ):
         dump(path, content)
         fails(InputError, f"{path}: {text}", lambda: opened(source="pickle", path=str(path)))
+    # Shapes that are no shapes, or not those of the data.
+    whole = pickle.dumps({"data": rows((1,))}, 2)
+    for shape in (
+        b"N",
+        b"K\x01G" + b"\0" * 8 + b"\x86",
+        b"K\x01J\xff\xff\xff\xff\x86",
+        b"K\x02K\xc0\x86",
+    ):
+        damaged = whole.replace(b"K\x01K\xc0\x86", shape)
+        assert damaged != whole
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{path}: data has shape .* but 192 bytes$"):
+            opened(source="pickle", path=str(path))
     path.write_bytes(pickle.dumps(official_content((1, 2)), 3)[:300])
     with pytest.raises(InputError, match=f"{path}: is not a pickled ImageNet file"):
         opened(source="pickle", path=str(path))

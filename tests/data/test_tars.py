@@ -223,14 +223,20 @@ def test_paths_that_are_no_files(tmp_path):
 
 
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"\x80" + b"\xff" * 11, b"77777777777\0"])
-def test_impossible_sizes_are_one_line(tmp_path, size):
+@pytest.mark.parametrize("kind", [b"0", b"2", b"5", b"S"])
+def test_impossible_sizes_are_one_line(tmp_path, size, kind):
     path = write(tmp_path / "a.tar", ("0.png", 0))
     content = bytearray(path.read_bytes())
     content[124:136] = size
+    content[156:157] = kind
     content[148:156] = b" " * 8
     content[148:156] = b"%06o\0 " % sum(content[:512])
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"^{path}: is truncated"):
+    refused = {
+        b"2": ", member 0.png: is a link",
+        b"S": "(: is truncated|, member 0.png: is stored)",
+    }
+    with pytest.raises(InputError, match=f"^{path}{refused.get(kind, ': is truncated')}"):
         read(path)
 
 

@@ -152,10 +152,27 @@ def test_missing_shards_are_one_line(tmp_path, data_dir):
     shutil.copytree(data_dir / "tiny_shapes" / "1.2.0", folder)
     (shard,) = folder.glob("*train*")
     shard.unlink()
-    with pytest.raises(InputError) as caught:
-        open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(tmp_path)))
-    assert str(caught.value).startswith("tiny_shapes, train example 0: cannot be read (")
-    assert str(shard) in str(caught.value)
+    tiny = {"name": "tiny_shapes", "path": str(tmp_path)}
+    for skip in (False, True):  # no example is corrupt
+        fails(InputError, f"{shard}: is missing; prepare it again", skip_corrupt=skip, **tiny)
+    shard.write_bytes((next(folder.glob("*test*"))).read_bytes())
+    text = f"{shard}: holds 1 readable examples, dataset_info.json says 5; prepare it again"
+    fails(InputError, text, **tiny)
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("content", ["", "[]", '{"splits": 3, "type": 3}', "[" * 9999])
+def test_damaged_metadata_are_one_line(tmp_path, data_dir, file, content):
+    folder = tmp_path / "tiny_shapes" / "1.2.0"
+    shutil.copytree(data_dir / "tiny_shapes" / "1.2.0", folder)
+    (folder / file).write_text(content)
+    cases = [(InputError, folder, f"{folder}: is not a whole data set of TFDS (")]
+    if file == "dataset_info.json":  # the class of the builder has its features
+        cases.append((UsageError, tmp_path, "name: 'tiny_shapes' cannot be opened ("))
+    for error, path, begin in cases:
+        with pytest.raises(error) as caught:
+            open_source(SourceSpec(source="tfds", name="tiny_shapes", path=str(path)))
+        assert str(caught.value).startswith(begin)
 
 
 def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):

@@ -186,8 +186,8 @@ def test_rows_of_other_methods_go_with_their_images(tmp_path, caplog):
     ]
     assert {point.method for point in read_rate_points(tmp_path / "rd.csv")} == {"webp"}
     (tmp_path / "images.json").write_text("{}")
-    assert message(lambda: read_images(tmp_path), InputError).startswith(
-        f"{tmp_path}/images.json: does not describe images"
+    assert message(lambda: read_images(tmp_path), InputError) == (
+        f"{tmp_path}/images.json: object missing required field `dataset`; delete it and run again"
     )
 
 

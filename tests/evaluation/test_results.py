@@ -95,7 +95,9 @@ def test_replace(tmp_path):
     [
         ("bpp", "", "column 'bpp' is missing or empty"),
         ("bpp", "much", "column 'bpp' is not a number: 'much'"),
-        ("bpp", "nan", "bpp is nan, not a finite rate"),
+        ("bpp", "inf", "bpp is inf, not a finite rate"),
+        ("psnr", "nan", "column 'psnr' is not a number: 'nan'"),
+        ("seed", "9" * 20, f"column 'seed' is not a number: '{'9' * 20}'"),
         ("bpp", "-1", "bpp is -1.0, not a finite rate"),
         ("n_images", "5.5", "column 'n_images' is not a number: '5.5'"),
         ("rate_kind", "guess", "rate_kind is 'guess', not one of ('bound', 'file')"),

@@ -127,7 +127,9 @@ def test_reference_moments_are_computed_once_for_the_same_images_and_weights(tmp
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError) as error:
         load_moments(path)
-    assert str(error.value) == f"{path}: is missing or damaged; delete it and run again"
+    assert str(error.value) == (
+        f"{path}: is damaged (File is not a zip file); delete it and run again"
+    )
 
 
 def test_reference_files_that_nobody_has_touched_are_not_read_again(tmp_path):

@@ -194,7 +194,7 @@ def test_damaged_pickles_are_refused(tmp_path):
         read_numpy_pickle(path)
     assert str(error.value) == (
         f"{path}: is not a pickle of arrays, or is truncated or damaged "
-        "(ValueError: an array's data and shape disagree); download it again"
+        "(an array's data and shape disagree); download it again"
     )
     with pytest.raises(InputError) as error:
         read_numpy_pickle(tmp_path / "none")

@@ -236,11 +236,11 @@ def test_wrong_lengths_and_byte_orders(tmp_path):
     path = tmp_path / "a.pth"
     values = {"0": np.ones(5, np.float32)}
     content = {"w": tensor("0", "FloatStorage", 6, (6,), (1,))}
-    assert "ValueError: storage 0 has 20 bytes" in refusal(write_zip(path, content, values))
+    assert "storage 0 has 20 bytes" in refusal(write_zip(path, content, values))
     content = {"w": in_legacy_storage("0", "FloatStorage", 6, (6,), (1,))}
-    assert "ValueError: storage 0 is cut short" in refusal(write_legacy(path, content, values))
-    assert "ValueError: it is big-endian" in refusal(write_zip(path, {}, {}, b"big"))
-    assert "ValueError: it is big-endian" in refusal(write_legacy(path, {}, {}, False))
+    assert "storage 0 is cut short" in refusal(write_legacy(path, content, values))
+    assert "it is big-endian" in refusal(write_zip(path, {}, {}, b"big"))
+    assert "it is big-endian" in refusal(write_legacy(path, {}, {}, False))
 
 
 def test_other_files(tmp_path):
@@ -249,11 +249,11 @@ def test_other_files(tmp_path):
     path.write_bytes(pickled({"w": 1}))
     assert refusal(path) == (
         "FILE: is not a PyTorch state dict, or is truncated or damaged "
-        "(ValueError: it starts like no PyTorch file); download it again"
+        "(it starts like no PyTorch file); download it again"
     )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", b"x")
-    assert "(ValueError: no data.pkl in the archive)" in refusal(path)
+    assert "(no data.pkl in the archive)" in refusal(path)
     assert refusal(write_zip(path, [1], {})) == (
         "FILE: holds a list, not a state dict; save model.state_dict()"
     )

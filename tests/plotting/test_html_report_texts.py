@@ -116,7 +116,15 @@ def test_broken_files_are_named(runs, tmp_path):
     summary.write_text("[]")
     with pytest.raises(InputError) as error:
         make_report(runs, tmp_path / "r.html")
-    assert str(error.value) == f"{summary}: is not a JSON object"
+    assert str(error.value) == (
+        f"{summary}: expected `object`, got `array`; restore it, or delete it and run again"
+    )
+    summary.write_text('{"denoiser_evaluations_per_image": {"flow": [1, "2"]}}')
+    with pytest.raises(InputError) as error:
+        make_report(runs, tmp_path / "r.html")
+    assert str(error.value).startswith(
+        f"{summary}: denoiser_evaluations_per_image['flow'][1]: expected `int`, got `str`; "
+    )
     summary.unlink()
     npz = runs[0] / "eval" / "reconstructions.npz"
     with np.load(npz) as archive:

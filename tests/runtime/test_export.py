@@ -12,8 +12,9 @@ import pytest
 import safetensors.numpy
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.export import export_params, load_params, read_card
+from diffc_jax.runtime.export import export_params, load_params, read_card, read_history
 from tests.support.processes import run_program
+from tests.support.refusals import fails
 
 
 @pytest.fixture
@@ -83,9 +84,7 @@ def test_other_parameters_are_named(tree, tmp_path):
         )
 
     missing = tmp_path / "missing.safetensors"
-    with pytest.raises(
-        InputError, match=r"missing\.safetensors: is not a readable safetensors file"
-    ):
+    with pytest.raises(InputError, match=r"missing\.safetensors: cannot be read \(No such file"):
         load_params(missing, shapes(tree))
 
 
@@ -173,13 +172,21 @@ def test_numbers_too_large_for_the_type_are_told(tmp_path):
 
 def test_cards_are_read_and_may_be_missing(tmp_path):
     path = tmp_path / "params.safetensors"
-    assert read_card(path) == {}
+    assert read_history(path) == {}
     path.with_suffix(".json").write_text('{"bits": NaN}')
-    assert read_card(path) == {"bits": None}
+    assert read_history(path) == {"bits": None}
     path.with_suffix(".json").write_text("[]")
-    with pytest.raises(InputError) as caught:
-        read_card(path)
-    assert str(caught.value) == f"{tmp_path}/params.json: is not the card of a model"
+    card = f"{tmp_path}/params.json"
+    asked = "is it the card of the weights beside it?"
+    fails(
+        InputError, f"{card}: expected `object`, got `array`; {asked}", lambda: read_history(path)
+    )
+    for read, content, flaw in (
+        (read_history, '{"image_size": 0}', "image_size: expected `int` >= 1"),
+        (read_card, '{"image_size": 8}', "object missing required field `model`"),
+    ):
+        path.with_suffix(".json").write_text(content)
+        fails(InputError, f"{card}: {flaw}; {asked}", lambda read=read: read(path))
 
 
 def pack(source, output):

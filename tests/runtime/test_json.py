@@ -10,7 +10,7 @@ import pytest
 
 from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.runtime.files import read_json, to_json, write_json
-from diffc_jax.runtime.writers import MetricWriter
+from diffc_jax.runtime.writers import MetricWriter, drop_after
 from diffc_jax.training.validation import describe_elbo
 from tests.support.processes import ROOT
 
@@ -48,6 +48,22 @@ def test_metrics_that_are_not_finite_are_left_out(tmp_path):
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert strict(line) == {"step": 3, "eval/bits_per_dim": 2.0}
     assert line.startswith('{"step"')
+
+
+def test_lines_of_metrics_that_are_damaged_are_dropped(tmp_path, caplog):
+    path, whole = tmp_path / "metrics.jsonl", b'{"step": 2, "loss": 1.5}\n'
+    damaged = (
+        b"[]",
+        b'{"step": "2"}',
+        b'{"step": [1]}',
+        b"{}",
+        b"[" * 9999,
+        b'{"step": 1, "a": "\xff"}',
+    )
+    path.write_bytes(b"".join(whole + line + b"\n" for line in damaged) + b'{"step": 2, "lo')
+    drop_after(path, 2)
+    assert path.read_bytes() == whole * len(damaged)
+    assert caplog.messages == [f"{path}: dropped a damaged line"] * len(damaged)
 
 
 @pytest.mark.parametrize(

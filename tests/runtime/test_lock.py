@@ -135,11 +135,14 @@ def test_a_process_that_cannot_be_seen_is_alive_if_its_lock_is_touched(tmp_path,
     assert asleep.slept < 1.0
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"place": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "[]", '{"place": 3}', '{"place": "0", "pid": -1, "start": 0}', "[" * 9999, b"\xff"],
+)
 def test_a_lock_that_nobody_touches_is_stale(content, tmp_path, asleep, monkeypatch):
     path = write_lock(tmp_path / "run", place="0" * 8)
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     # A minute passes from one look to the next, by the clock of the file system.
     now, minutes = lock._now, itertools.count(0, int(60e9))

@@ -218,7 +218,12 @@ def test_a_rank_deficient_fit_is_analysed(tmp_path, caplog):
     ("content", "message"),
     [
         (None, "cannot be read (No such file or directory)"),
-        (b"", "is not a .npy file of numbers (No data left in file)"),
+        (
+            b"",
+            "is not a .npy file of numbers (EOF: reading magic string, expected 8 bytes got 0);"
+            " save one vector with numpy.save",
+        ),
+        (np.array(["a"]), "is an array of <U1, not of numbers"),
         (
             np.array([1.0, -0.5]),
             "eigenvalues: must not be negative, nor all zero; they run from -0.5 to 1",
@@ -244,7 +249,7 @@ def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
     with pytest.raises(InputError, match=r"is not a \.npy file of numbers"):
         read_spectrum(path)
     np.savez(tmp_path / "e.npz", a=np.ones(2))
-    with pytest.raises(InputError, match="holds several arrays; save one vector with"):
+    with pytest.raises(InputError, match="save one vector with"):
         read_spectrum(tmp_path / "e.npz")
     path.write_bytes(b"eigenvalues")
     with pytest.raises(InputError, match=r"is not a \.npy file of numbers"):

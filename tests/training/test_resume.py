@@ -222,7 +222,9 @@ def test_evaluation_reuses_what_still_holds(images, tmp_path):
         damaged.write_bytes(content)
         with pytest.raises(InputError) as caught:
             evaluate(gaussian_config(images, batch_size=16), tmp_path)
-        assert str(caught.value) == f"{damaged}: is damaged; delete it and run again"
+        assert str(caught.value) == (
+            f"{damaged}: is damaged (File is not a zip file); delete it and run again"
+        )
 
     # Other parameters use no old part, even in a folder of the same name.
     config = gaussian_config(images, batch_size=8)

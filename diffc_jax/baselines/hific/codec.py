@@ -4,12 +4,12 @@ import dataclasses
 import glob
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from ml_collections import ConfigDict
 
 from diffc_jax import rng
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, build_architecture
@@ -19,10 +19,10 @@ from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import training_costs
 from diffc_jax.metrics import psnr
-from diffc_jax.runtime import files
-from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime.export import IS_IT_THE_CARD, Costs, load_params, read_card
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.progress import Progress
+from diffc_jax.typed import Count, NotNegative
 
 _BATCH = 32
 
@@ -130,6 +130,23 @@ def find_runs(paths: str) -> list[AnyPath]:
     return list(found.values())
 
 
+class _Model(TypedDict):
+    name: str
+
+
+class _AnyCard(TypedDict):
+    model: _Model
+
+
+class _Hific(TypedDict):
+    target_bpp: NotNegative
+
+
+class _HificCard(_AnyCard, Costs):
+    hific: _Hific
+    trained_parameters: Count
+
+
 def load_run(path: AnyPath) -> TrainedRun:
     """Reads the weights and the card of a run.
 
@@ -141,17 +158,16 @@ def load_run(path: AnyPath) -> TrainedRun:
         raise InputError(
             f"{path}: there is no {weights.name}; experiments/train.py writes it when it is done"
         )
-    card = files.read_json(weights.with_suffix(".json"))
+    name = read_card(weights, _AnyCard)["model"]["name"]
+    if name not in (HIFIC, HYPERPRIOR):
+        raise InputError(f"{path}: holds {name}, which is no HiFiC baseline")
+    card = read_card(weights, _HificCard)
     try:
-        if card["model"]["name"] not in (HIFIC, HYPERPRIOR):
-            raise InputError(f"{path}: holds {card['model']['name']}, which is no HiFiC baseline")
-        model = Hific(build_architecture(ConfigDict(card["model"])))
-        target = float(card["hific"]["target_bpp"])
-        costs = training_costs(card["trained_parameters"], card)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise InputError(
-            f"{weights.with_suffix('.json')}: is not the card of a HiFiC baseline ({error})"
-        ) from error
+        model = Hific(build_architecture(card["model"]))
+    except UsageError as error:
+        raise InputError(f"{weights.with_suffix('.json')}: {error}; {IS_IT_THE_CARD}") from error
+    target = float(card["hific"]["target_bpp"])
+    costs = training_costs(card["trained_parameters"], card)
     template = jax.eval_shape(lambda: model.init_autoencoder(rng.stream(0, "init/autoencoder")))
     params = load_params(weights, {"autoencoder": template})["autoencoder"]
     try:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
@@ -9,10 +11,17 @@ from diffc_jax.baselines.hific.losses import RateTarget
 from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
 from diffc_jax.config.checks import above, within
 from diffc_jax.errors import UsageError
+from diffc_jax.typed import Meta, check_arguments
 
 # Standard deviation of the widest Gaussian that a latent is coded with, and its differential entropy.
 LARGEST_SCALE = 256.0
 _LARGEST_SCALE_BITS = 0.5 * math.log2(2 * math.pi * math.e * LARGEST_SCALE**2)
+
+
+# More is a slip or a damaged card.
+_Factor = Annotated[float, Meta(le=64)]
+_Channels = Annotated[int, Meta(ge=0, le=1 << 16)]
+_Blocks = Annotated[int, Meta(le=1 << 8)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +59,10 @@ class HificArchitecture:
     @classmethod
     def scaled(
         cls,
-        width: float,
+        width: _Factor,
         downsamplings: int = 4,
-        latent_channels: int = 0,
-        residual_blocks: int = 9,
+        latent_channels: _Channels = 0,
+        residual_blocks: _Blocks = 9,
     ) -> "HificArchitecture":
         """The paper's networks with `width` times as many channels everywhere.
 
@@ -204,14 +213,14 @@ def is_hific(config: ConfigDict) -> bool:
     return config.model.name in (HIFIC, HYPERPRIOR)
 
 
-def build_architecture(model: ConfigDict) -> HificArchitecture:
-    """The networks that config.model describes.
+def build_architecture(model: Mapping[str, Any]) -> HificArchitecture:
+    """The networks that the fields of config.model describe.
 
     Raises:
         UsageError: a field that cannot be used.
     """
-    fields = model.to_dict()
-    fields.pop("name")
+    fields = {field: value for field, value in model.items() if field != "name"}
+    check_arguments(HificArchitecture.scaled, fields, "model", model["name"])
     try:
         return HificArchitecture.scaled(**fields)
     except UsageError as error:
@@ -248,7 +257,7 @@ def validate(config: ConfigDict) -> None:
             field="model.name",
         )
     model, size = config.model, config.data.image_size
-    architecture = build_architecture(model)
+    architecture = build_architecture(model.to_dict())
     try:
         highest = architecture.highest_bpp((size, size))
     except UsageError as error:

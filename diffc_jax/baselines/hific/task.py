@@ -229,7 +229,7 @@ def build_hific_task(config: ConfigDict) -> HificTask:
     return HificTask(
         config=config,
         mesh=sharding.make_mesh(**config.mesh),
-        model=Hific(build_architecture(config.model)),
+        model=Hific(build_architecture(config.model.to_dict())),
         lpips=lpips_alex() if config.model.name == HIFIC else None,
     )
 

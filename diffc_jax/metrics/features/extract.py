@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
 import flax.traverse_util
 import jax
@@ -17,10 +16,13 @@ from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
+from diffc_jax.runtime.array_files import open_arrays
 from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
+from diffc_jax.typed import Meta
 
 # By what stands for a network and files of images: the file with the moments.
 _KNOWN = "known.json"
+_FileName = Annotated[str, Meta(pattern=r"[\w.-]{1,200}\.npz")]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,10 +138,12 @@ def reference_moments(
         InputError: no images, features that are not finite, or a damaged cached file.
     """
     known = folder / _KNOWN
-    names: dict[str, str] = files.read_json(known) if signature and known.exists() else {}
-    key = f"{extractor.network.identity} {signature}"
+    names: dict[str, str] = {}
+    if signature and known.exists():
+        names = files.read_json(known, dict[str, _FileName], "delete it and run again")
+    key, dimension = f"{extractor.network.identity} {signature}", extractor.network.dimension
     if key in names and (folder / names[key]).exists():
-        return load_moments(folder / names[key])
+        return load_moments(folder / names[key], dimension)
     digest = hashlib.sha256()
     digest.update(f"{extractor.network.identity}\n".encode())
     for images in batches():
@@ -149,7 +153,7 @@ def reference_moments(
     path = folder / f"{extractor.network.name}-{digest.hexdigest()[:16]}.npz"
     if not path.exists():
         save_moments(path, extractor.moments(batches()))
-    moments = load_moments(path)
+    moments = load_moments(path, dimension)
     if signature:
         files.write_json(known, names | {key: path.name})
     return moments
@@ -161,14 +165,16 @@ def save_moments(path: files.AnyPath, moments: RunningCovariance) -> None:
         np.savez(stream, allow_pickle=False, **dataclasses.asdict(moments))
 
 
-def load_moments(path: files.AnyPath) -> RunningCovariance:
-    """Reads what `save_moments` wrote.
+def load_moments(path: files.AnyPath, dimension: int | None = None) -> RunningCovariance:
+    """Reads what `save_moments` wrote; of features of this dimension, if it is given.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing or damaged, or holds something else.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream) as content:
-            return RunningCovariance(int(content["count"]), content["mean"], content["scatter"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: is missing or damaged; delete it and run again") from error
+    with open_arrays(path, "is damaged", "delete it and run again") as content:
+        count = int(content.read("count", (), np.integer))
+        mean = content.read("mean", (dimension,), np.floating)
+        scatter = content.read("scatter", (len(mean), len(mean)), np.floating)
+        if count < 1 or not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+            raise content.refuse(f"holds no finite moments of {count} images")
+    return RunningCovariance(count, mean, scatter)

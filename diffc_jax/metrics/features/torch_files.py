@@ -17,11 +17,14 @@ import ml_dtypes
 import numpy as np
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.array_files import check_member
 from diffc_jax.runtime.unpickling import Allowed, RestrictedUnpickler, reading
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+# Numbers in a tensor that repeats those of its storage.
+_LARGEST_EXPANDED = 1 << 24
 
 _STORAGE_TYPES: dict[str, np.dtype[Any]] = {
     "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
@@ -109,6 +112,7 @@ def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
 
     def load(storage: _Storage) -> bytes:
         entry = archive.getinfo(f"{folder}data/{storage.key}")
+        check_member(entry)
         if entry.file_size != _nbytes(storage):
             raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
         return archive.read(entry)
@@ -175,6 +179,8 @@ def _array(tensor: _Tensor, load: _Loader) -> np.ndarray:
         raise ValueError("malformed tensor")
     if math.prod(tensor.size) == 0:
         return np.empty(tensor.size, flat.dtype)
+    if math.prod(tensor.size) > max(flat.size, _LARGEST_EXPANDED):
+        raise ValueError("a tensor is much larger than its storage")
     last = tensor.offset + sum(
         (n - 1) * stride for n, stride in zip(tensor.size, tensor.strides, strict=True)
     )

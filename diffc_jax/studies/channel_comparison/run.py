@@ -5,7 +5,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -22,6 +22,10 @@ Row = dict[str, Any]
 # A function of `rows` and its arguments.
 Job = tuple[Callable[..., list[Row]], dict[str, Any]]
 # What arguments were called when the first files of jobs were written.
+_TEXTS = ("scheme", "setting", "source")
+_Row = TypedDict(  # type: ignore[misc]  # of names that are made elsewhere
+    "_Row", {field: str if field in _TEXTS else float | None for field in schemes.FIELDS}
+)
 _FORMER_NAMES = {"ideal_rate": "kl_bits"}
 
 
@@ -43,12 +47,22 @@ def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
     for (function, arguments), path in waiting:
         write_json(path, function(**arguments))
         progress.advance()
-    found = [row for path in paths for row in read_json(path)]
+    found = [row for path in paths for row in read_rows(path)]
     rows = [{field: row[field] for field in schemes.FIELDS} for row in found]
     write_table(folder / "schemes.csv", schemes.FIELDS, rows)
     for name, plot in figures.FIGURES.items():
         save_figure(plot(rows), folder / name, rows)
     logging.info("%d settings in %s, %.0f s", len(jobs), folder, time.monotonic() - begin)
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """The rows that a job left behind.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    rows: list[Row] = read_json(path, list[_Row], "delete it and run again")
+    return rows
 
 
 def _jobs(config: ConfigDict) -> Iterator[Job]:

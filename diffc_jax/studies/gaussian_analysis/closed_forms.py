@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.array_files import read_array
 from diffc_jax.theory import allocation, gaussian
 from diffc_jax.theory.curves import CURVES, Curve, check_spectrum
 from diffc_jax.theory.gaussian import Eigenvalues
@@ -142,14 +143,9 @@ def read_spectrum(path: pathlib.Path) -> Eigenvalues:
     Raises:
         InputError: missing, not such a file, or not a spectrum (`theory.curves.check_spectrum`).
     """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: is not a .npy file of numbers ({error})") from error
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"{path}: holds several arrays; save one vector with numpy.save")
+    values = read_array(path, "is not a .npy file of numbers", "save one vector with numpy.save")
+    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise InputError(f"{path}: is an array of {values.dtype}, not of numbers")
     try:
         return check_spectrum(values)
     except UsageError as error:
