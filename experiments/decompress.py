@@ -8,6 +8,7 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.codec.files import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
+from diffc_jax.config.sources import MOST_PIXELS
 from diffc_jax.diffusion.decoders import describe_decoders
 from diffc_jax.runtime.files import split_names
 
@@ -31,6 +32,9 @@ _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bit
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
 )
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", MOST_PIXELS, "Largest image to decode, width times height.", lower_bound=1
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the files and stop.")
 
 
@@ -44,6 +48,7 @@ def main() -> None:
         n_steps=_STEPS.value,
         at_bpp=_AT.value,
         batch_size=_BATCH_SIZE.value,
+        max_pixels=_MAX_PIXELS.value,
         dry_run=_DRY_RUN.value,
     )
 

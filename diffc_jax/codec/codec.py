@@ -9,6 +9,7 @@ from diffc_jax.codec import container
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import DEFAULT_MEMORY, Target, encode_image
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.config.sources import MOST_PIXELS, check_pixels
 from diffc_jax.errors import InputError, UsageError
 
 
@@ -76,6 +77,7 @@ class Codec:
         *,
         bpp: int | float | None = None,
         n_steps: int = DEFAULT_STEPS,
+        max_pixels: int = MOST_PIXELS,
     ) -> UInt8[np.ndarray, "h w c"]:
         """Decodes a stream, or a beginning of it.
 
@@ -87,16 +89,21 @@ class Codec:
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
             n_steps: denoiser evaluations of the flow and of ancestral sampling.
+            max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
 
         Returns:
             Pixels; one channel if the image was grey, otherwise three.
 
         Raises:
             UsageError: unknown decoder, or `bpp` is less than the first packet of each tile takes.
-            InputError: no stream, or one of another model.
+            InputError: no stream, or one of another model, or of more than `max_pixels`.
         """
         try:
             stream = container.parse(data)
+        except InputError as error:
+            raise InputError(f"data: {error}") from error
+        check_pixels("data", stream.header.width, stream.header.height, max_pixels)
+        try:
             if bpp is not None:
                 stream = prefix_at(stream, bpp, "bpp")
             decoded = decode_stream(self.programs, stream, decoder, n_steps)

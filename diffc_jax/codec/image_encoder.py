@@ -26,6 +26,8 @@ DEFAULT_MEMORY = 12
 _PEAK = process.LEVELS - 1
 # DiffC-F has at most twice the squared error of the posterior mean, whose error the encoder knows; and a bit.
 _FLOW_OVER_MEAN = 2.1
+# Bytes of packets beside the pixels of a tile; they matter for small tiles only.
+_OVERHEAD = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,8 @@ def encode_image(
         A stream; see docs/format.md.
 
     Raises:
-        UsageError: the target cannot be met, or the memory or the seed is out of range.
+        UsageError: the target cannot be met, exact pixels would take more than storing them does, or the
+            memory or the seed is out of range.
         InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
     if memory not in container.MEMORIES:
@@ -257,9 +260,16 @@ def _encode_exactly(
 ) -> bytes:
     """All packets of each tile, then the residual that makes it exact."""
     writer = StreamWriter(header)
+    most_bytes, size = tiles.nbytes + header.n_tiles * _OVERHEAD, 0
     while (tile := writer.next_tile) is not None:
+        if size > most_bytes:
+            raise UsageError(
+                f"takes more than the {tiles.nbytes} bytes of the pixels of all tiles; this model does not"
+                " know such images, so store them as PNG",
+                field="lossless",
+            )
         if (packet := encoder.next_packet(tile)) is not None:
-            writer.append(packet.cut())
+            size = writer.append(packet.cut())
             continue
         estimate = pixel_estimate(encoder.latent(tile), noise_levels.to_float(encoder.snr[tile]))
         payload, _ = encode_residual(tiles[tile], estimate)

@@ -14,8 +14,8 @@ import numpy as np
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.tiles import Place
-from diffc_jax.diffusion.schedules import Schedule, build_schedule
-from diffc_jax.errors import InputError
+from diffc_jax.diffusion.schedules import Schedule, build_schedule, noise_range
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import Model, Variables, build_model, model_variables
 from diffc_jax.models.parameters import parameter_shapes
 from diffc_jax.runtime import files
@@ -34,8 +34,10 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         batch_size: tiles that go through the denoiser at once.
 
     Raises:
-        InputError: a file is missing, damaged or does not fit the other.
-        UsageError: the card describes a model that this version does not have.
+        InputError: a file is missing, damaged or does not fit the other, or its noise schedule cannot be
+            used.
+        UsageError: the card describes a model that this version does not have, or noise levels that
+            cannot be.
     """
     weights = find_weights(path)
     card = files.read_json(weights.with_suffix(".json"))
@@ -46,9 +48,15 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         raise InputError(
             f"{weights.with_suffix('.json')}: is not the card of a model ({error})"
         ) from error
+    except UsageError as error:
+        raise UsageError(
+            error.message, field=f"{weights.with_suffix('.json')}: {error.field}"
+        ) from error
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
     tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule, shape)))
-    return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
+    return make_codec(
+        model, schedule, card, tree["params"], tree["fixed"], batch_size, source=str(weights)
+    )
 
 
 def find_weights(path: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -80,6 +88,7 @@ def make_codec(
     fixed: Any,
     batch_size: int,
     place: Place = jnp.asarray,
+    source: str = "params",
 ) -> Codec:
     """A codec of a model in memory.
 
@@ -91,9 +100,13 @@ def make_codec(
         fixed: what the model was fitted to.
         batch_size: see `ProgramCache`.
         place: see `ProgramCache`.
+        source: where the parameters come from, for messages.
+
+    Raises:
+        InputError: the noise levels of the schedule are not finite or not in order.
     """
     variables = model_variables(params, fixed)
-    low, high = schedule.gamma(params["schedule"], jnp.array([0.0, 1.0])).tolist()
+    low, high = noise_range(schedule, params["schedule"], source)
     named = {name: description[name] for name in ("model", "schedule", "image_size")}
     shape, name = (named["image_size"], named["image_size"], 3), fingerprint(named, variables)
     return Codec(

@@ -16,8 +16,6 @@ import re
 import shutil
 import tempfile
 import threading
-import zipfile
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -29,6 +27,7 @@ from jaxtyping import UInt8
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import LeftOut, expand
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.npz import NPZ_ERRORS, ArrayHeader, NpzReader
 from diffc_jax.runtime.unpickling import (
     PickledArray,
     RefusedNameError,
@@ -116,51 +115,36 @@ class OfficialStore:
 
 def _open_npz(path: pathlib.Path) -> _Rows:
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            info = archive.getinfo("data.npy")
-            with archive.open(info) as member:
-                shape, fortran_order, dtype = _read_npy_header(member)
-                header = member.tell()
-            # Local header: 30 bytes, then a name and an extra field; lengths at 26 and 28.
-            file.seek(info.header_offset + 26)
-            lengths = [int.from_bytes(file.read(2), "little") for _ in range(2)]
+        with path.open("rb") as file:
+            archive = NpzReader(file)
+            header = archive.header("data")
+            start = archive.stored_at("data")
     except KeyError:
         raise InputError(
             f"{path}: has no member 'data'; is it an official ImageNet file?"
         ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{path}: is not a whole npz file ({error})") from error
-    if dtype != np.uint8 or fortran_order:
-        raise InputError(f"{path}: data is {dtype}, not uint8 in C order")
-    if info.compress_type == zipfile.ZIP_STORED:
-        offset = info.header_offset + 30 + sum(lengths) + header
-        return _Rows(path, shape, lambda: _map(path, offset, shape))
-    return _Rows(path, shape, functools.partial(_inflate, path, header, shape))
-
-
-def _read_npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"unknown npy version {version}")
-    return readers[version](member)
+    if header.dtype != np.uint8 or header.fortran_order:
+        raise InputError(f"{path}: data is {header.dtype}, not uint8 in C order")
+    if start is not None:
+        return _Rows(path, header.shape, lambda: _map(path, start, header.shape))
+    return _Rows(path, header.shape, functools.partial(_inflate, path, header))
 
 
 def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.memmap(file, np.uint8, "r", offset, shape)
 
 
-def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndarray:
+def _inflate(path: pathlib.Path, header: ArrayHeader) -> np.ndarray:
+    """The rows of a compressed member, in a file of as many bytes as their header says."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
+        with path.open("rb") as file, NpzReader(file).open("data") as member:
             spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
             shutil.copyfileobj(member, spool, 1 << 20)
             spool.flush()
-        return _map(spool, header, shape)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return _map(spool, header.start, header.shape)
+    except NPZ_ERRORS as error:
         raise InputError(
             f"{path}: cannot be unpacked into {tempfile.gettempdir()} ({error})"
         ) from error
@@ -171,7 +155,7 @@ class _PositionNotingFile:
 
     def __init__(self, stream: io.BufferedReader):
         self._stream = stream
-        self.readline = stream.readline
+        self.readline, self.fileno, self.tell = stream.readline, stream.fileno, stream.tell
         # None where there are several of one size.
         self.offsets: dict[int, int | None] = {}
 

@@ -7,14 +7,17 @@ arXiv 2107.00630.
 """
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 _HIDDEN = 1024
 
@@ -42,9 +45,12 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
         gamma_max: gamma at t = 1.
 
     Raises:
-        UsageError: unknown name, or ends in the wrong order.
+        UsageError: unknown name, or ends that are not finite numbers, or not in order as float32.
     """
-    if not gamma_min < gamma_max:
+    for field, gamma in (("gamma_min", gamma_min), ("gamma_max", gamma_max)):
+        if not isinstance(gamma, numbers.Real) or not math.isfinite(gamma):
+            raise UsageError(f"{gamma} is not a finite number", field=f"schedule.{field}")
+    if not np.float32(gamma_min) < np.float32(gamma_max):
         raise UsageError(
             f"{gamma_min} is not below schedule.gamma_max = {gamma_max}", field="schedule.gamma_min"
         )
@@ -58,6 +64,22 @@ def build_schedule(name: str, gamma_min: float, gamma_max: float) -> Schedule:
             f"unknown {name!r}; choose one of {', '.join(builders)}", field="schedule.name"
         )
     return builders[name](gamma_min, gamma_max)
+
+
+def noise_range(schedule: Schedule, params: PyTree, source: str) -> tuple[float, float]:
+    """gamma(0) and gamma(1), which parameters may have moved.
+
+    Raises:
+        InputError: they are not finite or not in order, so that no image can be coded; `source` is where the
+            parameters come from.
+    """
+    low, high = np.asarray(schedule.gamma(params, jnp.array([0.0, 1.0]))).tolist()
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(
+            f"{source}: its noise schedule goes from gamma {low:g} to {high:g}, which must be two finite"
+            " numbers in this order; the parameters are damaged or their training diverged"
+        )
+    return low, high
 
 
 def gamma_and_slope(

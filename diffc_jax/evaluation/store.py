@@ -4,8 +4,6 @@ import collections
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from jaxtyping import Bool, PyTree, Shaped
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.npz import NPZ_ERRORS, NpzReader
 
 Arrays = dict[str, np.ndarray]
 # How arrays are called that tell what the numbers of an image were made from.
@@ -102,7 +101,7 @@ class Store:
                 continue
             stop = end
             with _opened(path) as batch:
-                present = [name for name in names or batch.files if name in batch.files]
+                present = [name for name in names or batch if name in batch]
                 values = {name: batch[name][new] for name in present}
             yield values
 
@@ -114,12 +113,12 @@ class Store:
 
 
 @contextlib.contextmanager
-def _opened(path: files.AnyPath) -> Iterator[Any]:
+def _opened(path: files.AnyPath) -> Iterator[NpzReader]:
     """The arrays of a batch; InputError if it is damaged."""
     try:
-        with path.open("rb") as stream, np.load(stream) as batch:
-            yield batch
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as stream:
+            yield NpzReader(stream)
+    except NPZ_ERRORS as error:
         raise InputError(f"{path}: is damaged; delete it and run again") from error
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_table
 from diffc_jax.runtime.files import AnyPath, as_path
+from diffc_jax.runtime.npz import NPZ_ERRORS, NpzReader
 
 SWEEP = "reconstructions.npz"
 # Real files, of the codec of DiffC and of others, in one layout.
@@ -203,11 +203,11 @@ def _numbers_of_sweep(
 
 def _load(path: AnyPath) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as stream:
+            return dict(NpzReader(stream))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{path}: is not an npz file of arrays ({error})") from error
 
 

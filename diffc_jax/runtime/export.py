@@ -1,6 +1,8 @@
 """Trained parameters as safetensors, with a JSON card that says what they are."""
 
-from collections.abc import Mapping
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -14,11 +16,14 @@ from jaxtyping import PyTree
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.digests import DAMAGE, digest
 from diffc_jax.runtime.tensor_checks import check_names_and_shapes
 
 _SEPARATOR = "/"
 # Of the names that safetensors gives to types.
 _FLOATS = ("F16", "BF16", "F32", "F64")
+# Digests of the tensors and of the card, in the header of the file; those of others have none.
+_DIGEST, _CARD_DIGEST = "diffc_jax_digest", "diffc_jax_card"
 
 
 def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
@@ -28,13 +33,16 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
     """
     flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
     arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
+    metadata = {_DIGEST: digest(arrays), _CARD_DIGEST: digest({}, files.to_json(card))}
     with files.atomic_write(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary)
+        safetensors.numpy.save_file(arrays, temporary, metadata)
     files.write_json(path.with_suffix(".json"), dict(card))
 
 
 def read_card(path: files.AnyPath) -> dict[str, Any]:
     """The card beside exported weights; without one it is empty, which the log says.
+
+    The log also says of a card that it is another than the one that was exported with the weights.
 
     Raises:
         InputError: it is not a JSON object.
@@ -46,7 +54,22 @@ def read_card(path: files.AnyPath) -> dict[str, Any]:
     content = files.read_json(card)
     if not isinstance(content, dict):
         raise InputError(f"{card}: is not the card of a model")
+    # A file that cannot be read is the matter of those who read its tensors.
+    with contextlib.suppress(OSError, safetensors.SafetensorError), _opened(path) as (_, file):
+        expected = (file.metadata() or {}).get(_CARD_DIGEST)
+        if expected not in (None, digest({}, files.to_json(content))):
+            logging.warning(
+                "%s: was edited or is damaged; it is not the card that was written with %s",
+                *(card, path.name),
+            )
     return content
+
+
+@contextlib.contextmanager
+def _opened(path: files.AnyPath) -> Iterator[tuple[pathlib.Path, Any]]:
+    """Where the file is on the disk, and its header."""
+    with files.on_disk(path) as local, safetensors.safe_open(local, framework="np") as file:
+        yield local, file
 
 
 def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
@@ -56,17 +79,20 @@ def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
         InputError: missing or damaged file, or numbers that NumPy does not have, such as those of 8 bits.
     """
     try:
-        with files.on_disk(path) as local:
-            with safetensors.safe_open(local, framework="np") as file:
-                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        with _opened(path) as (local, file):
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             for name, kind in kinds.items():
                 if kind.startswith("F") and kind not in _FLOATS:
                     raise InputError(
                         f"{path}: {name!r} is {kind}, and only {', '.join(_FLOATS)} are read; convert it"
                     )
-            return safetensors.numpy.load_file(local)
+            tensors = safetensors.numpy.load_file(local)
+            expected = (file.metadata() or {}).get(_DIGEST)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: is not a readable safetensors file ({error})") from error
+    if expected not in (None, digest(tensors)):
+        raise InputError(f"{path}: is damaged ({DAMAGE}); copy or export it again")
+    return tensors
 
 
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 
 import flax.traverse_util
@@ -17,6 +15,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
+from diffc_jax.runtime.npz import NPZ_ERRORS, NpzReader
 from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
 
 # By what stands for a network and files of images: the file with the moments.
@@ -168,7 +167,8 @@ def load_moments(path: files.AnyPath) -> RunningCovariance:
         InputError: it is missing or damaged.
     """
     try:
-        with path.open("rb") as stream, np.load(stream) as content:
+        with path.open("rb") as stream:
+            content = NpzReader(stream)
             return RunningCovariance(int(content["count"]), content["mean"], content["scatter"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{path}: is missing or damaged; delete it and run again") from error

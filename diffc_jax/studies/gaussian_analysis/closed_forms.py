@@ -6,12 +6,14 @@ components: isotropic noise and every decoder commute with rotations, so only th
 
 import dataclasses
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.npz import read_npy
 from diffc_jax.theory import allocation, gaussian
 from diffc_jax.theory.curves import CURVES, Curve, check_spectrum
 from diffc_jax.theory.gaussian import Eigenvalues
@@ -143,13 +145,13 @@ def read_spectrum(path: pathlib.Path) -> Eigenvalues:
         InputError: missing, not such a file, or not a spectrum (`theory.curves.check_spectrum`).
     """
     try:
-        values = np.load(path, allow_pickle=False)
+        if zipfile.is_zipfile(path):
+            raise InputError(f"{path}: holds several arrays; save one vector with numpy.save")
+        values = read_npy(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: is not a .npy file of numbers ({error})") from error
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"{path}: holds several arrays; save one vector with numpy.save")
     try:
         return check_spectrum(values)
     except UsageError as error:
