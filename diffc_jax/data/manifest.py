@@ -16,13 +16,17 @@ from absl import logging
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.files import file_sha256, read_json
+from diffc_jax.runtime.digests import digest
+from diffc_jax.runtime.files import file_sha256, read_json, to_json, write_json
 
 Manifest: TypeAlias = dict[str, Any]
 
 FORMAT, FORMAT_VERSION = "diffc_jax images", 1
 MANIFEST = "manifest.json"
 LAYOUTS = ("array_record", "packed")
+_DIGEST = "digest"
+# Files of packed images beside the pixels.
+_PARTS = ("names", "digests")
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
 
 
@@ -31,8 +35,13 @@ def describe_file(path: pathlib.Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
+def write_manifest(folder: pathlib.Path, manifest: Manifest) -> None:
+    """Writes a manifest with a digest of its fields, whole or not at all."""
+    write_json(folder / MANIFEST, manifest | {_DIGEST: digest({}, to_json(manifest))})
+
+
 def read_manifest(path: pathlib.Path) -> Manifest:
-    """Reads a manifest, whether its images are all there yet or not.
+    """Reads a manifest, whether its images are all there yet or not; the log says if somebody changed it.
 
     Raises:
         InputError: missing, not a manifest of ours, or of a newer format.
@@ -40,6 +49,9 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path}: is not a manifest of {FORMAT}")
+    # Manifests of older versions have none.
+    if manifest.pop(_DIGEST, None) not in (None, digest({}, to_json(manifest))):
+        logging.warning("%s: was edited or is damaged; it is not as it was written", path)
     if (version := manifest.get("format_version")) != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; "
@@ -96,6 +108,15 @@ def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
     return file
 
 
+def check_hash(path: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Raises InputError unless the file of an entry of the manifest at `path` has its SHA-256."""
+    file = listed_file(path, entry)
+    if file_sha256(file) != entry["sha256"]:
+        raise InputError(
+            f"{file}: differs from the SHA-256 in {path.name}; remove it and prepare it again"
+        )
+
+
 def verify_hashes(folder: pathlib.Path) -> None:
     """Compares every file of a prepared folder with the manifest's SHA-256.
 
@@ -105,13 +126,9 @@ def verify_hashes(folder: pathlib.Path) -> None:
     path = folder / MANIFEST
     manifest = read_manifest(path)
     _check_complete(path, manifest)
-    listed = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
+    listed = [*manifest["shards"], *(manifest[part] for part in _PARTS if part in manifest)]
     for entry in listed:
-        file = listed_file(path, entry)
-        if file_sha256(file) != entry["sha256"]:
-            raise InputError(
-                f"{file}: differs from the SHA-256 in {MANIFEST}; remove it and prepare it again"
-            )
+        check_hash(path, entry)
     logging.info("%s: %d files are intact", folder, len(listed))
 
 
