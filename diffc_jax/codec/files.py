@@ -228,7 +228,7 @@ def _cost(header: Header, n_bytes: int) -> str:
     """Memory beside that of the model, and time, of coding an image in one direction."""
     minutes = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL / 60
     time_taken = f"{minutes / 60:.1f} h" if minutes > 90 else f"{math.ceil(minutes)} min"
-    return f"about {n_bytes / 1e9:.1f} GB, and {time_taken} with the shipped model on 2 CPU cores"
+    return f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken} with the shipped model on 2 CPU cores"
 
 
 def describe(stream: container.Stream) -> str:

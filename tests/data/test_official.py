@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -188,6 +189,20 @@ def test_only_what_arrays_need_is_called(tmp_path, call, refused):
     path.write_bytes(b"\x80\x02" + call + b".")
     with pytest.raises(InputError, match=re.escape(refused)):
         opened(source="pickle", path=str(path))
+
+
+def test_a_member_that_is_larger_than_its_array_is_not_unpacked(tmp_path):
+    path = tmp_path / "f.npz"
+    np.savez_compressed(path, data=rows((1,)))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.read("data.npy")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.npy", member + bytes(10**6))
+    fails(
+        InputError,
+        f"{path}: is not a whole npz file (shape (1, 192) of uint8 needs 192 bytes and has 1000192)",
+        lambda: opened(source="npz", path=str(path)),
+    )
 
 
 def test_wrong_official_files_are_named(tmp_path):
