@@ -35,8 +35,8 @@ def announcing(width, height, tile):
 def test_streams_of_too_many_pixels_are_refused(tmp_path, codec, capsys):
     data = announcing(8192, 8193, 8192)
     said = (
-        "is 8192x8193, and no image of more than 67108864 pixels is decoded; set max_pixels=67117056 to use it"
-        " nevertheless"
+        "is 8192x8193, and no image of more than 67108864 pixels is decoded; set max_pixels=67117056 to use"
+        " it nevertheless"
     )
     fails(dj.InputError, f"data: {said}", lambda: dj.Codec(codec).decode(data))
     source, made = tmp_path / "a.diffc", tmp_path / "a.png"
