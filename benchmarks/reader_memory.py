@@ -15,6 +15,7 @@ import os
 import pathlib
 import pickle
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -45,12 +46,12 @@ _HUGE = 1_500_000_000
 
 
 def read_source(source: str, path: pathlib.Path, **fields: Any) -> int:
-    """Opens a source of images and reads the first one; returns its bytes."""
+    """Reads all images of a source; returns their bytes."""
     from diffc_jax.data import SourceSpec
     from diffc_jax.data.sources import open_source
 
     spec = SourceSpec(source=source, path=str(path), image_size=_SIDE, **fields)
-    return open_source(spec)[0].nbytes
+    return open_source(spec).as_array().nbytes
 
 
 def read_state_dict(path: pathlib.Path) -> int:
@@ -262,8 +263,12 @@ def write_tar(path: pathlib.Path, content: bytes) -> pathlib.Path:
 
 def lying_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """An input of each reader that announces some gigabytes, or hides them."""
+    import jax.numpy as jnp
+
     from diffc_jax.codec.container import Header, Packet, write_stream
     from diffc_jax.data.manifest import MANIFEST
+    from diffc_jax.runtime.checkpoints import Checkpoints
+    from diffc_jax.training.state import TrainState
 
     paths = valid_files(folder)
     big = png(13_000, 13_000)
@@ -290,8 +295,10 @@ def lying_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     write_inflating_zip(paths["moments"], "scatter.npy", npy_header((2, 2), "<f8"))
     paths["spectrum"].write_bytes(npy_header((_HUGE // 8,), "<f8") + bytes(80))
     paths["picture"].write_bytes(big)
-    for file in paths["checkpoint"].rglob("_METADATA"):
-        file.write_text(file.read_text().replace("1000", "30000"))
+    shutil.rmtree(paths["checkpoint"])
+    large = TrainState(jnp.int32(0), {"w": jnp.zeros((12_000, 12_000))}, {}, {}, {})
+    with Checkpoints(paths["checkpoint"]) as checkpoints:
+        checkpoints.save(large, {})
     fields = Header(20480, 20480, 64, 12, 0, bytes(4))
     packets = [[Packet(32, (0,), bytes(4), 0)] for _ in range(fields.n_tiles)]
     paths[".diffc"].write_bytes(write_stream(fields, packets))
@@ -325,8 +332,9 @@ def _read(name: str, path: pathlib.Path) -> None:
 
 def memory_and_space() -> int:
     """The peak of this process's memory so far, and what it has written to disks, in bytes."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_maxrss * 1024 + usage.ru_oublock * 512
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    peak = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+    return int(peak) * 1024 + resource.getrusage(resource.RUSAGE_SELF).ru_oublock * 512
 
 
 def measure(name: str, path: pathlib.Path) -> dict[str, Any]:

@@ -27,6 +27,8 @@ LAYOUTS = ("array_record", "packed")
 _DIGEST = "digest"
 # Files of packed images beside the pixels.
 _PARTS = ("names", "digests")
+# What is said of every file.
+_ENTRY = {"file": str, "bytes": int, "sha256": str}
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
 
 
@@ -64,10 +66,23 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     required = (*_REQUIRED, "names") if manifest["layout"] == "packed" else _REQUIRED
     if missing := [field for field in required if field not in manifest]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the images again")
+    for entry in _listed(manifest):
+        wanted = {**_ENTRY, "images": int} if entry in manifest["shards"] else _ENTRY
+        if wrong := [name for name in wanted if not isinstance(entry.get(name), wanted[name])]:
+            raise InputError(
+                f"{path}: has an entry without a usable {' and '.join(wrong)}; prepare the images again"
+            )
+    if wrong := [name for name in ("count", "image_size") if not isinstance(manifest[name], int)]:
+        raise InputError(f"{path}: has no usable {' and '.join(wrong)}; prepare the images again")
     listed = collections.Counter(os.path.normpath(shard["file"]) for shard in manifest["shards"])
     if twice := [name for name, count in listed.items() if count > 1]:
         raise InputError(f"{path}: lists {twice[0]} more than once; prepare the images again")
     return manifest
+
+
+def _listed(manifest: Manifest) -> list[dict[str, Any]]:
+    """The entries of all files that a manifest lists."""
+    return [*manifest["shards"], *(manifest[part] for part in _PARTS if part in manifest)]
 
 
 def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
@@ -126,7 +141,7 @@ def verify_hashes(folder: pathlib.Path) -> None:
     path = folder / MANIFEST
     manifest = read_manifest(path)
     _check_complete(path, manifest)
-    listed = [*manifest["shards"], *(manifest[part] for part in _PARTS if part in manifest)]
+    listed = _listed(manifest)
     for entry in listed:
         check_hash(path, entry)
     logging.info("%s: %d files are intact", folder, len(listed))

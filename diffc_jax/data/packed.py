@@ -175,7 +175,7 @@ def _open_pixels(path: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, 
     try:
         # An array, since every slice of a memmap would be another memmap, which costs time.
         pixels = np.asarray(np.lib.format.open_memmap(file, mode="r"))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header may raise anything
         raise InputError(f"{file}: is not a NumPy file of pixels ({error})") from error
     if pixels.dtype != np.uint8 or pixels.shape != shape or not pixels.flags.c_contiguous:
         order = "C" if pixels.flags.c_contiguous else "Fortran"

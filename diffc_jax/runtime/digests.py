@@ -19,6 +19,9 @@ from jaxtyping import PyTree, Shaped, UInt64
 DAMAGE = "its contents do not fit their digest"
 _DIGEST_BYTES = 16
 
+# Of JAX or of NumPy, or a number.
+Leaf = Shaped[np.ndarray | jax.Array, "..."] | np.generic | float | int
+
 
 def digest(tree: PyTree, text: str = "") -> str:
     """What stands for names, types, shapes and bits of the arrays of a tree, and for a text.
@@ -43,11 +46,11 @@ def digest(tree: PyTree, text: str = "") -> str:
     return result.hexdigest()
 
 
-def _is_whole_here(leaf: Shaped[np.ndarray | jax.Array, "..."] | float) -> bool:
+def _is_whole_here(leaf: Leaf) -> bool:
     return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
 
 
-def _sum(leaf: Shaped[np.ndarray | jax.Array, "..."] | float) -> int:
+def _sum(leaf: Leaf) -> int:
     """The sum over what this process holds of an array; parts that several devices hold count once."""
     total = 0
     for index, part in _parts(leaf):
@@ -60,9 +63,8 @@ def _sum(leaf: Shaped[np.ndarray | jax.Array, "..."] | float) -> int:
     return total % (1 << 64)
 
 
-def _parts(
-    leaf: Shaped[np.ndarray | jax.Array, "..."] | float,
-) -> Iterator[tuple[tuple[slice, ...], Shaped[np.ndarray | jax.Array, "..."] | float]]:
+def _parts(leaf: Leaf) -> Iterator[tuple[tuple[slice, ...], Leaf]]:
+    """Where the parts that are here lie in the array, and what they hold."""
     if isinstance(leaf, jax.Array):
         yield from ((one.index, one.data) for one in leaf.addressable_shards if not one.replica_id)
     else:

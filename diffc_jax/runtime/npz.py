@@ -28,6 +28,8 @@ _LONGEST_HEADER, _BEFORE_HEADER = 10_000, 12
 # Deflate makes no more bytes than this of one.
 _MOST_INFLATED = 1032
 _CHUNK = 1 << 20
+# Of the last record of an archive that has no comment.
+_END_BYTES = 22
 
 
 class ArrayHeader(NamedTuple):
@@ -109,6 +111,9 @@ class NpzReader(Mapping[str, Shaped[np.ndarray, "..."]]):
         self._archive = zipfile.ZipFile(stream)
         members = self._archive.infolist()
         self._members = {one.filename.removesuffix(_SUFFIX): one for one in members}
+        # A list that seems to end early is not noticed by zipfile; NumPy writes no comments.
+        if len(members) != _count_members(stream) or any(one.comment for one in members):
+            raise ValueError("its list of members is damaged")
         for one in members:
             self._archive.open(one).close()  # compares the names
 
@@ -154,6 +159,12 @@ class NpzReader(Mapping[str, Shaped[np.ndarray, "..."]]):
         if begin + member.file_size > self._stream.seek(0, os.SEEK_END):
             raise ValueError(f"it ends within {name}")
         return begin + self.header(name).start
+
+
+def _count_members(stream: Any) -> int:
+    """How many members an archive without comments says that it has."""
+    stream.seek(-_END_BYTES, os.SEEK_END)
+    return int(struct.unpack("<4s6xH10x", stream.read(_END_BYTES))[1])
 
 
 def check_packed_size(member: zipfile.ZipInfo) -> None:

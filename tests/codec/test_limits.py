@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,9 +58,8 @@ def test_streams_of_too_many_pixels_are_refused(tmp_path, codec, capsys):
 
 def test_images_of_too_many_pixels_are_not_decoded(tmp_path):
     path = tmp_path / "a.png"
-    path.write_bytes(
-        encoded(np.zeros((8, 12, 3), np.uint8))[:60]
-    )  # of which the pixels are missing
+    # A header and three bytes of pixels.
+    path.write_bytes(encoded(np.zeros((8, 12, 3), np.uint8))[:44])
     said = "is 12x8, and no image of more than 95 pixels is decoded; set max_pixels=96 to use it nevertheless"
     fails(dj.InputError, f"{path}: {said}", lambda: dj.read_image(path, max_pixels=95))
     with pytest.raises(dj.InputError, match="cannot be decoded"):
@@ -86,7 +87,13 @@ def test_memory_grows_with_the_image_alone():
 
 def test_a_model_without_a_clue_is_told_before_files_grow():
     shape = (SIDE, SIDE, 3)
-    clueless = ProgramCache(lambda v, z, gamma: 0.0 * z, {}, shape, GAMMA_RANGE, bytes(4), 2)
+
+    def white_everywhere(variables, z, gamma):
+        del variables
+        alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(s * gamma))[:, None, None, None] for s in (-1, 1))
+        return (z - alpha) / sigma
+
+    clueless = ProgramCache(white_everywhere, {}, shape, GAMMA_RANGE, bytes(4), 2)
     image = make_image(8, 16)
     fails(
         dj.UsageError,
