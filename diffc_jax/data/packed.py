@@ -7,7 +7,6 @@ what is used often stays in the system's file cache: 15.7 GB for all of ImageNet
 """
 
 import contextlib
-import functools
 import hashlib
 import io
 import math
@@ -120,6 +119,17 @@ class PackedStore:
                 f"{self.label(index)}: is damaged ({DAMAGE}); copy or prepare the file again"
             )
 
+    def _check_in_threads(
+        self, number: int, first: int, images: UInt8[np.ndarray, "n s s 3"]
+    ) -> None:
+        """`_check` of many images."""
+
+        def check(at: int) -> None:
+            self._check(number, first + at, images[at : at + _CHECKED_AT_ONCE])
+
+        for _ in map_in_windows(check, range(0, len(images), _CHECKED_AT_ONCE)):
+            pass
+
     def rows(self, start: int, stop: int) -> UInt8[np.ndarray, "n s s 3"]:
         """Images `start` to `stop`; those of one file are memory-mapped and read-only, not copied.
 
@@ -134,15 +144,7 @@ class PackedStore:
             if start < end and first < stop:
                 row = max(start - first, 0)
                 part = self._pixels[number][row : stop - first]
-                check = functools.partial(self._check, number)
-                groups = range(0, len(part), _CHECKED_AT_ONCE)
-                for _ in map_in_windows(
-                    lambda at, part=part, row=row, check=check: check(
-                        row + at, part[at : at + _CHECKED_AT_ONCE]
-                    ),
-                    groups,
-                ):
-                    pass
+                self._check_in_threads(number, row, part)
                 parts.append(part)
         return parts[0] if len(parts) == 1 else np.concatenate([self._pixels[0][:0], *parts])
 

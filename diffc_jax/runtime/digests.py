@@ -52,12 +52,12 @@ def _is_whole_here(leaf: Leaf) -> bool:
 
 def _sum(leaf: Leaf) -> int:
     """The sum over what this process holds of an array; parts that several devices hold count once."""
-    total = 0
+    total, shape = 0, np.shape(leaf)
     for index, part in _parts(leaf):
         values = np.asarray(part)
         bits = values.view(f"u{values.itemsize}")
         for axis in reversed(range(values.ndim)):
-            key = _key(axis, leaf.shape[axis])[index[axis]]
+            key = _key(axis, shape[axis])[index[axis]]
             bits = np.einsum("...i,i", bits, key, dtype=np.uint64, casting="unsafe")
         total += int(bits)
     return total % (1 << 64)
