@@ -1,5 +1,6 @@
 """Valid files made wrong in what they say, under checksums and lengths that still hold; see `mutations`."""
 
+import contextlib
 import io
 import pickletools
 import random
@@ -10,7 +11,10 @@ import zlib
 
 from mutations import TEXTS, in_bytes, in_json
 
+from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES
+from diffc_jax.codec.container import CodedStep, StreamWriter
 from diffc_jax.codec.framing import crc8
+from diffc_jax.codec.stream import Header
 
 
 def in_zip(rng: random.Random, data: bytes) -> bytes:
@@ -215,7 +219,29 @@ def in_safetensors(rng: random.Random, data: bytes) -> bytes:
 
 
 def in_stream(rng: random.Random, data: bytes) -> bytes:
-    """A `.diffc` stream with another header, under a checksum that holds, or cut off, or with other bytes."""
+    """A `.diffc` stream of other steps than a sender takes, under checksums that hold; or other bytes."""
+    if rng.random() < 0.5:
+        return in_bytes(rng, data)
+    side = rng.choice((1, 2, 4, 8, 64, 300))
+    n_tiles = rng.choice((1, 1, 2, 6))
+    header = Header(side * n_tiles, side, side, rng.choice(MEMORIES), rng.randrange(65536), b"dc")
+    writer = StreamWriter(header)
+    for _ in range(rng.randint(0, 3 * n_tiles)):
+        numbers = tuple(rng.randrange(32) for _ in range(rng.choice((0, 0, 0, 1, 2))))
+        with contextlib.suppress(ValueError):  # sizes that no step can have
+            offer = writer.next_sizes.offer(numbers)
+            if offer.n_cells:
+                cell = rng.randrange(offer.n_cells)
+                n_bits = offer.path_bits(cell)
+                path = rng.getrandbits(n_bits) << -n_bits % 8
+                path_bytes = path.to_bytes(-(-n_bits // 8), "big")
+                writer.append(CodedStep(numbers, cell, path_bytes, rng.randrange(16)))
+    forged = writer.to_bytes() if writer.all_started else data
+    return forged if rng.random() < 0.5 else in_bytes(rng, forged)
+
+
+def in_stream_1(rng: random.Random, data: bytes) -> bytes:
+    """A `.diffc` stream of version 1 with another header, under a checksum that holds; or other bytes."""
     if rng.random() < 0.6:
         return in_bytes(rng, data)
     head = bytearray(data[:12])

@@ -21,6 +21,7 @@ from binary_mutations import (
     in_png,
     in_safetensors,
     in_stream,
+    in_stream_1,
     in_tar,
     in_zip,
 )
@@ -29,7 +30,7 @@ from mutations import Mutation, in_arguments, in_bytes, in_csv, in_json, in_json
 
 from diffc_jax import cli
 from diffc_jax.baselines.hific.codec import load_run
-from diffc_jax.codec import container
+from diffc_jax.codec.container import parse
 from diffc_jax.codec.files import describe
 from diffc_jax.codec.image_decoder import prefix_at
 from diffc_jax.codec.loading import load_codec
@@ -214,7 +215,7 @@ def _unknown_picture(path: pathlib.Path) -> None:
 
 
 def _stream(path: pathlib.Path) -> None:
-    stream = container.parse(path.read_bytes())
+    stream = parse(path.read_bytes())
     describe(stream)
     prefix_at(stream, 4.0)
 
@@ -286,7 +287,7 @@ READERS: dict[str, Reader] = {
     "curves.csv": Reader(valid.run, "theory/gaussian/curves.csv", in_csv, _claims, 2),
     "per_image.csv": Reader(valid.run, "a/eval/per_image.csv", in_csv, _shown, 4),
     "npz of a sweep": Reader(
-        valid.run, "a/eval/reconstructions.npz", in_zip, _shown, 4, "runtime.array_files"
+        valid.run, "a/eval/reconstructions.npz", in_zip, _shown, 4, "runtime.npz"
     ),
     "npz of codecs": Reader(valid.run, "b/eval/reconstructions_baselines.npz", in_zip, _shown, 4),
     "npz of moments": Reader(valid.arrays, "network-1.npz", in_zip, _reference, 8),
@@ -320,6 +321,7 @@ READERS: dict[str, Reader] = {
         valid.tensors, "x.safetensors", in_safetensors, _tensors, 20, "runtime.export"
     ),
     ".diffc": Reader(valid.stream, "x.diffc", in_stream, _stream, 60),
+    ".diffc, version 1": Reader(valid.stream_1, "x.diffc", in_stream_1, _stream, 40),
     "command line": Reader(_write_arguments, "arguments", in_arguments, _arguments),
     "picture, JPEG XL": Reader(
         functools.partial(valid.pictures, "JPEGXL"), "x", in_bytes, _unknown_picture, 8

@@ -4,6 +4,7 @@ import io
 import json
 import pathlib
 import pickle
+import shutil
 import tarfile
 import zipfile
 
@@ -17,7 +18,9 @@ import safetensors.numpy
 
 from diffc_jax.baselines.hific.config import build_architecture, hific_config
 from diffc_jax.baselines.hific.model import Hific
-from diffc_jax.codec.container import Header, Packet, StreamWriter
+from diffc_jax.codec.container import CodedStep, StreamWriter
+from diffc_jax.codec.header import DEFAULT_MEMORY
+from diffc_jax.codec.stream import Header
 from diffc_jax.config import base_config
 from diffc_jax.config.sources import SourceSpec, plain
 from diffc_jax.data.prepare import prepare
@@ -185,10 +188,18 @@ def tensors(folder: pathlib.Path) -> None:
 
 def stream(folder: pathlib.Path) -> None:
     """A compressed picture of two tiles."""
-    writer = StreamWriter(Header(2 * SIDE, SIDE, SIDE, 12, 3, b"same"))
+    writer = StreamWriter(Header(2 * SIDE, SIDE, SIDE, DEFAULT_MEMORY, 3, b"dc"))
     for number in range(6):
-        writer.append(Packet(32, (-70, -60), bytes(range(8)), number))
+        offer = writer.next_sizes.offer(())
+        path = bytes(-(-offer.path_bits(0) // 8))
+        writer.append(CodedStep((), 0, path, number))
     (folder / "x.diffc").write_bytes(writer.to_bytes())
+
+
+def stream_1(folder: pathlib.Path) -> None:
+    """A compressed picture of version 1, which is only read."""
+    streams = pathlib.Path(__file__).parents[1] / "tests" / "codec" / "streams"
+    shutil.copy(streams / "v1_64x64.diffc", folder / "x.diffc")
 
 
 def picture(kind: str, image: np.ndarray, **options: object) -> bytes:

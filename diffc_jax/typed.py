@@ -30,8 +30,8 @@ from diffc_jax.errors import UsageError
 class Meta:
     """Bounds of a number or of the length of a text, and a pattern for all of it."""
 
-    ge: float | None = None
-    le: float | None = None
+    ge: int | float | None = None
+    le: int | float | None = None
     max_length: int | None = None
     pattern: str = ""
 

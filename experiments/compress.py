@@ -11,6 +11,7 @@ from diffc_jax.codec.files import compress
 from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.stream import LARGEST_SEED
 from diffc_jax.codec.targets import Target
+from diffc_jax.config.sources import MOST_PIXELS
 from diffc_jax.runtime.files import split_names
 
 _MODEL = flags.DEFINE_string(
@@ -48,6 +49,9 @@ _SEED = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
 )
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", MOST_PIXELS, "Largest image to encode, width times height.", lower_bound=1
+)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check everything, say what would be done, and stop."
 )
@@ -64,6 +68,7 @@ def main() -> None:
         memory=_MEMORY.value,
         seed=_SEED.value,
         batch_size=_BATCH_SIZE.value,
+        max_pixels=_MAX_PIXELS.value,
         dry_run=_DRY_RUN.value,
     )
 

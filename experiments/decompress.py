@@ -8,6 +8,7 @@ from absl import flags
 from diffc_jax import cli
 from diffc_jax.codec.files import decompress
 from diffc_jax.codec.image_decoder import DEFAULT_STEPS
+from diffc_jax.config.sources import MOST_PIXELS
 from diffc_jax.diffusion.decoders import describe_decoders
 from diffc_jax.runtime.files import split_names
 
@@ -32,6 +33,9 @@ _SALVAGE = flags.DEFINE_bool("salvage", False, "Decode damaged files up to the d
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 16, "Tiles in one call of the network.", lower_bound=1
 )
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", MOST_PIXELS, "Largest image to decode, width times height.", lower_bound=1
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the files and stop.")
 
 
@@ -46,6 +50,7 @@ def main() -> None:
         at_bpp=_AT.value,
         salvage=_SALVAGE.value,
         batch_size=_BATCH_SIZE.value,
+        max_pixels=_MAX_PIXELS.value,
         dry_run=_DRY_RUN.value,
     )
 

@@ -19,7 +19,7 @@ _UNIT = 100_000
 
 # Mean projection of the best path's sample over sqrt(k), by memory, in units of 1e-5, from 3000 searches each
 # in messages of 12288 dimensions. Standard errors: 260 at k = 8, 70 at 32, 40 at 64, 25 at 128, 10 at 512.
-_GAINS = {
+GAINS = {
     8: (
         *(97652, 100_207, 102_584, 103_697, 104_601, 106_319, 107_686, 108_266, 108_680),
         *(108_917, 109_328, 109_523, 109_895, 110_189, 110_410, 110_559, 110_655, 110_827),
@@ -37,7 +37,7 @@ _GAINS = {
     ),
 }
 # Variance of this projection, likewise.
-_VARIANCES = {
+VARIANCES = {
     8: (
         *(16384, 14818, 12223, 11184, 9500, 8432, 7913, 7152, 6702),
         *(6266, 5609, 5241, 5338, 5146, 4695, 4609, 4405, 4455),
@@ -54,7 +54,7 @@ _VARIANCES = {
         *(1788, 1810, 1646, 1608, 1541, 1472, 1554, 1510, 1409),
     ),
 }
-MEMORIES = tuple(_GAINS)
+MEMORIES = tuple(GAINS)
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def mean_projections(memory: int) -> list[int]:
     """R(k) for k = 0, 1, .. 640, 16 bits after the point; below 8, where no paths are, with the gain of 8."""
     projections = []
     for k in range(MOST_BITS + 1):
-        gain, unit = _interpolated(_GAINS[memory], k)
+        gain, unit = _interpolated(GAINS[memory], k)
         projections.append(math.isqrt((k * gain * gain << 2 * REACH_BITS) // (unit * unit)))
     return projections
 
@@ -77,7 +77,7 @@ def spreads(memory: int) -> list[int]:
     one = 1 << 2 * REACH_BITS
     spread = []
     for k in range(MOST_BITS + 1):
-        variance, unit = _interpolated(_VARIANCES[memory], k)
+        variance, unit = _interpolated(VARIANCES[memory], k)
         gap = reach[k] - reach[k - 1] if k else 0
         spread.append(math.isqrt(one - (variance << 2 * REACH_BITS) // unit - gap * gap // 12))
     return spread

@@ -11,6 +11,7 @@ from diffc_jax.codec.image_decoder import DEFAULT_STEPS, check_damage, decode_st
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
+from diffc_jax.config.sources import MOST_PIXELS, check_pixels
 from diffc_jax.errors import InputError, UsageError
 
 
@@ -80,6 +81,7 @@ class Codec:
         bpp: int | float | None = None,
         n_steps: int = DEFAULT_STEPS,
         salvage: bool = False,
+        max_pixels: int = MOST_PIXELS,
     ) -> UInt8[np.ndarray, "h w c"]:
         """Decodes a stream, or a beginning of it.
 
@@ -92,16 +94,21 @@ class Codec:
             bpp: decode only the packets within so many bits per pixel; None for all.
             n_steps: denoiser evaluations of the flow and of ancestral sampling.
             salvage: decode a damaged stream up to the damage.
+            max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
 
         Returns:
             Pixels; one channel if the image was grey, otherwise three.
 
         Raises:
             UsageError: unknown decoder, or `bpp` is less than the first packet of each tile takes.
-            InputError: no stream, a damaged one, or one of another model.
+            InputError: no stream, a damaged one, one of another model, or one of more than `max_pixels`.
         """
         try:
             stream = parse(data)
+        except InputError as error:
+            raise InputError(f"data: {error}") from error
+        check_pixels("data", stream.header.width, stream.header.height, max_pixels)
+        try:
             if bpp is not None:
                 stream = prefix_at(stream, bpp, "bpp")
             check_damage(stream, salvage, "salvage=True")

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import time
@@ -12,13 +13,14 @@ from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
+from diffc_jax.codec.image_decoder import check_damage, decode_stream, decoding_bytes, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Stream
 from diffc_jax.codec.targets import Target, check_target
+from diffc_jax.config.sources import MOST_PIXELS, check_pixels
 from diffc_jax.data.files import is_image_name
 from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
@@ -30,6 +32,10 @@ from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
 
 _GREY_MODES = ("1", "L")
+# 0.5 s for 64x64 pixels in either direction (docs/codec_efficiency.md, "Time").
+_SECONDS_A_PIXEL = 0.5 / 64**2
+# Pixels, tiles, latents: the encoder holds those of the whole image.
+_ENCODER_BYTES = 48
 
 
 def compress(
@@ -41,6 +47,7 @@ def compress(
     memory: int,
     seed: int | None,
     batch_size: int,
+    max_pixels: int = MOST_PIXELS,
     dry_run: bool = False,
 ) -> None:
     """Encodes files one after the other; each is whole or absent.
@@ -49,8 +56,8 @@ def compress(
     out.
 
     `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, the others as
-    for `encode_image`; `dry_run` checks what can be known without encoding, says what would be done, and
-    stops.
+    for `encode_image` and `read_image`; `dry_run` checks what can be known without encoding, says what would
+    be done and about what it would cost, and stops.
 
     Raises:
         UsageError: a value that cannot be used, or files were left out.
@@ -62,20 +69,24 @@ def compress(
     programs = _load_programs(model, batch_size)
     with _LeftOut(len(pairs)) as left_out:
         for source, made in pairs:
-            height, width, channels = read_image(source, exact=target.lossless).shape
+            height, width, channels = read_image(
+                source, exact=target.lossless, max_pixels=max_pixels
+            ).shape
             check_writable(made)
             if dry_run:
                 kind = "grey" if channels == 1 else "RGB"
-                header = (width, height, programs.side, memory, seed or 0, programs.fingerprint[:2])
+                fields = (width, height, programs.side, memory, seed or 0, programs.fingerprint[:2])
+                header = Header(*fields, grey=channels == 1)
                 with left_out.if_refused(source):
-                    check_target(target, Header(*header, grey=channels == 1))
-                    print(f"{source} ({width}x{height}, {kind}) -> {made}")
+                    check_target(target, header)
+                    cost = _cost(header, _ENCODER_BYTES * width * height)
+                    print(f"{source} ({width}x{height}, {kind}; {cost}) -> {made}")
         if dry_run:
             return
         progress = Progress("compress", len(pairs), "files")
         for source, made in pairs:
             begin = time.monotonic()
-            image = read_image(source, exact=target.lossless)
+            image = read_image(source, exact=target.lossless, max_pixels=max_pixels)
             with left_out.if_refused(source):
                 data = encode_image(
                     programs,
@@ -107,6 +118,7 @@ def decompress(
     at_bpp: float | None,
     batch_size: int,
     salvage: bool = False,
+    max_pixels: int = MOST_PIXELS,
     dry_run: bool = False,
 ) -> None:
     """Decodes files one after the other; each image is whole or absent.
@@ -116,8 +128,9 @@ def decompress(
     out. What is wrong with a stream that decodes nevertheless is logged as a warning.
 
     `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, `decoder` and
-    `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all); `dry_run` describes the
-    streams and stops, without a model.
+    `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all). Streams of more than
+    `max_pixels` stop all; `dry_run` describes the streams and about what decoding would cost, and stops,
+    without a model.
 
     Raises:
         UsageError: a value that cannot be used, or files were left out for it.
@@ -135,11 +148,14 @@ def decompress(
                 raise InputError(f"{source}: cannot be read ({error.strerror})") from error
             except DiffcError as error:
                 raise type(error)(f"{source}: {error}") from error
+            header = stream.header
+            check_pixels(str(source), header.width, header.height, max_pixels)
             with left_out.if_refused(source):
                 streams[source] = stream if at_bpp is None else prefix_at(stream, at_bpp)
                 check_damage(streams[source], salvage, "--salvage")
                 if dry_run:
-                    print(f"{source} ({describe(streams[source])}) -> {made}")
+                    cost = _cost(header, decoding_bytes(streams[source], batch_size))
+                    print(f"{source} ({describe(streams[source])}; {cost}) -> {made}")
         if dry_run or not streams:
             return
         programs = _load_programs(model, batch_size)
@@ -211,6 +227,13 @@ def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> Pro
     return load_codec(weights, batch_size).programs
 
 
+def _cost(header: Header, n_bytes: int) -> str:
+    """Memory beside that of the model, and time, of coding an image in one direction."""
+    minutes = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL / 60
+    time_taken = f"{minutes / 60:.1f} h" if minutes > 90 else f"{math.ceil(minutes)} min"
+    return f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken} with the shipped model on 2 CPU cores"
+
+
 def describe(stream: Stream) -> str:
     """One line: size, rate, packets and tiles, and what is wrong."""
     header = stream.header
@@ -223,7 +246,9 @@ def describe(stream: Stream) -> str:
     return f"{text}; {stream.problem}" if stream.problem else text
 
 
-def read_image(path: str | os.PathLike[str], *, exact: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def read_image(
+    path: str | os.PathLike[str], *, exact: bool = False, max_pixels: int = MOST_PIXELS
+) -> UInt8[np.ndarray, "h w c"]:
     """Reads an RGB or grey image, upright as its EXIF orientation says, with the colours of sRGB.
 
     Palettes become RGB and black-and-white images grey. Colours with another ICC profile are converted, which
@@ -232,18 +257,25 @@ def read_image(path: str | os.PathLike[str], *, exact: bool = False) -> UInt8[np
     Args:
         path: a file in one of `runtime.image_files.FORMATS`.
         exact: refuse colours that would have to be converted.
+        max_pixels: refuse to decode more pixels, width times height. Pillow decodes no more than 179 million.
 
     Returns:
         One channel for grey images, otherwise three.
 
     Raises:
-        InputError: not a readable image, an animation, or one that 8-bit RGB and grey cannot hold.
+        InputError: not a readable image, an animation, one that 8-bit RGB and grey cannot hold, or one of
+            more than `max_pixels`.
     """
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    decoded = decode_image_file(data, str(path), upright=True)
+    decoded = decode_image_file(
+        data,
+        str(path),
+        upright=True,
+        check_size=lambda width, height: check_pixels(str(path), width, height, max_pixels),
+    )
     if decoded.bits <= 8 and decoded.n_frames > 1:
         raise InputError(f"{path}: has {decoded.n_frames} frames; save the one to be encoded")
     if decoded.bits <= 8 and decoded.has_alpha:

@@ -1,14 +1,16 @@
 """`.diffc` streams, whole or in part, to images."""
 
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from diffc_jax.codec.chain import CHECK_TOLERANCE
-from diffc_jax.codec.decoder import LatentDecoder, Latents
+from diffc_jax.codec.chain import CHECK_TOLERANCE, TileKeys
+from diffc_jax.codec.decoder import LatentDecoder, Latents, Reconstructor
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import decode_residual
 from diffc_jax.codec.stream import Header, Residual, Step, Stream
@@ -68,7 +70,7 @@ def check_damage(stream: Stream, salvage: bool, name: str) -> None:
 def decode_stream(
     programs: ProgramCache, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
 ) -> Decoded:
-    """Decodes a stream.
+    """Decodes a stream, some rows of tiles at a time, so that memory is that of the image and of a band.
 
     Args:
         programs: of the denoiser that it was made with.
@@ -98,41 +100,101 @@ def decode_stream(
         # Asked before the work, and not taken for damage below.
         require("constriction")
     reconstruct = programs.reconstructor(decoder, n_steps)
-    latents = _decode_latents(programs, header, steps)
     warnings = [stream.problem] if stream.problem else []
-    tiles = np.zeros(latents.z.shape, np.uint8)
-    lossy = []
-    for tile in range(header.n_tiles):
-        if tile not in residuals:
-            lossy.append(tile)
-            continue
-        try:
-            tiles[tile] = _exact_pixels(residuals[tile], latents.z[tile], latents.snr[tile])
-        except InputError as error:
-            warnings.append(f"tile {tile} is not exact: {error}")
-            lossy.append(tile)
-    drifted = np.count_nonzero(latents.drift[lossy] > CHECK_TOLERANCE)
+    image = np.empty((header.height, header.width, 1 if header.grey else 3), np.uint8)
+    n_lossy = drifted = 0
+    for rows in _bands(header, programs.batch_size):
+        band = _decode_band(programs, header, rows, steps, residuals, reconstruct)
+        top, end = rows[0] * header.tile, min((rows[-1] + 1) * header.tile, header.height)
+        pixels = assemble(band.tiles, header.width, end - top)
+        if header.grey:
+            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
+        image[top:end] = pixels
+        n_lossy, drifted = n_lossy + band.n_lossy, drifted + band.n_drifted
+        warnings += band.warnings
     if drifted:
         warnings.append(
             f"the latents of {drifted} of {header.n_tiles} tiles are not the sender's: this machine "
             "computes the model differently, or data are damaged; the image may be wrong"
         )
+    return Decoded(image, stream.n_bytes, not n_lossy, warnings)
+
+
+# Values of the tiles that are decoded at the same time, unless a batch or a row of tiles has more: latents
+# of 64 MB, and a few times as much beside them.
+_BAND_VALUES = 1 << 24
+
+
+def _bands(header: Header, batch_size: int) -> list[range]:
+    """Rows of tiles in groups of about one size, so that the batches of all of them are full."""
+    across, down = -(-header.width // header.tile), -(-header.height // header.tile)
+    n_tiles = max(_BAND_VALUES // (3 * header.tile**2), 4 * batch_size)
+    n_bands = -(-down // max(n_tiles // across, 1))
+    ends = [down * number // n_bands for number in range(n_bands + 1)]
+    return [range(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def decoding_bytes(stream: Stream, batch_size: int) -> int:
+    """About the memory that decoding a stream takes beside that of the model, in bytes."""
+    header = stream.header
+    most_rows = max(map(len, _bands(header, batch_size)))
+    n_values = most_rows * header.tile * -(-header.width // header.tile) * header.tile * 3
+    image = header.width * header.height * (1 if header.grey else 3)
+    return image + _BYTES_A_VALUE * n_values + stream.n_bytes + _STEP_BYTES * len(stream.items)
+
+
+# Of a band: latents, copies of them and pixels. Of a parsed step: Python's objects.
+_BYTES_A_VALUE, _STEP_BYTES = 16, 600
+
+
+class _Band(NamedTuple):
+    """Pixels of some rows of tiles, and how many of these are not exact, or went another way."""
+
+    tiles: UInt8[np.ndarray, "n tile tile 3"]
+    n_lossy: int
+    n_drifted: int
+    warnings: list[str]
+
+
+def _decode_band(
+    programs: ProgramCache,
+    header: Header,
+    rows: range,
+    steps: Sequence[Sequence[Step]],
+    residuals: Mapping[int, Residual],
+    reconstruct: Reconstructor,
+) -> _Band:
+    across = -(-header.width // header.tile)
+    numbers = range(rows[0] * across, (rows[-1] + 1) * across)
+    keys = tile_keys(header.seed, header.n_tiles)[numbers[0] : numbers[-1] + 1]
+    latents = _decode_latents(programs, header, [steps[tile] for tile in numbers], keys)
+    tiles = np.zeros(latents.z.shape, np.uint8)
+    warnings, lossy = [], []
+    for place, tile in enumerate(numbers):
+        if tile not in residuals:
+            lossy.append(place)
+            continue
+        try:
+            tiles[place] = _exact_pixels(residuals[tile], latents.z[place], latents.snr[place])
+        except InputError as error:
+            warnings.append(f"tile {tile} is not exact: {error}")
+            lossy.append(place)
     if lossy:
-        seeds = tile_keys(header.seed, header.n_tiles)[lossy, 1].astype(int)
         tiles[lossy] = reconstruct(
-            programs.variables, latents.z[lossy], latents.snr[lossy], seeds, programs.batch_size
+            programs.variables,
+            latents.z[lossy],
+            latents.snr[lossy],
+            keys[lossy, 1].astype(int),
+            programs.batch_size,
         )
-    image = assemble(tiles, header.width, header.height)
-    if header.grey:
-        image = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return Decoded(image, stream.n_bytes, not lossy, warnings)
+    drifted = np.count_nonzero(latents.drift[lossy] > CHECK_TOLERANCE)
+    return _Band(tiles, len(lossy), int(drifted), warnings)
 
 
 def _decode_latents(
-    programs: ProgramCache, header: Header, steps: Sequence[Sequence[Step]]
+    programs: ProgramCache, header: Header, steps: Sequence[Sequence[Step]], keys: TileKeys
 ) -> Latents:
     chain = programs.chain(header.memory, header.version)
-    keys = tile_keys(header.seed, header.n_tiles)
     walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size, header.check_bits)
     walk.advance(dict(enumerate(steps)))
     return walk.latents()

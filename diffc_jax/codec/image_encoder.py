@@ -39,6 +39,8 @@ _FLOW_OVER_MEAN = 2.1
 _LEFT_BITS, _LEFT_SHARE = 16, 0.01
 # No step takes less than about this, and the smallest that can be announced this share of a planned one.
 _LEAST_STEP, _LEAST_STEP_SHARE = 40, 0.2
+# Bytes beside the pixels of a tile that exact ones may take; they matter for small tiles only.
+_OVERHEAD = 1024
 
 
 def encode_image(
@@ -64,7 +66,8 @@ def encode_image(
         A stream; see docs/format.md.
 
     Raises:
-        UsageError: the target cannot be met, or the memory or the seed is out of range.
+        UsageError: the target cannot be met, exact pixels would take more than storing them does, or the
+            memory or the seed is out of range.
         InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
     if seed is None:
@@ -215,9 +218,19 @@ def _encode_exactly(
 ) -> bytes:
     """All steps of each tile, then the residuals that make them exact."""
     writer = StreamWriter(header)
-    steps = []
+    steps: list[CodedStep] = []
+
+    def check_size(n_bytes: int) -> None:
+        if n_bytes > tiles.nbytes + header.n_tiles * _OVERHEAD:
+            raise UsageError(
+                f"takes more than the {tiles.nbytes} bytes of the pixels of all tiles; this model does not"
+                " know such images, so store them as PNG",
+                field="lossless",
+            )
+
     # A tile that has arrived stays the one whose turn it is only if all have.
     for step in _in_order(encoder, writer):
+        check_size(writer.bits_after() // 8)
         writer.append(step)
         steps.append(step)
     residuals = []
@@ -225,7 +238,9 @@ def _encode_exactly(
         snr = snr_to_float(encoder.sizes[tile].snr)
         payload, _ = encode_residual(pixels, pixel_estimate(encoder.latent(tile), snr))
         residuals.append(Residual(payload, zlib.crc32(pixels.tobytes())))
-    return write_stream(dataclasses.replace(header, n_steps=len(steps)), steps, residuals)
+    data = write_stream(dataclasses.replace(header, n_steps=len(steps)), steps, residuals)
+    check_size(len(data))
+    return data
 
 
 class _Progress:

@@ -14,7 +14,7 @@ import numpy as np
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.tiles import Place
-from diffc_jax.diffusion.schedules import Schedule, schedule_from_fields
+from diffc_jax.diffusion.schedules import Schedule, noise_range, schedule_from_fields
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import Model, Variables, build_model, model_variables
 from diffc_jax.models.parameters import parameter_shapes
@@ -33,8 +33,8 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         batch_size: tiles that go through the denoiser at once.
 
     Raises:
-        InputError: a file is missing, damaged or does not fit the other, or the card describes a model that
-            this version does not have.
+        InputError: a file is missing, damaged or does not fit the other, the card describes a model that
+            this version does not have, or its noise levels cannot be used.
     """
     weights = find_weights(path)
     card = read_card(weights)
@@ -46,7 +46,9 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         raise InputError(f"{weights.with_suffix('.json')}: {error}; {IS_IT_THE_CARD}") from error
     # On the device from the start: arrays of the host would be sent there anew by each call of the denoiser.
     tree = jax.device_put(load_params(weights, parameter_shapes(model, schedule)))
-    return make_codec(model, schedule, card, tree["params"], tree["fixed"], batch_size)
+    return make_codec(
+        model, schedule, card, tree["params"], tree["fixed"], batch_size, source=str(weights)
+    )
 
 
 def find_weights(path: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -78,6 +80,7 @@ def make_codec(
     fixed: Any,
     batch_size: int,
     place: Place = jnp.asarray,
+    source: str = "params",
 ) -> Codec:
     """A codec of a model in memory.
 
@@ -89,9 +92,13 @@ def make_codec(
         fixed: what the model was fitted to.
         batch_size: see `ProgramCache`.
         place: see `ProgramCache`.
+        source: where the parameters come from, for messages.
+
+    Raises:
+        InputError: the noise levels of the schedule are not finite or not in order.
     """
     variables = model_variables(params, fixed)
-    low, high = schedule.gamma(params["schedule"], jnp.array([0.0, 1.0])).tolist()
+    low, high = noise_range(schedule, params["schedule"], source)
     named = {name: description[name] for name in ("model", "schedule", "image_size")}
     shape, name = (named["image_size"], named["image_size"], 3), fingerprint(named, variables)
     return Codec(

@@ -9,19 +9,21 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from diffc_jax.config.checks import above
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 # What a source of a mixture has beside the fields of `SourceSpec`.
 MIXTURE_FIELDS = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
 # What a source does not look at. The crops of photos are RGB, whole and of the size asked for.
 _UNUSED = {
-    "photos": ("path", "name", "resize", "non_rgb", "skip_corrupt"),
+    "photos": ("path", "name", "resize", "non_rgb", "skip_corrupt", "max_pixels"),
     "": (
         *("path", "name", "split", "resize", "resize_filter", "non_rgb", "skip_corrupt"),
-        "max_images",
+        *("max_images", "max_pixels"),
     ),
 }
+# Pixels of a picture, unless somebody asks for more: 0.2 GB in RGB.
+MOST_PIXELS = 1 << 26
 
 RESIZE_MODES = ("refuse", "squash", "crop")
 RESIZE_FILTERS = ("box", "area")
@@ -60,6 +62,8 @@ class SourceSpec:
             log each by name; leave out broken links. Every image is decoded once when the source is
             opened.
         max_images: use only the first images of the source's fixed order; 0 means all.
+        max_pixels: refuse to decode images of more pixels, width times height, which `resize` would shrink.
+            Pillow decodes none of more than 179 million.
     """
 
     source: str = "photos"
@@ -72,6 +76,20 @@ class SourceSpec:
     non_rgb: str = "refuse"
     skip_corrupt: bool = False
     max_images: int = 0
+    max_pixels: int = MOST_PIXELS
+
+
+def check_pixels(label: str, width: int, height: int, max_pixels: int) -> None:
+    """Refuses an image of more than `max_pixels`, before room is made for it.
+
+    Raises:
+        InputError: begins with `label` and says what to set.
+    """
+    if width * height > max_pixels:
+        raise InputError(
+            f"{label}: is {width}x{height}, and no image of more than {max_pixels} pixels is decoded; set"
+            f" max_pixels={width * height} to use it nevertheless"
+        )
 
 
 def source_config(**fields: Any) -> ConfigDict:

@@ -4,16 +4,19 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.traverse_util
+import numpy as np
 from absl import logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffc_jax.diffusion.schedules import schedule_from_fields
+from diffc_jax.diffusion.schedules import noise_range, schedule_from_fields
 from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
 from diffc_jax.models.parameters import parameter_shapes, parameter_tree
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import file_sha256
+from diffc_jax.runtime.tensor_checks import refuse
 from diffc_jax.training.state import count_parameters
 
 
@@ -51,8 +54,13 @@ def write_converted(
     `source` besides its name and checksum; if W is None, nothing is written.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: a parameter is not finite, as float32 has no numbers as large as float64; the noise
+            schedule cannot be used; or the folder cannot be written.
     """
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    unfit = [name for name, array in flat.items() if not np.isfinite(array).all()]
+    refuse(not_the_network(str(source)), "are not finite as float32", unfit)
+    noise_range(schedule_from_fields(config.schedule.to_dict()), params["schedule"], str(source))
     checksum, count = file_sha256(source), count_parameters(params["model"])
     logging.info("%s: %d parameters, sha256 %s", source, count, checksum)
     if workdir is None:

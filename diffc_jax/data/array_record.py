@@ -12,10 +12,16 @@ from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import encode, map_in_windows
 from diffc_jax.data.files import files_to_keep_open
-from diffc_jax.data.manifest import MANIFEST, Manifest, describe_file, listed_file, open_manifests
+from diffc_jax.data.manifest import (
+    Manifest,
+    describe_file,
+    listed_file,
+    open_manifests,
+    write_manifest,
+)
 from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.files import atomic_write, write_json
+from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
 
@@ -120,7 +126,7 @@ class ShardWriter:
                     **describe_file(temporary),
                 }
             manifest["shards"] = [finished[file] for file in sorted(finished)]
-            write_json(output / MANIFEST, manifest)
+            write_manifest(output, manifest)
 
     def _write_shard(
         self, source: StoredImages, indices: range, path: pathlib.Path, progress: Progress

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image
 
-from diffc_jax.config.sources import SourceSpec
+from diffc_jax.config.sources import SourceSpec, check_pixels
 from diffc_jax.data.scaling import shrink
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.image_files import UndecodableError, decode_image_file
@@ -46,7 +46,9 @@ def to_rgb(
             return item
         return _fit(Image.fromarray(item), label, spec)
     try:
-        decoded = decode_image_file(item, label)
+        decoded = decode_image_file(
+            item, label, check_size=lambda width, height: _check_size(width, height, label, spec)
+        )
         kind = decoded.kind
         if kind and spec.non_rgb == "refuse" and not decoded.inconvertible:
             raise InputError(
@@ -76,21 +78,30 @@ def map_in_windows(function: Callable[[T], R], items: Sequence[T]) -> Iterator[l
             yield list(pool.map(function, items[first : first + window]))
 
 
-def _fit(image: Image.Image, label: str, spec: SourceSpec) -> UInt8[np.ndarray, "s s 3"]:
-    (width, height), size = image.size, spec.image_size
+def _check_size(width: int, height: int, label: str, spec: SourceSpec) -> None:
+    """Refuses images that `spec` does not scale, before they are decoded; InputError."""
+    size = spec.image_size
     if (width, height) == (size, size):
-        return np.asarray(image)
+        return
     if spec.resize == "refuse":
         raise InputError(
             f"{label}: is {width}x{height}, not {size}x{size}; "
             "set resize=squash or resize=crop to scale it, or change image_size"
         )
-    side = min(width, height)
-    if side < size:
+    if min(width, height) < size:
         raise InputError(
             f"{label}: is {width}x{height}, smaller than image_size={size}; "
             "images are never enlarged"
         )
+    check_pixels(label, width, height, spec.max_pixels)
+
+
+def _fit(image: Image.Image, label: str, spec: SourceSpec) -> UInt8[np.ndarray, "s s 3"]:
+    (width, height), size = image.size, spec.image_size
+    _check_size(width, height, label, spec)
+    if (width, height) == (size, size):
+        return np.asarray(image)
+    side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     box = (left, top, left + side, top + side) if spec.resize == "crop" else (0, 0, width, height)
     if spec.resize_filter == "box" and size < side < 2 * size:

@@ -16,8 +16,9 @@ from absl import logging
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.digests import sealed, unsealed
 from diffc_jax.runtime.export import ImageSize
-from diffc_jax.runtime.files import file_sha256, read_json
+from diffc_jax.runtime.files import file_sha256, read_json, write_json
 from diffc_jax.typed import Count, Meta, Positive, mismatch
 
 Manifest: TypeAlias = dict[str, Any]
@@ -26,6 +27,8 @@ FORMAT, FORMAT_VERSION = "diffc_jax images", 1
 MANIFEST = "manifest.json"
 LAYOUTS = ("array_record", "packed")
 _PREPARE = "prepare the images again"
+# Files of packed images beside the pixels.
+_PARTS = ("names", "digests")
 _REQUIRED = ("variant", "split", "image_size", "count", "resampling", "shards")
 
 
@@ -57,6 +60,7 @@ class _Manifest(TypedDict, total=False):
     count: Positive
     shards: list[_Shard]
     names: _File
+    digests: _File
     partial: _Partial
 
 
@@ -65,15 +69,21 @@ def describe_file(path: pathlib.Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
+def write_manifest(folder: pathlib.Path, manifest: Manifest) -> None:
+    """Writes a manifest with a digest of its fields, whole or not at all."""
+    write_json(folder / MANIFEST, sealed(manifest))
+
+
 def read_manifest(path: pathlib.Path) -> Manifest:
-    """Reads a manifest, whether its images are all there yet or not.
+    """Reads a manifest, whether its images are all there yet or not; the log says if somebody changed it.
 
     Raises:
         InputError: missing, not a manifest of ours, or of a newer format.
     """
-    manifest = read_json(path, dict[str, Any], _PREPARE)
+    manifest: Manifest = read_json(path, dict[str, Any], _PREPARE)
     if manifest.get("format") != FORMAT:
         raise InputError(f"{path}: is not a manifest of {FORMAT}")
+    manifest = unsealed(path, manifest)
     if (version := manifest.get("format_version")) != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; "
@@ -92,6 +102,11 @@ def read_manifest(path: pathlib.Path) -> Manifest:
     if twice := [name for name, count in listed.items() if count > 1]:
         raise InputError(f"{path}: lists {twice[0]} more than once; {_PREPARE}")
     return manifest
+
+
+def _listed(manifest: Manifest) -> list[dict[str, Any]]:
+    """The entries of all files that a manifest lists."""
+    return [*manifest["shards"], *(manifest[part] for part in _PARTS if part in manifest)]
 
 
 def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path, Manifest]]:
@@ -132,6 +147,15 @@ def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
     return file
 
 
+def check_hash(path: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Raises InputError unless the file of an entry of the manifest at `path` has its SHA-256."""
+    file = listed_file(path, entry)
+    if file_sha256(file) != entry["sha256"]:
+        raise InputError(
+            f"{file}: differs from the SHA-256 in {path.name}; remove it and prepare it again"
+        )
+
+
 def verify_hashes(folder: pathlib.Path) -> None:
     """Compares every file of a prepared folder with the manifest's SHA-256.
 
@@ -141,13 +165,9 @@ def verify_hashes(folder: pathlib.Path) -> None:
     path = folder / MANIFEST
     manifest = read_manifest(path)
     _check_complete(path, manifest)
-    listed = [*manifest["shards"], *([manifest["names"]] if "names" in manifest else [])]
+    listed = _listed(manifest)
     for entry in listed:
-        file = listed_file(path, entry)
-        if file_sha256(file) != entry["sha256"]:
-            raise InputError(
-                f"{file}: differs from the SHA-256 in {MANIFEST}; remove it and prepare it again"
-            )
+        check_hash(path, entry)
     logging.info("%s: %d files are intact", folder, len(listed))
 
 

@@ -11,13 +11,11 @@ makes smaller shards that open at once.
 import functools
 import io
 import math
-import os
 import pathlib
 import re
 import shutil
 import tempfile
 import threading
-import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -29,7 +27,7 @@ from jaxtyping import UInt8
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.files import LeftOut, expand
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.array_files import check_member, check_size, read_header
+from diffc_jax.runtime.npz import ArrayHeader, NpzReader
 from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.unpickling import (
     PickledArray,
@@ -117,39 +115,30 @@ class OfficialStore:
 
 
 def _open_npz(path: pathlib.Path) -> _Rows:
-    flaw = "is not a whole npz file"
-    with parsing(path, flaw), zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        if "data.npy" not in archive.namelist():
+    with parsing(path, "is not a whole npz file"), path.open("rb") as file:
+        archive = NpzReader(file)
+        if "data" not in archive.names:
             raise InputError(f"{path}: has no member 'data'; is it an official ImageNet file?")
-        check_member(info := archive.getinfo("data.npy"))
-        with archive.open(info) as member:
-            shape, fortran_order, dtype = read_header(member)
-            header = member.tell()
-        check_size(shape, dtype, info.file_size - header)
-        # Local header: 30 bytes, then a name and an extra field; lengths at 26 and 28.
-        file.seek(info.header_offset + 26)
-        lengths = [int.from_bytes(file.read(2), "little") for _ in range(2)]
-        start = info.header_offset + 30 + sum(lengths)
-        if start + info.compress_size > file.seek(0, os.SEEK_END):
-            raise ValueError("its member 'data' is cut off")
-    if dtype != np.uint8 or fortran_order:
-        raise InputError(f"{path}: data is {dtype}, not uint8 in C order")
-    if info.compress_type == zipfile.ZIP_STORED:
-        return _Rows(path, shape, lambda: _map(path, start + header, shape))
-    return _Rows(path, shape, functools.partial(_inflate, path, header, shape))
+        header, start = archive.header("data"), archive.stored_at("data")
+    if header.dtype != np.uint8 or header.fortran_order:
+        raise InputError(f"{path}: data is {header.dtype}, not uint8 in C order")
+    if start is not None:
+        return _Rows(path, header.shape, lambda: _map(path, start, header.shape))
+    return _Rows(path, header.shape, functools.partial(_inflate, path, header))
 
 
 def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.memmap(file, np.uint8, "r", offset, shape)
 
 
-def _inflate(path: pathlib.Path, header: int, shape: tuple[int, ...]) -> np.ndarray:
+def _inflate(path: pathlib.Path, header: ArrayHeader) -> np.ndarray:
+    """The rows of a compressed member, in a file of as many bytes as their header says."""
     flaw = f"cannot be unpacked into {tempfile.gettempdir()}"
-    with parsing(path, flaw), zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
+    with parsing(path, flaw), path.open("rb") as file, NpzReader(file).open("data") as member:
         spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
         shutil.copyfileobj(member, spool, 1 << 20)
         spool.flush()
-        return _map(spool, header, shape)
+        return _map(spool, header.start, header.shape)
 
 
 class _PositionNotingFile:
@@ -157,7 +146,7 @@ class _PositionNotingFile:
 
     def __init__(self, stream: io.BufferedReader):
         self._stream = stream
-        self.readline = stream.readline
+        self.readline, self.fileno, self.tell = stream.readline, stream.fileno, stream.tell
         # None where there are several of one size.
         self.offsets: dict[int, int | None] = {}
 

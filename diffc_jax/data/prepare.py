@@ -114,7 +114,8 @@ def _progress(output: pathlib.Path, fresh: Manifest) -> dict[str, Any]:
         if os.path.isfile(output / shard["file"])
         and (output / shard["file"]).stat().st_size == shard["bytes"]
     ]
-    return {"shards": kept, **({"partial": found["partial"]} if "partial" in found else {})}
+    more = "digests" if kept else "partial"
+    return {"shards": kept, **({more: found[more]} if more in found else {})}
 
 
 def _resampling(spec: SourceSpec, files: Sequence[str]) -> str:

@@ -7,14 +7,16 @@ arXiv 2107.00630.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.typed import Meta, check_arguments
 
 _HIDDEN = 1024
@@ -45,9 +47,12 @@ def build_schedule(name: str, gamma_min: _Gamma, gamma_max: _Gamma) -> Schedule:
         gamma_max: gamma at t = 1.
 
     Raises:
-        UsageError: unknown name, or ends in the wrong order.
+        UsageError: unknown name, or ends that are not finite numbers, or not in order as float32.
     """
-    if not gamma_min < gamma_max:
+    for field, gamma in (("gamma_min", gamma_min), ("gamma_max", gamma_max)):
+        if not math.isfinite(gamma):
+            raise UsageError(f"{gamma} is not a finite number", field=f"schedule.{field}")
+    if not np.float32(gamma_min) < np.float32(gamma_max):
         raise UsageError(
             f"{gamma_min} is not below schedule.gamma_max = {gamma_max}", field="schedule.gamma_min"
         )
@@ -71,6 +76,22 @@ def schedule_from_fields(fields: Mapping[str, Any]) -> Schedule:
     """
     check_arguments(build_schedule, fields, "schedule", "a schedule")
     return build_schedule(**fields)
+
+
+def noise_range(schedule: Schedule, params: PyTree, source: str) -> tuple[float, float]:
+    """gamma(0) and gamma(1), which parameters may have moved.
+
+    Raises:
+        InputError: they are not finite or not in order, so that no image can be coded; `source` is where the
+            parameters come from.
+    """
+    low, high = np.asarray(schedule.gamma(params, jnp.array([0.0, 1.0]))).tolist()
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(
+            f"{source}: its noise schedule goes from gamma {low:g} to {high:g}, which must be two finite"
+            " numbers in this order; the parameters are damaged or their training diverged"
+        )
+    return low, high
 
 
 def gamma_and_slope(

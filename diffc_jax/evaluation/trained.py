@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax import data
-from diffc_jax.diffusion.schedules import Schedule
+from diffc_jax.diffusion.schedules import Schedule, noise_range
 from diffc_jax.evaluation.plan import SweepPlan, make_plan
 from diffc_jax.evaluation.results import training_costs
 from diffc_jax.models import Model, Variables, model_variables
@@ -112,7 +112,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
 
     Raises:
         UsageError: the run in the folder, or the card of the file, is of another model.
-        InputError: no checkpoint or file, or a damaged one.
+        InputError: no checkpoint or file, or a damaged one, or a noise schedule that cannot be used.
     """
     config, template = experiment.config, experiment.state_template()
     if config.eval.params:
@@ -121,7 +121,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         run_config.check_same_weights(config, spent, params)
         tree = load_params(params, parameter_tree(template.ema, template.fixed))
         state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
-        name = params.name
+        source, name = str(params), params.name
     else:
         run_config.check_same_model(config, workdir)
         checkpoints = Checkpoints(workdir)
@@ -135,6 +135,8 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
             "train_cpu_seconds": progress.get("cpu_seconds"),
         }
         name = f"step {int(state.step)}"
+        source = f"{workdir}/checkpoints/{int(state.step)}"
+    noise_range(experiment.schedule, state.ema["schedule"], source)
     # Programs that contain the network share one trace of it for each shape of a batch.
     model = dataclasses.replace(experiment.model, eps_hat=jax.jit(experiment.model.eps_hat))
     return Trained(

@@ -5,11 +5,13 @@ from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jaxtyping import PyTree
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.digests import DAMAGE, digest
 from diffc_jax.runtime.disk import writing
-from diffc_jax.runtime.files import AnyPath, is_remote
+from diffc_jax.runtime.files import AnyPath, is_remote, to_json
 from diffc_jax.runtime.parsing import one_line
 from diffc_jax.typed import Count, NotNegative, mismatch
 
@@ -32,7 +34,8 @@ class Checkpoints:
     """The checkpoints under W/checkpoints; the step of the state is also the position in the data.
 
     Saving is asynchronous, from all processes, and atomic: a process that is killed while saving leaves
-    the one before. A checkpoint can be restored on other devices and by more or fewer processes.
+    the one before. A checkpoint can be restored on other devices and by more or fewer processes. It has a
+    digest of the state and of what is saved with it, since Orbax does not notice every flipped bit.
     """
 
     def __init__(self, workdir: AnyPath, keep: int = 1):
@@ -55,7 +58,9 @@ class Checkpoints:
             self._manager.save(
                 int(state.step),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                    state=ocp.args.StandardSave(state),
+                    progress=ocp.args.JsonSave(progress),
+                    digest=ocp.args.JsonSave({"digest": digest(state, to_json(progress))}),
                 ),
             )
 
@@ -69,13 +74,21 @@ class Checkpoints:
         if step is None:
             raise InputError(f"{self._path}: has no checkpoint; run experiments/train.py first")
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract(template)),
-                    progress=ocp.args.JsonRestore(),
-                ),
-            )
+            parts: dict[str, Any] = {
+                "state": ocp.args.StandardRestore(abstract(template)),
+                "progress": ocp.args.JsonRestore(),
+            }
+            if has_digest := (self._path / str(step) / "digest").exists():
+                parts["digest"] = ocp.args.JsonRestore()
+            restored = self._manager.restore(step, args=ocp.args.Composite(**parts))
+            if not has_digest:
+                logging.info(
+                    "%s/%d: is of an older version, without a digest of its contents",
+                    self._path,
+                    step,
+                )
+            elif restored.digest["digest"] != digest(restored.state, to_json(restored.progress)):
+                raise ValueError(DAMAGE)
         except Exception as error:  # Orbax raises plain Exception for damaged arrays
             raise self._damaged(step, one_line(error)[:200]) from error
         if flaw := mismatch(restored.progress, _Progress):

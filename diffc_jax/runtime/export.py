@@ -1,6 +1,8 @@
 """Trained parameters as safetensors, with a JSON card that says what they are."""
 
-from collections.abc import Mapping
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import flax.traverse_util
@@ -15,6 +17,7 @@ from jaxtyping import PyTree
 from diffc_jax import typed
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import files
+from diffc_jax.runtime.digests import DAMAGE, digest, sealed, unsealed
 from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.tensor_checks import check_names_and_shapes
 
@@ -25,6 +28,8 @@ _FLOATS = ("F16", "BF16", "F32", "F64")
 IS_IT_THE_CARD = "is it the card of the weights beside it?"
 
 ImageSize = Annotated[int, typed.Meta(ge=1, le=1 << 16)]
+# A digest of the tensors, in the header of the file; those of others have none.
+_DIGEST = "diffc_jax_digest"
 
 
 def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) -> None:
@@ -35,8 +40,8 @@ def export_params(path: files.AnyPath, tree: PyTree, card: Mapping[str, Any]) ->
     flat = flax.traverse_util.flatten_dict(jax.device_get(tree), sep=_SEPARATOR)
     arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
     with files.atomic_write(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary)
-    files.write_json(path.with_suffix(".json"), dict(card))
+        safetensors.numpy.save_file(arrays, temporary, {_DIGEST: digest(arrays)})
+    files.write_json(path.with_suffix(".json"), sealed(card))
 
 
 class _Named(TypedDict):
@@ -72,15 +77,16 @@ class ModelCard(Costs):
 
 
 def read_card(path: files.AnyPath, kind: Any = ModelCard) -> dict[str, Any]:
-    """The card beside exported weights.
+    """The card beside exported weights; the log says if it is not as it was exported.
 
     `kind` is its type, which has the fields of `Costs`.
 
     Raises:
         InputError: it is missing or of another type.
     """
-    content: dict[str, Any] = files.read_json(path.with_suffix(".json"), kind, IS_IT_THE_CARD)
-    return content
+    card = path.with_suffix(".json")
+    content: dict[str, Any] = files.read_json(card, kind, IS_IT_THE_CARD)
+    return unsealed(card, content)
 
 
 def read_history(path: files.AnyPath) -> dict[str, Any]:
@@ -96,21 +102,31 @@ def read_history(path: files.AnyPath) -> dict[str, Any]:
     return read_card(path, Card)
 
 
+@contextlib.contextmanager
+def _opened(path: files.AnyPath) -> Iterator[tuple[pathlib.Path, Any]]:
+    """Where the file is on the disk, and its header."""
+    with files.on_disk(path) as local, safetensors.safe_open(local, framework="np") as file:
+        yield local, file
+
+
 def read_tensors(path: files.AnyPath) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file, by name.
 
     Raises:
         InputError: missing or damaged file, or numbers that NumPy does not have, such as those of 8 bits.
     """
-    with parsing(path, "is not a readable safetensors file"), files.on_disk(path) as local:
-        with safetensors.safe_open(local, framework="np") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    with parsing(path, "is not a readable safetensors file"), _opened(path) as (local, file):
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         for name, kind in kinds.items():
             if kind.startswith("F") and kind not in _FLOATS:
                 raise InputError(
                     f"{path}: {name!r} is {kind}, and only {', '.join(_FLOATS)} are read; convert it"
                 )
-        return safetensors.numpy.load_file(local)
+        tensors = safetensors.numpy.load_file(local)
+        expected = (file.metadata() or {}).get(_DIGEST)
+    if expected not in (None, digest(tensors)):
+        raise InputError(f"{path}: is damaged ({DAMAGE}); copy or export it again")
+    return tensors
 
 
 def load_params(path: files.AnyPath, template: PyTree) -> PyTree:

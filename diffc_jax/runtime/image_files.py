@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import PIL.Image
@@ -96,19 +96,28 @@ class DecodedImage:
             return PIL.Image.alpha_composite(black, rgb).convert("RGB")
 
 
-def decode_image_file(data: bytes, label: str, *, upright: bool = False) -> DecodedImage:
+def decode_image_file(
+    data: bytes,
+    label: str,
+    *,
+    upright: bool = False,
+    check_size: Callable[[int, int], None] = lambda width, height: None,
+) -> DecodedImage:
     """Decodes the first frame of an image file.
 
     Args:
         data: the file, in one of the `FORMATS`.
         label: names it in messages.
         upright: turn it as its EXIF orientation says; Pillow does that to TIFF files in any case.
+        check_size: called with the width and the height of the header, before anything is decoded; to raise
+            an InputError for an image that is too large.
 
     Raises:
         UndecodableError: it cannot be decoded.
     """
     with _one_line(label):
         file = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        check_size(*file.size)
         # Before loading, which forgets some of it.
         bits = image_headers.bits_per_sample(file, data)
         inconvertible = image_headers.inconvertible(file, bits)
@@ -133,6 +142,8 @@ def _one_line(label: str) -> Iterator[None]:
     """Turns whatever Pillow raises into one line: it has no common class of errors, and adds kinds."""
     try:
         yield
+    except InputError:
+        raise
     except PIL.UnidentifiedImageError:
         reason = "unknown image format or kind of pixels"
         raise UndecodableError(label, reason) from None

@@ -115,7 +115,7 @@ class _Fields(TypedDict, total=False):
     """What readers need of a lock."""
 
     place: Required[str]
-    pid: Required[Annotated[int, Meta(ge=1, lt=2**31)]]
+    pid: Required[Annotated[int, Meta(ge=1, le=2**31 - 1)]]
     start: Required[Count]
     host: str
     since: str

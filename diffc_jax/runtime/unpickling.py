@@ -3,11 +3,18 @@
 A pickle may call whatever it names. Here it gets the objects that its reader allows, by name; every other
 name is refused before it is looked up. What is allowed has to be immutable or made for one read, since a
 pickle can change the objects that it is given.
+
+Nor may a pickle cost much more than its own size. Python makes room for what the opcodes announce before it
+reads on, so they are gone over first.
 """
 
 import contextlib
+import functools
+import io
+import mmap
 import os
 import pickle
+import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,6 +55,71 @@ def reading(path: str | os.PathLike[str], kind: str, user: str) -> Iterator[None
             ) from error
 
 
+def check_sizes(data: bytes | mmap.mmap, start: int = 0) -> None:
+    """Checks the pickle that begins at `start`; nothing of it is built or copied.
+
+    Python makes room for the bytes that an opcode announces, and for as many objects as the largest number
+    under which one is put aside says, both before anything shows that there are fewer.
+
+    Raises:
+        ValueError: an opcode announces more bytes than are left, or numbers an object beyond those before it.
+        EOFError: the pickle has no end.
+    """
+    position, end, n_opcodes = start, len(data), 0
+    while position < end:
+        code = data[position]
+        position, n_opcodes = position + 1, n_opcodes + 1
+        if code not in _ARGUMENTS:
+            raise ValueError(f"unknown opcode {code:#04x}")
+        n_bytes, n_lines, kind = _ARGUMENTS[code]
+        if kind:
+            number = int.from_bytes(data[position : position + n_bytes], "little")
+        for _ in range(n_lines):
+            before, position = position, data.find(b"\n", position) + 1
+            if not position:
+                raise EOFError("it is cut off")
+            number = int(data[before:position]) if kind == _PUT else 0
+        position += n_bytes
+        if position > end:
+            break
+        if kind in (_DATA, _FRAME) and number > end - position:
+            raise ValueError(f"it announces {number} bytes and has {end - position}")
+        if kind == _PUT and number > n_opcodes:
+            raise ValueError(f"it numbers an object {number}")
+        if kind == _DATA:
+            position += number
+        if kind == _STOP:
+            return
+    raise EOFError("it is cut off")
+
+
+# What follows an opcode: data of the length that comes first, a piece of the pickle, the number under which
+# an object is put aside; or nothing follows at all.
+_DATA, _FRAME, _PUT, _STOP = "data", "frame", "put", "stop"
+
+
+def _argument(opcode: pickletools.OpcodeInfo) -> tuple[int, int, str]:
+    """Bytes of an opcode's argument, or of its length; lines of it; and what it is, if that matters."""
+    kinds = dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _PUT) | {"FRAME": _FRAME, "STOP": _STOP}
+    kind = kinds.get(opcode.name, "")
+    if opcode.arg is None:
+        return 0, 0, kind
+    if opcode.arg.n == pickletools.UP_TO_NEWLINE:
+        return 0, 2 if opcode.name in ("GLOBAL", "INST") else 1, kind
+    lengths = {
+        pickletools.TAKEN_FROM_ARGUMENT1: 1,
+        pickletools.TAKEN_FROM_ARGUMENT4: 4,
+        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+    }
+    if opcode.arg.n in lengths:
+        return lengths[opcode.arg.n], 0, _DATA
+    return opcode.arg.n, 0, kind
+
+
+_ARGUMENTS = {ord(opcode.code): _argument(opcode) for opcode in pickletools.opcodes}
+
+
 class RestrictedUnpickler(pickle.Unpickler):
     """`pickle.Unpickler` without its power to import."""
 
@@ -58,13 +130,24 @@ class RestrictedUnpickler(pickle.Unpickler):
         persistent_load: Callable[[Any], Any] | None = None,
         encoding: str = "ASCII",
     ):
-        """Reads from an open file; a name that is not `allowed` raises `RefusedNameError`.
+        """Reads from an open file on disk, or from bytes in memory, of which `check_sizes` approves.
+
+        A name that is not `allowed` raises `RefusedNameError`.
 
         `persistent_load` makes objects of the references to data outside the pickle; `encoding` is that of
         the strings of Python 2, which "bytes" leaves as they are.
         """
         super().__init__(file, encoding=encoding)
-        self._allowed, self._persistent_load = allowed, persistent_load
+        self._file, self._allowed, self._persistent_load = file, allowed, persistent_load
+
+    def load(self) -> Any:
+        """The next object of the file."""
+        if isinstance(self._file, io.BytesIO):
+            check_sizes(self._file.getvalue(), self._file.tell())
+        else:
+            with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                check_sizes(data, self._file.tell())
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """The object that is allowed under this name."""
@@ -119,6 +202,8 @@ def numpy_arrays() -> dict[tuple[str, str], Any]:
     def scalar(dtype: Any, data: Any = b"") -> PickledArray:
         return from_buffer(data, dtype, (), "C")
 
+    # Once for each text, since a pickle may ask for the same again and again.
+    @functools.cache
     def encode(text: str, encoding: str) -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
             raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")

@@ -14,7 +14,7 @@ from diffc_jax.config.sources import (
     clean_source,
     training_sources,
 )
-from diffc_jax.diffusion.schedules import Schedule, schedule_from_fields
+from diffc_jax.diffusion.schedules import Schedule, noise_range, schedule_from_fields
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
@@ -65,6 +65,7 @@ class Experiment:
             logging.info("starting from %s", path)
             tree = parameter_tree(template.params, template.fixed)
             initial = load_params(files.as_path(path), tree)
+            noise_range(self.schedule, initial["params"]["schedule"], path)
         if initial is not None:
             statistics = initial["fixed"] or None
         elif self.model.statistics is not None:

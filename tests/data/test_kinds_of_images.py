@@ -318,7 +318,7 @@ def test_whatever_the_decoder_raises_is_one_line(tmp_path):
         assert re.fullmatch(r"x: cannot be decoded \(.+\)", message)
         assert not re.search("object at 0x", message)
         with pytest.raises(UnreadableImageError) as caught:
-            prepared(content)
+            prepared(content, resize="squash")
         assert caught.value.flaw == message
         assert str(caught.value) == f"{message}; set skip_corrupt=True to leave it out"
 

@@ -192,6 +192,20 @@ def test_only_what_arrays_need_is_called(tmp_path, call, refused):
         opened(source="pickle", path=str(path))
 
 
+def test_a_member_that_is_larger_than_its_array_is_not_unpacked(tmp_path):
+    path = tmp_path / "f.npz"
+    np.savez_compressed(path, data=rows((1,)))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.read("data.npy")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.npy", member + bytes(10**6))
+    fails(
+        InputError,
+        f"{path}: is not a whole npz file (shape (1, 192) of uint8 needs 192 bytes and has 1000192)",
+        lambda: opened(source="npz", path=str(path)),
+    )
+
+
 def test_wrong_official_files_are_named(tmp_path):
     path = tmp_path / "f.npz"
 
@@ -220,9 +234,9 @@ def test_wrong_official_files_are_named(tmp_path):
     for change, flaw in (
         (
             (b"(1, 192), }", b"(2, 192), }"),
-            "uint8 of shape (2, 192) has 384 bytes, and there are 192",
+            "shape (2, 192) of uint8 needs 384 bytes and has 192",
         ),
-        ((b"(1, 192), }", b"(-1,192), }"), "its shape is (-1, 192)"),
+        ((b"(1, 192), }", b"(-1,192), }"), "shape (-1, 192)"),
         ((b"'|u1'", b"'|O' "), "Object arrays cannot be read"),
     ):
         buffer = io.BytesIO()

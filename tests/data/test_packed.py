@@ -1,5 +1,6 @@
 """Reading packed images: one by one, all at once, and what is wrong with them."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -137,10 +138,11 @@ def test_several_folders_are_one_source(whole, tars, tmp_path):
 
 
 def rewritten(output, content, name="train.npy", key="shards"):
-    """Changes a file and what the manifest says of its size."""
+    """Changes a file and what the manifest says of its size and its hash."""
     (output / name).write_bytes(content)
     manifest = json.loads((output / "manifest.json").read_text())
-    (manifest[key][0] if key == "shards" else manifest[key])["bytes"] = len(content)
+    entry = manifest[key][0] if key == "shards" else manifest[key]
+    entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (output / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -203,6 +205,32 @@ def test_damaged_headers_and_names_are_named(output):
     rewritten(output, b"", "train.names.txt", "names")
     with pytest.raises(InputError, match=r"train\.names\.txt: cannot be read \("):
         read(output)
+
+
+def test_a_changed_pixel_is_found_where_it_is_read(output, caplog):
+    file = output / "train.npy"
+    content = file.read_bytes()
+    place = len(content) - 1 - 5 * SIDE * SIDE * 3  # the last value of image 294
+    file.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    source = read(output)
+    np.testing.assert_array_equal(source[293], IMAGES[293])
+    message = (
+        f"{file}, row 294 (ref_0.tar, member sub/294.png): is damaged (its contents do not fit their digest);"
+        " copy or prepare the file again"
+    )
+    fails(InputError, message, lambda: source[294])
+    fails(InputError, message, source.as_array)
+    # Folders of older versions have no digests; the manifest says that somebody changed it.
+    manifest = json.loads((output / "manifest.json").read_text())
+    del manifest["digests"]
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    assert len(read(output).as_array()) == COUNT
+    assert "manifest.json: was edited or is damaged; it is not as it was written" in caplog.text
+    del manifest["digest"]
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    caplog.clear()
+    read(output)
+    assert not caplog.text
 
 
 def test_changed_bytes_are_found_by_their_hash(output):

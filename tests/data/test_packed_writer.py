@@ -11,11 +11,11 @@ import pytest
 import diffc_jax.data.packed as writing
 from diffc_jax.data import open_source
 from diffc_jax.data.decoding import encode
-from diffc_jax.data.manifest import verify_hashes
+from diffc_jax.data.manifest import read_manifest, verify_hashes, write_manifest
 from diffc_jax.data.prepare import prepare
 from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.files import file_sha256, write_json
+from diffc_jax.runtime.files import file_sha256
 from tests.support.packed_images import (
     ARCHIVES,
     COUNT,
@@ -36,7 +36,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_pixels_names_and_manifest(tars, whole):
     files = contents(whole)
-    assert files.keys() == {"manifest.json", "train.names.txt", "train.npy"}
+    assert files.keys() == {*("manifest.json", "train.digests.npy", "train.names.txt", "train.npy")}
     assert files["train.npy"] == npy(IMAGES)
     assert files["train.names.txt"].decode().split("\n") == [
         *(f"hq64_0.tar, member {NAMES[number]}" for number in range(100)),
@@ -48,7 +48,7 @@ def test_pixels_names_and_manifest(tars, whole):
     def described(file):
         return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
-    assert json.loads(files["manifest.json"]) == {
+    assert read_manifest(whole / "manifest.json") == {
         "format": "diffc_jax images",
         "format_version": 1,
         "layout": "packed",
@@ -60,6 +60,7 @@ def test_pixels_names_and_manifest(tars, whole):
         "inputs": [described(tars / f"{archive}.tar") for archive in ARCHIVES],
         "skipped": [],
         "names": described(whole / "train.names.txt"),
+        "digests": described(whole / "train.digests.npy"),
         "shards": [{"images": COUNT, **described(whole / "train.npy")}],
     }
 
@@ -202,16 +203,16 @@ def test_interruption_before_the_last_record(tars, whole, tmp_path, opened, done
     output = tmp_path / "out"
     calls = []
 
-    def write_some(path, value):
+    def write_some(folder, manifest):
         """Writes `done` states of the manifest, then ends after the last or before the next."""
-        calls.append(path)
+        calls.append(folder)
         if len(calls) <= done:
-            write_json(path, value)
+            write_manifest(folder, manifest)
         if len(calls) == done + renamed:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "write_json", write_some)
+        patch.setattr(writing, "write_manifest", write_some)
         with pytest.raises(KeyboardInterrupt):
             prepare(spec(tars), output, layout="packed")
     assert (output / "train.npy").exists() == renamed

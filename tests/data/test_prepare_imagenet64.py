@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 import diffc_jax.data.array_record as writing
 from diffc_jax.data import SourceSpec, open_source
-from diffc_jax.data.manifest import verify_hashes
+from diffc_jax.data.manifest import read_manifest, verify_hashes
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.files import file_sha256
@@ -53,7 +53,7 @@ def test_prepared_images_are_the_same_and_described(official, tmp_path, encoding
     for index in range(COUNT):
         np.testing.assert_array_equal(source[index], pixels(index))
 
-    assert json.loads((output / "manifest.json").read_text()) == manifest
+    assert read_manifest(output / "manifest.json") == manifest
     names = [f"train-0000{number}-of-00003.array_record" for number in range(3)]
     assert sorted(file.name for file in output.iterdir()) == ["manifest.json", *names]
     assert [(shard["file"], shard["images"]) for shard in manifest["shards"]] == [

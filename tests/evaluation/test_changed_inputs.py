@@ -213,6 +213,7 @@ def test_training_of_an_older_version_goes_on(config, folder, workdir, caplog):
     content = json.loads(progress.read_text())
     del content["images"]
     progress.write_text(json.dumps(content))
+    shutil.rmtree(progress.parents[1] / "digest")
     write_images(folder / "trained", 5)
     with caplog.at_level("INFO", "absl"):
         train(config, workdir)

@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.digests import sealed
 from diffc_jax.runtime.export import export_params, load_params, read_card, read_history
 from tests.support.processes import run_program
 from tests.support.refusals import fails
@@ -50,7 +51,7 @@ def test_round_trip(tree, tmp_path):
     for ours, theirs in zip(jax.tree.leaves(loaded), jax.tree.leaves(tree), strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
-    assert json.loads((tmp_path / "new" / "params.json").read_text()) == card
+    assert json.loads((tmp_path / "new" / "params.json").read_text()) == sealed(card)
     assert {p.name for p in path.parent.iterdir()} == {"params.safetensors", "params.json"}
 
 
@@ -205,11 +206,12 @@ def test_packed_weights_are_the_same_to_half_precision(tree, tmp_path):
     assert loaded["params"]["model"]["kernel"].dtype == np.float32
     np.testing.assert_array_equal(loaded["params"]["model"]["kernel"], values.astype(np.float16))
     assert loaded["fixed"]["mean"] == np.float32(1e-7 / 3)
-    assert json.loads(output.with_suffix(".json").read_text()) == {
+    card = {
         "steps": 3,
         "stored_as": "float16",
         "packed_from_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
     }
+    assert json.loads(output.with_suffix(".json").read_text()) == sealed(card)
 
     tree["params"]["model"]["kernel"] = np.full((3, 5), 7e4, np.float32)
     export_params(source, tree, {"steps": 3})

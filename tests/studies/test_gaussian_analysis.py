@@ -220,8 +220,8 @@ def test_a_rank_deficient_fit_is_analysed(tmp_path, caplog):
         (None, "cannot be read (No such file or directory)"),
         (
             b"",
-            "is not a .npy file of numbers (EOF: reading magic string, expected 8 bytes got 0);"
-            " save one vector with numpy.save",
+            "is not a .npy file of numbers (no header of an array: EOF: reading magic string, expected 8"
+            " bytes got 0); save one vector with numpy.save",
         ),
         (np.array(["a"]), "is an array of <U1, not of numbers"),
         (

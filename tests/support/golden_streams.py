@@ -149,7 +149,7 @@ def wrapped(data):
 def tables():
     """Rows of docs/format_reach.csv."""
     names = [f"{name}{memory}" for name in ("gain", "variance") for memory in MEMORIES]
-    columns = [table[memory] for table in (reach._GAINS, reach._VARIANCES) for memory in MEMORIES]
+    columns = [table[memory] for table in (reach.GAINS, reach.VARIANCES) for memory in MEMORIES]
     return [["k", *names], *map(list, zip(reach.LADDER, *columns, strict=True))]
 
 

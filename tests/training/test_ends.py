@@ -1,5 +1,6 @@
 """How training ends: at a step that it had reached before, without its folder, or on a full disk."""
 
+import collections
 import contextlib
 import errno
 import json
@@ -86,7 +87,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_line(tmp_path, monkeypatch, error, r
     def fail(*_, **__):
         raise error
 
-    state = types.SimpleNamespace(step=1)
+    state = collections.namedtuple("State", "step")(1)
     path = pathlib.Path(tmp_path).resolve() / "checkpoints"
     said = f"{path}: cannot be written ({reason}; 2.0 MB are left there)"
     with monkeypatch.context() as patch:

@@ -6,6 +6,7 @@ Everything else is refused by name.
 """
 
 import collections
+import functools
 import io
 import math
 import os
@@ -17,14 +18,12 @@ import ml_dtypes
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.array_files import check_member
+from diffc_jax.runtime.npz import check_packed_size
 from diffc_jax.runtime.unpickling import Allowed, RestrictedUnpickler, reading
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# Numbers in a tensor that repeats those of its storage.
-_LARGEST_EXPANDED = 1 << 24
 
 _STORAGE_TYPES: dict[str, np.dtype[Any]] = {
     "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
@@ -38,6 +37,10 @@ _STORAGE_TYPES: dict[str, np.dtype[Any]] = {
     "LongStorage": np.dtype(np.int64),
     "ShortStorage": np.dtype(np.int16),
 }
+
+
+# Bytes of all tensors over those of the file.
+_MOST_OVERLAP = 2
 
 
 class _Storage(NamedTuple):
@@ -60,13 +63,17 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
     before it. Only dense CPU-readable tensors of the common types are known (bool, integers,
     float16, bfloat16, float32, float64); CUDA tensors are read like any other.
 
+    What a file says of its storages and tensors is compared with its size before room is made for
+    them: a storage is as long as its bytes, which are not compressed, and tensors may share one,
+    but not overlap so much that all together are more than twice as large as the file.
+
     Returns:
-        Tensors by name, in the file's order; each array owns its memory and is contiguous.
+        Tensors by name, in the file's order; arrays are contiguous, and most are read-only.
 
     Raises:
         InputError: missing, truncated or damaged file, not a PyTorch file, not a flat dictionary
-            of tensors, or a pickle that refers to anything a state dict has no need of (that name
-            is given, and it is not called).
+            of tensors, tensors larger than the file, or a pickle that refers to anything a state
+            dict has no need of (that name is given, and it is not called).
     """
     with reading(path, "a PyTorch state dict", "plain state dict"), open(path, "rb") as file:
         content, load = _read(file)
@@ -87,7 +94,14 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
                     f"{path}: {name!r} is a {type(value).__name__}, not a tensor; save "
                     "model.state_dict() alone"
                 )
-        return {name: _array(value, load) for name, value in content.items()}
+        # Tied weights are the same tensor under several names.
+        tensors = dict.fromkeys(content.values())
+        n_bytes = sum(_tensor_bytes(one) for one in tensors)
+        if n_bytes > _MOST_OVERLAP * (size := os.fstat(file.fileno()).st_size):
+            raise InputError(f"{path}: describes {n_bytes} bytes of tensors and has {size} bytes")
+        load = functools.cache(load)
+        arrays = {one: _array(one, load) for one in tensors}
+        return {name: arrays[value] for name, value in content.items()}
 
 
 _Loader = Callable[[_Storage], bytes]
@@ -103,6 +117,13 @@ def _read(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
 def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
+    # PyTorch compresses nothing.
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{entry.filename} is compressed")
+        check_packed_size(entry)
+    if sum(entry.file_size for entry in archive.infolist()) > file.seek(0, os.SEEK_END):
+        raise ValueError("its members are larger than the file")
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise ValueError("no data.pkl in the archive")
@@ -112,7 +133,6 @@ def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
 
     def load(storage: _Storage) -> bytes:
         entry = archive.getinfo(f"{folder}data/{storage.key}")
-        check_member(entry)
         if entry.file_size != _nbytes(storage):
             raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
         return archive.read(entry)
@@ -121,6 +141,8 @@ def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
 
 
 def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
     pickles = _Pickles(file)
     if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise ValueError("it starts like no PyTorch file")
@@ -131,9 +153,10 @@ def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
     for key in pickles.load():
         storage = pickles.storages[key]
         numel = int.from_bytes(file.read(8), "little")
-        data[key] = file.read(_nbytes(storage))
-        if numel != storage.numel or len(data[key]) != _nbytes(storage):
+        left = end - file.tell()
+        if numel != storage.numel or not 0 <= _nbytes(storage) <= left:
             raise ValueError(f"storage {key} is cut short")
+        data[key] = file.read(_nbytes(storage))
     return content, lambda storage: data[storage.key]
 
 
@@ -173,19 +196,26 @@ def _nbytes(storage: _Storage) -> int:
     return storage.numel * _STORAGE_TYPES[storage.type_name].itemsize
 
 
+def _tensor_bytes(tensor: _Tensor) -> int:
+    numbers = (tensor.offset, *tensor.size, *tensor.strides)
+    if len(tensor.size) != len(tensor.strides) or not all(
+        isinstance(number, int) and number >= 0 for number in numbers
+    ):
+        raise ValueError("malformed tensor")
+    return math.prod(tensor.size) * _STORAGE_TYPES[tensor.storage.type_name].itemsize
+
+
 def _array(tensor: _Tensor, load: _Loader) -> np.ndarray:
     flat = np.frombuffer(load(tensor.storage), _STORAGE_TYPES[tensor.storage.type_name])
-    if len(tensor.size) != len(tensor.strides) or min((0, *tensor.size, *tensor.strides)) < 0:
-        raise ValueError("malformed tensor")
     if math.prod(tensor.size) == 0:
         return np.empty(tensor.size, flat.dtype)
-    if math.prod(tensor.size) > max(flat.size, _LARGEST_EXPANDED):
-        raise ValueError("a tensor is much larger than its storage")
     last = tensor.offset + sum(
         (n - 1) * stride for n, stride in zip(tensor.size, tensor.strides, strict=True)
     )
     if not 0 <= tensor.offset <= last < flat.size:
         raise ValueError("a tensor reaches beyond its storage")
     strides = [stride * flat.itemsize for stride in tensor.strides]
-    view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.size, strides)
-    return view.copy(order="C")
+    view = np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.size, strides, writeable=False
+    )
+    return np.ascontiguousarray(view).reshape(tensor.size)

@@ -1,0 +1,141 @@
+"""Sizes that a few bytes announce, models that know no such images, schedules that code nothing."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffc_jax as dj
+from diffc_jax.codec import image_decoder
+from diffc_jax.codec.container import parse
+from diffc_jax.codec.files import decompress
+from diffc_jax.codec.image_decoder import decode_stream, decoding_bytes
+from diffc_jax.codec.image_encoder import encode_image
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.stream import Header
+from diffc_jax.codec.targets import Target
+from diffc_jax.runtime.export import export_params, read_tensors
+from tests.codec.test_images import GAMMA_RANGE, MEMORY, SIDE, encode, make_codec, make_image
+from tests.support.gaussian_run import export_model
+from tests.support.image_files import encoded
+from tests.support.refusals import fails
+from tests.support.streams import random_stream
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return make_codec()
+
+
+def announcing(width, height, tile):
+    """A stream of one step for each tile of an image of this size."""
+    header = Header(width, height, tile, MEMORY, 0, bytes(2))
+    return random_stream(header, header.n_tiles)[0]
+
+
+def test_streams_of_too_many_pixels_are_refused(tmp_path, codec, capsys):
+    data = announcing(8192, 8193, 8192)
+    said = (
+        "is 8192x8193, and no image of more than 67108864 pixels is decoded; set max_pixels=67117056 to use"
+        " it nevertheless"
+    )
+    fails(dj.InputError, f"data: {said}", lambda: dj.Codec(codec).decode(data))
+    source, made = tmp_path / "a.diffc", tmp_path / "a.png"
+    source.write_bytes(data)
+    options = {"decoder": "flow", "n_steps": 1, "at_bpp": None, "batch_size": 1, "dry_run": True}
+
+    def decode(**more):
+        decompress(pathlib.Path("none"), [str(source)], str(made), **options, **more)
+
+    fails(dj.InputError, f"{source}: {said}", decode)
+    decode(max_pixels=67117056)
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "; about 6.6 GB, and 4.6 h with the shipped model on 2 CPU cores) -> " + f"{made}\n"
+    )
+
+
+def test_images_of_too_many_pixels_are_not_decoded(tmp_path):
+    path = tmp_path / "a.png"
+    # A header and three bytes of pixels.
+    path.write_bytes(encoded(np.zeros((8, 12, 3), np.uint8))[:44])
+    said = "is 12x8, and no image of more than 95 pixels is decoded; set max_pixels=96 to use it nevertheless"
+    fails(dj.InputError, f"{path}: {said}", lambda: dj.read_image(path, max_pixels=95))
+    with pytest.raises(dj.InputError, match="cannot be decoded"):
+        dj.read_image(path)
+
+
+@pytest.mark.parametrize("target", [{"bpp": 14.0}, {"lossless": True}])
+def test_bands_of_tiles_change_nothing(codec, monkeypatch, target):
+    data = encode(codec, make_image(40, 20), **target)
+    stream = parse(data[:-3])
+    whole = decode_stream(codec, stream, "ancestral", 4)
+    monkeypatch.setattr(image_decoder, "_BAND_VALUES", 1)
+    assert len(image_decoder._bands(stream.header, codec.batch_size)) == 3
+    bands = decode_stream(codec, stream, "ancestral", 4)
+    np.testing.assert_array_equal(bands.image, whole.image)
+    assert (bands.warnings, bands.lossless) == (whole.warnings, whole.lossless)
+
+
+def test_memory_grows_with_the_image_alone():
+    """Latents are of a band, whatever the height."""
+    once, twice = (decoding_bytes(parse(announcing(640, side, 64)), 16) for side in (17408, 34816))
+    n_bytes = 640 * 17408 * 3
+    assert n_bytes < twice - once < 1.1 * n_bytes
+
+
+def test_a_model_without_a_clue_is_told_before_files_grow():
+    shape = (SIDE, SIDE, 3)
+
+    def white_everywhere(variables, z, gamma):
+        del variables
+        alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(s * gamma))[:, None, None, None] for s in (-1, 1))
+        return (z - alpha) / sigma
+
+    clueless = ProgramCache(white_everywhere, {}, shape, GAMMA_RANGE, bytes(4), 2)
+    image = make_image(8, 16)
+    fails(
+        dj.UsageError,
+        "lossless: takes more than the 384 bytes of the pixels of all tiles; this model does not know such"
+        " images, so store them as PNG",
+        lambda: encode_image(clueless, image, Target(lossless=True), memory=MEMORY),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma_max": None}, "schedule.gamma_max: expected `float`, got `null`"),
+        (
+            {"gamma_max": -13.3},
+            "schedule.gamma_min: -13.3 is not below schedule.gamma_max = -13.3",
+        ),
+    ],
+)
+def test_cards_with_a_schedule_that_codes_nothing(tmp_path, changes, message):
+    card = export_model(tmp_path, 0.0) / "params.json"
+    content = json.loads(card.read_text())
+    content["schedule"] |= changes
+    card.write_text(json.dumps(content))
+    fails(
+        dj.InputError,
+        f"{card}: {message}; is it the card of the weights beside it?",
+        lambda: dj.load_codec(tmp_path),
+    )
+
+
+def test_learnt_ends_that_coincide_are_refused(tmp_path):
+    weights = export_model(tmp_path, 0.0) / "params.safetensors"
+    card = json.loads(weights.with_suffix(".json").read_text())
+    card["schedule"]["name"] = "learned_linear"
+    ends = {"params/schedule/start": np.float32(-3.0), "params/schedule/range": np.float32(0.0)}
+    export_params(weights, {**read_tensors(weights), **ends}, card)
+    fails(
+        dj.InputError,
+        f"{weights}: its noise schedule goes from gamma -3 to -3, which must be two finite numbers in this"
+        " order; the parameters are damaged or their training diverged",
+        lambda: dj.load_codec(tmp_path),
+    )
