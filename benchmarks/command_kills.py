@@ -2,7 +2,7 @@
 
     python benchmarks/command_kills.py --kills=20
 
-Each command works on small images and on a Gaussian fitted to them. Half of its lives end with SIGKILL, half
+Each command works on small images and on a Gaussian fitted to them. Half of its runs end with SIGKILL, half
 with SIGTERM, at a random moment of the time that it takes undisturbed. Then it runs again, to its end, and
 what it leaves is compared with what a run leaves that nobody disturbed: names, and bytes. Files with times in
 them, which differ between two undisturbed runs, are listed and compared by name only. Temporary files and
@@ -111,7 +111,7 @@ def _files(folder: pathlib.Path) -> set[str]:
 
 
 def end_lives(command: Command, moments: random.Random) -> bool:
-    """Ends lives of a command; whether all was well after the next one."""
+    """Ends runs of a command early; whether all was well after the next one."""
     ends: collections.Counter[str] = collections.Counter()
     well = True
     for life in range(_KILLS.value):

@@ -66,17 +66,9 @@ def encode(model, inputs, output, target=None, dry_run=False):
 
 
 def decode(model, inputs, output, at_bpp=None, decoder="flow", dry_run=False, salvage=False):
-    decompress(
-        model,
-        [str(one) for one in inputs],
-        str(output),
-        decoder=decoder,
-        n_steps=4,
-        at_bpp=at_bpp,
-        salvage=salvage,
-        batch_size=2,
-        dry_run=dry_run,
-    )
+    options = {"decoder": decoder, "n_steps": 4, "at_bpp": at_bpp, "salvage": salvage}
+    sources = [str(one) for one in inputs]
+    decompress(model, sources, str(output), batch_size=2, dry_run=dry_run, **options)
 
 
 def pixels(path):
