@@ -56,10 +56,14 @@ def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, _DIGEST: digest({}, to_json(fields))}
 
 
-def unsealed(path: AnyPath, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that were sealed; the log says if they changed. Files of older versions have no digest."""
+def unsealed(path: AnyPath, fields: Mapping[str, Any], may_lack: bool = True) -> dict[str, Any]:
+    """The fields that were sealed; the log says if they changed.
+
+    `may_lack` the digest do files of older versions.
+    """
     own = {name: value for name, value in fields.items() if name != _DIGEST}
-    if fields.get(_DIGEST) not in (None, digest({}, to_json(own))):
+    found = fields.get(_DIGEST)
+    if not (may_lack if found is None else found == digest({}, to_json(own))):
         logging.warning("%s: was edited or is damaged; it is not as it was written", path)
     return own
 

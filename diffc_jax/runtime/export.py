@@ -86,7 +86,11 @@ def read_card(path: files.AnyPath, kind: Any = ModelCard) -> dict[str, Any]:
     """
     card = path.with_suffix(".json")
     content: dict[str, Any] = files.read_json(card, kind, IS_IT_THE_CARD)
-    return unsealed(card, content)
+    may_lack = True
+    # A file that cannot be read is the matter of those who read its tensors.
+    with contextlib.suppress(OSError, safetensors.SafetensorError), _opened(path) as (_, file):
+        may_lack = _DIGEST not in (file.metadata() or {})
+    return unsealed(card, content, may_lack)
 
 
 def read_history(path: files.AnyPath) -> dict[str, Any]:
