@@ -132,7 +132,7 @@ READERS: Mapping[str, Callable[[pathlib.Path], int]] = {
     "npz": lambda path: read_source("npz", path),
     "pickle": lambda path: read_source("pickle", path),
     "folder": lambda path: read_source("folder", path),
-    "folder, scaled": lambda path: read_source("folder", path, resize="squash"),
+    "scaled folder": lambda path: read_source("folder", path, resize="squash"),
     "tar": lambda path: read_source("tar", path),
     "array_record": lambda path: read_source("array_record", path),
     "packed": lambda path: read_source("packed", path),
@@ -217,12 +217,12 @@ def valid_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     from diffc_jax.runtime.checkpoints import Checkpoints
     from diffc_jax.training.state import TrainState
 
-    paths = {name: folder / name.replace(", ", "_").replace(" ", "_") for name in READERS}
+    paths = {name: folder / name.replace(" ", "_") for name in READERS}
     rows = np.random.default_rng(0).integers(0, 256, (2000, 3 * _SIDE**2), dtype=np.uint8)
     paths["npz"] = folder / "train_data_batch_1.npz"
     np.savez_compressed(paths["npz"], data=rows)
     paths["pickle"].write_bytes(pickle.dumps({"data": rows, "labels": list(range(2000))}, 2))
-    for name, side in (("folder", _SIDE), ("folder, scaled", 6000)):
+    for name, side in (("folder", _SIDE), ("scaled folder", 6000)):
         paths[name].mkdir()
         (paths[name] / "a.png").write_bytes(png(side, side))
     paths["tar"] = write_tar(folder / "images.tar", png(_SIDE, _SIDE))
@@ -285,7 +285,7 @@ def lying_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     write_inflating_zip(paths["npz"], "data.npy", npy_header((1, 960), "|u1"))
     announced = b"\x8e" + struct.pack("<Q", _HUGE)  # BINBYTES8
     paths["pickle"].write_bytes(b"\x80\x04" + announced + b"N.")
-    for name in ("folder", "folder, scaled"):
+    for name in ("folder", "scaled folder"):
         (paths[name] / "a.png").write_bytes(big)
     write_tar(paths["tar"], big)
     _replace_record(paths["array_record"], big)

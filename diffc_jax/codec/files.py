@@ -26,7 +26,7 @@ from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import DiffcError, InputError, UsageError
 from diffc_jax.runtime.disk import check_writable, only_writing
 from diffc_jax.runtime.files import atomic_write
-from diffc_jax.runtime.image_files import decode_image_file
+from diffc_jax.runtime.image_files import as_array, decode_image_file
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
@@ -293,8 +293,8 @@ def read_image(
         _log_conversion(str(path), profile.name)
     rgb = decoded.to_rgb()
     if decoded.image.mode in _GREY_MODES:
-        return np.asarray(rgb.getchannel("G"))[..., None]
-    return np.asarray(rgb)
+        return as_array(rgb.getchannel("G"))[..., None]
+    return as_array(rgb)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import PIL.Image
+from jaxtyping import UInt8
 from PIL import ImageOps
 
 from diffc_jax.errors import InputError
@@ -14,6 +15,7 @@ from diffc_jax.runtime import colour, image_headers
 
 # The formats whose bits per sample are known, without those that Pillow hands to other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_ROWS = 64
 _NAMES = {"1": "a black-and-white image", "L": "a grey image", "P": "a palette image"}
 
 
@@ -88,7 +90,12 @@ class DecodedImage:
             )
         with _one_line(self.label):
             image = self.image
-            rgb = colour.to_srgb(image, self.profile) if self.profile else image.convert("RGB")
+            if self.profile:
+                rgb = colour.to_srgb(image, self.profile)
+            else:
+                # `convert` would copy it.
+                as_it_is = image.mode == "RGB" and not self.has_alpha
+                rgb = image if as_it_is else image.convert("RGB")
             if not self.has_alpha:
                 return rgb
             rgb.putalpha(image.convert("RGBA").getchannel("A"))
@@ -124,7 +131,9 @@ def decode_image_file(
         icc, colours = image_headers.colour_space(file, data)
         n_frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
         file.load()
-        image: PIL.Image.Image = ImageOps.exif_transpose(file) if upright else file
+        image: PIL.Image.Image = file
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
         profile = colour.read_profile(icc) if icc else None
         if icc and not (profile and profile.fits(image)):
             profile, colours = None, "with a colour profile that cannot be used"
@@ -135,6 +144,16 @@ def decode_image_file(
             unused = (bits if file.format == "TIFF" else 16) - 8
             image = PIL.Image.fromarray((np.asarray(image) >> unused).astype(np.uint8))
     return DecodedImage(image, label, bits, n_frames, inconvertible, profile, colours)
+
+
+def as_array(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w *c"]:
+    """The 8-bit values of an image, copied some rows at a time: `np.asarray` copies all of it twice."""
+    width, height = image.size
+    values = np.empty((height, width, *np.shape(image.getpixel((0, 0)))), np.uint8)
+    for top in range(0, height, _ROWS):
+        end = min(top + _ROWS, height)
+        values[top:end] = np.asarray(image.crop((0, top, width, end)))
+    return values
 
 
 @contextlib.contextmanager
