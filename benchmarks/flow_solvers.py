@@ -24,7 +24,7 @@ from diffc_jax.training.experiment import build_experiment, open_source
 _IMAGES = flags.DEFINE_integer("images", 16, "Number of validation images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
 _REFERENCE_STEPS = 1000
-_STEPS = (8, 12, 16, 20, 25, 30)
+_STEPS = (5, 6, 7, 8, 10, 16)
 _TOLERANCE = 0.05
 
 
@@ -46,7 +46,7 @@ def compare(config, workdir):
 
     def decoded_psnr(decode: Callable, gamma: float, steps: int) -> float:
         grid = np.full(_REFERENCE_STEPS + 1, plan.gammas[-1], np.float32)
-        grid[: steps + 1] = samplers.even_grid(gamma, plan.gammas[-1], steps)
+        grid[: steps + 1] = samplers.step_grid(gamma, plan.gammas[-1], steps)
         z = process.diffuse(x, noise, jnp.asarray(gamma, jnp.float32))
         decoded = process.unit_to_pixels(decode(z, grid, steps))
         return psnr.psnr(psnr.mse(pixels, np.asarray(decoded)))

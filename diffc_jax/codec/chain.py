@@ -62,9 +62,6 @@ class Chain:
     codebook: Codebook
     place: Place = jnp.asarray
 
-    def __post_init__(self) -> None:
-        self._predict = jax.jit(functools.partial(_predict, self.eps_hat))
-
     def start(self, keys: TileKeys) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
         return _start(keys, self.image_shape)
@@ -73,7 +70,7 @@ class Chain:
         """Estimates of x, x_hat(z)."""
         with np.errstate(divide="ignore"):
             gamma = np.clip(-np.log(snr), *self.gamma_range)
-        return self._predict(variables, z, gamma.astype(np.float32))
+        return estimate(self.eps_hat, variables, z, gamma.astype(np.float32))
 
     def step(
         self,
@@ -135,9 +132,11 @@ def _block(key: UInt32[Array, "2"], high: int, low: Int[Array, ""] | int) -> UIn
     return threefry_2x32((key[0], key[1]), counter)
 
 
-def _predict(
+@functools.partial(jax.jit, static_argnums=0)
+def estimate(
     eps_hat: Denoiser, variables: Variables, z: Images, gamma: Float[Array, " b"]
 ) -> Images:
+    """Estimates of x, x_hat(z): one program for all that need them."""
     return process.x_from_eps(z, eps_hat(variables, z, gamma), gamma)
 
 

