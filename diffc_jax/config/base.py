@@ -153,7 +153,7 @@ def base_config() -> ConfigDict:
     config.eval.last_gamma = -8.0
     # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
-    # [steps] Steps of the ancestral decoder: half at every level, of the others its part of the range of gamma.
+    # [steps] Steps of the ancestral decoder: half at every level, of the rest its part of the range of gamma.
     config.eval.ancestral_steps = 9
     # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
     config.eval.flow_steps = 10
