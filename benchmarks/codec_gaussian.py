@@ -130,7 +130,7 @@ def main() -> None:
     along: list[list[tuple[int, float, float]]] = [[] for _ in range(n)]
     known, snrs, paths = np.zeros((n, _SIZE)), np.zeros(n), [0] * n
     rng = np.random.default_rng(1)
-    while min(paths) < cuts[-1]:
+    while min(one[-1][0] if one else 0 for one in along) < cuts[-1]:
         encoder.advance(range(n))
         new: dict[int, list[Step]] = {}
         files = []
