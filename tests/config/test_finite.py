@@ -50,7 +50,10 @@ def test_every_number_of_a_config(name):
             fails(UsageError, text, lambda config=config: VALIDATE[name](config))
 
 
-def test_flags(monkeypatch):
-    values = {"bpp": 1.0, "name": "nan", "at": -math.inf}
-    monkeypatch.setattr(flags.FlagValues, "flag_values_dict", lambda _: values)
-    fails(UsageError, "--at: -inf is not a finite number", cli._check_finite)
+def test_flags():
+    values = flags.FlagValues()
+    flags.DEFINE_float("bpp", 1.0, "", flag_values=values)
+    flags.DEFINE_string("name", "nan", "", flag_values=values)
+    flags.DEFINE_float("at", -math.inf, "", flag_values=values)
+    values.mark_as_parsed()
+    fails(UsageError, "--at: -inf is not a finite number", lambda: cli._check_finite(values))
