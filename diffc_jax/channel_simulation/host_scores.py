@@ -122,9 +122,10 @@ def _rounded_targets(v, largest_target):  # type: ignore[no-untyped-def]
     largest = np.float32(0)
     for i in range(np.uint64(v.shape[0])):
         largest = max(largest, abs(v[i]))
-    scale = max(np.float32(largest / np.float32(largest_target)), np.finfo(np.float32).tiny)
+    unit = max(largest * np.float32(1 / largest_target), np.finfo(np.float32).tiny)
+    factor = np.float32(np.float32(1) / unit)
     for i in range(np.uint64(v.shape[0])):
-        v[i] = np.rint(v[i] / scale)
+        v[i] = np.rint(v[i] * factor)
 
 
 @compiled

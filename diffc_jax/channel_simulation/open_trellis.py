@@ -207,8 +207,9 @@ def _targets(
     signs = random_signs(keys, Stream.TRELLIS_SIGNS, trellis.size)
     rotated = rotate(keys, mu) * signs
     largest = jnp.max(jnp.abs(rotated), axis=1, keepdims=True)
-    smallest = jnp.finfo(jnp.float32).tiny
-    return jnp.rint(rotated / jnp.maximum(largest / LARGEST_TARGET, smallest))
+    unit = jnp.maximum(largest * np.float32(1 / LARGEST_TARGET), jnp.finfo(jnp.float32).tiny)
+    # Products: what XLA makes of a quotient, and what `host_scores` repeats.
+    return jnp.rint(rotated * (1 / unit))
 
 
 def _rounded(found: Float[Array, "most b rows"]) -> Int16[Array, "most b rows"]:
