@@ -159,9 +159,9 @@ def _add_columns(target, first, last, table, place, total):  # type: ignore[no-u
         t4, t5, t6, t7 = target[first + 4], target[first + 5], target[first + 6], target[first + 7]
         for row in range(n):
             i = at + row
-            low = t0 * table[i] + t1 * table[i + n] + t2 * table[i + n2] + t3 * table[i + n3]
-            high = t4 * table[i + n4] + t5 * table[i + n5] + t6 * table[i + n6] + t7 * table[i + n7]
-            total[row] += low + high
+            value = total[row] + t0 * table[i] + t1 * table[i + n] + t2 * table[i + n2]
+            value = value + t3 * table[i + n3] + t4 * table[i + n4] + t5 * table[i + n5]
+            total[row] = value + t6 * table[i + n6] + t7 * table[i + n7]
         at += n4 + n4
         first += 8
     while first < last:

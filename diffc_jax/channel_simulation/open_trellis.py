@@ -18,7 +18,9 @@ that exceed 2^24, on the machine. The sample does not at all (see `rotation`).
 
 import dataclasses
 import functools
+import os
 import typing
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -118,10 +120,20 @@ class OpenTrellis:
         except ImportError:  # numba is missing
             return _search(self, keys, mu, path_bits)
         paths = np.zeros((len(mu), self.most_bits), np.uint8)
-        messages = (np.asarray(one) for one in (keys, mu, path_bits))
-        for key, own, k, path in zip(*messages, paths, strict=True):
-            scores = scores_of_stages(key, own, self._ends[k, : k + 1], self._host_tables)
-            path[:k] = best_path(scores, np.array(self._shifts), self._signs, _behind(self))
+        tables, all_ends, shifts = self._host_tables, self._ends, np.array(self._shifts)
+
+        def search_one(message: int) -> None:
+            k = host_bits[message]
+            ends = all_ends[k, : k + 1]
+            scores = scores_of_stages(host_keys[message], host_mu[message], ends, tables)
+            paths[message, :k] = best_path(scores, shifts, self._signs, _behind(self))
+
+        host_keys, host_mu, host_bits = (np.asarray(one) for one in (keys, mu, path_bits))
+        if len(mu) == 1:
+            search_one(0)
+        else:
+            with ThreadPoolExecutor(min(len(mu), os.cpu_count() or 1)) as pool:
+                list(pool.map(search_one, range(len(mu))))
         return jnp.asarray(paths)
 
     def decode(
