@@ -168,8 +168,9 @@ class OpenTrellis:
     def _ends(self) -> Int[np.ndarray, "most1 most1"]:
         """`stage_ends` of paths of 0, 1, .. `most_bits` bits; the first row does not count."""
         with jax.ensure_compile_time_eval():
-            number = jnp.maximum(jnp.arange(self.most_bits + 1), 1)
-            return np.asarray(stage_ends(self.size, self.most_bits, number))
+            number = np.maximum(np.arange(self.most_bits + 1), 1)
+            ends = jax.jit(stage_ends, static_argnums=(0, 1))
+            return np.asarray(ends(self.size, self.most_bits, jnp.asarray(number)))
 
     @functools.cached_property
     def _host_tables(self) -> "Tables":
