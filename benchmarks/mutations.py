@@ -144,7 +144,7 @@ def _change_value(rng: random.Random, value: Any, raw: list[str]) -> Any:
     elif kind < 0.8:
         del group[key]
     elif isinstance(group, dict):
-        name = key + _DOUBLE if kind < 0.9 else rng.choice((*TEXTS, *group))
+        name = str(key) + _DOUBLE if kind < 0.9 else rng.choice((*TEXTS, *group))
         group[name] = group[key]
     else:
         group.insert(key, group[key])
