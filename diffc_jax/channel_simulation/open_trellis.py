@@ -18,6 +18,9 @@ that exceed 2^24, on the machine. The sample does not at all (see `rotation`).
 
 import dataclasses
 import functools
+import os
+import typing
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +30,11 @@ from jaxtyping import Array, Float, Int, Int16, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
 from diffc_jax.channel_simulation.channel import check_dimensions
-from diffc_jax.channel_simulation.rotation import rotate, unrotate
+from diffc_jax.channel_simulation.rotation import dealing_and_block, rotate, unrotate
 from diffc_jax.errors import UsageError
+
+if typing.TYPE_CHECKING:
+    from diffc_jax.channel_simulation.host_scores import Tables
 
 MEMORY_RANGE = (4, 16)
 # The sums that place stages are integers below 2^31.
@@ -47,8 +53,6 @@ LARGEST_SCORE = 511
 RAMP_STAGES, TAIL_STAGES = 16, 6
 # Sums of so many stages are computed at once.
 _CHUNK = 16
-# On a host, programs for multiples of so many stages.
-_STAGES_ON_HOST = 64
 # So many scores are updated at once: what stays in a CPU's cache.
 _STATES_ON_CPU = 1 << 17
 _STATES_ELSEWHERE = 1 << 24
@@ -111,16 +115,26 @@ class OpenTrellis:
             return _search(self, keys, mu, path_bits)
         try:
             # Takes a while to load, and not every program searches.
-            from diffc_jax.channel_simulation.viterbi import best_paths
+            from diffc_jax.channel_simulation.host_scores import scores_of_stages
+            from diffc_jax.channel_simulation.viterbi import best_path
         except ImportError:  # numba is missing
             return _search(self, keys, mu, path_bits)
-        k = np.asarray(path_bits)
-        # Whole chunks of stages, so that few programs are compiled.
-        n_stages = min(-(-int(k.max()) // _STAGES_ON_HOST) * _STAGES_ON_HOST, self.most_bits)
-        scores = np.asarray(_scores_of_stages(self, n_stages, keys, mu, path_bits))
-        shifts, behind = np.array(self._shifts), -2 * self.memory * LARGEST_SCORE
-        paths = best_paths(scores, k, shifts, self._signs, behind)
-        return jnp.pad(paths, ((0, 0), (0, self.most_bits - n_stages)))
+        paths = np.zeros((len(mu), self.most_bits), np.uint8)
+        tables, all_ends, shifts = self._host_tables, self._ends, np.array(self._shifts)
+
+        def search_one(message: int) -> None:
+            k = host_bits[message]
+            ends = all_ends[k, : k + 1]
+            scores = scores_of_stages(host_keys[message], host_mu[message], ends, tables)
+            paths[message, :k] = best_path(scores, shifts, self._signs, _behind(self))
+
+        host_keys, host_mu, host_bits = (np.asarray(one) for one in (keys, mu, path_bits))
+        if len(mu) == 1:
+            search_one(0)
+        else:
+            with ThreadPoolExecutor(min(len(mu), os.cpu_count() or 1)) as pool:
+                list(pool.map(search_one, range(len(mu))))
+        return jnp.asarray(paths)
 
     def decode(
         self,
@@ -149,6 +163,22 @@ class OpenTrellis:
         normal = scipy.special.ndtri((words.reshape(self.n_rows, PERIOD) + 0.5) / 2**32)
         normal /= np.sqrt(np.mean(normal**2, axis=0))
         return np.rint(LABEL_SCALE * normal).astype(np.float32)
+
+    @functools.cached_property
+    def _ends(self) -> Int[np.ndarray, "most1 most1"]:
+        """`stage_ends` of paths of 0, 1, .. `most_bits` bits; the first row does not count."""
+        with jax.ensure_compile_time_eval():
+            number = np.maximum(np.arange(self.most_bits + 1), 1)
+            ends = jax.jit(stage_ends, static_argnums=(0, 1))
+            return np.asarray(ends(self.size, self.most_bits, jnp.asarray(number)))
+
+    @functools.cached_property
+    def _host_tables(self) -> "Tables":
+        from diffc_jax.channel_simulation.host_scores import Tables, in_tiles
+
+        dealing, block = dealing_and_block(self.size)
+        tiles = in_tiles(self.table)
+        return Tables(tiles, PERIOD, dealing, block, LARGEST_TARGET, LARGEST_SCORE)
 
     @functools.cached_property
     def _shifts(self) -> list[int]:
@@ -190,23 +220,9 @@ def _targets(
     signs = random_signs(keys, Stream.TRELLIS_SIGNS, trellis.size)
     rotated = rotate(keys, mu) * signs
     largest = jnp.max(jnp.abs(rotated), axis=1, keepdims=True)
-    smallest = jnp.finfo(jnp.float32).tiny
-    return jnp.rint(rotated / jnp.maximum(largest / LARGEST_TARGET, smallest))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _scores_of_stages(
-    trellis: OpenTrellis,
-    n_stages: int,
-    keys: UInt32[Array, "b 2"],
-    mu: Float[Array, "b m"],
-    path_bits: Int[Array, " b"],
-) -> Int16[Array, "b stages rows"]:
-    """Scores of the rows of the table in the first stages, which hold all paths."""
-    target = _targets(trellis, keys, mu)
-    ends = stage_ends(trellis.size, trellis.most_bits, path_bits)
-    found = _correlations(trellis, target, ends, jnp.asarray(n_stages))
-    return _rounded(found)[:n_stages].swapaxes(0, 1)
+    unit = jnp.maximum(largest * np.float32(1 / LARGEST_TARGET), jnp.finfo(jnp.float32).tiny)
+    # Products: what XLA makes of a quotient, and what `host_scores` repeats.
+    return jnp.rint(rotated * (1 / unit))
 
 
 def _rounded(found: Float[Array, "most b rows"]) -> Int16[Array, "most b rows"]:
@@ -303,6 +319,11 @@ def _correlations(
     return jax.lax.fori_loop(0, -(-n_stages // _CHUNK), chunk, found)
 
 
+def _behind(trellis: OpenTrellis) -> int:
+    """Score at the beginning of a state that no path begins in, see `_viterbi`."""
+    return -2 * trellis.memory * LARGEST_SCORE
+
+
 def _viterbi(
     trellis: OpenTrellis, target: Float[Array, "b m"], path_bits: Int[Array, " b"]
 ) -> UInt8[Array, "b most"]:
@@ -354,8 +375,7 @@ def _viterbi(
         )
         return state % rows * 2 + oldest.astype(jnp.int32), paths
 
-    behind = np.int16(-2 * trellis.memory * LARGEST_SCORE)
-    total = jnp.full((b, 2 * rows), behind).at[:, 0].set(0)
+    total = jnp.full((b, 2 * rows), np.int16(_behind(trellis))).at[:, 0].set(0)
     decisions = jnp.zeros((trellis.most_bits, b, rows // 4), jnp.uint8)
     total, decisions = jax.lax.fori_loop(0, n_stages, forward, (total, decisions))
     # Stages behind the end of a shorter path score 0: the best state does not change, its bits do not count.

@@ -40,6 +40,11 @@ def unrotate(keys: UInt32[Array, "b 2"], vectors: Float[Array, "b m"]) -> Float[
     return _transform_blocks(mixed, inverse=True) * first
 
 
+def dealing_and_block(size: int) -> tuple[Int[np.ndarray, " m"], int]:
+    """The permutation of so many dimensions, and how many are in a block."""
+    return _dealing(size), _block(size)
+
+
 def _signs(
     keys: UInt32[Array, "b 2"], size: int
 ) -> tuple[Float[Array, "b m"], Float[Array, "b m"]]:

@@ -6,25 +6,27 @@ CPUs this one is several times as fast.
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 from jaxtyping import Int, Int16, UInt8
 
 
-def _compile(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The function in machine code, which other threads need not wait for; options are those of `njit`."""
     # Tests wrap all functions, to check types; numba wants the functions themselves.
     function = inspect.unwrap(function)
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # Numba has no folder to keep compiled code in.
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 # Indices that cannot be negative, and inner loops in functions of their own, make the compiler vectorise.
 
 
-@_compile
+@compiled
 def _labels(scores, signs, shift, label):  # type: ignore[no-untyped-def]
     shift = np.uint64(shift)
     rest = np.uint64(scores.shape[0]) - shift
@@ -34,7 +36,7 @@ def _labels(scores, signs, shift, label):  # type: ignore[no-untyped-def]
         label[rest + row] = np.int16(scores[row] * signs[rest + row])
 
 
-@_compile
+@compiled
 def _stage(before, label, zero, one, oldest_of_zero, oldest_of_one):  # type: ignore[no-untyped-def]
     for row in range(np.uint64(label.shape[0])):
         even, odd = before[np.uint64(2) * row], before[np.uint64(2) * row + np.uint64(1)]
@@ -49,7 +51,7 @@ def _stage(before, label, zero, one, oldest_of_zero, oldest_of_one):  # type: ig
         oldest_of_one[row] = np.uint8(one_ahead > 0)
 
 
-@_compile
+@compiled
 def _path(scores, n_stages, shifts, signs, behind, path):  # type: ignore[no-untyped-def]
     n_rows = scores.shape[1]
     half = n_rows * len(shifts)
@@ -75,26 +77,23 @@ def _path(scores, n_stages, shifts, signs, behind, path):  # type: ignore[no-unt
         state = (state % half) * 2 + oldest[stage, state]
 
 
-def best_paths(
-    scores: Int16[np.ndarray, "b stages rows"],
-    path_bits: Int[np.ndarray, " b"],
+def best_path(
+    scores: Int16[np.ndarray, "k rows"],
     shifts: Int[np.ndarray, " groups"],
     signs: Int16[np.ndarray, "groups rows"],
     behind: int,
-) -> UInt8[np.ndarray, "b stages"]:
-    """The best path of each message.
+) -> UInt8[np.ndarray, " k"]:
+    """The best path of a message.
 
     Args:
         scores: what each row of the table has in common with each stage.
-        path_bits: k, the number of stages of each message; the others do not count.
         shifts: of each group of states, by how many rows of the table it is shifted.
         signs: of each row in each group.
         behind: score with which all states but the first one begin.
 
     Returns:
-        Bits; those beyond k are 0.
+        Bits.
     """
-    paths = np.zeros(scores.shape[:2], np.uint8)
-    for own, k, path in zip(scores, path_bits.tolist(), paths, strict=True):
-        _path(own, k, shifts, signs, np.int16(behind), path)
-    return paths
+    path = np.zeros(len(scores), np.uint8)
+    _path(scores, len(scores), shifts, signs, np.int16(behind), path)
+    return path
