@@ -45,7 +45,7 @@ class Decoder:
         reconstruct: see `Reconstruct`. A sweep compiles it once for all decoders that have it.
         n_steps: denoiser evaluations at a noise level, that of x_hat counted, from the budget and the
             fraction of the sweep's range of gamma that is below the level.
-        stretch: see `samplers.step_grid`; fitted to the shipped model (benchmarks/decoder_steps.py).
+        stretch: see `samplers.step_grid`; fitted to the shipped model (benchmarks/flow_solvers.py).
         value: the last argument of `reconstruct`; the number of a member of a family.
         symbol: the number of a family in help and messages; empty for a single decoder.
         color: of lines in figures, "#RRGGBB"; unused for a family, whose members take colours in turn.
