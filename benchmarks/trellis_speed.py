@@ -5,10 +5,11 @@
 
 First, for each number of path bits and batch size, milliseconds a message of version 1's
 `TrellisChannel.encode`, and of `search`, `decode` and both of the open trellis, which is version 2's. All are
-called in turns, so that what else the machine does meets all of them. `encode` decodes, too. Times are medians
-and, in brackets, the least of all rounds, which says more on a busy machine. The end of a line says how many
-times as fast as `encode` a search is, alone and with its decoding: the median over the rounds, and in brackets
-the ratio of the least times. bits/KL is K over the ideal rate of the longest mu that is sent without bias.
+called in turns, so that what else the machine does meets all of them. `encode` decodes, too. Times are
+medians and, in brackets, the least of all rounds, which says more on a busy machine. The end of a line says
+how many times as fast as `encode` a search is, alone and with its decoding: the median over the rounds, and
+in brackets the ratio of the least times. bits/KL is K over the ideal rate of the longest mu that is sent
+without bias.
 
 Then, unless --messages=0, a block for each setting of version 1: seconds to compile encoding and decoding,
 milliseconds a message to encode and to decode, alone and in a batch; then what samples are like for |mu| at
