@@ -18,7 +18,7 @@ that exceed 2^24, on the machine. The sample does not at all (see `rotation`).
 
 import dataclasses
 import functools
-import os
+import multiprocessing
 import typing
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,7 +132,7 @@ class OpenTrellis:
         if len(mu) == 1:
             search_one(0)
         else:
-            with ThreadPoolExecutor(min(len(mu), os.cpu_count() or 1)) as pool:
+            with ThreadPoolExecutor(min(len(mu), multiprocessing.cpu_count())) as pool:
                 list(pool.map(search_one, range(len(mu))))
         return paths
 

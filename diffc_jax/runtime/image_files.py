@@ -148,8 +148,8 @@ def decode_image_file(
 
 def as_array(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w *c"]:
     """The 8-bit values of an image, copied some rows at a time: `np.asarray` copies all of it twice."""
-    width, height = image.size
-    values = np.empty((height, width, *np.shape(image.getpixel((0, 0)))), np.uint8)
+    (width, height), n_bands = image.size, len(image.getbands())
+    values = np.empty((height, width, n_bands) if n_bands > 1 else (height, width), np.uint8)
     for top in range(0, height, _ROWS):
         end = min(top + _ROWS, height)
         values[top:end] = np.asarray(image.crop((0, top, width, end)))
