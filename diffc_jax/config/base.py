@@ -144,7 +144,7 @@ def base_config() -> ConfigDict:
     # [steps] T, the length of the chain whose KL divergences are the ideal rate.
     config.eval.rate_steps = 1000
     # [steps] How many of the T are evaluated, drawn in pairs for each image; 0: all.
-    config.eval.rate_evaluations = 34
+    config.eval.rate_evaluations = 40
     # [levels] Number of noise levels, each a point of the rate-distortion curves.
     config.eval.num_levels = 16
     # [-log SNR] Noise level with the lowest rate.
@@ -156,7 +156,7 @@ def base_config() -> ConfigDict:
     # [steps] Steps of the ancestral decoder: half at every level, of the rest its part of the range of gamma.
     config.eval.ancestral_steps = 9
     # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
-    config.eval.flow_steps = 10
+    config.eval.flow_steps = 9
     # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.
