@@ -1,7 +1,7 @@
 """Where the time of the codec goes: encoding and decoding 64x64 images on this machine.
 
 python benchmarks/codec_speed.py
-python benchmarks/codec_speed.py --model=runs/imagenet64_small
+python benchmarks/codec_speed.py --model=weights/imagenet64_small.safetensors
 
 Encodes and decodes one image at --bpp, then 16 images at once (as the tiles of one large image), and prints
 medians of the seconds in
@@ -12,8 +12,9 @@ medians of the seconds in
     flow      decoder: from the last latent to pixels, all of it calls of the denoiser
     else      updates of latents, bookkeeping, the container; of the encoder the choice of steps
 
-and the first call, which compiles. Without --model the network has random weights, which take the same time,
-but the images of such a model mean nothing. On two cores: `taskset -c 0,1 python benchmarks/codec_speed.py`.
+then the share of a run that is neither network nor flow, and the first call, which compiles. Without --model
+the network has random weights, which take the same time, but the images of such a model mean nothing. On two
+cores: `taskset -c 0,1 python benchmarks/codec_speed.py`.
 """
 
 import collections
@@ -37,7 +38,9 @@ from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
 from diffc_jax.runtime.images import tile
 
-_MODEL = flags.DEFINE_string("model", "", "Folder of a finished run; random weights if empty.")
+_MODEL = flags.DEFINE_string(
+    "model", "", "Folder of a finished run, or its params.safetensors; random weights if empty."
+)
 _BPP = flags.DEFINE_float("bpp", 1.0, "Bits per pixel.")
 _MEMORY = flags.DEFINE_integer("memory", DEFAULT_MEMORY, "Bits of the trellis' register.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each kind.", lower_bound=1)
@@ -97,10 +100,14 @@ def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) 
         parts = {part: statistics.median(one[part] for one in rest) for part in first}
         total = parts.pop("total")
         parts["else"] = total - sum(parts.values())
+        # The share of each run, so that how busy the machine was in it counts on both sides.
+        outside = statistics.median(
+            1 - (one["network"] + one.get("flow", 0)) / one["total"] for one in rest
+        )
         row = ", ".join(f"{part} {seconds:.3f}" for part, seconds in parts.items())
         print(
-            f"{name} {n_images:>2}: {total:.3f} s ({row}); {n_images / total:.1f} images/s; "
-            f"first call {first['total']:.1f} s"
+            f"{name} {n_images:>2}: {total:.3f} s ({row}); {outside:.0%} outside the network; "
+            f"{n_images / total:.1f} images/s; first call {first['total']:.1f} s"
         )
     steps = [len(own) for own in stream.steps()]
     print(

@@ -4,7 +4,7 @@
     python benchmarks/trellis_speed.py --messages=0
 
 First, for each number of path bits and batch size, milliseconds a message of version 1's
-`TrellisChannel.encode`, and of `search`, `decode` and both of the open trellis, which is version 2's. All are
+`TrellisChannel.encode`, and of `search` and `decode` of the open trellis, which is version 2's. All are
 called in turns, so that what else the machine does meets all of them. `encode` decodes, too. Times are
 medians and, in brackets, the least of all rounds, which says more on a busy machine. The end of a line says
 how many times as fast as `encode` a search is, alone and with its decoding: the median over the rounds, and

@@ -95,8 +95,8 @@ class OpenTrellis:
         self,
         keys: UInt32[Array, "b 2"],
         mu: Float[Array, "b m"],
-        path_bits: Int[Array, " b"],
-    ) -> UInt8[Array, "b most"]:
+        path_bits: Int[Array | np.ndarray, " b"],
+    ) -> UInt8[Array | np.ndarray, "b most"]:
         """The paths whose samples go furthest in the direction of mu, whatever its length.
 
         Args:
@@ -112,13 +112,13 @@ class OpenTrellis:
         """
         check_dimensions(mu, self.size)
         if jax.default_backend() != "cpu" or isinstance(mu, jax.core.Tracer):
-            return _search(self, keys, mu, path_bits)
+            return _search(self, keys, mu, jnp.asarray(path_bits))
         try:
             # Takes a while to load, and not every program searches.
             from diffc_jax.channel_simulation.host_scores import scores_of_stages
             from diffc_jax.channel_simulation.viterbi import best_path
         except ImportError:  # numba is missing
-            return _search(self, keys, mu, path_bits)
+            return _search(self, keys, mu, jnp.asarray(path_bits))
         paths = np.zeros((len(mu), self.most_bits), np.uint8)
         tables, all_ends, shifts = self._host_tables, self._ends, np.array(self._shifts)
 
@@ -134,13 +134,13 @@ class OpenTrellis:
         else:
             with ThreadPoolExecutor(min(len(mu), multiprocessing.cpu_count())) as pool:
                 list(pool.map(search_one, range(len(mu))))
-        return jnp.asarray(paths)
+        return paths
 
     def decode(
         self,
         keys: UInt32[Array, "b 2"],
         paths: UInt8[Array | np.ndarray, "b most"],
-        path_bits: Int[Array, " b"],
+        path_bits: Int[Array | np.ndarray, " b"],
     ) -> Float[Array, "b m"]:
         """The samples of paths, of which the first `path_bits` bits count; the same to the last bit."""
         return _decode(self, keys, paths, path_bits)
@@ -257,7 +257,7 @@ def _search(
 def _decode(
     trellis: OpenTrellis,
     keys: UInt32[Array, "b 2"],
-    paths: UInt8[Array, "b most"],
+    paths: UInt8[Array | np.ndarray, "b most"],
     path_bits: Int[Array, " b"],
 ) -> Float[Array, "b m"]:
     # The register before each stage, the newest bit on top; before the first one it is 0.

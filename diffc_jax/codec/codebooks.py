@@ -46,7 +46,7 @@ class OpenCodebook:
         self, keys: UInt32[Array, "b 2"], mu: Float[Array, "b m"], path_bits: Sequence[int]
     ) -> list[bytes]:
         """The path of each message whose sample goes furthest in the direction of mu, of so many bits."""
-        found = self.trellis.search(keys, mu, jnp.asarray(path_bits, jnp.int32))
+        found = self.trellis.search(keys, mu, np.array(path_bits, np.int32))
         packed = np.packbits(np.asarray(found), axis=1)
         return [row[: -(-k // 8)].tobytes() for row, k in zip(packed, path_bits, strict=True)]
 
@@ -55,14 +55,14 @@ class OpenCodebook:
     ) -> Float[Array, "b m"]:
         """See `Codebook`."""
         bits = np.zeros((len(paths), self.trellis.most_bits), np.uint8)
-        path_bits = np.full(len(paths), LEAST_BITS)
+        path_bits = np.full(len(paths), LEAST_BITS, np.int32)
         for i, one in enumerate(paths):
             if one is not None:
                 path, path_bits[i] = one
                 bits[i, : path_bits[i]] = np.unpackbits(
                     np.frombuffer(path, np.uint8), count=path_bits[i]
                 )
-        return self.trellis.decode(keys, bits, jnp.asarray(path_bits, jnp.int32))
+        return self.trellis.decode(keys, bits, path_bits)
 
 
 class CircularCodebook:

@@ -2,13 +2,14 @@
 
 import hashlib
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffc_jax.channel_simulation import open_trellis
+from diffc_jax.channel_simulation import host_scores, open_trellis
 from diffc_jax.channel_simulation.open_trellis import OpenTrellis, stage_ends
 from diffc_jax.channel_simulation.rotation import rotate
 from diffc_jax.errors import UsageError
@@ -126,6 +127,31 @@ def test_both_programs_find_the_same_paths(memory, size):
     np.testing.assert_array_equal(trellis.search(keys, mu, ks), expected)
     inside = jax.jit(trellis.search)(keys, mu, ks)
     np.testing.assert_array_equal(inside, expected)
+
+
+@pytest.mark.parametrize(("memory", "size", "most"), [(12, 3072, 200), (11, 1000, 48), (4, 8, 8)])
+def test_scores_on_a_host_are_those_of_the_other_program(memory, size, most):
+    """Also where dimensions are no whole blocks of the rotation, nor whole words of signs."""
+    number = 16
+    trellis, ks = OpenTrellis(size, memory, most), np.arange(number) * 7 % most + 1
+    keys, mu = keys_of(number), directions(number, size).at[0].set(0)
+    ends = stage_ends(size, most, jnp.asarray(ks))
+    target = jax.jit(open_trellis._targets, static_argnums=0)(trellis, keys, mu)
+    found = open_trellis._correlations(trellis, target, ends, jnp.asarray(most))
+    expected = np.asarray(open_trellis._rounded(found))
+    tables = trellis._host_tables
+    for i, k in enumerate(ks):
+        scores = host_scores.scores_of_stages(
+            np.asarray(keys)[i], np.asarray(mu)[i], np.asarray(ends)[i, : k + 1], tables
+        )
+        np.testing.assert_array_equal(scores, expected[:k, i])
+
+
+def test_without_numba_another_program_searches(monkeypatch):
+    keys, mu, ks = keys_of(3), directions(3, SMALL.size), np.array([8, 40, 48])
+    expected = SMALL.search(keys, mu, ks)
+    monkeypatch.setitem(sys.modules, "diffc_jax.channel_simulation.host_scores", None)
+    np.testing.assert_array_equal(SMALL.search(keys, mu, ks), expected)
 
 
 def test_large_batches_are_searched_in_groups(monkeypatch):
