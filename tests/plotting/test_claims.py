@@ -167,5 +167,7 @@ def test_missing_curve_is_named(tmp_path):
     curves = tmp_path / "theory" / "gaussian" / "curves.csv"
     rows = [line for line in curves.read_text().splitlines() if not line.startswith("rd,")]
     curves.write_text("\n".join(rows) + "\n")
-    with pytest.raises(InputError, match=r"curves\.csv: has no curve 'rd'; run experiments/gaussian"):
+    with pytest.raises(
+        InputError, match=r"curves\.csv: has no curve 'rd'; run experiments/gaussian"
+    ):
         write_claims([tmp_path], tmp_path / "theory", tmp_path / "claims.md")
