@@ -11,6 +11,8 @@ rate of the noise level that is reached:
     file       the whole file
     D / D_F    squared error of DiffC-F (its exact solution) from the codec's latents, over the closed form
     loss       dB from DiffC-F at the noise level where I(X; Z_t) is the number of bits in the whole file
+    along      variance over the sources of the noise in the first sample after so many bits along the next
+               residual x - x_hat; and what it is if this sample is exact
 
 Rates are the mean number of bits over the mean information of the sources, the others means; in brackets
 standard errors. An exact scheme's information varies from source to source, by about 30 bits at 512.
@@ -74,6 +76,25 @@ def measure(bits: Sequence[float], latent: np.ndarray, snr: float, x: np.ndarray
     ]
 
 
+def along_residual(
+    noise: np.ndarray, before: np.ndarray, snr_before: float, snr: float, x: np.ndarray
+) -> float:
+    """How far the noise of a sample goes in the direction of the residual that it leaves.
+
+    `before` is what was known before, snr x + sqrt(snr) eps; the sample adds as much of the same kind.
+    """
+    delta = snr - snr_before
+    known = before + delta * x + np.sqrt(delta) * noise
+    residual = x - VARIANCES / (VARIANCES + 1 / snr) * known / snr
+    return float(noise @ residual / np.linalg.norm(residual))
+
+
+def with_error(values: Sequence[float]) -> str:
+    """The variance of normal values, with its standard error."""
+    variance = np.var(values, ddof=1)
+    return f"{variance:.3f} ({variance * np.sqrt(2 / (len(values) - 1)):.3f})"
+
+
 def at_bits(rows: Sequence[Sequence[float]], bits: int) -> list[float]:
     """A row between the two whose path bits are on either side."""
     table = np.array(rows)
@@ -105,7 +126,11 @@ def main() -> None:
     encoder = TileEncoder(chain, variables, images, keys, end_snr, n)
     decoder = LatentDecoder(chain, variables, keys, n, CHECK_BITS)
     rows: list[list[list[float]]] = [[] for _ in range(n)]
-    while min(sizes.bits for sizes in encoder.sizes) < cuts[-1]:
+    # Of each step: path bits before it, and how far its noise and exact noise go along the next residual.
+    along: list[list[tuple[int, float, float]]] = [[] for _ in range(n)]
+    known, snrs, paths = np.zeros((n, _SIZE)), np.zeros(n), [0] * n
+    rng = np.random.default_rng(1)
+    while min(one[-1][0] if one else 0 for one in along) < cuts[-1]:
         encoder.advance(range(n))
         new: dict[int, list[Step]] = {}
         files = []
@@ -119,13 +144,26 @@ def main() -> None:
             path = encoder.sizes[i].bits
             cells = path + sum(one.bits - one.path_bits for one in encoder.choices[i])
             bits = path, cells, 8 * len(files[i])
-            rows[i].append(measure(bits, latents.z[i], float(latents.snr[i]), x[i]))
+            snr = float(latents.snr[i])
+            rows[i].append(measure(bits, latents.z[i], snr, x[i]))
+            after = latents.z[i].ravel() * np.sqrt(snr * (1 + snr))
+            delta = snr - snrs[i]
+            noise = (after - known[i] - delta * x[i]) / np.sqrt(delta)
+            far = [
+                along_residual(one, known[i], snrs[i], snr, x[i])
+                for one in (noise, rng.normal(size=_SIZE))
+            ]
+            along[i].append((paths[i], far[0], far[1]))
+            known[i], snrs[i], paths[i] = after, snr, path
     print(f"memory {memory}, {n} sources: mean (standard error)")
-    print("  bits  steps" + "".join(f"{name:>17}" for name in _COLUMNS))
+    titles = (*_COLUMNS, "along", "exact")
+    print("  bits  steps" + "".join(f"{name:>17}" for name in titles))
     for bits in cuts:
         table = np.array([at_bits(one, bits) for one in rows])
         steps = np.mean([np.searchsorted([row[0] for row in one], bits) + 1 for one in rows])
-        cells = (f"{mean:8.4f} ({error:.4f})" for mean, error in summarised(table))
+        cells = [f"{mean:8.4f} ({error:.4f})" for mean, error in summarised(table)]
+        reached = [next(one for one in some if one[0] >= bits) for some in along]
+        cells += [with_error([one[i] for one in reached]) for i in (1, 2)]
         print(f"{bits:>6} {steps:>6.1f}" + "".join(f"{cell:>17}" for cell in cells))
 
 
