@@ -27,7 +27,9 @@ import numpy as np
 import PIL.Image
 from absl import app, flags, logging
 
-_KILLS = flags.DEFINE_integer("kills", 20, "Lives of each command that are ended.", lower_bound=0)
+_KILLS = flags.DEFINE_integer(
+    "kills", 20, "Runs of each command that are ended early.", lower_bound=0
+)
 _PAIRS = flags.DEFINE_integer("pairs", 20, "Evaluations with a second process.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments and the signals.")
 _COMMANDS = flags.DEFINE_list("commands", ["compress", "decompress", "evaluate", "plot"], "Which.")
@@ -110,15 +112,15 @@ def _files(folder: pathlib.Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def end_lives(command: Command, moments: random.Random) -> bool:
+def end_runs(command: Command, moments: random.Random) -> bool:
     """Ends runs of a command early; whether all was well after the next one."""
     ends: collections.Counter[str] = collections.Counter()
     well = True
-    for life in range(_KILLS.value):
+    for run in range(_KILLS.value):
         command.begin()
         process = command.start()
         time.sleep(moments.random() * command.seconds)
-        sign = (signal.SIGKILL, signal.SIGTERM)[life % 2]
+        sign = (signal.SIGKILL, signal.SIGTERM)[run % 2]
         process.send_signal(sign)
         code = process.wait()
         ends[f"{sign.name}: {code}"] += 1
@@ -127,17 +129,17 @@ def end_lives(command: Command, moments: random.Random) -> bool:
         wrong = command.differences(command.varying)
         well = well and not wrong
         logging.info(
-            "%s, life %d: %s after %.1f s; it left %s, and the next life %s",
+            "%s, run %d: %s within %.1f s; it left %s, and the next run %s",
             *(
                 command.name,
-                life + 1,
+                run + 1,
                 sign.name,
                 command.seconds,
                 before or "nothing",
                 wrong or "nothing",
             ),
         )
-    print(f"{command.name}: {_KILLS.value} lives, {dict(ends)}; all equal: {well}", flush=True)
+    print(f"{command.name}: {_KILLS.value} runs, {dict(ends)}; all equal: {well}", flush=True)
     print(
         f"  {len(_files(command.straight))} files, compared by name: {command.varying}", flush=True
     )
@@ -242,7 +244,7 @@ def main(argv: list[str]) -> None:
         results = []
         for name in _COMMANDS.value:
             command = make[name]()
-            results.append(end_lives(command, moments))
+            results.append(end_runs(command, moments))
             if name == "evaluate":
                 results.append(run_pairs(command, moments))
     if not all(results):

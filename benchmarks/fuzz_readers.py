@@ -91,7 +91,7 @@ def _work(name: str, seeds: range, counts: Counts, notes: pathlib.Path) -> None:
                 counts.accepted += 1
             except DiffcError:
                 counts.refused += 1
-            except Exception:
+            except Exception:  # what is looked for: it is noted, and the exit code tells of it
                 counts.foreign += 1
                 text = traceback.format_exc(limit=-4)[-1500:]
                 print(f"{name}, seed {seed}:\n{text}", file=stream, flush=True)

@@ -62,8 +62,7 @@ _STATES_ELSEWHERE = 1 << 24
 class OpenTrellis:
     """Codebooks of 2^k samples of N(0, I) for any k up to `most_bits`, and their search.
 
-    `open_trellis_reach` says how far the best of the samples goes in
-    the direction of mu.
+    `open_trellis_reach` says how far the best of the samples goes in the direction of mu.
 
     Attributes:
         size: M, dimensions of a message.

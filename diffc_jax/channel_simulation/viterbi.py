@@ -52,8 +52,8 @@ def _stage(before, label, zero, one, oldest_of_zero, oldest_of_one):  # type: ig
 
 
 @compiled
-def _path(scores, n_stages, shifts, signs, behind, path):  # type: ignore[no-untyped-def]
-    n_rows = scores.shape[1]
+def _path(scores, shifts, signs, behind, path):  # type: ignore[no-untyped-def]
+    n_stages, n_rows = scores.shape
     half = n_rows * len(shifts)
     totals = np.empty((2, 2 * half), np.int16)
     totals[0, :] = behind
@@ -95,5 +95,5 @@ def best_path(
         Bits.
     """
     path = np.zeros(len(scores), np.uint8)
-    _path(scores, len(scores), shifts, signs, np.int16(behind), path)
+    _path(scores, shifts, signs, np.int16(behind), path)
     return path

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from diffc_jax.channel_simulation.projection import UNIT
 from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_mean
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import CodedStep
@@ -83,7 +84,7 @@ def choose(sizes: StepSizes, squared_error: float, numbers: tuple[int, ...] = ()
         if cell < offer.n_cells:
             return Choice(numbers, offer, cell)
         # To half of what can be reached, or as near to it as one number leads.
-        reach = offer.target(offer.n_cells - 1) / (1 << 16)
+        reach = offer.target(offer.n_cells - 1) / UNIT
         eighths = math.floor(SIZES_PER_OCTAVE * 2 * math.log2(max(reach, 1) / (1.4 * length)))
         numbers += (min(max(SIZE_AS_PLANNED + eighths, 0), SIZE_AS_PLANNED - 1),)
     raise InputError("the model's prediction is too far from the image for the codec")

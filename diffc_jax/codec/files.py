@@ -67,6 +67,7 @@ def compress(
     if target.lossless:
         require("constriction")  # which comes last in the work
     programs = _load_programs(model, batch_size)
+    programs.chain(memory)  # refuses a memory without tables
     with _LeftOut(len(pairs)) as left_out:
         for source, made in pairs:
             height, width, channels = read_image(

@@ -33,9 +33,8 @@ from diffc_jax.codec.fixed_point import (
     normal_cdf,
     power_of_two,
 )
+from diffc_jax.codec.stream import SNR_BITS
 
-# Bits after the point of signal-to-noise ratios.
-SNR_BITS = 48
 # delta is 2^(code / 256); codes beyond these occur in damaged data only.
 _DELTA_CODES = range(-40 * STEPS_PER_OCTAVE, 40 * STEPS_PER_OCTAVE + 1)
 

@@ -9,7 +9,8 @@ LARGEST_SIDE = 65535
 LARGEST_SEED = 65535
 VERSIONS = (1, 2)
 
-_SNR_BITS = 48
+# Bits after the point of signal-to-noise ratios.
+SNR_BITS = 48
 # Bytes of the fingerprint that a header holds, and bits of the checks of latents, by version.
 _FINGERPRINT_BYTES = {1: 4, 2: 2}
 _CHECK_BITS = {1: 8, 2: 4}
@@ -17,12 +18,12 @@ _CHECK_BITS = {1: 8, 2: 4}
 
 def snr_to_float(units: int) -> float:
     """A signal-to-noise ratio (or a difference of two), in units of 2^-48, as the nearest float64."""
-    return units / (1 << _SNR_BITS)
+    return units / (1 << SNR_BITS)
 
 
 def snr_from_float(ratio: float) -> int:
     """The integer nearest to a signal-to-noise ratio, in units of 2^-48."""
-    return round(ratio * (1 << _SNR_BITS))
+    return round(ratio * (1 << SNR_BITS))
 
 
 @dataclasses.dataclass(frozen=True)

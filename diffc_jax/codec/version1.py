@@ -9,7 +9,7 @@ import heapq
 from typing import NamedTuple
 
 from diffc_jax.codec.framing import crc8, decode_varint
-from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
+from diffc_jax.codec.stream import SNR_BITS, Cut, Header, Residual, Step, Stream
 from diffc_jax.errors import InputError
 
 PATH_BITS = (32, 64, 128, 256, 512, 1024, 2048)
@@ -27,7 +27,6 @@ _SMALLEST_FIRST_PACKET = 1 + 1 + 4 + 1 + 1
 
 _LOWEST, _HIGHEST = -512, 511
 _CODES_PER_OCTAVE = 16
-_SNR_BITS = 48
 # round(2^(i/16) * 2^16)
 _ROOTS = (
     *(65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752),
@@ -162,7 +161,7 @@ def _parse_residual(
 def _increment(code: int) -> int:
     """What a step of this code adds to the signal-to-noise ratio: 2^(code/16), in units of 2^-48."""
     octave, index = divmod(code, _CODES_PER_OCTAVE)
-    return _ROOTS[index] << (octave + _SNR_BITS - _ROOT_BITS)
+    return _ROOTS[index] << (octave + SNR_BITS - _ROOT_BITS)
 
 
 class _Prediction(NamedTuple):

@@ -16,8 +16,10 @@ FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
 LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
 OPTIMIZERS = ("adamw", "muon")
 PLACEMENTS = ("host", "device", "auto")
+# Of the codec: those for which there are tables.
+CODEC_MEMORIES = (8, 12, 14)
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
-# The shortest message of the codec has 32 bits, at most one for each value of the image.
+# The shortest path of the codec has 8 bits, and smaller images have hardly more values.
 _SMALLEST_CODED_IMAGE = 4
 # Groups, fields in them, and the least value that these may have.
 _LOWEST = (
@@ -273,7 +275,7 @@ def validate(config: ConfigDict) -> None:
     for field in ("subsets", "codec_decoders"):
         if len(names := evaluation[field]) != len(set(names)):
             raise UsageError(f"{tuple(names)} must name each once", field=f"eval.{field}")
-    within("eval.codec_memory", evaluation.codec_memory, 8, 17)
+    one_of("eval.codec_memory", evaluation.codec_memory, CODEC_MEMORIES)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
             f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"

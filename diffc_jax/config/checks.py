@@ -48,7 +48,8 @@ def within(field: str, value: int | float, low: int | float, high: int | float) 
         raise UsageError(f"{value} is not in [{low}, {high})", field=field)
 
 
-def one_of(field: str, value: str, names: tuple[str, ...]) -> None:
-    """Raises UsageError unless value is one of the names."""
-    if value not in names:
-        raise UsageError(f"unknown {value!r}; choose one of {', '.join(names)}", field=field)
+def one_of(field: str, value: str | int, choices: tuple[str | int, ...]) -> None:
+    """Raises UsageError unless value is one of the choices."""
+    if value not in choices:
+        known = ", ".join(map(str, choices))
+        raise UsageError(f"unknown {value!r}; choose one of {known}", field=field)

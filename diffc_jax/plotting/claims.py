@@ -175,6 +175,14 @@ def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
         yield from _table(("files", "PSNR, dB", "files, bpp", "bound, bpp", "ratio"), rows)
 
 
+_GAINS = {
+    "F over A, isotropic noise": ("diffc_f", "diffc_a"),
+    "best noise over isotropic noise, F": ("diffc_f_star", "diffc_f"),
+    "best noise over isotropic noise, A": ("diffc_a_star", "diffc_a"),
+    "R(D) over F": ("rd", "diffc_f"),
+}
+
+
 def _theory(curves: pathlib.Path) -> Iterator[str]:
     """Gains between curves of the paper's Gaussian, which has all of them at the same rates."""
     table: dict[str, dict[float, float]] = {}
@@ -182,6 +190,10 @@ def _theory(curves: pathlib.Path) -> Iterator[str]:
         # Each curve was solved for its rates, so that their last digits differ.
         rate = float(f"{row['bits_per_pixel']:.6g}")
         table.setdefault(row["curve"], {})[rate] = row["snr_db"]
+    if missing := {one for pair in _GAINS.values() for one in pair} - table.keys():
+        raise InputError(
+            f"{curves}: has no curve {min(missing)!r}; run experiments/gaussian.py again"
+        )
 
     def gains(first: str, second: str, chosen: Callable[[float], bool]) -> str:
         rates = [bpp for bpp in table[first] if bpp in table[second] and chosen(bpp)]
@@ -193,12 +205,7 @@ def _theory(curves: pathlib.Path) -> Iterator[str]:
         ("SNR, dB", "all rates", f"{low:g} to {high:g} bpp"),
         [
             (name, gains(*pair, lambda _: True), gains(*pair, lambda bpp: low <= bpp <= high))
-            for name, pair in {
-                "F over A, isotropic noise": ("diffc_f", "diffc_a"),
-                "best noise over isotropic noise, F": ("diffc_f_star", "diffc_f"),
-                "best noise over isotropic noise, A": ("diffc_a_star", "diffc_a"),
-                "R(D) over F": ("rd", "diffc_f"),
-            }.items()
+            for name, pair in _GAINS.items()
         ],
     )
 

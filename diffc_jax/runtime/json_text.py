@@ -44,12 +44,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_nesting(value: Any) -> None:
-    """Refuses what recursive functions could not go through, and integers beyond 64 bits."""
+    """Refuses what recursive functions could not go through, integers beyond 64 bits, and no Unicode."""
     level = [value]
     for _ in range(_DEEPEST):
         for one in level:
             if isinstance(one, int) and not -(2**63) <= one < 2**63:
                 raise ValueError("an integer has more than 64 bits")
+            for text in one if isinstance(one, dict) else [one] if isinstance(one, str) else []:
+                text.encode()
         groups = [
             one.values() if isinstance(one, dict) else one
             for one in level

@@ -6,18 +6,21 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 import diffc_jax as dj
 from diffc_jax.codec import image_decoder
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.files import decompress
+from diffc_jax.codec.decoder import Reconstructor
+from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.image_decoder import decode_stream, decoding_bytes
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header
 from diffc_jax.codec.targets import Target
 from diffc_jax.runtime.export import export_params, read_tensors
+from diffc_jax.runtime.image_files import as_array
 from tests.codec.test_images import GAMMA_RANGE, MEMORY, SIDE, encode, make_codec, make_image
 from tests.support.gaussian_run import export_model
 from tests.support.image_files import encoded
@@ -68,16 +71,41 @@ def test_images_of_too_many_pixels_are_not_decoded(tmp_path):
         dj.read_image(path)
 
 
+@pytest.mark.parametrize("shape", [(150, 3, 3), (129, 2)])
+def test_tall_images_are_copied_whole(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.testing.assert_array_equal(as_array(PIL.Image.fromarray(pixels)), pixels)
+
+
+def test_dry_runs_refuse_a_memory_without_tables(tmp_path):
+    model, image = export_model(tmp_path, 0.0), tmp_path / "a.png"
+    image.write_bytes(encoded(np.zeros((8, 8, 3), np.uint8)))
+    arguments = model, [str(image)], str(tmp_path / "a.diffc"), Target(bpp=8.0)
+    options = {"memory": 10, "seed": 0, "batch_size": 1, "dry_run": True}
+    text = "memory: 10 is not one of 8, 12, 14"
+    fails(dj.UsageError, text, lambda: compress(*arguments, **options))
+
+
 @pytest.mark.parametrize("target", [{"bpp": 14.0}, {"lossless": True}])
 def test_bands_of_tiles_change_nothing(codec, monkeypatch, target):
     data = encode(codec, make_image(40, 20), **target)
     stream = parse(data[:-3])
+    reconstruct, seeds = Reconstructor.__call__, []
+
+    def noting_seeds(self, variables, z, snr, own_seeds, batch_size):
+        seeds.append(own_seeds.tolist())
+        return reconstruct(self, variables, z, snr, own_seeds, batch_size)
+
+    monkeypatch.setattr(Reconstructor, "__call__", noting_seeds)
     whole = decode_stream(codec, stream, "ancestral", 4)
     monkeypatch.setattr(image_decoder, "_BAND_VALUES", 1)
     assert len(image_decoder._bands(stream.header, codec.batch_size)) == 3
     bands = decode_stream(codec, stream, "ancestral", 4)
     np.testing.assert_array_equal(bands.image, whole.image)
     assert (bands.warnings, bands.lossless) == (whole.warnings, whole.lossless)
+    # Each tile has noise of its own: its number says which.
+    of_bands = [seed for some in seeds[1:] for seed in some]
+    assert seeds[0] == of_bands == ([14] if "lossless" in target else [*range(15)])
 
 
 def test_memory_grows_with_the_image_alone():

@@ -9,13 +9,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import imagenet64_vdm
+from diffc_jax.channel_simulation import open_trellis_reach
 from diffc_jax.config import (
     base_config,
     check_config_argument,
     shrink_to_smoke,
     validate,
 )
-from diffc_jax.config.base import FEATURE_NETWORKS, IMAGE_METRICS
+from diffc_jax.config.base import CODEC_MEMORIES, FEATURE_NETWORKS, IMAGE_METRICS
 from diffc_jax.data import SourceSpec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import measures
@@ -77,8 +78,8 @@ def changed(field, value):
             "'heun' is not one of ancestral, flow, mean, kappa=K with K > 0",
         ),
         ("eval.codec_decoders", ("flow", "flow"), "('flow', 'flow') must name each once"),
-        ("eval.codec_memory", 7, "7 is not in [8, 17)"),
-        ("eval.codec_memory", 17, "17 is not in [8, 17)"),
+        ("eval.codec_memory", 7, "unknown 7; choose one of 8, 12, 14"),
+        ("eval.codec_memory", 10, "unknown 10; choose one of 8, 12, 14"),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
 )
@@ -206,4 +207,5 @@ def test_folder_without_a_run(tmp_path):
 
 def test_measures_that_configs_may_name_are_those_that_exist():
     assert set(IMAGE_METRICS) == measures.COLUMNS.keys()
+    assert open_trellis_reach.MEMORIES == CODEC_MEMORIES
     assert set(FEATURE_NETWORKS) == registry._LOADERS.keys()

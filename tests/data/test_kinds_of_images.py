@@ -10,6 +10,8 @@ import pytest
 import tifffile
 
 from diffc_jax.data.decoding import UnreadableImageError
+from diffc_jax.errors import InputError
+from diffc_jax.runtime.image_files import decode_image_file
 from tests.support.colour_profiles import SRGB, SWAPPED, with_gamma
 from tests.support.image_files import encoded, jpeg2000, pixels, png, prepared, read, refusal
 
@@ -307,6 +309,19 @@ def damaged():
             except Exception as error:
                 found.setdefault((name, type(error).__name__), bytes(broken))
     return found
+
+
+def test_sizes_are_compared_before_anything_is_decoded():
+    content = encoded(np.zeros((8, 12, 3), np.uint8))[:44]
+    with pytest.raises(InputError, match=r"^x: is 12x8, not 8x8; set resize="):
+        prepared(content)
+
+
+def test_a_transparent_colour_is_left_in_the_image():
+    """Where the pixels are RGB already they are not copied; what changes them is."""
+    decoded = decode_image_file(png(RGB, {b"tRNS": bytes(6)}), "x")
+    assert (decoded.has_alpha, decoded.to_rgb().mode) == (True, "RGB")
+    assert decoded.image.mode == "RGB"
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")

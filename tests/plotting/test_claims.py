@@ -160,3 +160,14 @@ def test_missing_analysis_is_named(tmp_path):
     with pytest.raises(InputError, match=r"curves\.csv: cannot be read"):
         write(tmp_path, ROWS, theory=False)
     assert not (tmp_path / "claims.md").exists()
+
+
+def test_missing_curve_is_named(tmp_path):
+    write(tmp_path, ROWS)
+    curves = tmp_path / "theory" / "gaussian" / "curves.csv"
+    rows = [line for line in curves.read_text().splitlines() if not line.startswith("rd,")]
+    curves.write_text("\n".join(rows) + "\n")
+    with pytest.raises(
+        InputError, match=r"curves\.csv: has no curve 'rd'; run experiments/gaussian"
+    ):
+        write_claims([tmp_path], tmp_path / "theory", tmp_path / "claims.md")

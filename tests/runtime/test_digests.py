@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import random
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.bit_flips import KINDS, flip_bits, parameters
 from diffc_jax.errors import InputError
 from diffc_jax.runtime import digests
+from diffc_jax.runtime.array_files import open_arrays
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.digests import digest
 from diffc_jax.runtime.export import export_params, load_params, read_history
@@ -131,6 +133,22 @@ def test_the_checkpoint_before_a_damaged_one_is_used_when_that_is_deleted(tmp_pa
         assert checkpoints.restore(states[0])[0].step == 1
 
 
+def test_a_list_of_members_that_seems_to_end_early_is_noticed(tmp_path):
+    """Damage of the length of a comment hides the arrays behind it."""
+    path = tmp_path / "a.npz"
+    np.savez(path, first=np.zeros(3), second=np.ones(3))
+    with open_arrays(path) as arrays:
+        assert arrays.names == ["first", "second"]
+    content = bytearray(path.read_bytes())
+    entry, last = content.index(b"PK\x01\x02"), content.rindex(b"PK\x01\x02")
+    hidden = content.index(b"PK\x05\x06") - last
+    content[entry + 32 : entry + 34] = hidden.to_bytes(2, "little")
+    path.write_bytes(content)
+    text = f"{path}: is not an npz file of arrays (its list of members is damaged)"
+    with pytest.raises(InputError, match=re.escape(text)), open_arrays(path):
+        pass
+
+
 def test_exports_of_others_and_edited_cards(tmp_path, caplog):
     path, tree = tmp_path / "params.safetensors", parameters()
     export_params(path, tree, {"seed": 0})
@@ -139,7 +157,11 @@ def test_exports_of_others_and_edited_cards(tmp_path, caplog):
     assert not caplog.text
     card.write_text(json.dumps({**json.loads(card.read_text()), "seed": 1}))
     assert read_history(path) == {"seed": 1}
-    assert caplog.messages == [f"{card}: was edited or is damaged; it is not as it was written"]
+    said = f"{card}: was edited or is damaged; it is not as it was written"
+    assert caplog.messages == [said]
+    card.write_text('{"seed": 0}')  # as in older versions, but these weights are sealed
+    assert read_history(path) == {"seed": 0}
+    assert caplog.messages == [said, said]
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError) as caught:

@@ -8,8 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import standard_error
 from diffc_jax.runtime.files import read_json, to_json, write_json
+from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.runtime.writers import MetricWriter, drop_after
 from diffc_jax.training.validation import describe_elbo
 from tests.support.processes import ROOT
@@ -91,3 +93,9 @@ def test_nothing_writes_json_that_is_none(folder):
         for call in calls_of_json(path):
             words = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
             assert words.get("allow_nan") is False, f"{path.relative_to(ROOT)}, line {call.lineno}"
+
+
+@pytest.mark.parametrize("text", [r'{"a": ["\ud800"]}', r'{"\ud800": 1}'])
+def test_halves_of_characters_are_refused(text):
+    with pytest.raises(InputError, match=r"^x: is not valid JSON \(.*surrogates not allowed\)$"):
+        parse_json(text.encode(), "x")
