@@ -102,6 +102,9 @@ def paired_strata(
 ) -> Int[np.ndarray, " s"]:
     """Ends of about `count` strata, an even number of them between neighbours among 0, the levels and T.
 
+    Within an interval they share the ideal rate of a normal variable, ln(1 + SNR) / 2, so that none of them
+    dominates the error. The first interval, whose error is in the rate of every level, gets more of them.
+
     Raises:
         UsageError: `count` is too small for a pair in each interval.
     """
@@ -115,13 +118,16 @@ def paired_strata(
             field="eval.rate_evaluations",
         )
     lengths, n_pairs = -np.diff(gammas[ends]), np.ones(len(ends) - 1, int)
+    lengths[0] *= 2
     while 2 * n_pairs.sum() + 2 <= count:
         n_pairs[np.argmax(lengths / n_pairs)] += 1
-    parts = [
-        np.rint(np.linspace(begin, end, 2 * pairs + 1)).astype(int)
-        for (begin, end), pairs in zip(itertools.pairwise(ends), n_pairs, strict=True)
-    ]
-    return np.unique(np.concatenate(parts))
+    rates = np.logaddexp(0, -gammas.astype(np.float64))
+    parts = []
+    for (begin, end), pairs in zip(itertools.pairwise(ends), n_pairs, strict=True):
+        shares = np.linspace(rates[begin], rates[end], 2 * pairs + 1)
+        steps = np.interp(shares, rates[begin : end + 1], np.arange(begin, end + 1))
+        parts.append(np.rint(steps))
+    return np.unique(np.concatenate(parts)).astype(int)
 
 
 def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
