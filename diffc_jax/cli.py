@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from diffc_jax import config as config_lib
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
-from diffc_jax.runtime import devices, disk, files, multihost, sigterm
+from diffc_jax.runtime import compilation_cache, devices, disk, files, multihost, sigterm
 
 _ORBAX = f"{os.sep}orbax{os.sep}"
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
@@ -102,6 +102,7 @@ def run(main: Callable[[], None]) -> None:
         logging.set_verbosity(logging.INFO)
         # Libraries announce their own steps at this level; ours are the ones to read.
         logging.get_absl_handler().addFilter(_is_ours)
+        compilation_cache.keep_compiled()
         try:
             with disk.writing(_output()):
                 main()
