@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import platform
+from typing import Any
 
 import jax
 
@@ -18,7 +19,8 @@ def keep_compiled() -> None:
     machine code for one may not run on another that shares the home folder. Nothing is done where JAX's own
     settings choose a folder or turn the cache off, or where there is no folder to write to.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # its type does not know them
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return
     try:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
