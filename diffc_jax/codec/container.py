@@ -214,6 +214,10 @@ def parse(data: bytes) -> Stream:
             f"is cut off or damaged: {len(data)} bytes cannot hold a step for each tile of "
             f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
         )
+    if header.n_steps is not None and header.n_steps < header.n_tiles:
+        raise InputError(
+            f"has a damaged header ({header.n_steps} steps before the residuals of {header.n_tiles} tiles)"
+        )
     return _Reader(header, data, start).read()
 
 

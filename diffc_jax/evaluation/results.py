@@ -21,6 +21,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime.files import AnyPath, as_path, atomic_write
 
 RATE_KINDS = ("bound", "file")
+_MOST_DECIBELS = 1000.0
 _LONGEST_SHOWN = 100
 # Of methods whose points come from others.
 PUBLISHED_PREFIX = "published:"
@@ -371,6 +372,8 @@ def _parse_row(path: AnyPath, number: int, row: dict[str, str | None]) -> RatePo
         text = row.get(name) or ""
         if text:
             values[name] = _parse_cell(path, number, name, text, column.kind)
+            if column.unit == "dB" and _MOST_DECIBELS < abs(values[name]) < math.inf:
+                raise InputError(f"{path}, line {number}: {name} is {values[name]} dB")
         elif column.required:
             raise InputError(f"{path}, line {number}: column {name!r} is missing or empty")
     if values["rate_kind"] not in RATE_KINDS:

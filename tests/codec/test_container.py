@@ -190,6 +190,11 @@ def test_what_is_refused():
     assert fails(lambda: parse(bytes.fromhex("d2000561620000") + bytes(99))) == (
         "width of 0 pixels; 1 to 65535 can be coded"
     )
+    for n_steps in (0, 1):
+        claim = header_bytes(Header(128, 64, 64, 14, 0, b"ab", n_steps=n_steps))
+        assert fails(lambda data=claim + bytes(999): parse(data)) == (
+            f"has a damaged header ({n_steps} steps before the residuals of 2 tiles)"
+        )
     assert fails(lambda: Header(1, 1, 1, 14, 65536, b"ab")) == "seed 65536; it must be 0 to 65535"
 
 

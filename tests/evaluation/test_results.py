@@ -95,6 +95,7 @@ def test_replace(tmp_path):
     [
         ("bpp", "", "column 'bpp' is missing or empty"),
         ("bpp", "much", "column 'bpp' is not a number: 'much'"),
+        ("psnr", "-1e6", "psnr is -1000000.0 dB"),
         ("bpp", "inf", "bpp is inf, not a finite rate"),
         ("psnr", "nan", "column 'psnr' is not a number: 'nan'"),
         ("seed", "9" * 20, f"column 'seed' is not a number: '{'9' * 20}'"),
