@@ -152,7 +152,7 @@ _SHIPPED = (
             denoise, z, gammas, n_steps, keys, x_hat=x_hat
         ),
         n_steps=lambda budget, fraction: max(1, round(budget.ancestral * (1 + fraction) / 2)),
-        stretch=1 / 250,
+        stretch=1 / 160,
         color="#0072B2",
         marker="s",
     ),

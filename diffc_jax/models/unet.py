@@ -16,6 +16,7 @@ from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
+from diffc_jax.models.convolution import conv
 from diffc_jax.models.gaussian import dct2, statistics_shapes
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
@@ -71,7 +72,8 @@ class GatedBlock(nn.Module):
     ) -> Float[Array, "b h w c"]:
         width = x.shape[-1]
         h = ModulatedNorm(self.dtype)(x, embedding)
-        h = gate(nn.Conv(2 * width, (3, 3), dtype=self.dtype)(h))
+        h = nn.Conv(2 * width, (3, 3), dtype=self.dtype, conv_general_dilated=conv)(h)
+        h = gate(h)
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
         initializer = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         return x + nn.Dense(width, dtype=self.dtype, kernel_init=initializer)(h)
