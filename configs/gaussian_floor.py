@@ -8,7 +8,7 @@ No figure of the paper; its analysis (section 4) is about such sources. Fitted i
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
+from diffc_jax.config import base_config, check_config_argument, refine_steps, shrink_to_smoke
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -17,6 +17,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = base_config()
     config.eval.max_images = 64
     config.eval.features = ""  # distances between sets need more images
+    refine_steps(config)
     if argument == "smoke":
         shrink_to_smoke(config)
     return config

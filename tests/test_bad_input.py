@@ -316,7 +316,7 @@ def test_runs_that_do_not_fit(images, tmp_path):
     with pytest.raises(UsageError) as caught:
         evaluate(configured(images, eval__num_levels=9), workdir)
     assert str(caught.value) == (
-        "eval.num_levels: 4 evaluations of the rate have only 3 levels between"
+        "eval.num_levels: 4 steps of the rate have only 3 levels between"
         " eval.first_gamma and eval.last_gamma, not 9"
     )
 

@@ -4,6 +4,7 @@ from diffc_jax.config.base import (
     FORMER_NAMES,
     base_config,
     check_config_argument,
+    refine_steps,
     shrink_to_smoke,
     validate,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "FORMER_NAMES",
     "base_config",
     "check_config_argument",
+    "refine_steps",
     "set_training_sources",
     "shrink_to_smoke",
     "source_config",

@@ -9,6 +9,7 @@ from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, small_config
 from diffc_jax.baselines.published import load_published
 from diffc_jax.commands import evaluate, train, validate
+from diffc_jax.config import refine_steps
 from diffc_jax.config.sources import clean_source
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.subsets import select_images
@@ -88,6 +89,7 @@ def gaussian_config(config: ConfigDict) -> ConfigDict:
         own.model = ConfigDict({"name": "gaussian"})
         own.schedule.name = "linear"
         own.eval.params = ""
+    refine_steps(own)
     return own
 
 
