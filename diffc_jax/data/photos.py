@@ -21,6 +21,7 @@ import pathlib
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from diffc_jax.config.sources import SourceSpec
@@ -79,8 +80,8 @@ class PhotosStore:
                 pixels = shrink(photograph, shape, spec.resize_filter)
                 positions = _grid(shape, self._size, max(1, round(spacing * self._size)))
                 if spec.split == "eval":
-                    crops = (self._cut(pixels, left, top) for left, top in positions.tolist())
-                    contrast = np.array([crop.std(axis=(0, 1)).mean() for crop in crops])
+                    crops = sliding_window_view(pixels, (self._size, self._size), axis=(0, 1))
+                    contrast = crops[positions[:, 1], positions[:, 0]].std(axis=(2, 3)).mean(axis=1)
                     positions = positions[contrast >= _CONTRAST]
                 which = np.full((len(positions), 1), len(self._images))
                 grids.append(np.concatenate([which, positions], axis=1))
@@ -93,7 +94,8 @@ class PhotosStore:
             )
         grid = np.concatenate(grids)
         order = np.argsort(np.arange(len(grid)) * _GOLDEN_RATIO % 1)
-        self._crops: list[tuple[int, int, int]] = [tuple(crop) for crop in grid[order].tolist()]
+        # An array: at small sizes there are more than a million.
+        self._crops = grid[order]
 
     def _cut(
         self, pixels: UInt8[np.ndarray, "h w 3"], left: int, top: int
@@ -105,12 +107,12 @@ class PhotosStore:
 
     def label(self, index: int) -> str:
         """Photograph, scale and position."""
-        image, left, top = self._crops[index]
+        image, left, top = self._crops[index].tolist()
         return f"{self._names[image]}, crop at ({left}, {top})"
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The crop's pixels."""
-        image, left, top = self._crops[index]
+        image, left, top = self._crops[index].tolist()
         return self._cut(self._images[image], left, top)
 
 
