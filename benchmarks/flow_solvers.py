@@ -48,8 +48,8 @@ def compare(config, workdir):
 
     def decoded_psnr(decode: Callable, gamma: float, steps: int) -> float:
         grid = np.full(_REFERENCE_STEPS + 1, plan.gammas[-1], np.float32)
-        stretch = parse_decoder("flow").stretch if steps < _REFERENCE_STEPS else 0.0
-        grid[: steps + 1] = samplers.step_grid(gamma, plan.gammas[-1], steps, stretch)
+        make = parse_decoder("flow").steps if steps < _REFERENCE_STEPS else samplers.step_grid
+        grid[: steps + 1] = make(gamma, plan.gammas[-1], steps)
         z = process.diffuse(x, noise, jnp.asarray(gamma, jnp.float32))
         decoded = process.unit_to_pixels(decode(z, grid, steps))
         return psnr.psnr(psnr.mse(pixels, np.asarray(decoded)))

@@ -14,7 +14,6 @@ from diffc_jax.codec.stream import Step, snr_to_float
 from diffc_jax.codec.tiles import Place, batches, least_batch_size
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, parse_decoder
-from diffc_jax.diffusion.samplers import step_grid
 from diffc_jax.models import Denoiser, Variables
 
 
@@ -149,7 +148,7 @@ class Reconstructor:
         """
         low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + _SHORTEST, high)
-        grids = [step_grid(gamma, low, self.n_steps, self._decoder.stretch) for gamma in first]
+        grids = [self._decoder.steps(gamma, low, self.n_steps) for gamma in first]
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffc_jax.diffusion import samplers
@@ -45,7 +46,7 @@ class Decoder:
         reconstruct: see `Reconstruct`. A sweep compiles it once for all decoders that have it.
         n_steps: denoiser evaluations at a noise level, that of x_hat counted, from the budget and the
             fraction of the sweep's range of gamma that is below the level.
-        stretch: see `samplers.step_grid`; fitted to the shipped model (benchmarks/flow_solvers.py).
+        powers: pairs of a first gamma and the power of `samplers.step_grid` that goes with it; interpolated.
         value: the last argument of `reconstruct`; the number of a member of a family.
         symbol: the number of a family in help and messages; empty for a single decoder.
         color: of lines in figures, "#RRGGBB"; unused for a family, whose members take colours in turn.
@@ -57,7 +58,7 @@ class Decoder:
     description: str
     reconstruct: Reconstruct
     n_steps: Callable[[StepBudget, float], int]
-    stretch: float = 0.0
+    powers: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     value: float = 1.0
     symbol: str = ""
     color: str = "#000000"
@@ -67,6 +68,12 @@ class Decoder:
     def usage(self) -> str:
         """What to write in a config or flag."""
         return f"{self.name}={self.symbol} with {self.symbol} > 0" if self.symbol else self.name
+
+    def steps(self, first: float, last: float, n_steps: int) -> Float[np.ndarray, " n"]:
+        """Gammas of n_steps steps from `first` to `last`."""
+        gammas, powers = np.array(self.powers).T
+        power = float(np.interp(first, gammas, powers))
+        return samplers.step_grid(first, last, n_steps, power)
 
     def parse(self, name: str) -> "Decoder | None":
         """This decoder, or the member of this family, that has the name; None if none has."""
@@ -133,6 +140,8 @@ def _flow(
     return samplers.flow(denoise, z, gammas, n_steps, kappa, x_hat=x_hat)
 
 
+# Numbers and powers of steps are fitted to the shipped network (docs/speed.md). Those of the ancestral
+# decoder balance two errors: large steps take too little noise, and overshoot with what they take.
 _SHIPPED = (
     Decoder(
         name="flow",
@@ -140,7 +149,7 @@ _SHIPPED = (
         description="probability flow, realistic and deterministic",
         reconstruct=_flow,
         n_steps=lambda budget, fraction: max(1, round(budget.flow * fraction)),
-        stretch=1 / 60,
+        powers=((-13.3, 1.0), (5.0, 1.3)),
         color="#D55E00",
         marker="o",
     ),
@@ -152,7 +161,7 @@ _SHIPPED = (
             denoise, z, gammas, n_steps, keys, x_hat=x_hat
         ),
         n_steps=lambda budget, fraction: max(1, round(budget.ancestral * (1 + fraction) / 2)),
-        stretch=1 / 160,
+        powers=((-3.4, 1.0), (0.6, 1.093)),
         color="#0072B2",
         marker="s",
     ),

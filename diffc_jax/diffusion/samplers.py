@@ -156,14 +156,13 @@ def _exponential_multistep(
 
 
 def step_grid(
-    first: float, last: float, n_steps: int, stretch: float = 0.0
+    first: float, last: float, n_steps: int, power: float = 1.0
 ) -> Float[np.ndarray, " n"]:
     """Gammas of n_steps steps from `first` down to `last`.
 
-    Powers 1 + stretch (first - last) of an even grid: the first steps are the shorter ones. What is wrong at
-    the largest scales that are still open weighs most in the squared error, and these close first.
+    They are powers of an even grid: above 1 the first steps are the shorter ones. What is wrong at the
+    largest scales that are still open weighs most in the squared error, and these close first.
     """
-    power = 1 + stretch * (first - last)
     return first + (last - first) * np.linspace(0.0, 1.0, n_steps + 1) ** power
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from diffc_jax.diffusion import samplers
 from diffc_jax.diffusion.decoders import StepBudget, parse_decoder
 from diffc_jax.errors import UsageError
 
@@ -22,7 +21,7 @@ class SweepPlan:
         strata: positions in `gammas` at which strata begin and end, increasing from 0 to T.
         levels: increasing positions in `strata` at which images are reconstructed.
         decoders: names of `diffusion.decoders`.
-        ancestral_steps: see `StepBudget`; see `samplers.step_grid` for the steps.
+        ancestral_steps: see `StepBudget`.
         flow_steps: see `StepBudget`.
     """
 
@@ -68,8 +67,7 @@ class SweepPlan:
     def _decoding(self, decoder: str, level: int) -> tuple[Float[np.ndarray, " n"], int]:
         steps = self.n_steps(decoder, level)
         longest = max(self._n_steps(name, 1.0) for name in self.decoders)
-        stretch = parse_decoder(decoder).stretch
-        grid = samplers.step_grid(self.level_gammas[level], self.gammas[-1], steps, stretch)
+        grid = parse_decoder(decoder).steps(self.level_gammas[level], self.gammas[-1], steps)
         return np.pad(grid, (0, max(longest - steps, 0)), mode="edge").astype(np.float32), steps
 
     def _n_steps(self, decoder: str, fraction: float) -> int:
