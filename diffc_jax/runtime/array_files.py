@@ -48,7 +48,15 @@ class ArrayFile:
                 f"{name!r} is {array.dtype} of shape {array.shape}, not"
                 f" {getattr(kind, '__name__', 'anything')} of shape ({wanted})"
             )
+        if array.dtype.kind == "U" and not _is_text(array):
+            raise self.refuse(f"{name!r} holds numbers that are no characters")
         return array
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether texts hold code points only: of other numbers NumPy itself makes a SystemError."""
+    codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool(np.all((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))))
 
 
 @contextlib.contextmanager
