@@ -1,4 +1,4 @@
-"""How costs grow: seconds against the work, over a decade of it, and the exponent of a power law.
+"""How costs grow: seconds against the work, over a decade of it, and its exponent.
 
     python benchmarks/scaling.py
 

@@ -161,7 +161,7 @@ _SHIPPED = (
             denoise, z, gammas, n_steps, keys, x_hat=x_hat
         ),
         n_steps=lambda budget, fraction: max(1, round(budget.ancestral * (1 + fraction) / 2)),
-        powers=((-3.4, 1.0), (0.6, 1.093)),
+        powers=((-4.0, 1.02), (-2.0, 1.03), (0.7, 1.093)),
         color="#0072B2",
         marker="s",
     ),
