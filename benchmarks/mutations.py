@@ -249,7 +249,7 @@ def in_arguments(rng: random.Random, data: bytes) -> bytes:
         elif kind == 3:
             value = rng.choice((*values, *TEXTS, *_NAMES))
         else:
-            value = in_bytes(rng, value.encode()).decode("latin1")
+            value = in_bytes(rng, value.encode(errors="surrogatepass")).decode("latin1")
         line = ".".join(parts) + rng.choice(("=", "=", "=", "=", "")) + value
         return [*lines[:at], line.replace("\n", " "), *lines[at + 1 :]]
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import ImageOps
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime import colour, image_headers
+from diffc_jax.runtime import colour, image_headers, png_data
 
 # The formats whose bits per sample are known, without those that Pillow hands to other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -130,6 +130,8 @@ def decode_image_file(
         inconvertible = image_headers.inconvertible(file, bits)
         icc, colours = image_headers.colour_space(file, data)
         n_frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+        if file.format == "PNG" and png_data.is_short(data):
+            raise UndecodableError(label, "there are fewer pixels than the header says")
         file.load()
         image: PIL.Image.Image = file
         if upright:
