@@ -96,7 +96,12 @@ CASES: Mapping[str, Case] = {
 
 def run(checkout: pathlib.Path, script: str, arguments: list[str]) -> float:
     """Seconds that a command of a checkout takes."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    # Programs that are kept from one job to the next would make the large one too fast.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, f"experiments/{script}", *arguments],
