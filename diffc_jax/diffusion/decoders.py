@@ -27,12 +27,14 @@ Reconstruct = Callable[
 
 @dataclasses.dataclass(frozen=True)
 class StepBudget:
-    """Denoiser evaluations that a sweep grants its decoders."""
+    """Denoiser evaluations that a sweep grants its decoders over the whole range of gamma.
 
-    flow: int  # over the whole range of gamma, of which a level has a fraction
-    ancestral: (
-        int  # over the whole range; half of them at every level, and its fraction of the others
-    )
+    A level gets its fraction of those of the flow. Of the ancestral decoder it gets half in any case, and its
+    fraction of the others.
+    """
+
+    flow: int
+    ancestral: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,6 +62,7 @@ def kernel_gradient(
     """Gradient of the kernel of a 3x3 convolution of x, from that of its output.
 
     For each of the nine taps a matrix product of shifted images with the gradient, over few images at a time.
+    Sums are float32, whatever the type of x, which is that of the result.
     """
     n_images, height, width, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -72,7 +73,11 @@ def kernel_gradient(
     def products(x: Array, grad: Array) -> Array:
         rows = grad.reshape(-1, grad.shape[-1])
         taps = [
-            x[:, i : i + height, j : j + width].reshape(-1, channels).T @ rows
+            jnp.matmul(
+                x[:, i : i + height, j : j + width].reshape(-1, channels).T,
+                rows,
+                preferred_element_type=jnp.float32,
+            )
             for i in range(3)
             for j in range(3)
         ]
@@ -82,7 +87,7 @@ def kernel_gradient(
         return total + products(*chunk), None
 
     if count == n_images:
-        return products(padded, grad)
+        return products(padded, grad).astype(x.dtype)
     chunks = tuple(a.reshape(-1, count, *a.shape[1:]) for a in (padded, grad))
-    total = jnp.zeros((3, 3, channels, grad.shape[-1]), x.dtype)
-    return lax.scan(add, total, chunks)[0]
+    total = jnp.zeros((3, 3, channels, grad.shape[-1]), jnp.float32)
+    return lax.scan(add, total, chunks)[0].astype(x.dtype)

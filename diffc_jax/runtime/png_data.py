@@ -21,8 +21,6 @@ _PASSES = (
     (0, 1, 1, 2),
 )
 _AT_ONCE = 1 << 18
-# Deflate makes no more of a byte.
-_MOST_FROM_A_BYTE = 1032
 
 
 def is_short(data: bytes) -> bool:
@@ -35,11 +33,8 @@ def is_short(data: bytes) -> bool:
         needed = _bytes_of_pixels(width, height, bits * _CHANNELS[kind], bool(interlaced))
     except (struct.error, KeyError):
         return False
-    parts = list(_image_data(data))
-    if needed > _MOST_FROM_A_BYTE * sum(map(len, parts)):
-        return True
     inflate = zlib.decompressobj()
-    for part in parts:
+    for part in _image_data(data):
         while part and needed > 0 and not inflate.eof:
             try:
                 needed -= len(inflate.decompress(part, _AT_ONCE))

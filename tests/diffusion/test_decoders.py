@@ -1,5 +1,7 @@
 """A decoder is registered in one place, and is then in sweeps, files, configs, flags and legends."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
@@ -85,6 +87,15 @@ def test_registered_decoder_is_in_the_results_of_a_sweep():
     np.testing.assert_allclose(
         plan.decodings[1]["pale"][0][:4], step_grid(-2.0, -4.0, 3), rtol=1e-6
     )
+
+
+def test_powers_of_the_steps_are_interpolated():
+    powers = ((-2.0, 1.0), (2.0, 2.0))
+    decoder = dataclasses.replace(DECODERS["mean"], powers=powers)
+    for first, power in ((-5.0, 1.0), (0.0, 1.5), (3.0, 2.0)):
+        found = (decoder.steps(first, -8.0, 4) - first) / (-8.0 - first)
+        np.testing.assert_allclose(found, np.array([0.0, 0.25, 0.5, 0.75, 1.0]) ** power)
+    np.testing.assert_allclose(np.diff(DECODERS["mean"].steps(0.0, -8.0, 4)), -2.0)
 
 
 @pytest.mark.usefixtures("absent_before_and_after", "toy")

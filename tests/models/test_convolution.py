@@ -75,3 +75,12 @@ def test_one_cpu_takes_the_fast_gradient(monkeypatch):
 def test_several_devices_leave_it_to_xla(monkeypatch):
     assert jax.device_count() == 8
     assert counted(monkeypatch) == []
+
+
+def test_sums_of_bfloat16_are_float32():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, grad = (jax.random.normal(key, (64, 32, 32, 16), jnp.bfloat16) + 1 for key in keys)
+    found = convolution.kernel_gradient(x, grad)
+    exact = convolution.kernel_gradient(*(a.astype(jnp.float32) for a in (x, grad)))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8)

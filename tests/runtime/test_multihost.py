@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from jax.experimental.compilation_cache import compilation_cache
 
 from diffc_jax.commands import train
 from diffc_jax.errors import PreemptedError, UsageError
@@ -124,23 +123,6 @@ def assert_same_run(workdir, reference):
     for name, value in wanted.items():
         np.testing.assert_allclose(params[name], value, atol=2e-3, err_msg=name)
         assert np.abs(params[name] - value).mean() < 2e-4, name
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """Keeps compiled programs, for the runs in this process."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for values in (names, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is names:
-            yield
 
 
 @pytest.fixture(scope="module")

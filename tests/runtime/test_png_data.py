@@ -13,16 +13,7 @@ from diffc_jax.errors import InputError
 from diffc_jax.runtime import png_data
 from diffc_jax.runtime.image_files import decode_image_file
 
-# Mode of Pillow, and the type of PNG with its bits.
-MODES = {
-    "1": (1, 0),
-    "L": (8, 0),
-    "LA": (8, 4),
-    "P": (8, 3),
-    "RGB": (8, 2),
-    "RGBA": (8, 6),
-    "I;16": (16, 0),
-}
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def chunk(kind, contents):

@@ -58,6 +58,10 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
     # The Gaussian baseline is fitted to the images, and never comes from the file.
     assert calls[0][2].eval.params == calls[1][2].eval.params == ""
     assert calls[2][2].eval.params == config.eval.params
+    # Its denoiser is exact, costs nothing, and gets more steps.
+    for field in ("flow_steps", "ancestral_steps"):
+        exact, network = (calls[number][2].eval[field] for number in (1, 2))
+        assert (exact, network) == (6 * config.eval[field], config.eval[field])
 
 
 def test_theory_is_that_of_the_training_images(calls, tmp_path):
