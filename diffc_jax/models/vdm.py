@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.models.base import Model, Variables
+from diffc_jax.models.convolution import conv
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
     Depth,
@@ -61,13 +62,19 @@ class ResidualBlock(nn.Module):
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
         h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype)(h)
+        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, conv_general_dilated=conv)(h)
         shift = nn.Dense(
             self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros
         )(embedding)
         h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(h + shift[:, None, None]))
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros)(h)
+        h = nn.Conv(
+            self.width,
+            (3, 3),
+            dtype=self.dtype,
+            kernel_init=nn.initializers.zeros,
+            conv_general_dilated=conv,
+        )(h)
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width, dtype=self.dtype)(x)
         return x + h
@@ -133,7 +140,8 @@ class VDMNetwork(nn.Module):
         """Runs blocks of equal shapes as one loop: forwards, or backwards along `skips`.
 
         It is compiled once, and its backward pass ends with a block before it starts the next, which is
-        what rematerialisation saves memory by.
+        what rematerialisation saves memory by. On CPUs a loop is slower than what is in it, so that without
+        rematerialisation there is none.
 
         Returns:
             The last output, and without `skips` the outputs of all blocks.
@@ -151,7 +159,10 @@ class VDMNetwork(nn.Module):
             return y, y if skip is None else None
 
         step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
-        return jax.lax.scan(step, x, (stacked, keys, skips), reverse=skips is not None)
+        unroll = jax.default_backend() == "cpu" and not self.remat
+        return jax.lax.scan(
+            step, x, (stacked, keys, skips), reverse=skips is not None, unroll=unroll
+        )
 
 
 def vdm_model(
