@@ -5,8 +5,14 @@
 Rounds over all models are interleaved, so that a machine that slows down slows all of them, and the
 medians over the rounds are printed with their ratios to a plain U-Net measured in the same run. On two
 cores: `taskset -c 0,1 python benchmarks/model_speed.py`.
+
+With `--vdm=FOLDER`, a clone of github.com/google-research/vdm (commit dc27b98), the network of the same size
+of that project is measured too. It needs `chex`.
 """
 
+import functools
+import importlib.util
+import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -30,6 +36,9 @@ _BATCH = flags.DEFINE_integer("batch", 32, "Images in a batch.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 64, "Side of the images, a multiple of 16.", lower_bound=16)
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed calls of each function.", lower_bound=1)
 _MODELS = flags.DEFINE_list("models", [], "Only these models, besides the reference.")
+_VDM = flags.DEFINE_string("vdm", None, "Clone of google-research/vdm.")
+
+_VDM_BLOCKS, _VDM_WIDTH = 8, 32
 
 
 class PlainUNet(nn.Module):
@@ -63,8 +72,45 @@ class PlainUNet(nn.Module):
 
 
 def plain_model(image_shape: tuple[int, int, int]) -> Model:
-    network = PlainUNet()
+    return _model("plain", PlainUNet(), image_shape)
 
+
+def peer_vdm_model(folder: str, image_shape: tuple[int, int, int]) -> Model:
+    """The network of google-research/vdm, from a clone of it."""
+    path = pathlib.Path(folder) / "model_vdm.py"
+    spec = importlib.util.spec_from_file_location("model_vdm", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise app.UsageError(f"--vdm: {path} is not there")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.VDMConfig(
+        vocab_size=256,
+        sample_softmax=False,
+        antithetic_time_sampling=True,
+        with_fourier_features=True,
+        with_attention=False,
+        gamma_type="fixed",
+        gamma_min=GAMMA_RANGE[0],
+        gamma_max=GAMMA_RANGE[1],
+        sm_n_timesteps=0,
+        sm_n_embd=_VDM_WIDTH,
+        sm_n_layer=_VDM_BLOCKS,
+        sm_pdrop=0.0,
+    )
+
+    class Network(nn.Module):
+        """Without conditioning."""
+
+        @nn.compact
+        def __call__(
+            self, z: Float[Array, "b h w c"], gamma: Float[Array, " b"], training: bool = False
+        ) -> Float[Array, "b h w c"]:
+            return module.ScoreUNet(config)(z, gamma, jnp.zeros(len(z)), not training)
+
+    return _model("peer", Network(), image_shape)
+
+
+def _model(name: str, network: nn.Module, image_shape: tuple[int, int, int]) -> Model:
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
         del statistics
         return network.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
@@ -77,7 +123,7 @@ def plain_model(image_shape: tuple[int, int, int]) -> Model:
     ) -> Float[Array, "b h w c"]:
         return run_network(network, variables, z, gamma, dropout_key=dropout_key)
 
-    return Model("plain", init, eps_hat, eps_hat)
+    return Model(name, init, eps_hat, eps_hat)
 
 
 REFERENCE = "plain U-Net"
@@ -86,7 +132,9 @@ MODELS: dict[str, Callable[[tuple[int, int, int]], Model]] = {
     "unet small": unet_model,
     "unet base": lambda shape: build_model(BASE_UNET, shape),
     "vdm tiny": lambda shape: vdm_model(shape, blocks=1, width=32, dropout=0.0),
+    "vdm small": lambda shape: vdm_model(shape, blocks=_VDM_BLOCKS, width=_VDM_WIDTH, dropout=0.0),
 }
+PEER = "google-research/vdm small"
 
 
 def compiled_functions(
@@ -130,13 +178,16 @@ def compiled_functions(
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    unknown = set(_MODELS.value) - set(MODELS)
+    models = dict(MODELS)
+    if _VDM.value is not None:
+        models[PEER] = functools.partial(peer_vdm_model, _VDM.value)
+    unknown = set(_MODELS.value) - set(models)
     if unknown:
-        raise app.UsageError(f"--models: unknown {sorted(unknown)}; choose among {list(MODELS)}")
+        raise app.UsageError(f"--models: unknown {sorted(unknown)}; choose among {list(models)}")
     logging.set_verbosity(logging.INFO)
     batch, shape = _BATCH.value, (_SIZE.value, _SIZE.value, 3)
-    names = [name for name in MODELS if name in (REFERENCE, *(_MODELS.value or MODELS))]
-    built = {name: compiled_functions(MODELS[name](shape), batch, shape) for name in names}
+    names = [name for name in models if name in (REFERENCE, *(_MODELS.value or models))]
+    built = {name: compiled_functions(models[name](shape), batch, shape) for name in names}
     seconds: dict[tuple[str, str], list[float]] = {}
     for round_number in range(_ROUNDS.value + 1):
         for name, (_, _, functions) in built.items():
@@ -149,13 +200,13 @@ def main(argv: list[str]) -> None:
     logging.info(
         "%s images, batch %d, median of %d, %s", shape, batch, _ROUNDS.value, jax.devices()[0]
     )
-    logging.info("model            parameters  GFLOP  train/s (ratio)  forward/s (ratio)")
+    logging.info("model                     parameters  GFLOP  train/s (ratio)  forward/s (ratio)")
     for name, (size, gflop, _) in built.items():
         columns = " ".join(
             f"{rates[name, kind]:9.1f} ({rates[name, kind] / rates[REFERENCE, kind]:5.2f})"
             for kind in ("train", "forward")
         )
-        logging.info("%-16s %9.2f M %6.3f %s", name, size / 1e6, gflop, columns)
+        logging.info("%-25s %9.2f M %6.3f %s", name, size / 1e6, gflop, columns)
 
 
 if __name__ == "__main__":

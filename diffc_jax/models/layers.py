@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
+from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.typed import Meta, check_arguments
 
@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        mixed = attend(*qkv.transpose(2, 0, 3, 1, 4)).swapaxes(1, 2)
         project = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros)
         return project(mixed.reshape(x.shape))
 
