@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
+from diffc_jax.baselines.encoded import EncodedFiles
 from diffc_jax.baselines.points import CodecPoint
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.metrics import psnr
@@ -22,6 +23,7 @@ def evaluate_codecs(
     codecs: Sequence[str] = tuple(CODECS),
     qualities: Mapping[str, Sequence[Quality]] | None = None,
     max_workers: int | None = None,
+    kept: EncodedFiles | None = None,
 ) -> Iterator[CodecPoint]:
     """Encodes and decodes every image at every quality.
 
@@ -32,6 +34,7 @@ def evaluate_codecs(
         codecs: names from `CODECS`, or methods.
         qualities: ladders that replace the default ones, by name from `CODECS`.
         max_workers: threads; None is the choice of `ThreadPoolExecutor`.
+        kept: where files that were made of these images before are, and where new ones go.
 
     Yields:
         Codecs one after the other, in order of rate.
@@ -49,7 +52,7 @@ def evaluate_codecs(
     selected = select_codecs(codecs)
     ladders = _ladders(selected, qualities or {})
     source = {"dataset": dataset, "split": split}
-    return _evaluate(images, selected, ladders, source, max_workers)
+    return _evaluate(images, selected, ladders, source, max_workers, kept)
 
 
 def _evaluate(
@@ -58,18 +61,28 @@ def _evaluate(
     ladders: Mapping[str, Sequence[Quality]],
     source: Mapping[str, str | None],
     max_workers: int | None,
+    kept: EncodedFiles | None,
 ) -> Iterator[CodecPoint]:
-    files = len(images) * sum(len(ladder) for ladder in ladders.values())
-    progress = Progress("codecs", files, "files")
+    n_files = len(images) * sum(len(ladder) for ladder in ladders.values())
+    progress = Progress("codecs", n_files, "files")
     with ThreadPoolExecutor(max_workers) as pool:
         for name, codec in selected.items():
             for quality in ladders[name]:
-                task = functools.partial(_measure, codec=codec, quality=quality)
-                sizes, decoded = [], np.empty_like(images)
-                for i, (size, image) in enumerate(pool.map(task, images, range(len(images)))):
-                    sizes.append(size)
+                files = kept.read(name, codec, quality) if kept else None
+                if files is None:
+                    encode = functools.partial(_encode, codec=codec, quality=quality)
+                    files = []
+                    for data in pool.map(encode, images, range(len(images))):
+                        files.append(data)
+                        progress.advance()
+                    if kept:
+                        kept.write(name, codec, quality, files)
+                else:
+                    progress.advance(len(files))
+                decoded = np.empty_like(images)
+                for i, image in enumerate(pool.map(codec.decode, files)):
                     decoded[i] = image
-                    progress.advance()
+                sizes = [(len(data), codec.payload(data)) for data in files]
                 yield CodecPoint(
                     name,
                     {
@@ -109,9 +122,7 @@ def _ladders(
     return {name: qualities.get(name, codec.qualities) for name, codec in selected.items()}
 
 
-def _measure(
+def _encode(
     image: UInt8[np.ndarray, "h w 3"], index: int, *, codec: Codec, quality: Quality
-) -> tuple[tuple[int, int], UInt8[np.ndarray, "h w 3"]]:
-    """Bytes of the file and of its payload, and what it decodes to."""
-    data = codec.encode(image, quality, index)
-    return (len(data), codec.payload(data)), codec.decode(data)
+) -> bytes:
+    return codec.encode(image, quality, index)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.baselines.classical import evaluate_codecs
 from diffc_jax.baselines.codecs import encoder_versions, select_codecs
+from diffc_jax.baselines.encoded import EncodedFiles
 from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
 from diffc_jax.baselines.lossless import lossless_marks, measure_lossless
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
@@ -81,9 +82,10 @@ def evaluate_baselines(
         for result, reference in zip(sets, references, strict=True)
     ]
     codecs = tuple(config.baselines.codecs)
+    kept = EncodedFiles(sets[0].folder / "codecs", images)
     for codec_point in itertools.chain(
         evaluate_runs(runs, images, selection.name, selection.split),
-        evaluate_codecs(images, selection.name, selection.split, codecs=codecs),
+        evaluate_codecs(images, selection.name, selection.split, codecs=codecs, kept=kept),
     ):
         pairs = measures.pairs(images, codec_point.decoded)
         features = measures.features(codec_point.decoded) if measures.has_features else None
@@ -105,6 +107,7 @@ def evaluate_baselines(
                 "split": result.split,
             }
             write_json(result.folder / "lossless.json", marks)
+    kept.remove()
 
 
 def check_baselines(config: ConfigDict) -> None:

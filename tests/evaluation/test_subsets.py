@@ -244,6 +244,7 @@ def test_baselines_of_a_subset_are_those_of_its_images_alone(subset_images, work
     for subset in SUBSETS:
         config = configured(subset_images / subset, subsets=())
         evaluate_baselines(config, tmp_path / subset)
+        assert not (tmp_path / subset / "eval" / "codecs").exists()
         found, expected = workdir / subset / "eval", tmp_path / subset / "eval"
         points = [p for p in read_rate_points(found / "rd.csv") if p.method == "jpeg"]
         alone = read_rate_points(expected / "rd.csv")
