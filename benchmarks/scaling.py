@@ -2,7 +2,8 @@
 
     python benchmarks/scaling.py
 
-Each row is a cost and what it is measured against, with everything else as it is. Every size runs once before
+Each row is a cost and what it is measured against, with everything else as it is; seconds are those that
+processors worked, which other programs change little. Every size runs once before
 the clock starts, so that nothing compiles, and then --rounds times in turns with the others. The exponent is
 the slope of a straight line through the logarithms of the medians: 1 where the cost is proportional to the
 work, below where a constant part shows, and above only where something grows faster than its work.
@@ -130,12 +131,12 @@ def exponent(jobs: Jobs) -> tuple[dict[int, float], float]:
     seconds: dict[int, list[float]] = {size: [] for size in jobs}
     for number in range(_ROUNDS.value + 1):
         for size, job in jobs.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             jax.block_until_ready(
                 dataclasses.asdict(r) if dataclasses.is_dataclass(r := job()) else r
             )
             if number:
-                seconds[size].append(time.perf_counter() - begin)
+                seconds[size].append(time.process_time() - begin)
     medians = {size: statistics.median(times) for size, times in seconds.items()}
     slope, _ = np.polyfit(np.log(list(medians)), np.log(list(medians.values())), 1)
     return medians, float(slope)
