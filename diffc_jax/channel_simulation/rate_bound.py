@@ -3,15 +3,22 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+# Bits over C + log2(C + 1) that suffice: with the Poisson functional representation (Li & El Gamal 2018), as
+# the paper has it, and with rejection sampling (arXiv:2604.23076).
+POISSON_CONSTANT, REJECTION_CONSTANT = 5.0, 2.45
 
-def rate_bound(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
+
+def rate_bound(
+    bits: Float[np.ndarray, "*s"] | float, constant: float = POISSON_CONSTANT
+) -> Float[np.ndarray, "*s"]:
     """Bits that suffice to communicate a sample whose ideal rate is C = `bits`: C + log2(C + 1) + 5.
 
     The Poisson functional representation with a Zipf code for its index (Li & El Gamal 2018; Theis et al.
-    2022, section 3). A mean over images goes in, because one code serves them all.
+    2022, section 3). A mean over images goes in, because one code serves them all. With
+    `REJECTION_CONSTANT` in place of 5 it is another scheme's.
     """
     bits = np.asarray(bits, np.float64)
-    return np.asarray(bits + np.log2(bits + 1.0) + 5.0)
+    return np.asarray(bits + np.log2(bits + 1.0) + constant)
 
 
 def chunked_rate_bound(

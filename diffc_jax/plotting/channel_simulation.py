@@ -23,7 +23,12 @@ _SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "minimal": ("minimal random coding", style.ORANGE, "D"),
     "dithered": ("dithered quantisation", style.PURPLE, "v"),
     "trellis": ("trellis-coded codebook", style.VERMILION, "o"),
+    "open_trellis": ("open trellis, exact", "0.0", "X"),
+    "bound": ("suffices for a message", "0.75", ""),
+    "codewords": ("best of 2^k codewords", "0.55", ""),
+    "any_code": ("limit of exact schemes", "0.35", ""),
 }
+_WITHOUT_CHUNKS = ("trellis", "open_trellis", "dithered")
 _DASHES = ("-", style.DASHED, style.DOTTED, style.MIXED)
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
@@ -125,7 +130,10 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
-    """A line for each setting; filled markers are races in one dimension, open ones whole messages."""
+    """A line for each setting; filled markers are races in one dimension, open ones whole messages.
+
+    What nothing is simulated for has no markers.
+    """
     for scheme, (label, colour, marker) in _SCHEMES.items():
         own = [row for row in rows if row["scheme"] == scheme and row[column] is not None]
         settings = list(dict.fromkeys(row["setting"] for row in own))
@@ -135,7 +143,7 @@ def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
                 x, y = (
                     np.array([row[name] for row in shown], float) for name in ("kl_bits", column)
                 )
-                joined = source == "race" or scheme in ("trellis", "dithered")
+                joined = source != "channel" or scheme in _WITHOUT_CHUNKS
                 axes.plot(
                     x,
                     y,
@@ -145,7 +153,7 @@ def _draw(axes: Axes, rows: Sequence[Row], column: str) -> None:
                     color=colour,
                     linestyle=_DASHES[i % len(_DASHES)],
                     mfc=colour if source == "race" else "white",
-                    label=f"{label}: {setting}" if joined else None,
+                    label=": ".join(filter(None, (label, setting))) if joined else None,
                 )
     axes.set(xscale="log", xlabel="KL of a chunk, or of a message without chunks (bits)")
     _plain_ticks(axes.xaxis)
@@ -161,5 +169,5 @@ def _add_legend(figure: Figure) -> None:
     found["whole messages, real bytes"] = Line2D([], [], mfc="white", **look)
     found["simulated in one dimension"] = Line2D([], [], **look)
     figure.legend(
-        [*found.values()], [*found], loc="lower center", ncols=3, frameon=False, fontsize=7.5
+        [*found.values()], [*found], loc="lower center", ncols=4, frameon=False, fontsize=7.5
     )

@@ -4,7 +4,9 @@ from ml_collections import ConfigDict
 
 from diffc_jax.channel_simulation.candidates import MIN_CHUNK_SIZE
 from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
+from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.channel_simulation.trellis import TrellisChannel
+from diffc_jax.codec.step_sizes import most_bits
 from diffc_jax.config.checks import above, all_finite, at_least, within
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
@@ -45,6 +47,13 @@ def channel_config() -> ConfigDict:
     config.whole.dithered_bits = (16.0, 64.0, 256.0, 1024.0, 4096.0)
     config.whole.messages = 256
     config.whole.batch = 32
+
+    # Those whose paths have the length that shared randomness says, by the bits that they have on average.
+    config.exact = ConfigDict()
+    config.exact.path_bits = (32, 64, 128, 256, 448)
+    config.exact.memory = (8, 12, 14)
+    # Ideal rates of messages, or bits of codebooks, of the limits.
+    config.limit_bits = tuple(2.0**i for i in range(13))
     return config.lock()
 
 
@@ -60,6 +69,8 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.whole.path_bits, config.whole.memory = (32, 64), (6,)
     config.whole.dithered_bits = (16.0, 256.0)
     config.whole.messages, config.whole.batch = 8, 4
+    config.exact.path_bits, config.exact.memory = (32,), (8,)
+    config.limit_bits = (1.0, 8.0, 64.0, 512.0)
 
 
 def validate(config: ConfigDict) -> None:
@@ -128,6 +139,18 @@ def validate(config: ConfigDict) -> None:
                 raise error.in_group("whole") from error
     for value in whole.dithered_bits:
         above("whole.dithered_bits", value, 0.0)
+    _distinct("exact.path_bits", config.exact.path_bits)
+    _distinct("exact.memory", config.exact.memory)
+    for value in config.exact.path_bits:
+        # Some targets need paths that are half as long again.
+        within("exact.path_bits", value, LEAST_BITS, 7 * most_bits(whole.size) // 10)
+    for memory in config.exact.memory:
+        if memory not in MEMORIES:
+            known = ", ".join(map(str, MEMORIES))
+            raise UsageError(f"{memory} is not one of {known}", field="exact.memory")
+    _distinct("limit_bits", config.limit_bits)
+    for value in config.limit_bits:
+        within("limit_bits", value, 1.0, 2.0**16)
 
 
 def _distinct(field: str, values: tuple[int | float, ...]) -> None:

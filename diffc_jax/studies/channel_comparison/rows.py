@@ -2,8 +2,8 @@
 
 A unit is what a scheme sends on its own: a chunk, or a whole message. Columns:
 
-  - scheme, setting; source: "race" (simulated in one dimension, ideal length of the code) or "channel" (the
-    scheme's class, real bytes);
+  - scheme, setting; source: "race" (simulated in one dimension, ideal length of the code), "channel" (the
+    scheme's class, real bytes) or "theory" (`limits`);
   - kl_bits: KL of a unit; bits: what was sent for it, with its standard error; overhead: bits / kl_bits - 1;
     credited_overhead: the same over the KL of the shift that arrives, (shift |mu|)^2 / (2 ln 2);
   - zipf_bits: with the Zipf code instead; exact_table_bits: with the table for exact samples;
@@ -57,7 +57,7 @@ FIELDS = (
     *("encode_seconds", "decode_seconds"),
 )
 # Mean of the Kolmogorov-Smirnov distance of n true samples, times the root of n.
-_TRUE_KS = float(np.sqrt(np.pi / 2) * np.log(2))
+TRUE_KS = float(np.sqrt(np.pi / 2) * np.log(2))
 _LARGEST_INDEX = 2.0**62
 _NORMALS_AT_ONCE = 1 << 22
 _BISECTIONS = 60
@@ -83,7 +83,7 @@ def near_exact_race_rows(
     *, ideal_rate: int | float, tail: int | float, count: int, seed: int
 ) -> list[Row]:
     """The Poisson functional representation, exact but for `tail`."""
-    generator = _generator(seed, f"near_exact/{ideal_rate}")
+    generator = generator_of(seed, f"near_exact/{ideal_rate}")
     winners = near_exact_race(ideal_rate, tail, count, generator)
     code = digits_code(poisson_winner(ideal_rate).digits)
     return [_race_row("poisson", f"tail {tail:g}", ideal_rate, winners, code)]
@@ -93,10 +93,10 @@ def bounded_race_rows(
     *, ideal_rate: int | float, extra_bits: int, count: int, normals: int | float, seed: int
 ) -> list[Row]:
     """The bounded schemes, on the same candidates."""
-    digits = _candidate_bits(ideal_rate, extra_bits)
+    digits = int(np.ceil(ideal_rate + extra_bits))
     candidates = 1 << digits
     count = max(2, min(count, int(normals / candidates)))
-    generator = _generator(seed, f"bounded/{ideal_rate}/{extra_bits}")
+    generator = generator_of(seed, f"bounded/{ideal_rate}/{extra_bits}")
     codes: dict[str, IndexCode] = {
         "poisson_truncated": digits_code(poisson_winner(ideal_rate, candidates).digits),
         "ordered": digits_code(ordered_winner(ideal_rate, candidates).digits),
@@ -120,7 +120,7 @@ def bounded_channel_rows(
     *, scheme: str, ideal_rate: int | float, extra_bits: int, chunks: int, **messages: int
 ) -> list[Row]:
     """A bounded scheme on whole messages."""
-    size, digits = messages["size"], _candidate_bits(ideal_rate, extra_bits)
+    size, digits = messages["size"], int(np.ceil(ideal_rate + extra_bits))
     candidates = 1 << digits
     channels: dict[str, Callable[[], CandidateChannel]] = {
         "poisson_truncated": lambda: poisson_channel(
@@ -159,7 +159,7 @@ def near_exact_race(
     normal above what it needs, and the losers in between are a Poisson number. `ideal_rate` is
     |mu|^2 / (2 ln 2).
     """
-    length = _length(ideal_rate)
+    length = length_of(ideal_rate)
     time = generator.exponential(size=count)
     g = generator.normal(size=count)
     log_score = np.log(time) - _log_ratio(g, length)
@@ -189,7 +189,7 @@ def bounded_races(
     ideal_rate: int | float, candidates: int, count: int, generator: np.random.Generator
 ) -> dict[str, Winners]:
     """poisson_truncated, ordered and minimal with `candidates` candidates, all on the same ones."""
-    length, rows = _length(ideal_rate), max(1, _NORMALS_AT_ONCE // candidates)
+    length, rows = length_of(ideal_rate), max(1, _NORMALS_AT_ONCE // candidates)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, count, rows):
         shape = (min(rows, count - start), candidates)
@@ -218,7 +218,7 @@ def _race_row(
 ) -> Row:
     index = np.minimum(winners.index, _LARGEST_INDEX).astype(np.int64)
     fixed = scheme == "minimal"
-    row = _row(scheme, setting, "race", ideal_rate, code.lengths(index), winners.along)
+    row = row_of(scheme, setting, "race", ideal_rate, code.lengths(index), winners.along)
     exact = digits_code(poisson_winner(ideal_rate).digits)
     return row | {
         "zipf_bits": None if fixed else float(zipf_code(ideal_rate).lengths(index).mean()),
@@ -238,13 +238,13 @@ def _chunked_row(
     seed: int,
     size: int,
 ) -> Row:
-    keys, directions = _messages(messages, size, seed)
+    keys, directions = random_messages(messages, size, seed)
     aims = np.asarray(_rotate(keys, directions)).reshape(messages, channel.chunks, -1)
-    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * _length(ideal_rate)
+    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * length_of(ideal_rate)
     mu = _unrotate(keys, jnp.asarray(aims.reshape(messages, size)))
     sent = _Sent(channel, keys, mu, batch)
     noise = np.asarray(_rotate(keys, sent.sample)).reshape(aims.shape) - aims
-    along = np.sum(noise * aims, axis=2).ravel() / _length(ideal_rate)
+    along = np.sum(noise * aims, axis=2).ravel() / length_of(ideal_rate)
     return sent.row(scheme, setting, ideal_rate, along, channel.chunks)
 
 
@@ -258,11 +258,11 @@ def _whole_row(
     batch: int,
     seed: int,
 ) -> Row:
-    keys, directions = _messages(messages, channel.size, seed)
-    mu = directions * _length(ideal_rate)
+    keys, directions = random_messages(messages, channel.size, seed)
+    mu = directions * length_of(ideal_rate)
     sent = _Sent(channel, keys, mu, batch)
     projection = np.sum(np.asarray(mu, np.float64) * np.asarray(sent.sample), axis=1)
-    along = projection / _length(ideal_rate) - _length(ideal_rate)
+    along = projection / length_of(ideal_rate) - length_of(ideal_rate)
     return sent.row(scheme, setting, ideal_rate, along, chunks=1)
 
 
@@ -305,19 +305,19 @@ class _Sent:
         found = sample_statistics(self._mu, self.sample)
         encode, decode = np.median(self._seconds, axis=0)
         bits = np.full(along.size, self._bits / along.size)
-        return _row(scheme, setting, "channel", ideal_rate, bits, along) | {
+        return row_of(scheme, setting, "channel", ideal_rate, bits, along) | {
             "bits_stderr": None,
             "chunks": chunks,
             "variance_orthogonal": found.variance,
             "ks_orthogonal": found.orthogonal_ks,
-            "ks_orthogonal_true": _TRUE_KS / self._mu.size**0.5,
+            "ks_orthogonal_true": TRUE_KS / self._mu.size**0.5,
             "size": self._mu.shape[1],
             "encode_seconds": float(encode),
             "decode_seconds": float(decode),
         }
 
 
-def _row(
+def row_of(
     scheme: str,
     setting: str,
     source: str,
@@ -326,7 +326,7 @@ def _row(
     along: Float[np.ndarray, " n"],
 ) -> Row:
     """The columns of every scheme, and None for the others."""
-    root, length, sent = len(along) ** 0.5, _length(ideal_rate), float(bits.mean())
+    root, length, sent = len(along) ** 0.5, length_of(ideal_rate), float(bits.mean())
     shift = float(1 + along.mean() / length)
     return dict.fromkeys(FIELDS) | {
         "scheme": scheme,
@@ -341,31 +341,29 @@ def _row(
         "shift_stderr": float(along.std() / root / length),
         "variance_along": float(along.var()),
         "ks_along": float(stats.kstest(along, "norm").statistic),
-        "ks_along_true": _TRUE_KS / root,
+        "ks_along_true": TRUE_KS / root,
         "units": len(along),
     }
 
 
-def _messages(
+def random_messages(
     number: int, size: int, seed: int
 ) -> tuple[UInt32[Array, "b 2"], Float[Array, "b m"]]:
     """Keys, and random directions."""
-    generator = _generator(seed, f"messages/{size}")
+    generator = generator_of(seed, f"messages/{size}")
     keys = generator.integers(0, 1 << 32, (number, 2), dtype=np.uint32)
     directions = generator.standard_normal((number, size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return jnp.asarray(keys), jnp.asarray(directions, jnp.float32)
 
 
-def _candidate_bits(ideal_rate: int | float, extra_bits: int) -> int:
-    return int(np.ceil(ideal_rate + extra_bits))
-
-
-def _length(ideal_rate: int | float) -> float:
+def length_of(ideal_rate: int | float) -> float:
+    """|mu| for that KL in bits."""
     return float(np.sqrt(2 * np.log(2) * ideal_rate))
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
+def generator_of(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of the study for one purpose."""
     return np.random.default_rng(rng.numpy_seed(seed, f"channel_simulation/{name}"))
 
 

@@ -17,6 +17,8 @@ from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.progress import Progress
 from diffc_jax.studies.channel_comparison import rows as schemes
+from diffc_jax.studies.channel_comparison.limit_rows import limit_rows
+from diffc_jax.studies.channel_comparison.open_trellis_rows import open_trellis_rows
 
 Row = dict[str, Any]
 # A function of `rows` and its arguments.
@@ -68,6 +70,7 @@ def read_rows(path: pathlib.Path) -> list[Row]:
 def _jobs(config: ConfigDict) -> Iterator[Job]:
     """From the quickest kind to the slowest."""
     races, chunks, whole = config.races, config.chunks, config.whole
+    yield limit_rows, {"bits": config.limit_bits}
     for bits in races.chunk_bits:
         arguments = {"ideal_rate": bits, "tail": config.tail, "count": races.near_exact}
         yield schemes.near_exact_race_rows, arguments | {"seed": config.seed}
@@ -78,6 +81,9 @@ def _jobs(config: ConfigDict) -> Iterator[Job]:
     for memory in whole.memory:
         for path_bits in whole.path_bits:
             yield schemes.trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
+    for memory in config.exact.memory:
+        for path_bits in config.exact.path_bits:
+            yield open_trellis_rows, messages | {"path_bits": path_bits, "memory": memory}
     for bits in races.chunk_bits:
         for extra in config.extra_bits:
             arguments = {"ideal_rate": bits, "extra_bits": extra, "seed": config.seed}
