@@ -73,13 +73,13 @@ CASES: Mapping[str, Case] = {
     "compress": Case(
         "64x64 image at 1 bpp",
         "compress.py",
-        (_MODEL, "--input={images}", "--output={work}/files", "--bpp=1"),
+        (_MODEL, "--input={images}/*.png", "--output={work}/files", "--bpp=1"),
         (2, 18),
     ),
     "decompress": Case(
         "64x64 image at 1 bpp, flow",
         "decompress.py",
-        (_MODEL, "--input={files}", "--output={work}/images"),
+        (_MODEL, "--input={files}/*.diffc", "--output={work}/images"),
         (2, 18),
     ),
     "train": Case(
@@ -143,7 +143,7 @@ def seconds_of(case: Case, checkout: pathlib.Path, root: pathlib.Path) -> tuple[
         if not images.exists():
             write_images(images, n)
         if "{files}" in "".join(case.flags) and not files.exists():
-            made = (_MODEL, f"--input={images}", f"--output={files}", "--bpp=1")
+            made = (_MODEL, f"--input={images}/*.png", f"--output={files}", "--bpp=1")
             run(checkout, "compress.py", made)
         with tempfile.TemporaryDirectory(dir=root) as work:
             values = {"work": work, "n": n, "images": images, "files": files}

@@ -192,6 +192,10 @@ def test_bounded_races_agree_with_the_quadrature():
     assert stats.kstest(found["minimal"].index / 256, "uniform").pvalue > 1e-4
 
 
+def test_the_defaults_can_be_used():
+    validate(channel_config())
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -212,6 +216,9 @@ def test_bounded_races_agree_with_the_quadrature():
         ("whole.batch", 60, "whole.batch: 60 does not divide whole.messages = 256"),
         ("chunks.messages", 1, "chunks.messages: 1 is not at least 2"),
         ("whole.dithered_bits", (-1.0,), "whole.dithered_bits: -1.0 is not above 0.0"),
+        ("exact.path_bits", (449,), "exact.path_bits: 449 is not in [8, 449)"),
+        ("exact.memory", (9,), "exact.memory: 9 is not one of 8, 12, 14"),
+        ("limit_bits", (0.5,), "limit_bits: 0.5 is not in [1.0, 65536.0)"),
     ],
 )
 def test_mistakes_are_named(field, value, message):

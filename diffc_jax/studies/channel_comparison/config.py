@@ -143,7 +143,7 @@ def validate(config: ConfigDict) -> None:
     _distinct("exact.memory", config.exact.memory)
     for value in config.exact.path_bits:
         # Some targets need paths that are half as long again.
-        within("exact.path_bits", value, LEAST_BITS, 7 * most_bits(whole.size) // 10)
+        within("exact.path_bits", value, LEAST_BITS, 7 * most_bits(whole.size) // 10 + 1)
     for memory in config.exact.memory:
         if memory not in MEMORIES:
             known = ", ".join(map(str, MEMORIES))
