@@ -29,7 +29,7 @@ PACKAGES: Mapping[str, Package] = {
     "grain": Package("grain", "training on batches from the host"),
     "imagecodecs": Package("imagecodecs", "the codec jpegxl and lossless.json"),
     "matplotlib": Package("matplotlib", "figures, reports and the images of eval.grid_images"),
-    "mlflow": Package("mlflow", "mlflow in train.trackers", extra="mlflow"),
+    "mlflow": Package("mlflow-skinny", "mlflow in train.trackers", extra="mlflow"),
     "tensorboardX": Package("tensorboardX", "TensorBoard"),
     "tensorflow_datasets": Package("tensorflow-datasets", "source=tfds"),
     "wandb": Package("wandb", "wandb in train.trackers", extra="wandb"),

@@ -6,6 +6,7 @@ Small stand-ins for the packages note every call; where the packages are install
 import itertools
 import json
 import logging
+import struct
 import sys
 import types
 
@@ -315,31 +316,53 @@ def test_config_names_known_trackers_once(names, text):
 # The packages themselves
 
 
+def records(path):
+    """Those of a run of Weights & Biases on disk: a log in the format of LevelDB's, with a header before."""
+    data, place, record = path.read_bytes(), 7, b""
+    while place < len(data):
+        if (room := 32768 - place % 32768) < 7:
+            place += room
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        place += 7
+        record += data[place : place + length]
+        place += length
+        if kind in (1, 4):  # whole, or its last part
+            yield record
+            record = b""
+
+
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     for num_steps in (4, 6):
         train(tmp_path, num_steps=num_steps, log_every_steps=2, trackers=("wandb",))
     run_id = json.loads((tmp_path / "trackers.json").read_text())["wandb"]
-    steps, configs, exits = [], [], []
-    for path in sorted((tmp_path / "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            items = {"".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
-            if "train/loss" in items or "train/bits_per_dim" in items:
-                steps.append(int(items["_step"]))
-            for item in record.config.update:
-                if "".join(item.nested_key or item.key) == "train.num_steps":
-                    configs.append(int(item.value_json))
-            if record.HasField("exit"):
-                exits.append(record.exit.exit_code)
-    assert (steps, configs, exits) == ([2, 4, 6], [4, 6], [0, 0])
+    paths = sorted((tmp_path / "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"))
+    assert len(paths) == 2
+    metrics, configs, final, exits = [], [], [], []
+    for data in itertools.chain(*map(records, paths)):
+        record = wandb_internal_pb2.Record.FromString(data)
+        row = {
+            item.key or ".".join(item.nested_key): item.value_json for item in record.history.item
+        }
+        name = "train/images_per_second"
+        if name in row:
+            metrics.append({"step": record.history.step.num, name: json.loads(row[name])})
+        configs += [item for item in record.config.update if item.key == "train.num_steps"]
+        final += [item for item in record.summary.update if item.key == "final/steps"]
+        exits += [record.exit.exit_code] if record.HasField("exit") else []
+    assert metrics == [
+        {name: row[name] for name in ("step", "train/images_per_second")}
+        for row in logged(tmp_path)
+        if "train/images_per_second" in row
+    ]
+    assert [row["step"] for row in metrics] == [2, 4, 6]
+    assert [item.value_json for item in configs] == ["4", "6"]
+    assert {item.value_json for item in final} == {"4", "6"}
+    assert exits == [0, 0]
 
 
 def test_mlflow_in_a_database(tmp_path, monkeypatch):
