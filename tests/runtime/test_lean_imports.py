@@ -78,7 +78,9 @@ def run_program_without(packages, program, *flags):
 
 def message_of(package, purpose, extra="", version=""):
     what = f"-e '.[{extra}]'" if extra else package
-    return f"{package} is not installed; it is needed for {purpose}; run: pip install {what}{version}"
+    return (
+        f"{package} is not installed; it is needed for {purpose}; run: pip install {what}{version}"
+    )
 
 
 # Without any of them
