@@ -203,7 +203,7 @@ def _decode(codec: Codec, image: UInt8[np.ndarray, "h w c"], data: bytes, n_byte
 
 
 def _best(ladders: Mapping[str | None, Ladder], size: int, mime: str) -> Version:
-    """Of the variants of a codec the best file that is not larger, or else the smallest."""
+    """The best file that is not larger, among the variants of a codec, or else the smallest."""
     files = [(ladder.at_most(size), variant) for variant, ladder in ladders.items()]
     fitting = [file for file in files if len(file[0].data) <= size]
     coded, variant = (

@@ -202,7 +202,7 @@ class _MLflow:
 
 
 def _experiment_id(client: Any) -> str:
-    """Of the experiment that the environment names; made if it does not exist."""
+    """Finds the experiment that the environment names, or makes it."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
     experiment = client.get_experiment_by_name(name)
     return client.create_experiment(name) if experiment is None else experiment.experiment_id

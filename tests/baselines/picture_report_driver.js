@@ -46,6 +46,7 @@ async function drive() {
   await drawn("0 decoded 0 8");
   key(0, "ArrowLeft");
   for (let i = 0; i < 40; i++) { key(0, "ArrowLeft"); key(0, "ArrowUp"); }
+  await wait(() => $("#tiles").dataset.part.startsWith("0 0 "));
   seen.corner = pixel(0, 0.01, 0.01);
   all("#thumbnails button")[1].click();
   await drawn(`1 decoded ${Math.floor($("#size").max / 2)} 8`);

@@ -116,6 +116,7 @@ async function drawTiles() {
     paint(made.canvas, shown, original, view === "wipe" ? edge : null);
   });
   byId("tiles").dataset.drawn = [pictures.indexOf(chosen), view, position, zoom()].join(" ");
+  byId("tiles").dataset.part = part().join(" ");
 }
 
 function choosePicture(picture) {
