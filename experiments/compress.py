@@ -13,6 +13,7 @@ from diffc_jax.codec.stream import LARGEST_SEED
 from diffc_jax.codec.targets import Target
 from diffc_jax.config.sources import MOST_PIXELS
 from diffc_jax.runtime.files import split_names
+from diffc_jax.runtime.optional import require
 
 _MODEL = flags.DEFINE_string(
     "model",
@@ -52,6 +53,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", MOST_PIXELS, "Largest image to encode, width times height.", lower_bound=1
 )
+_REPORT = flags.DEFINE_string(
+    "report",
+    None,
+    "A .html file to write, too: the images from rising beginnings of their files, beside JPEG, WebP and "
+    "AVIF of the same sizes.",
+)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check everything, say what would be done, and stop."
 )
@@ -60,9 +67,15 @@ _DRY_RUN = flags.DEFINE_bool(
 def main() -> None:
     """Does what the flags ask for."""
     target = Target(_BPP.value, _PSNR.value, _PACKETS.value, _GAMMA.value, _LOSSLESS.value)
+    inputs, report = split_names(_INPUT.value), None
+    if _REPORT.value is not None:
+        require("matplotlib")  # which the next import needs
+        from diffc_jax.baselines.picture_report import plan_report
+
+        report = plan_report(_REPORT.value, inputs, _OUTPUT.value, max_pixels=_MAX_PIXELS.value)
     compress(
         _MODEL.value,
-        split_names(_INPUT.value),
+        inputs,
         _OUTPUT.value,
         target,
         memory=_MEMORY.value,
@@ -71,6 +84,10 @@ def main() -> None:
         max_pixels=_MAX_PIXELS.value,
         dry_run=_DRY_RUN.value,
     )
+    if report is not None and _DRY_RUN.value:
+        print(report.description)
+    elif report is not None:
+        report.write(_MODEL.value, _BATCH_SIZE.value)
 
 
 if __name__ == "__main__":

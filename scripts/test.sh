@@ -18,4 +18,4 @@ workers=$((workers < 2 ? 2 : workers > 4 ? 4 : workers))
 JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} .venv/bin/python -m pytest \
   --numprocesses $workers --dist loadfile --no-loadscope-reorder --jaxtyping-packages=diffc_jax,beartype.beartype "$@"
 # The Slurm job on a real Slurm, where this machine can run one; where not, it says so.
-[ $# -gt 0 ] || tests/cluster/slurm.sh
+[ $# -gt 0 ] || PYTHON=$PWD/.venv/bin/python tests/cluster/slurm.sh

@@ -16,6 +16,7 @@ FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
 LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
 OPTIMIZERS = ("adamw", "muon")
 PLACEMENTS = ("host", "device", "auto")
+TRACKERS = ("wandb", "mlflow")
 # Of the codec: those for which there are tables.
 CODEC_MEMORIES = (8, 12, 14)
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
@@ -133,6 +134,8 @@ def base_config() -> ConfigDict:
     config.train.checkpoint_every_steps = 1000
     # [checkpoints] Number of checkpoints that are kept, the newest ones.
     config.train.keep_checkpoints = 2
+    # [names] Trackers that get the metrics, too: wandb or mlflow, which are extras of these names.
+    config.train.trackers = ()
 
     config.eval = ConfigDict()
     # [path] Exported params.safetensors to evaluate; empty for the newest checkpoint of the run.
@@ -256,6 +259,8 @@ def validate(config: ConfigDict) -> None:
             at_least(f"{group}.{field}", config[group][field], low)
     check_sources(config)
     _check_optimizer(train)
+    for tracker in train.trackers:
+        one_of("train.trackers", tracker, TRACKERS)
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
@@ -282,9 +287,10 @@ def validate(config: ConfigDict) -> None:
             f"{tuple(evaluation.decoders)} must name at least one, and each once",
             field="eval.decoders",
         )
-    for field in ("subsets", "codec_decoders"):
-        if len(names := evaluation[field]) != len(set(names)):
-            raise UsageError(f"{tuple(names)} must name each once", field=f"eval.{field}")
+    for field in ("train.trackers", "eval.subsets", "eval.codec_decoders"):
+        group, _, name = field.partition(".")
+        if len(names := config[group][name]) != len(set(names)):
+            raise UsageError(f"{tuple(names)} must name each once", field=field)
     one_of("eval.codec_memory", evaluation.codec_memory, CODEC_MEMORIES)
     if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(

