@@ -20,8 +20,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
+import jaxtyping
 import pytest
 
+from tests.support.type_checks import check_shapes_where_named
+
+# What --jaxtyping-packages puts before every function.
+jaxtyping.jaxtyped = check_shapes_where_named
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
