@@ -29,10 +29,10 @@ def check_shapes_where_named(*, typechecker: Callable) -> Callable:
 
 
 def names_shapes(function: Callable) -> bool:
-    """Whether an annotation holds one of jaxtyping, or a name that is defined later, so that nobody knows."""
+    """Whether an annotation holds one of jaxtyping, or is text that does not say yet what it is."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError:
+    except Exception:  # as jaxtyping does: shapes as text are no Python, and some names are defined later
         return True
     return any(map(_holds_shape, hints.values()))
 
