@@ -96,7 +96,7 @@ class Processes:
             for place in cluster(count)
         ]
         try:
-            said = [process.communicate(timeout=180)[1] for process in processes]
+            said = [process.communicate(timeout=600)[1] for process in processes]
         finally:
             for process in processes:
                 process.kill()
