@@ -7,11 +7,12 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far more than they compute, and so do the programs that they start: machine code that is made
-# quickly saves much of their time. Flags that are given win: XLA_FLAGS=--xla_backend_optimization_level=3.
+# quickly saves much of their time. Flags that are given win, and users have these:
+# XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true".
 os.environ["XLA_FLAGS"] = (
-    f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}".strip()
+    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    f" {os.environ.get('XLA_FLAGS', '')}".strip()
 )
-
 # What is compiled in one process or test is kept for all others, until the last of them has ended.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffc-tests-")
@@ -20,10 +21,23 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
+import jaxtyping
 import pytest
 
+from tests.support.type_checks import check_shapes_where_named
+
+# Folders whose programs are networks that do a step or two.
+NETWORKS = ("baselines", "conversion", "models", "runtime", "training")
+# What --jaxtyping-packages puts before every function.
+jaxtyping.jaxtyped = check_shapes_where_named
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_programs(request):
+    """Programs of `NETWORKS` are not optimised at all; those of trellises would run for minutes."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in NETWORKS)
 
 
 @pytest.fixture(scope="session")

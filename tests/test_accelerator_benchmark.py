@@ -12,8 +12,6 @@ import pytest
 from diffc_jax.training import cost
 from tests.support.processes import ROOT, environment
 
-# Nothing here is timed for its own sake.
-QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 TINY = ("--small", "--max_seconds=600")
 
 
@@ -21,7 +19,7 @@ def run(*flags, **variables):
     return subprocess.run(
         [sys.executable, "benchmarks/accelerator.py", *map(str, flags)],
         cwd=ROOT,
-        env=environment(XLA_FLAGS=QUICKLY, **variables),
+        env=environment(**variables),
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """What a config describes, built: model, schedule, devices, data sources and an empty state."""
 
 import dataclasses
+import functools
 
 import jax
 from absl import logging
@@ -49,6 +50,10 @@ class Experiment:
 
     def state_template(self) -> TrainState:
         """Shapes, types and shardings of the state."""
+        return self._template
+
+    @functools.cached_property
+    def _template(self) -> TrainState:
         shapes = jax.eval_shape(self._init_state, self.model.statistics)
         shardings = dataclasses.replace(
             sharding.split_parameters(self.mesh, shapes),

@@ -78,11 +78,7 @@ class Processes:
         (folder / "config.py").write_text(CONFIG_FILE + FEATURES)
 
     def run(self, count, program, workdir, argument="", **flags):
-        variables = {
-            # Machine code need not be good here, but soon.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-        }
-        variables |= cache_variables(self._folder / "cache")
+        variables = cache_variables(self._folder / "cache")
         command = [
             *(sys.executable, f"experiments/{program}.py", "--distributed=auto"),
             *(f"--config={self._folder / 'config.py'}:{argument}", f"--workdir={workdir}"),
@@ -100,7 +96,7 @@ class Processes:
             for place in cluster(count)
         ]
         try:
-            said = [process.communicate(timeout=180)[1] for process in processes]
+            said = [process.communicate(timeout=600)[1] for process in processes]
         finally:
             for process in processes:
                 process.kill()
@@ -117,9 +113,11 @@ def metrics(workdir):
     return [row for row in logged(workdir) if "train/loss" in row]
 
 
-def test_four_processes_train_as_one(processes, tmp_path):
+def test_four_processes_train_as_one(processes, tmp_path, monkeypatch):
     one, four = tmp_path / "one", tmp_path / "four"
-    processes.run(1, "train", one, "network", **{"mesh.fsdp": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 1)
+        train(shipped_config("network"), one)
     processes.run(4, "train", four, "network", **{"mesh.fsdp": 2})
     rows, expected = metrics(four), metrics(one)
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -135,23 +133,30 @@ def test_four_processes_train_as_one(processes, tmp_path):
 
 def test_processes_evaluate_as_one(processes, tmp_path):
     train(shipped_config(), tmp_path / "trained")
-    folders = {count: tmp_path / str(count) for count in (1, 2, 4)}
+    # Three processes share all images, two go on where most batches are done.
+    folders = {count: tmp_path / str(count) for count in (1, 3, 2)}
     for folder in folders.values():
         shutil.copytree(tmp_path / "trained", folder)
     # Two images a process, so that all run the same programs.
     sizes = {count: {"eval.batch_size": 2 * count} for count in folders}
     processes.run(1, "evaluate", folders[1], **sizes[1])
-    said = processes.run(2, "evaluate", folders[2], **sizes[2])
-    # The four find most batches done.
-    shutil.copytree(folders[2] / "eval" / "progress", folders[4] / "eval" / "progress")
-    progress = next((folders[4] / "eval" / "progress").iterdir())
-    for first in (2, 4, 13, 15):
-        (progress / f"{first:08d}-{first + 2:08d}.npz").unlink()
+    said = processes.run(3, "evaluate", folders[3], **sizes[3])
+    # Each process did its part, and only the first one speaks.
+    batches = [path.name for path in (folders[3] / "eval" / "progress").rglob("*.npz")]
+    assert len(batches) == 3 * 4
+    assert "results in" in said[0]
+    assert all("sweep" not in others for others in said[1:])
+
+    shutil.copytree(folders[1] / "eval" / "progress", folders[2] / "eval" / "progress")
+    progress = next((folders[2] / "eval" / "progress").iterdir())
+    for number, path in enumerate(sorted(progress.iterdir())):
+        if number in (1, 2, 7):
+            path.unlink()
     kept = {path: path.stat().st_mtime_ns for path in progress.iterdir()}
-    processes.run(4, "evaluate", folders[4], **sizes[4])
+    processes.run(2, "evaluate", folders[2], **sizes[2])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
-    for count, subset in itertools.product((2, 4), ("", "chelsea", "china")):
+    for count, subset in itertools.product((3, 2), ("", "chelsea", "china")):
         many, one = folders[count] / subset / "eval", folders[1] / subset / "eval"
         for name in ("per_image.csv", "per_image_codec.csv"):
             assert (many / name).read_bytes() == (one / name).read_bytes()
@@ -174,10 +179,6 @@ def test_processes_evaluate_as_one(processes, tmp_path):
         for row in table(folders[1] / subset / "eval" / "rd.csv")
     ]
     assert len({row["fid"] for row in points}) == len(points)
-    # Each process did its half, and only the first one speaks.
-    assert sum(1 for path in (folders[2] / "eval" / "progress").rglob("*.npz")) == 2 * 6
-    assert "results in" in said[0]
-    assert "sweep" not in said[1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

@@ -54,12 +54,9 @@ def one_after_the_other(params, z, gamma):
 @pytest.mark.parametrize("remat", [False, True])
 def test_loop_is_the_blocks_one_after_the_other(remat):
     model = vdm_model((8, 8, 3), blocks=BLOCKS, width=WIDTH, groups=GROUPS, remat=remat)
-    params = model.init(jax.random.key(0), None)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    params = jax.tree.unflatten(
-        tree, [0.3 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    shapes = jax.eval_shape(lambda key: model.init(key, None)["params"], jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape, np.float32), shapes)
     z = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
     gamma = jnp.asarray([-8.0, 2.0])
     expected = jax.jit(one_after_the_other)(params, z, gamma)
@@ -78,7 +75,7 @@ def test_blocks_of_a_loop_drop_different_activations(remat):
     )
     z = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     gamma = jnp.asarray([-8.0, 2.0])
-    idle = model.init(jax.random.key(0), None)["params"]
+    idle = jax.jit(lambda key: model.init(key, None)["params"])(jax.random.key(0))
     idle["head"]["kernel"] = jax.random.normal(jax.random.key(2), idle["head"]["kernel"].shape)
     for i in range(BLOCKS + 1):
         idle[f"up_{i}"]["Dense_1"]["kernel"] = jnp.eye(2 * WIDTH, WIDTH)  # without the skip

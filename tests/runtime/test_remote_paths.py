@@ -75,17 +75,29 @@ def test_rate_points_and_batches(folder):
     assert [batch["index"].tolist() for batch in store.read(range(4))] == [[0, 1], [2, 3]]
 
 
-def test_evaluation_writes_the_same(folder, tmp_path):
+@pytest.fixture(scope="module")
+def config():
     config = small_config(**QUICK_EVALUATION, batch_size=8, decoders=("mean",))
     config.data.train.max_images = config.data.eval.max_images = 4
-    train(config, tmp_path)
-    config.eval.params = str(tmp_path / "params.safetensors")
-    evaluate(config, tmp_path)
+    return config
+
+
+@pytest.fixture(scope="module")
+def local(config, tmp_path_factory):
+    """A run that is evaluated on this machine."""
+    folder = tmp_path_factory.mktemp("local")
+    train(config, folder)
+    config.eval.params = str(folder / "params.safetensors")
+    evaluate(config, folder)
+    return folder
+
+
+def test_evaluation_writes_the_same(folder, local, config):
     evaluate(config, folder)
     for name in ("rd.csv", "per_image.csv"):
         remote = (folder / "eval" / name).read_bytes()
-        assert remote == (tmp_path / "eval" / name).read_bytes()
+        assert remote == (local / "eval" / name).read_bytes()
         assert list(csv.DictReader(io.StringIO(remote.decode())))
     names = {path.name for path in (folder / "eval").iterdir()}
-    assert names == {path.name for path in (tmp_path / "eval").iterdir()}
+    assert names == {path.name for path in (local / "eval").iterdir()}
     assert "reconstructions.png" in names

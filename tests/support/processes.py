@@ -10,8 +10,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """That of the tests, in which a program finds this tree and has one device; with `variables`."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    """That of the tests, in which a program finds this tree and has one device; with `variables`.
+
+    What programs compile is not optimised.
+    """
+    own = {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return {**os.environ, **own, **variables}
 
 
 def cache_variables(folder: pathlib.Path) -> dict[str, str]:

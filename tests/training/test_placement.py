@@ -121,6 +121,12 @@ def test_report_says_what_part_of_the_time_the_host_took(reference):
         assert 0.0 < row["train/host_share"] < 1.0
 
 
+def test_shapes_of_the_state_are_found_once():
+    """To trace the network of the paper takes seconds, and the loop asks for them again and again."""
+    task = quick_task(placed())
+    assert task.state_template() is task.state_template()
+
+
 # Batches
 
 

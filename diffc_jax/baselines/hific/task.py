@@ -84,6 +84,10 @@ class HificTask:
 
     def state_template(self) -> HificState:
         """Shapes, types and shardings of the state."""
+        return self._template
+
+    @functools.cached_property
+    def _template(self) -> HificState:
         shapes = jax.eval_shape(self._init_state)
         return sharding.as_template(shapes, sharding.split_parameters(self.mesh, shapes))
 
