@@ -21,6 +21,7 @@ from diffc_jax.models.layers import (
     Width,
     activation_dtype,
     check_common,
+    check_epsilon,
     check_multiple,
     check_positive,
     normalised_gamma,
@@ -28,6 +29,8 @@ from diffc_jax.models.layers import (
 )
 from diffc_jax.typed import Meta
 
+# Flax's.
+EPSILON = 1e-6
 _Exponent = Annotated[int, Meta(ge=0, le=32)]
 
 
@@ -55,17 +58,22 @@ class ResidualBlock(nn.Module):
     groups: int
     dropout: float
     dtype: DTypeLike
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
-        h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
+        h = nn.swish(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype)(h)
         shift = nn.Dense(
             self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros
         )(embedding)
-        h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(h + shift[:, None, None]))
+        h = nn.swish(
+            nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(
+                h + shift[:, None, None]
+            )
+        )
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros)(h)
         if x.shape[-1] != self.width:
@@ -84,6 +92,7 @@ class VDMNetwork(nn.Module):
     dropout: float
     dtype: DTypeLike
     remat: bool
+    epsilon: float
 
     @nn.compact
     def __call__(
@@ -92,7 +101,9 @@ class VDMNetwork(nn.Module):
         block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def block(x: Array, name: str) -> Array:
-            module = block_class(self.width, self.groups, self.dropout, self.dtype, name=name)
+            module = block_class(
+                self.width, self.groups, self.dropout, self.dtype, self.epsilon, name=name
+            )
             return module(x, embedding, training)
 
         embedding = GammaEmbedding(self.width, 4 * self.width, self.dtype)(
@@ -112,13 +123,13 @@ class VDMNetwork(nn.Module):
             x, skips = self._scan(down, stem, embedding, training)
         x = block(x, "middle_0")
         x = x + SelfAttention(heads=1, dtype=self.dtype)(
-            nn.GroupNorm(self.groups, dtype=self.dtype)(x)
+            nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x)
         )
         x = block(x, "middle_1")
         if skips is not None:
             x, _ = self._scan(up[::-1], x, embedding, training, skips)
         x = block(jnp.concatenate([x, stem], axis=-1), f"up_{self.blocks}")
-        x = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
+        x = nn.swish(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x))
         head = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="head")
         return z + head(x.astype(jnp.float32))
 
@@ -138,7 +149,9 @@ class VDMNetwork(nn.Module):
         Returns:
             The last output, and without `skips` the outputs of all blocks.
         """
-        block = ResidualBlock(self.width, self.groups, self.dropout, self.dtype, parent=None)
+        block = ResidualBlock(
+            self.width, self.groups, self.dropout, self.dtype, self.epsilon, parent=None
+        )
         params = self.variables["params"]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names))
         keys = jax.random.split(self.make_rng("dropout"), len(names)) if training else None
@@ -164,6 +177,7 @@ def vdm_model(
     dropout: float = 0.1,
     dtype: str = "float32",
     remat: bool = False,
+    epsilon: float = EPSILON,
 ) -> Model:
     """The VDM U-Net; the defaults are the paper's for ImageNet 64x64.
 
@@ -177,6 +191,7 @@ def vdm_model(
         dropout: rate in training.
         dtype: of the activations, "float32" or "bfloat16"; parameters are float32.
         remat: recompute the blocks' activations in the backward pass, to save memory.
+        epsilon: of the norms, added to variances.
 
     Raises:
         UsageError: a field that cannot be used, named.
@@ -185,6 +200,7 @@ def vdm_model(
     check_multiple("model.width", width, groups, "the number of groups (model.groups)")
     check_multiple("model.width", width, 2, "for as many sines as cosines of gamma")
     check_common("model", dropout, gamma_range)
+    check_epsilon("model.epsilon", epsilon)
     network = VDMNetwork(
         blocks=blocks,
         width=width,
@@ -194,6 +210,7 @@ def vdm_model(
         dropout=dropout,
         dtype=activation_dtype(dtype),
         remat=remat,
+        epsilon=epsilon,
     )
 
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
