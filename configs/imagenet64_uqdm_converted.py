@@ -1,19 +1,20 @@
 r"""DiffC on ImageNet 64x64 with the published network of UQDM-tiny: no training, two commands.
 
 The smallest of four networks of "Progressive Compression with Universally Quantized Diffusion Models" (Yang,
-Will, Mandt 2025), 176 k parameters, a VDM trained for a chain of four steps. It is in the repository
-github.com/mandt-lab/uqdm itself, in `checkpoints/uqdm-tiny` (config.json and checkpoint.pt).
+Will, Mandt 2025), 167 k parameters, a VDM trained for a chain of four steps with uniform noise. It is in the
+repository github.com/mandt-lab/uqdm itself, in `checkpoints/uqdm-tiny` (config.json and checkpoint.pt).
 
-    python scripts/convert.py --config=configs/imagenet64_uqdm_converted.py --workdir=W --input=uqdm-tiny
+    python scripts/convert.py --config=configs/imagenet64_uqdm_converted.py --workdir=W \
+        --input=checkpoints/uqdm-tiny
     python experiments/evaluate.py --config=configs/imagenet64_uqdm_converted.py --workdir=W \
         --config.eval.params=W/params.safetensors --config.data.eval.path='DATA/*.npz'
 
-DATA are the official npz files of ImageNet 64x64 for validation. The other three networks, which the project's
-README links, need other sizes in both commands: small is
+DATA are the official npz files of ImageNet 64x64 for validation. The other three networks, which the
+project's README links, need other sizes in both commands: small is
 
     --config.model.blocks=8 --config.model.width=64 --config.model.groups=16
 
-and medium and big are `blocks` 32 and 64 with `width` 256 and `groups` 32. Nobody has run this on those three.
+and medium and big are `blocks` 32 and 64 with `width` 256 and `groups` 32. Nobody has run this on those.
 """
 
 from ml_collections import ConfigDict

@@ -43,9 +43,7 @@ def fixed_schedule(config: ConfigDict) -> None:
         )
 
 
-def check_fields(
-    config: ConfigDict, fields: Mapping[str, Mapping[str, Any]], source: str
-) -> None:
+def check_fields(config: ConfigDict, fields: Mapping[str, Mapping[str, Any]], source: str) -> None:
     """Compares a config with what the files of a checkpoint say of its network.
 
     Args:
@@ -81,8 +79,8 @@ def check_inputs(source: str, channels: int) -> None:
         }
         what = f", {reasons[channels]}" if channels in reasons else ""
         raise InputError(
-            f"{source}: its network takes {channels} channels{what}; only unconditional networks of RGB pixels"
-            " can be used"
+            f"{source}: its network takes {channels} channels{what}; only unconditional networks of RGB"
+            " pixels can be used"
         )
 
 

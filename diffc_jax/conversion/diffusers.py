@@ -94,12 +94,17 @@ def convert_diffusers(
     """
     fixed_schedule(config)
     _check_pipeline(source)
-    network, scheduler = _find(source, "unet", "config.json"), _find(source, "scheduler", _SCHEDULER)
+    network, scheduler = (
+        _find(source, "unet", "config.json"),
+        _find(source, "scheduler", _SCHEDULER),
+    )
     fields = read_fields(network, scheduler, config.data.image_size)
     check_fields(config, fields, str(source))
     template = params_template(config)
     weights, tensors = _read_weights(network.parent)
-    tensors = {_FORMER.sub(lambda m: _FORMER_NAMES[m[0]], name): one for name, one in tensors.items()}
+    tensors = {
+        _FORMER.sub(lambda m: _FORMER_NAMES[m[0]], name): one for name, one in tensors.items()
+    }
     check_tensors(tensors, torch_shapes(template), not_the_network(str(weights)))
     params = {"model": from_state_dict(tensors, template), "schedule": {}}
     write_converted(config, params, {"project": _PROJECT}, weights, workdir)
@@ -172,7 +177,9 @@ def _find(source: pathlib.Path, folder: str, name: str) -> pathlib.Path:
     for path in places:
         if path.is_file():
             return path
-    raise InputError(f"{source}: has neither {name} nor {folder}/{name}; is it a folder of diffusers?")
+    raise InputError(
+        f"{source}: has neither {name} nor {folder}/{name}; is it a folder of diffusers?"
+    )
 
 
 def _check_network(path: pathlib.Path, unet: Mapping[str, Any]) -> None:
@@ -222,8 +229,8 @@ def _noise_fields(path: pathlib.Path) -> dict[str, Any]:
     scheduler = read_json(path, dict[str, Any])
     if "beta_schedule" not in scheduler:
         raise InputError(
-            f"{path}: is of {scheduler.get('_class_name')} without beta_schedule; only discrete-time diffusion"
-            " with betas can be used"
+            f"{path}: is of {scheduler.get('_class_name')} without beta_schedule; only discrete-time"
+            " diffusion with betas can be used"
         )
     for name in ("trained_betas", "rescale_betas_zero_snr"):
         if scheduler.get(name):

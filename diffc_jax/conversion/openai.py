@@ -26,9 +26,7 @@ _PROJECTS = {
 _FIRST, _CLASSES = "input_blocks.0.0.weight", "label_emb.weight"
 
 
-def convert_openai(
-    config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path | None
-) -> None:
+def convert_openai(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path | None) -> None:
     """Converts a `.pt` file to W/params.safetensors with its card; if W is None, checks everything only.
 
     The model of the validated config is improved_diffusion or guided_diffusion with the checkpoint's sizes.

@@ -1,7 +1,7 @@
 """Checkpoints of github.com/mandt-lab/uqdm: folders with config.json and checkpoint.pt.
 
-Its U-Net is that of `models.vdm`, up to names, another epsilon, the order of the Fourier features, and outputs
-for the scales of its own reverse process, which are not used. Pixels, process and gamma are ours.
+Its U-Net is that of `models.vdm`, up to names, another epsilon, the order of the Fourier features, and
+outputs for the scales of its own reverse process, which are not used. Pixels, process and gamma are ours.
 """
 
 import pathlib

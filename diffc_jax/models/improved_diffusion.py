@@ -157,15 +157,15 @@ class ImprovedDiffusionUNet(nn.Module):
         def halve(x: Array, prefix: str) -> Array:
             if self.resampling_blocks:
                 block = ResidualBlock(x.shape[-1], self.dtype, _mean_of_pixels, name=prefix)
-                return cast(Array, block(x, embedding))
-            return cast(Array, _conv(x.shape[-1], f"{prefix}.op", self.dtype, stride=2)(x))
+                return block(x, embedding)
+            return _conv(x.shape[-1], f"{prefix}.op", self.dtype, stride=2)(x)
 
         def double(x: Array, prefix: str) -> Array:
             if self.resampling_blocks:
                 block = ResidualBlock(x.shape[-1], self.dtype, _repeat_pixels, name=prefix)
-                return cast(Array, block(x, embedding))
+                return block(x, embedding)
             convolution = _conv(x.shape[-1], f"{prefix}.conv", self.dtype)
-            return cast(Array, convolution(_repeat_pixels(x)))
+            return convolution(_repeat_pixels(x))
 
         def dense(name: str) -> nn.Dense:
             return nn.Dense(4 * self.width, name=name)

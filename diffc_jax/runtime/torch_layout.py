@@ -40,7 +40,10 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 def torch_shape(shape: Shape) -> Shape:
-    """The shape of a tensor for one of ours: PyTorch has (outputs, inputs, positions...) where Flax has (positions..., inputs, outputs)."""
+    """The shape that PyTorch has for one of Flax.
+
+    Its (outputs, inputs, positions...) are (positions..., inputs, outputs) here.
+    """
     return (*shape[:-3:-1], *shape[:-2])
 
 

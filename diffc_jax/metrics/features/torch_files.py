@@ -56,13 +56,11 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_torch_state_dict(
-    path: str | os.PathLike[str], below: str = ""
-) -> dict[str, np.ndarray]:
+def read_torch_state_dict(path: str | os.PathLike[str], below: str = "") -> dict[str, np.ndarray]:
     """Reads the tensors of a file made by `torch.save(model.state_dict(), path)`.
 
-    With `below`, the file is of `torch.save({below: model.state_dict(), ...}, path)`, where the rest may be the
-    state of an optimizer, with NumPy's numbers among it.
+    With `below`, the file is of `torch.save({below: model.state_dict(), ...}, path)`, where the rest may be
+    the state of an optimizer, with NumPy's numbers among it.
 
     Both formats are read: the zip archive of PyTorch 1.6 and later and the sequence of pickles
     before it. Only dense CPU-readable tensors of the common types are known (bool, integers,
