@@ -27,6 +27,8 @@ from diffc_jax.typed import mismatch
 _PROJECT = "https://github.com/huggingface/diffusers"
 _WEIGHTS = "diffusion_pytorch_model"
 _SCHEDULER = "scheduler_config.json"
+# How a pipeline says that it has not what it can have.
+_ABSENT = [None, None]
 # Parts of a pipeline with which its network is none of pixels, or not unconditional.
 _OTHER_PARTS = ("vae", "vqvae", "text_encoder", "bert", "image_encoder", "movq", "prior")
 
@@ -162,9 +164,8 @@ def _check_pipeline(source: pathlib.Path) -> None:
         if not index.exists():
             continue
         parts = read_json(index, dict[str, Any])
-        # What a pipeline can have and has not is [null, null].
         for part in _OTHER_PARTS:
-            if any(parts.get(part) or ()):
+            if parts.get(part, _ABSENT) not in (None, _ABSENT):
                 raise InputError(
                     f"{index}: is a {parts.get('_class_name')} with {part!r}: its network works on latents or"
                     " with conditions, and only unconditional ones of pixels can be used"

@@ -99,8 +99,8 @@ def convert_uqdm(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path
     """
     fixed_schedule(config)
     path = source / "config.json"
-    theirs: _Model = read_json(path, _Config, "is it the config.json of UQDM?")["model"]
-    check_fields(config, _fields(theirs, path), str(path))
+    theirs, fields = read_fields(path)
+    check_fields(config, fields, str(path))
     weights = source / _WEIGHTS
     tensors = read_torch_state_dict(weights, below="model")
     outputs = _CHANNELS * (2 if theirs.get("learned_prior_scale") else 1)
@@ -110,8 +110,13 @@ def convert_uqdm(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path
     write_converted(config, {"model": params, "schedule": {}}, origin, weights, workdir)
 
 
-def _fields(theirs: _Model, path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Fields of a config's groups `model` and `schedule`."""
+def read_fields(path: pathlib.Path) -> tuple[_Model, dict[str, dict[str, Any]]]:
+    """What a config.json says of the network, and that as fields of a config's groups `model` and `schedule`.
+
+    Raises:
+        InputError: the file cannot be read, or describes another network than `vdm` can be.
+    """
+    theirs: _Model = read_json(path, _Config, "is it the config.json of UQDM?")["model"]
     for name, value in _ONLY.items():
         if theirs[name] != value:  # type: ignore[literal-required]
             raise InputError(
@@ -119,17 +124,16 @@ def _fields(theirs: _Model, path: pathlib.Path) -> dict[str, dict[str, Any]]:
             )
     check_inputs(str(path), theirs["n_channels"])
     ends = theirs["gamma_min"], theirs["gamma_max"]
-    return {
-        "model": {
-            "blocks": theirs["n_blocks"],
-            "width": theirs["embedding_dim"],
-            "groups": theirs["norm_groups"],
-            "fourier": _FOURIER,
-            "gamma_range": ends,
-            "epsilon": _EPSILON,
-        },
-        "schedule": dict(zip(("gamma_min", "gamma_max"), ends, strict=True)),
+    model = {
+        "blocks": theirs["n_blocks"],
+        "width": theirs["embedding_dim"],
+        "groups": theirs["norm_groups"],
+        "fourier": _FOURIER,
+        "gamma_range": ends,
+        "epsilon": _EPSILON,
     }
+    schedule = dict(zip(("gamma_min", "gamma_max"), ends, strict=True))
+    return theirs, {"model": model, "schedule": schedule}
 
 
 def params_from_uqdm(
