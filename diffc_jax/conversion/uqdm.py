@@ -110,18 +110,16 @@ def convert_uqdm(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path
     write_converted(config, {"model": params, "schedule": {}}, origin, weights, workdir)
 
 
-def read_fields(path: pathlib.Path) -> tuple[_Model, dict[str, dict[str, Any]]]:
+def read_fields(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What a config.json says of the network, and that as fields of a config's groups `model` and `schedule`.
 
     Raises:
         InputError: the file cannot be read, or describes another network than `vdm` can be.
     """
-    theirs: _Model = read_json(path, _Config, "is it the config.json of UQDM?")["model"]
+    theirs: dict[str, Any] = read_json(path, _Config, "is it the config.json of UQDM?")["model"]
     for name, value in _ONLY.items():
-        if theirs[name] != value:  # type: ignore[literal-required]
-            raise InputError(
-                f"{path}: has {name} = {theirs[name]!r}; only {value!r} can be used"  # type: ignore[literal-required]
-            )
+        if theirs[name] != value:
+            raise InputError(f"{path}: has {name} = {theirs[name]!r}; only {value!r} can be used")
     check_inputs(str(path), theirs["n_channels"])
     ends = theirs["gamma_min"], theirs["gamma_max"]
     model = {

@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
-    ) -> Float[Array, "b h w d"]:
+    ) -> Float[Array, "b h2 w2 d"]:
         h, x = (self.resample(one) for one in (nn.swish(_norm("in_layers.0", self.dtype)(x)), x))
         h = _conv(self.width, "in_layers.2", self.dtype)(h)
         modulation = nn.Dense(2 * self.width, dtype=self.dtype, name="emb_layers.1")(

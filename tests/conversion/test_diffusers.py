@@ -28,8 +28,8 @@ def smoke_config(kind="ddpm"):
     return config
 
 
-def tensors(kind="ddpm"):
-    model = diffusers_unet_model((SIDE, SIDE, 3), **FIELDS[kind])
+def tensors(kind="ddpm", **changes):
+    model = diffusers_unet_model((SIDE, SIDE, 3), **{**FIELDS[kind], **changes})
     return random_state_dict(
         torch_shapes(jax.eval_shape(lambda: model.init(jax.random.key(0), None))["params"])
     )
@@ -40,19 +40,24 @@ def state_dict():
     return tensors()
 
 
-def test_converted_folder_is_swept_and_coded(state_dict, tmp_path):
+def test_converted_folder_is_swept_and_coded(tmp_path):
     from diffc_jax.codec.loading import load_codec
     from diffc_jax.evaluation.evaluate import evaluate
     from diffc_jax.evaluation.results import read_rate_points
 
     config, workdir = smoke_config(), tmp_path / "W"
-    convert(config, write_folder(tmp_path / "ddpm", state_dict), workdir)
+    config.model.widths, config.model.attention = (32,), ()
+    unet = {
+        "block_out_channels": [32],
+        "down_block_types": ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"],
+    }
+    state_dict = tensors(widths=(32,), attention=())
+    convert(config, write_folder(tmp_path / "ddpm", state_dict, unet), workdir)
     path = workdir / "params.safetensors"
-    kernel = read_tensors(path)["params/model/down_blocks.0.downsamplers.0.conv/kernel"]
-    name = "down_blocks.0.downsamplers.0.conv.weight"
-    assert kernel[0, 2, 5, 7] == state_dict[name][7, 5, 0, 2]
 
     config.eval.decoders, config.eval.codec_decoders = ("mean",), ()
+    config.eval.max_images = config.eval.batch_size = 2
     config.eval.num_levels, config.eval.last_gamma = 2, 0.0
     config.eval.params = str(path)
     evaluate(config, workdir)
@@ -92,9 +97,12 @@ def test_every_layout_gives_the_same_weights(layout, state_dict, tmp_path):
         write_pt(source / "diffusion_pytorch_model.bin", state_dict)
     convert(config, source, tmp_path / "W")
     found = read_tensors(tmp_path / "W" / "params.safetensors")
-    kernel = found["params/model/mid_block.attentions.0/to_out.0/kernel"]
+    kernel = found["params/model/mid_block.attentions.0.to_out.0/kernel"]
     expected = state_dict["mid_block.attentions.0.to_out.0.weight"]
     np.testing.assert_array_equal(kernel, expected.T)
+    kernel = found["params/model/down_blocks.0.downsamplers.0.conv/kernel"]
+    expected = state_dict["down_blocks.0.downsamplers.0.conv.weight"]
+    assert kernel[0, 2, 5, 7] == expected[7, 5, 0, 2]
 
 
 def test_the_message_about_another_config_has_the_flags_of_the_network(tmp_path):
