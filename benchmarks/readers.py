@@ -36,6 +36,7 @@ from diffc_jax.codec.image_decoder import prefix_at
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.config import base_config, validate
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.conversion import diffusers, uqdm
 from diffc_jax.conversion.vdm import read_checkpoint
 from diffc_jax.data import open_source
 from diffc_jax.data.decoding import UnreadableImageError, to_rgb
@@ -241,6 +242,11 @@ def _arguments(path: pathlib.Path) -> None:
     cli.describe(values.config)
 
 
+def _diffusers(path: pathlib.Path) -> None:
+    folder = path if path.is_dir() else path.parent
+    diffusers.read_fields(folder / "config.json", folder / "scheduler_config.json", valid.SIDE)
+
+
 def _tensors(path: pathlib.Path) -> None:
     read_tensors(path)
     load_params(path, {"a": {"b": np.ones((2, 3))}, "c": np.ones(2, np.float32)})
@@ -317,6 +323,11 @@ READERS: dict[str, Reader] = {
         valid.torch_files, "legacy.pth", in_pickle, read_torch_state_dict, 20
     ),
     "Flax": Reader(valid.vdm, "ckpt.flax", in_bytes, read_checkpoint, 40, "conversion.vdm"),
+    "config.json of diffusers": Reader(valid.diffusers, "config.json", in_json, _diffusers, 60),
+    "scheduler_config.json": Reader(
+        *(valid.diffusers, "scheduler_config.json", in_json, _beside(_diffusers), 60)
+    ),
+    "config.json of UQDM": Reader(valid.uqdm, "config.json", in_json, uqdm.read_fields, 60),
     "safetensors": Reader(
         valid.tensors, "x.safetensors", in_safetensors, _tensors, 20, "runtime.export"
     ),

@@ -180,6 +180,52 @@ def vdm(folder: pathlib.Path) -> None:
     (folder / "ckpt.flax").write_bytes(flax.serialization.msgpack_serialize(state))
 
 
+def diffusers(folder: pathlib.Path) -> None:
+    """The two descriptions of a network of diffusers."""
+    unet = {
+        "_class_name": "UNet2DModel",
+        "act_fn": "silu",
+        "attention_head_dim": None,
+        "block_out_channels": [32, 64],
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+        "in_channels": 3,
+        "layers_per_block": 1,
+        "norm_eps": 1e-6,
+        "out_channels": 3,
+        "sample_size": 16,
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    }
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "beta_start": 0.0001,
+        "num_train_timesteps": 1000,
+        "trained_betas": None,
+    }
+    (folder / "config.json").write_text(json.dumps(unet))
+    (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+
+
+def uqdm(folder: pathlib.Path) -> None:
+    """The description of a network of UQDM."""
+    model = {
+        "attention_everywhere": False,
+        "dropout_prob": 0.0,
+        "embedding_dim": 32,
+        "gamma_max": 6.0,
+        "gamma_min": -12.3,
+        "learned_prior_scale": True,
+        "n_attention_heads": 1,
+        "n_blocks": 1,
+        "n_channels": 3,
+        "norm_groups": 8,
+        "use_fourier_features": True,
+        "vocab_size": 256,
+    }
+    (folder / "config.json").write_text(json.dumps({"model": model}))
+
+
 def tensors(folder: pathlib.Path) -> None:
     """A file of tensors."""
     values = {"a/b": np.ones((2, 3), np.float32), "c": np.zeros(2, np.float16)}

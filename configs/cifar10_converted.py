@@ -5,7 +5,7 @@ reports 2.637 bits/dim on the test images. Its README gives the address of the c
 gs://gresearch/vdm/cifar10/checkpoint-final/checkpoints-0, a folder with a file `ckpt-N.flax`. Nobody has run
 this config on it; `:smoke` runs all of its parts on a small network.
 
-    python scripts/convert_vdm.py --config=configs/cifar10_converted.py --workdir=W --input=ckpt-N.flax
+    python scripts/convert.py --config=configs/cifar10_converted.py --workdir=W --input=ckpt-N.flax
     python experiments/evaluate.py --config=configs/cifar10_converted.py --workdir=W \
         --config.eval.params=W/params.safetensors --config.data.eval.path=DATA
 

@@ -6,7 +6,7 @@ The unconditional U-Nets of "Improved Denoising Diffusion Probabilistic Models" 
 variances and ends than here), and `imagenet64_uncond_100M_1500K.pt`, trained for samples above all. Nobody
 has run this config on them; `:smoke` runs all of its parts on a small network.
 
-    python scripts/convert_improved_diffusion.py --config=configs/imagenet64_converted.py --workdir=W \
+    python scripts/convert.py --config=configs/imagenet64_converted.py --workdir=W \
         --input=imagenet64_uncond_vlb_100M_1500K.pt
     python experiments/evaluate.py --config=configs/imagenet64_converted.py --workdir=W \
         --config.eval.params=W/params.safetensors --config.data.eval.path=valid_64x64.tar

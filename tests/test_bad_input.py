@@ -207,8 +207,8 @@ UNET = {"name": "unet", "patch": 2, "widths": (8,), "blocks": (1,), "heads": 2}
         ),
         (
             {"model": ConfigDict({"name": "resnet"})},
-            "model.name: unknown 'resnet'; choose one of gaussian, improved_diffusion, unet,"
-            " unet_experts, vdm",
+            "model.name: unknown 'resnet'; choose one of diffusers_unet, gaussian,"
+            " guided_diffusion, improved_diffusion, unet, unet_experts, vdm",
         ),
         (
             {"model": ConfigDict({"name": "gaussian", "width": 8})},

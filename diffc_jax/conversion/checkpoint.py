@@ -1,6 +1,8 @@
 """What every conversion does: ask the config for a network, check tensors against it, write the result."""
 
+import inspect
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +13,8 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffc_jax.diffusion.schedules import noise_range, schedule_from_fields
-from diffc_jax.errors import UsageError
-from diffc_jax.models import build_model
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.models import MODELS, build_model
 from diffc_jax.models.parameters import parameter_shapes, parameter_tree
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import file_sha256
@@ -20,20 +22,66 @@ from diffc_jax.runtime.tensor_checks import refuse
 from diffc_jax.training.state import count_parameters
 
 
-def params_template(config: ConfigDict, name: str) -> PyTree:
-    """Shapes of the trained parameters of a validated config's model, which has to be called `name`.
+def params_template(config: ConfigDict) -> PyTree:
+    """Shapes of the trained parameters of a validated config's model.
 
     Raises:
-        UsageError: config.model is another one, or has a field that cannot be used.
+        UsageError: config.model has a field that cannot be used.
     """
-    if config.model.name != name:
-        raise UsageError(
-            f"{config.model.name!r} is not {name!r}, the checkpoint's", field="model.name"
-        )
     size = config.data.image_size
     model = build_model(config.model.to_dict(), (size, size, 3))
     schedule = schedule_from_fields(config.schedule.to_dict())
     return parameter_shapes(model, schedule)["params"]["model"]
+
+
+def fixed_schedule(config: ConfigDict) -> None:
+    """Raises UsageError for a schedule with parameters, where a checkpoint has none."""
+    if config.schedule.name != "linear":
+        raise UsageError(
+            f"{config.schedule.name!r} has parameters, which the checkpoint has not; use 'linear'",
+            field="schedule.name",
+        )
+
+
+def check_fields(config: ConfigDict, fields: Mapping[str, Mapping[str, Any]], source: str) -> None:
+    """Compares a config with what the files of a checkpoint say of its network.
+
+    Args:
+        config: what the checkpoint is evaluated with later; a field of its model that it does not have is
+            the default.
+        fields: by group; those that are not there may have any value.
+        source: where the fields are from, for messages.
+
+    Raises:
+        UsageError: fields that differ; the flags that make them equal are in the message.
+    """
+    defaults = inspect.signature(MODELS[config.model.name]).parameters
+    flags = []
+    for group, wanted in fields.items():
+        for name, value in wanted.items():
+            found = config[group].get(name, defaults[name].default if name in defaults else None)
+            found = tuple(found) if isinstance(found, list) else found
+            if found != value:
+                flags.append(f"--config.{group}.{name}={shlex.quote(str(value))}")
+    if flags:
+        raise UsageError(
+            f"describes another network than {source}; add {' '.join(flags)}", field="--config"
+        )
+
+
+def check_inputs(source: str, channels: int) -> None:
+    """Raises InputError unless a network takes one noisy RGB image."""
+    if channels != 3:
+        reasons = {
+            1: "grey images",
+            4: "latents of an autoencoder, not pixels",
+            6: "another image beside the noisy one",
+        }
+        what = f", {reasons[channels]}" if channels in reasons else ""
+        raise InputError(
+            f"{source}: its network takes {channels} channels{what}; only unconditional networks of RGB"
+            " pixels can be used"
+        )
 
 
 def not_the_network(source: str) -> str:

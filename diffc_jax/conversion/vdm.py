@@ -65,10 +65,9 @@ def convert_vdm(config: ConfigDict, source: pathlib.Path, workdir: pathlib.Path 
     fixed. If W is None, everything is checked and nothing is written.
 
     Raises:
-        UsageError: the config has another model.
         InputError: the file cannot be read or holds another network, or W cannot be written.
     """
-    template = params_template(config, "vdm")
+    template = params_template(config)
     tensors, step = read_checkpoint(source)
     params = params_from_vdm(tensors, template, config.schedule.name, str(source))
     for name, value in params["schedule"].items():

@@ -70,8 +70,8 @@ class RatePoint:
         str | None,
         Column(
             "denoiser, or variant of the codec",
-            details="`unet`, `unet_experts`, `vdm`, `improved_diffusion`, `gaussian`; the chroma subsampling "
-            "of JPEG; the width of the networks of `hific` and `hyperprior`",
+            details="a key of `diffc_jax.models.MODELS`, such as `unet`; the chroma subsampling of JPEG; the "
+            "width of the networks of `hific` and `hyperprior`",
         ),
     ] = None
     decoder: Annotated[

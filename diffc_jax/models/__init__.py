@@ -5,8 +5,10 @@ from typing import Any
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Denoiser, Model, Variables
+from diffc_jax.models.diffusers_unet import diffusers_unet_model
 from diffc_jax.models.experts import experts_model
 from diffc_jax.models.gaussian import gaussian_model
+from diffc_jax.models.guided_diffusion import guided_diffusion_model
 from diffc_jax.models.improved_diffusion import improved_diffusion_model
 from diffc_jax.models.layers import build_from_fields
 from diffc_jax.models.parameters import model_variables
@@ -16,7 +18,9 @@ from diffc_jax.models.vdm import vdm_model
 __all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model", "model_variables"]
 
 MODELS: dict[str, Callable[..., Model]] = {
+    "diffusers_unet": diffusers_unet_model,
     "gaussian": gaussian_model,
+    "guided_diffusion": guided_diffusion_model,
     "improved_diffusion": improved_diffusion_model,
     "unet": unet_model,
     "unet_experts": experts_model,

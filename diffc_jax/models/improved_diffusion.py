@@ -1,35 +1,31 @@
 """The U-Net of "Improved Denoising Diffusion Probabilistic Models" (Nichol & Dhariwal 2021), for its weights.
 
-Modules carry the names of the published PyTorch state dicts, so that conversion is by name. The network
-takes other pixels and other times than the rest of this project; both maps are exact:
-
-- its images are y = v / 127.5 - 1, ours x = (2 v + 1) / 256 - 1, hence y = (256 / 255) x;
-- its noise levels are the indices i of a cosine schedule of 4000 steps, of which it is told i / 4.
+Modules carry the names of the published PyTorch state dicts, so that conversion is by name. Pixels are those
+of `discrete_time`; noise levels are the indices i of a cosine schedule of 4000 steps, of which the network is
+told i / 4.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Key
+from jaxtyping import Array, DTypeLike, Float
 
-from diffc_jax.diffusion import process
-from diffc_jax.models.base import Model, Variables
+from diffc_jax.models.base import Model
+from diffc_jax.models.discrete_time import discrete_time_model, time_embedding
 from diffc_jax.models.layers import (
     Depth,
     Width,
     activation_dtype,
+    check_halvings,
     check_multiple,
     check_positive,
 )
 
 GROUPS = 32
-
-_PIXEL_SCALE = 256.0 / 255.0
-_LOG_SNR_SHIFT = 2.0 * math.log(_PIXEL_SCALE)
 
 _STEPS = 4000
 _OFFSET = 0.008  # of the cosine schedule, so that its first steps are not too small
@@ -53,14 +49,6 @@ def network_time(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
     return jnp.clip(1000.0 * tau - 1000.0 / _STEPS, 0.0, 1000.0 * (1.0 - 1.0 / _STEPS))
 
 
-def time_embedding(time: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
-    """Cosines, then sines, of `width // 2` angular frequencies from 1 down to (almost) 1e-4."""
-    half = width // 2
-    frequencies = jnp.exp(-math.log(1e4) / half * jnp.arange(half))
-    angles = time[:, None] * frequencies[None]
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-
-
 def _norm(name: str, dtype: DTypeLike) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
 
@@ -75,17 +63,29 @@ def _conv(
     )
 
 
+def _mean_of_pixels(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
+    return cast(Array, nn.avg_pool(x, (2, 2), (2, 2)))
+
+
+def _repeat_pixels(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
 class ResidualBlock(nn.Module):
-    """Two convolutions after norm and swish; the embedding scales and shifts the second norm's output."""
+    """Two convolutions after norm and swish; the embedding scales and shifts the second norm's output.
+
+    `resample` is what happens to the skip, and to the other path before its first convolution.
+    """
 
     width: int
     dtype: DTypeLike
+    resample: Callable[[Array], Array] = lambda x: x
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"]
-    ) -> Float[Array, "b h w d"]:
-        h = nn.swish(_norm("in_layers.0", self.dtype)(x))
+    ) -> Float[Array, "b h2 w2 d"]:
+        h, x = (self.resample(one) for one in (nn.swish(_norm("in_layers.0", self.dtype)(x)), x))
         h = _conv(self.width, "in_layers.2", self.dtype)(h)
         modulation = nn.Dense(2 * self.width, dtype=self.dtype, name="emb_layers.1")(
             nn.swish(embedding)
@@ -99,18 +99,24 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + attention of the normalised x; each head has its queries, keys and values side by side."""
+    """x + attention of the normalised x.
+
+    Each head has its queries, keys and values side by side; or all queries come first, if `heads_last`.
+    """
 
     heads: int
     dtype: DTypeLike
+    heads_last: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         batch, height, width, channels = x.shape
         h = _norm("norm", self.dtype)(x).reshape(batch, height * width, channels)
         qkv = nn.Conv(3 * channels, (1,), dtype=self.dtype, name="qkv")(h)
-        qkv = qkv.reshape(batch, height * width, self.heads, 3, channels // self.heads)
-        mixed = jax.nn.dot_product_attention(*(qkv[..., i, :] for i in range(3)))
+        split = (3, self.heads) if self.heads_last else (self.heads, 3)
+        qkv = qkv.reshape(batch, height * width, *split, channels // self.heads)
+        axis = 2 if self.heads_last else 3
+        mixed = jax.nn.dot_product_attention(*(qkv.take(i, axis) for i in range(3)))
         project = nn.Conv(
             channels, (1,), dtype=self.dtype, kernel_init=nn.initializers.zeros, name="proj_out"
         )
@@ -118,7 +124,11 @@ class AttentionBlock(nn.Module):
 
 
 class ImprovedDiffusionUNet(nn.Module):
-    """Maps noisy y and the network's time to (noise, variance); see `improved_diffusion_model`."""
+    """Maps noisy y and the network's time to (noise, variance).
+
+    See `improved_diffusion_model` and `guided_diffusion.guided_diffusion_model` for the fields. There are
+    `heads` heads, or as many as have `head_channels` channels.
+    """
 
     outputs: int
     width: int
@@ -127,6 +137,9 @@ class ImprovedDiffusionUNet(nn.Module):
     attention: tuple[int, ...]
     heads: int
     dtype: DTypeLike
+    head_channels: int = 0
+    heads_last: bool = False
+    resampling_blocks: bool = False
 
     @nn.compact
     def __call__(
@@ -135,9 +148,24 @@ class ImprovedDiffusionUNet(nn.Module):
 
         def stage(x: Array, width: int, prefix: str) -> Array:
             x = ResidualBlock(width, self.dtype, name=f"{prefix}.0")(x, embedding)
-            if x.shape[1] in self.attention:
-                x = AttentionBlock(self.heads, self.dtype, name=f"{prefix}.1")(x)
-            return x
+            return attend(x, f"{prefix}.1") if x.shape[1] in self.attention else x
+
+        def attend(x: Array, name: str) -> Array:
+            heads = x.shape[-1] // self.head_channels if self.head_channels else self.heads
+            return AttentionBlock(heads, self.dtype, self.heads_last, name=name)(x)
+
+        def halve(x: Array, prefix: str) -> Array:
+            if self.resampling_blocks:
+                block = ResidualBlock(x.shape[-1], self.dtype, _mean_of_pixels, name=prefix)
+                return block(x, embedding)
+            return _conv(x.shape[-1], f"{prefix}.op", self.dtype, stride=2)(x)
+
+        def double(x: Array, prefix: str) -> Array:
+            if self.resampling_blocks:
+                block = ResidualBlock(x.shape[-1], self.dtype, _repeat_pixels, name=prefix)
+                return block(x, embedding)
+            convolution = _conv(x.shape[-1], f"{prefix}.conv", self.dtype)
+            return convolution(_repeat_pixels(x))
 
         def dense(name: str) -> nn.Dense:
             return nn.Dense(4 * self.width, name=name)
@@ -149,14 +177,14 @@ class ImprovedDiffusionUNet(nn.Module):
         skips = [x]
         for level, multiplier in enumerate(self.multipliers):
             if level:
-                x = _conv(x.shape[-1], f"input_blocks.{len(skips)}.0.op", self.dtype, stride=2)(x)
+                x = halve(x, f"input_blocks.{len(skips)}.0")
                 skips.append(x)
             for _ in range(self.blocks):
                 x = stage(x, multiplier * self.width, f"input_blocks.{len(skips)}")
                 skips.append(x)
 
         x = ResidualBlock(x.shape[-1], self.dtype, name="middle_block.0")(x, embedding)
-        x = AttentionBlock(self.heads, self.dtype, name="middle_block.1")(x)
+        x = attend(x, "middle_block.1")
         x = ResidualBlock(x.shape[-1], self.dtype, name="middle_block.2")(x, embedding)
 
         index = 0
@@ -167,9 +195,7 @@ class ImprovedDiffusionUNet(nn.Module):
                 index += 1
             if level:
                 position = 2 if x.shape[1] in self.attention else 1
-                x = x.repeat(2, axis=1).repeat(2, axis=2)
-                name = f"output_blocks.{index - 1}.{position}.conv"
-                x = _conv(x.shape[-1], name, self.dtype)(x)
+                x = double(x, f"output_blocks.{index - 1}.{position}")
 
         x = nn.swish(_norm("out.0", jnp.float32)(x.astype(jnp.float32)))
         return cast(Array, _conv(self.outputs, "out.2", jnp.float32, zero=True)(x))
@@ -201,16 +227,9 @@ def improved_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_positive(
-        "model", width=width, multipliers=min(multipliers, default=0), blocks=blocks, heads=heads
-    )
-    check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
+    check_sizes(image_shape, width, multipliers, blocks)
+    check_positive("model", heads=heads)
     check_multiple("model.width", width, heads, "the number of heads (model.heads)")
-    halvings = len(multipliers) - 1
-    for side in image_shape[:2]:
-        check_multiple(
-            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
-        )
     network = ImprovedDiffusionUNet(
         outputs=2 * image_shape[-1],
         width=width,
@@ -221,32 +240,13 @@ def improved_diffusion_model(
         dtype=activation_dtype(dtype),
     )
 
-    def init(key: Key[Array, ""], statistics: Any) -> Variables:
-        del statistics
-        return network.init(key, jnp.zeros((1, *image_shape)), jnp.zeros(1))
-
-    def eps_hat(
-        variables: Variables, z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
-    ) -> Float[Array, "b h w c"]:
-        y, gamma = to_their_pixels(z, gamma)
-        outputs = network.apply({"params": variables["params"]}, y, network_time(gamma))
-        return cast(Array, outputs)[..., : z.shape[-1]]
-
-    return Model(
-        name="improved_diffusion",
-        init=init,
-        eps_hat=eps_hat,
-        train_eps_hat=lambda variables, z, gamma, key: eps_hat(variables, z, gamma),
-    )
+    return discrete_time_model("improved_diffusion", network, image_shape, network_time)
 
 
-def to_their_pixels(
-    z: Float[Array, "b h w c"], gamma: Float[Array, " b"]
-) -> tuple[Float[Array, "b h w c"], Float[Array, " b"]]:
-    """Noisy x as noisy y with the same noise, and its noise level, 0.0078 higher.
-
-    alpha x + sigma eps is (255/256) alpha y + sigma eps; scaled to unit power it is variance preserving.
-    """
-    theirs = gamma + _LOG_SNR_SHIFT
-    ratio = process.sigma(theirs) / process.sigma(gamma)
-    return process.per_image(ratio, z) * z, theirs
+def check_sizes(
+    image_shape: tuple[int, int, int], width: int, multipliers: Sequence[int], blocks: int
+) -> None:
+    """Raises UsageError for fields of a model that no U-Net of this kind can have."""
+    check_positive("model", width=width, multipliers=min(multipliers, default=0), blocks=blocks)
+    check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
+    check_halvings(image_shape, len(multipliers) - 1)

@@ -150,6 +150,26 @@ def check_multiple(field: str, value: int, divisor: int, reason: str) -> None:
         raise UsageError(f"{value} is not a multiple of {divisor}, {reason}", field=field)
 
 
+def check_halvings(image_shape: tuple[int, int, int], halvings: int) -> None:
+    """Raises UsageError unless height and width can be halved that many times."""
+    for side in image_shape[:2]:
+        check_multiple(
+            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
+        )
+
+
+def check_epsilon(field: str, value: float) -> None:
+    """Raises UsageError for what no norm adds to variances."""
+    if not 0.0 < value < 1.0:
+        raise UsageError(f"{value} is not inside (0, 1)", field=field)
+
+
+def one_of(field: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError for a name that is not known."""
+    if value not in known:
+        raise UsageError(f"unknown {value!r}; choose one of {', '.join(known)}", field=field)
+
+
 def check_common(group: str, dropout: float, gamma_range: Sequence[float | int]) -> None:
     """Raises UsageError for values of a group's fields that no network can use."""
     if not 0.0 <= dropout < 1.0:

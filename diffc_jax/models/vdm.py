@@ -22,6 +22,7 @@ from diffc_jax.models.layers import (
     Width,
     activation_dtype,
     check_common,
+    check_epsilon,
     check_multiple,
     check_positive,
     normalised_gamma,
@@ -29,6 +30,8 @@ from diffc_jax.models.layers import (
 )
 from diffc_jax.typed import Meta
 
+# Flax's.
+EPSILON = 1e-6
 _Exponent = Annotated[int, Meta(ge=0, le=32)]
 
 
@@ -56,17 +59,22 @@ class ResidualBlock(nn.Module):
     groups: int
     dropout: float
     dtype: DTypeLike
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
-        h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
+        h = nn.swish(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype, conv_general_dilated=conv)(h)
         shift = nn.Dense(
             self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros
         )(embedding)
-        h = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(h + shift[:, None, None]))
+        h = nn.swish(
+            nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(
+                h + shift[:, None, None]
+            )
+        )
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
         h = nn.Conv(
             self.width,
@@ -91,6 +99,7 @@ class VDMNetwork(nn.Module):
     dropout: float
     dtype: DTypeLike
     remat: bool
+    epsilon: float
 
     @nn.compact
     def __call__(
@@ -99,7 +108,9 @@ class VDMNetwork(nn.Module):
         block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
 
         def block(x: Array, name: str) -> Array:
-            module = block_class(self.width, self.groups, self.dropout, self.dtype, name=name)
+            module = block_class(
+                self.width, self.groups, self.dropout, self.dtype, self.epsilon, name=name
+            )
             return module(x, embedding, training)
 
         embedding = GammaEmbedding(self.width, 4 * self.width, self.dtype)(
@@ -119,13 +130,13 @@ class VDMNetwork(nn.Module):
             x, skips = self._scan(down, stem, embedding, training)
         x = block(x, "middle_0")
         x = x + SelfAttention(heads=1, dtype=self.dtype)(
-            nn.GroupNorm(self.groups, dtype=self.dtype)(x)
+            nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x)
         )
         x = block(x, "middle_1")
         if skips is not None:
             x, _ = self._scan(up[::-1], x, embedding, training, skips)
         x = block(jnp.concatenate([x, stem], axis=-1), f"up_{self.blocks}")
-        x = nn.swish(nn.GroupNorm(self.groups, dtype=self.dtype)(x))
+        x = nn.swish(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x))
         head = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="head")
         return z + head(x.astype(jnp.float32))
 
@@ -146,7 +157,9 @@ class VDMNetwork(nn.Module):
         Returns:
             The last output, and without `skips` the outputs of all blocks.
         """
-        block = ResidualBlock(self.width, self.groups, self.dropout, self.dtype, parent=None)
+        block = ResidualBlock(
+            self.width, self.groups, self.dropout, self.dtype, self.epsilon, parent=None
+        )
         params = self.variables["params"]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names))
         keys = jax.random.split(self.make_rng("dropout"), len(names)) if training else None
@@ -175,6 +188,7 @@ def vdm_model(
     dropout: float = 0.1,
     dtype: str = "float32",
     remat: bool = False,
+    epsilon: float = EPSILON,
 ) -> Model:
     """The VDM U-Net; the defaults are the paper's for ImageNet 64x64.
 
@@ -188,6 +202,7 @@ def vdm_model(
         dropout: rate in training.
         dtype: of the activations, "float32" or "bfloat16"; parameters are float32.
         remat: recompute the blocks' activations in the backward pass, to save memory.
+        epsilon: of the norms, added to variances.
 
     Raises:
         UsageError: a field that cannot be used, named.
@@ -196,6 +211,7 @@ def vdm_model(
     check_multiple("model.width", width, groups, "the number of groups (model.groups)")
     check_multiple("model.width", width, 2, "for as many sines as cosines of gamma")
     check_common("model", dropout, gamma_range)
+    check_epsilon("model.epsilon", epsilon)
     network = VDMNetwork(
         blocks=blocks,
         width=width,
@@ -205,6 +221,7 @@ def vdm_model(
         dropout=dropout,
         dtype=activation_dtype(dtype),
         remat=remat,
+        epsilon=epsilon,
     )
 
     def init(key: Key[Array, ""], statistics: Any) -> Variables:

@@ -24,14 +24,14 @@ def torch_shapes(template: PyTree) -> dict[str, Shape]:
     `template` is one collection of variables: nested dicts of arrays or shapes.
     """
     leaves = flax.traverse_util.flatten_dict(template)
-    return {_name(path): _torch_shape(leaf.shape) for path, leaf in leaves.items()}
+    return {_name(path): torch_shape(leaf.shape) for path, leaf in leaves.items()}
 
 
 def from_state_dict(state_dict: Mapping[str, np.ndarray], template: PyTree) -> PyTree:
     """Variables like `template`, float32, from tensors of the shapes of `torch_shapes`."""
     leaves = flax.traverse_util.flatten_dict(template)
     return flax.traverse_util.unflatten_dict(
-        {path: _flax_layout(state_dict[_name(path)]) for path in leaves}
+        {path: flax_layout(state_dict[_name(path)]) for path in leaves}
     )
 
 
@@ -39,12 +39,16 @@ def _name(path: tuple[str, ...]) -> str:
     return ".".join((*path[:-1], _NAMES[path[-1]]))
 
 
-def _torch_shape(shape: Shape) -> Shape:
-    """PyTorch has (outputs, inputs, positions...) where Flax has (positions..., inputs, outputs)."""
+def torch_shape(shape: Shape) -> Shape:
+    """The shape that PyTorch has for one of Flax.
+
+    Its (outputs, inputs, positions...) are (positions..., inputs, outputs) here.
+    """
     return (*shape[:-3:-1], *shape[:-2])
 
 
-def _flax_layout(array: np.ndarray) -> np.ndarray:
+def flax_layout(array: np.ndarray) -> np.ndarray:
+    """A tensor as float32 in the layout that `torch_shape` comes from."""
     array = array.astype(np.float32)
     if array.ndim == 1:
         return array

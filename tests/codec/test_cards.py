@@ -20,8 +20,8 @@ UNET = {"name": "unet", "widths": [8], "blocks": [1], "heads": 1}
         ({"model": {}}, "model: object missing required field `name`"),
         (
             {"model": {"name": "future"}},
-            "model.name: unknown 'future'; choose one of gaussian, improved_diffusion, unet,"
-            " unet_experts, vdm",
+            "model.name: unknown 'future'; choose one of diffusers_unet, gaussian,"
+            " guided_diffusion, improved_diffusion, unet, unet_experts, vdm",
         ),
         ({"model": UNET | {"heads": "1"}}, "model.heads: expected `int`, got `str`"),
         ({"model": UNET | {"widths": 8}}, "model.widths: expected `array`, got `int`"),

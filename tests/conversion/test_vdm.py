@@ -12,7 +12,7 @@ import pytest
 from configs.cifar10_converted import get_config
 from diffc_jax.conversion.vdm import convert_vdm, params_from_vdm, read_checkpoint
 from diffc_jax.diffusion.schedules import build_schedule
-from diffc_jax.errors import InputError, UsageError
+from diffc_jax.errors import InputError
 from diffc_jax.models import build_model
 from diffc_jax.runtime.export import load_params
 from diffc_jax.training.experiment import build_experiment
@@ -313,11 +313,3 @@ def test_other_files_are_refused(tensors, tmp_path):
     write_checkpoint(path, tensors | {"gamma/w": np.zeros(1, "V8")})
     path.write_bytes(path.read_bytes().replace(b"void64", b"object"))
     assert message(path).startswith(f"{what} (cannot create an OBJECT array")
-
-
-def test_another_model_is_refused(tensors, tmp_path):
-    config = smoke_config()
-    config.model.name = "unet"
-    with pytest.raises(UsageError) as error:
-        convert_vdm(config, write_checkpoint(tmp_path / "ckpt-1.flax", tensors), tmp_path)
-    assert str(error.value) == "model.name: 'unet' is not 'vdm', the checkpoint's"

@@ -136,7 +136,7 @@ def test_wiener_filter_has_the_least_error_among_gains(statistics):
 def test_build_model_names_what_it_does_not_know():
     with pytest.raises(
         UsageError,
-        match=r"^model.name: unknown 'gan'; choose one of gaussian, improved_diffusion, unet",
+        match=r"^model.name: unknown 'gan'; choose one of diffusers_unet, gaussian",
     ):
         build_model({"name": "gan"}, (8, 8, 3))
     with pytest.raises(UsageError, match=r"^model.width: gaussian has no such field; it has none$"):

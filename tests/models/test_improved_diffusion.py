@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 
 from configs.imagenet64_converted import get_config
-from diffc_jax.conversion.improved_diffusion import params_from_torch
-from diffc_jax.diffusion import process
+from diffc_jax.conversion.openai import params_from_torch
 from diffc_jax.errors import UsageError
 from diffc_jax.models import build_model
+from diffc_jax.models.discrete_time import to_their_pixels
 from diffc_jax.models.improved_diffusion import (
     ImprovedDiffusionUNet,
     improved_diffusion_model,
     network_time,
-    time_embedding,
-    to_their_pixels,
 )
 from tests.support.improved_diffusion import (
     HEADS,
@@ -134,24 +132,6 @@ def test_time_stays_within_the_indices():
         jnp.zeros((1, SIDE, SIDE, 3)), jnp.array([get_config().schedule.gamma_min])
     )
     assert 0.0 < network_time(least)[0] < 0.1
-
-
-def test_cosines_come_first():
-    embedding = time_embedding(jnp.array([0.0, 2.0]), 4)
-    angles = [2.0, 0.02]
-    np.testing.assert_allclose(embedding[0], [1, 1, 0, 0])
-    np.testing.assert_allclose(embedding[1], [*np.cos(angles), *np.sin(angles)], rtol=1e-6)
-
-
-def test_pixels_become_theirs_with_the_same_noise():
-    rng = np.random.default_rng(2)
-    pixels = rng.integers(0, 256, (5, 4, 4, 3))
-    eps = jnp.asarray(rng.standard_normal(pixels.shape), jnp.float32)
-    gamma = jnp.array([-11.5, -6.0, 0.0, 3.0, 8.0])
-    z = process.diffuse(process.pixels_to_unit(jnp.asarray(pixels)), eps, gamma)
-    found, theirs = to_their_pixels(z, gamma)
-    y = jnp.asarray(pixels / 127.5 - 1.0, jnp.float32)
-    np.testing.assert_allclose(found, process.diffuse(y, eps, theirs), rtol=0, atol=2e-6)
 
 
 def test_eps_hat_is_the_first_half_of_the_outputs(params, outputs):

@@ -1,4 +1,7 @@
-"""The network of improved-diffusion after its specification, in plain layers, and its checkpoints."""
+"""The network of improved-diffusion after its specification, in plain layers, and its checkpoints.
+
+That of guided-diffusion has residual blocks for its resampling, and is not run here.
+"""
 
 import math
 import struct
@@ -11,7 +14,7 @@ HEADS = 4
 SIDE = 16
 
 
-def program(width, multipliers, blocks, attention, side):
+def program(width, multipliers, blocks, attention, side, resampling_blocks=False):
     """The network as a list of steps: what runs, the name of its tensors, channels in and out."""
     steps, skips, channels, n = [], [], width, 0
 
@@ -37,7 +40,10 @@ def program(width, multipliers, blocks, attention, side):
             keep()
         if level + 1 < len(multipliers):
             n += 1
-            conv(f"input_blocks.{n}.0.op", channels, stride=2)
+            if resampling_blocks:
+                steps.append(("residual", f"input_blocks.{n}.0", channels, channels))
+            else:
+                conv(f"input_blocks.{n}.0.op", channels, stride=2)
             keep()
             side //= 2
     steps.append(("residual", "middle_block.0", channels, channels))
@@ -50,8 +56,12 @@ def program(width, multipliers, blocks, attention, side):
             stage(f"output_blocks.{n}", channels + skips.pop(), multipliers[level] * width)
             channels = multipliers[level] * width
             if level and i == blocks:
-                steps.append(("up",))
-                conv(f"output_blocks.{n}.{2 if side in attention else 1}.conv", channels)
+                name = f"output_blocks.{n}.{2 if side in attention else 1}"
+                if resampling_blocks:
+                    steps.append(("residual", name, channels, channels))
+                else:
+                    steps.append(("up",))
+                    conv(f"{name}.conv", channels)
                 side *= 2
             n += 1
     steps.append(("norm", "out.0", channels))

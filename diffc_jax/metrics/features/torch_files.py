@@ -19,7 +19,7 @@ import numpy as np
 
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.npz import check_packed_size
-from diffc_jax.runtime.unpickling import Allowed, RestrictedUnpickler, reading
+from diffc_jax.runtime.unpickling import Allowed, RestrictedUnpickler, numpy_arrays, reading
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -56,8 +56,11 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_torch_state_dict(path: str | os.PathLike[str], below: str = "") -> dict[str, np.ndarray]:
     """Reads the tensors of a file made by `torch.save(model.state_dict(), path)`.
+
+    With `below`, the file is of `torch.save({below: model.state_dict(), ...}, path)`, where the rest may be
+    the state of an optimizer, with NumPy's numbers among it.
 
     Both formats are read: the zip archive of PyTorch 1.6 and later and the sequence of pickles
     before it. Only dense CPU-readable tensors of the common types are known (bool, integers,
@@ -76,7 +79,10 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
             dict has no need of (that name is given, and it is not called).
     """
     with reading(path, "a PyTorch state dict", "plain state dict"), open(path, "rb") as file:
-        content, load = _read(file)
+        content, load = _read(file, numpy_arrays() if below else {})
+        if below and (not isinstance(content, dict) or below not in content):
+            raise InputError(f"{path}: has no {below!r}, where the state dict should be")
+        content = content[below] if below else content
         if not isinstance(content, dict):
             raise InputError(
                 f"{path}: holds a {type(content).__name__}, not a state dict; save "
@@ -107,14 +113,17 @@ def read_torch_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]
 _Loader = Callable[[_Storage], bytes]
 
 
-def _read(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
-    """The pickled object, with `_Tensor`s in place of tensors, and what reads their storages."""
+def _read(file: io.BufferedIOBase, others: Allowed) -> tuple[Any, _Loader]:
+    """The pickled object, with `_Tensor`s in place of tensors, and what reads their storages.
+
+    `others` are allowed beside what a state dict needs.
+    """
     magic = file.read(len(_ZIP_MAGIC))
     file.seek(0)
-    return _read_zip(file) if magic == _ZIP_MAGIC else _read_legacy(file)
+    return (_read_zip if magic == _ZIP_MAGIC else _read_legacy)(file, others)
 
 
-def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+def _read_zip(file: io.BufferedIOBase, others: Allowed) -> tuple[Any, _Loader]:
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
     # PyTorch compresses nothing.
@@ -137,13 +146,13 @@ def _read_zip(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
             raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
         return archive.read(entry)
 
-    return _Pickles(io.BytesIO(archive.read(pickles[0]))).load(), load
+    return _Pickles(io.BytesIO(archive.read(pickles[0])), others).load(), load
 
 
-def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
+def _read_legacy(file: io.BufferedIOBase, others: Allowed) -> tuple[Any, _Loader]:
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    pickles = _Pickles(file)
+    pickles = _Pickles(file, others)
     if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise ValueError("it starts like no PyTorch file")
     if not pickles.load()["little_endian"]:
@@ -163,12 +172,12 @@ def _read_legacy(file: io.BufferedIOBase) -> tuple[Any, _Loader]:
 class _Pickles:
     """The pickles of a file, one after the other, and the storages that they refer to."""
 
-    def __init__(self, file: io.BufferedIOBase):
-        self._file = file
+    def __init__(self, file: io.BufferedIOBase, others: Allowed):
+        self._file, self._allowed = file, {**_allowed(), **others}
         self.storages: dict[str, _Storage] = {}
 
     def load(self) -> Any:
-        return RestrictedUnpickler(self._file, _allowed(), self._storage).load()
+        return RestrictedUnpickler(self._file, self._allowed, self._storage).load()
 
     def _storage(self, pid: Any) -> _Storage:
         match pid:
