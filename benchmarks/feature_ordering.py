@@ -78,7 +78,7 @@ def main() -> None:
     extractor = Extractor(efficientnet_lite0(), mesh)
     extractor(images[:1])  # compiles
     begin = time.perf_counter()
-    moments = extractor.moments([images])
+    moments = extractor.of_set([images]).moments
     speed = len(images) / (time.perf_counter() - begin)
     reference = FrechetReference(moments, extractor.network.name)
     distances = [PairwiseLPIPS(lpips, mesh) for lpips in (lpips_alex(), lpips_vgg())]
@@ -94,7 +94,7 @@ def main() -> None:
             pairs = images[: _PAIRS.value], distorted[: _PAIRS.value]
             rows.append(
                 (
-                    reference.distance(extractor.moments([distorted])),
+                    reference.distance(extractor.of_set([distorted]).moments),
                     *(float(distance(*pairs).mean()) for distance in distances),
                     float(ms_ssim(images, distorted).mean()),
                     psnr.psnr(psnr.mse(images, distorted)),

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import image_digests
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.image_sets import claim_images
-from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
+from diffc_jax.evaluation.measures import COLUMNS, Measures, set_point
 from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
 from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.metrics.feature_sets import FeatureSet
+from diffc_jax.metrics.sets import Comparison
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
@@ -69,16 +71,17 @@ def evaluate_baselines(
         settings.features,
         settings.feature_weights,
         settings.image_metrics,
+        settings.set_metrics,
         make_mesh(),
         settings.batch_size,
     )
     batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     sets = selection.result_sets(workdir)
-    references = _references(config, measures, images, sets)
+    comparisons = _comparisons(config, measures, images, sets)
     results = [
-        _Results(result, reference, config.eval.grid_images)
-        for result, reference in zip(sets, references, strict=True)
+        _Results(result, comparison, config.eval.grid_images)
+        for result, comparison in zip(sets, comparisons, strict=True)
     ]
     codecs = tuple(config.baselines.codecs)
     for codec_point in itertools.chain(
@@ -125,36 +128,31 @@ def check_baselines(config: ConfigDict) -> None:
         require("imagecodecs")  # for lossless.json, which comes last
 
 
-def _references(
+def _comparisons(
     config: ConfigDict,
     measures: Measures,
     images: UInt8[np.ndarray, "n h w 3"],
     sets: Sequence[ResultSet],
-) -> list[Reference | None]:
-    """What the distances of each set compare with; features of the images are computed once, if at all."""
+) -> list[Comparison | None]:
+    """What each set is compared with; features of the images are computed once, if at all."""
     features = functools.cache(lambda: measures.features(images))
     source = open_reference(config)
 
-    def reference(result: ResultSet) -> Reference | None:
+    def comparison(result: ResultSet) -> Comparison | None:
         if not measures.has_features or len(result.images) < 2:
             return None
         folder = sets[0].folder / "reference"
-        return measures.reference(lambda: _batches(result.of(features())), source, folder)
+        return measures.comparison([result.of(features())], source, folder)
 
-    return [reference(result) for result in sets]
-
-
-def _batches(features: Float32[np.ndarray, "n d"]) -> Iterator[Float32[np.ndarray, "_ d"]]:
-    for start in range(0, len(features), _BATCH):
-        yield features[start : start + _BATCH]
+    return [comparison(result) for result in sets]
 
 
 class _Results:
     """Results of all methods on one set of images."""
 
-    def __init__(self, result: ResultSet, reference: Reference | None, n_shown: int):
-        """Measures distances to `reference` and keeps the first `n_shown` decoded images."""
-        self._set, self._reference, self._n_shown = result, reference, n_shown
+    def __init__(self, result: ResultSet, comparison: Comparison | None, n_shown: int):
+        """Measures distances of `comparison` and keeps the first `n_shown` decoded images."""
+        self._set, self._comparison, self._n_shown = result, comparison, n_shown
         self._codec_points: list[CodecPoint] = []
         self._points: list[RatePoint] = []
 
@@ -172,9 +170,9 @@ class _Results:
             columns[COLUMNS[metric]] = float(average.mean)
             stderr = float(average.stderr) if average.count > 1 else None
             columns[f"{COLUMNS[metric]}_stderr"] = stderr
-        if self._reference is not None and features is not None:
-            distance = self._reference.distance(_batches(self._set.of(features)))
-            columns |= dataclasses.asdict(distance)
+        if self._comparison is not None and features is not None:
+            estimates = self._comparison.estimates(FeatureSet.of([self._set.of(features)]))
+            columns |= set_point(self._comparison, estimates)
         self._codec_points.append(own)
         self._points.append(dataclasses.replace(own.point, **columns))
 

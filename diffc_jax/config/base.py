@@ -19,6 +19,7 @@ PLACEMENTS = ("host", "device", "auto")
 # Of the codec: those for which there are tables.
 CODEC_MEMORIES = (8, 12, 14)
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
+SET_METRICS = ("precision_recall", "classifier")
 # The shortest path of the codec has 8 bits, and smaller images have hardly more values.
 _SMALLEST_CODED_IMAGE = 4
 # Groups, fields in them, and the least value that these may have.
@@ -169,6 +170,9 @@ def base_config() -> ConfigDict:
     config.eval.feature_weights = ""
     # [names] Metrics of image pairs: lpips_alex, lpips_vgg or ms_ssim.
     config.eval.image_metrics = ("lpips_alex",)
+    # [names] Metrics of sets of images beside the distances, in the features of eval.features:
+    # precision_recall (with density and coverage) and classifier (whether one tells them from photographs).
+    config.eval.set_metrics = SET_METRICS
     # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
     config.eval.codec_decoders = ("flow",)
     # [bits] Memory of the codec's trellis; one more doubles the time of its search.
@@ -274,6 +278,8 @@ def validate(config: ConfigDict) -> None:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
         one_of("eval.image_metrics", metric, IMAGE_METRICS)
+    for metric in evaluation.set_metrics:
+        one_of("eval.set_metrics", metric, SET_METRICS)
     for field in ("decoders", "codec_decoders"):
         for decoder in evaluation[field]:
             parse_decoder(decoder, f"eval.{field}")

@@ -55,8 +55,9 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         store = open_store(workdir, config, images.name, (own.state.ema, own.state.fixed))
         columns = {"model": own.model.name, "checkpoint": own.name, **own.costs}
         tables = [Tables(result, store, (sweep, codec), config, columns) for result in sets]
-        networks = settings.features, settings.feature_weights, settings.image_metrics
-        measures = Measures(*networks, own.mesh, batch_size)
+        networks = settings.features, settings.feature_weights
+        metrics = settings.image_metrics, settings.set_metrics
+        measures = Measures(*networks, *metrics, own.mesh, batch_size)
         if processes.is_primary():
             pixels = digests_of(images)
             store.forget_changed(measures.made_from(pixels))

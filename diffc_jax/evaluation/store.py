@@ -150,7 +150,7 @@ def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
     where there are subsets, their sizes say which image an index means.
     """
     settings = config.eval.to_dict()
-    for field in ("batch_size", "bound_times", "params"):
+    for field in ("batch_size", "bound_times", "params", "set_metrics"):
         del settings[field]
     # Under the name that the field had, so that what was stored before is found.
     settings["families"] = settings.pop("subsets")

@@ -1,6 +1,5 @@
 """The result files of an evaluation, which docs/output_files.md describes; all of them are written here."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import Digests
 from diffc_jax.evaluation.image_sets import claim_images
-from diffc_jax.evaluation.measures import COLUMNS, SetDistance
+from diffc_jax.evaluation.measures import COLUMNS, Distances
 from diffc_jax.evaluation.method import Method, Table
 from diffc_jax.evaluation.results import RatePoint, finite, write_rate_points, write_table
 from diffc_jax.evaluation.store import Arrays, Store
@@ -23,7 +22,6 @@ from diffc_jax.runtime import files
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.training.validation import describe_elbo
 
-Distances = Mapping[tuple[str, int], SetDistance]
 # By the names of files.
 Contents = dict[str, Any]
 
@@ -223,8 +221,7 @@ class Tables:
             average = means[f"{metric}/{series}"]
             columns[COLUMNS[metric]] = float(average.mean[level])
             columns[f"{COLUMNS[metric]}_stderr"] = finite(average.stderr[level])
-        if (series, level) in distances:
-            columns |= dataclasses.asdict(distances[series, level])
+        columns |= distances.get((series, level), {})
         return RatePoint(
             method=method.name,
             decoder=decoder,
