@@ -24,6 +24,14 @@ from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, Measures, set_point
 from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
+from diffc_jax.evaluation.spectra import (
+    POWER,
+    SPECTRA_OF_BASELINES,
+    Spectra,
+    power_and_error,
+    spectra_of_originals,
+    spectra_table,
+)
 from diffc_jax.evaluation.subsets import ResultSet, select_images
 from diffc_jax.metrics.feature_sets import FeatureSet
 from diffc_jax.metrics.sets import Comparison
@@ -84,14 +92,16 @@ def evaluate_baselines(
         for result, comparison in zip(sets, comparisons, strict=True)
     ]
     codecs = tuple(config.baselines.codecs)
+    original_power = spectra_of_originals(images)[POWER]
     for codec_point in itertools.chain(
         evaluate_runs(runs, images, selection.name, selection.split),
         evaluate_codecs(images, selection.name, selection.split, codecs=codecs),
     ):
         pairs = measures.pairs(images, codec_point.decoded)
         features = measures.features(codec_point.decoded) if measures.has_features else None
+        power, error = power_and_error(images, codec_point.decoded)
         for own in results:
-            own.add(codec_point, pairs, features)
+            own.add(codec_point, pairs, features, (power, original_power, error))
     for own in results:
         own.write(images)
     versions = encoder_versions(codecs)
@@ -155,14 +165,19 @@ class _Results:
         self._set, self._comparison, self._n_shown = result, comparison, n_shown
         self._codec_points: list[CodecPoint] = []
         self._points: list[RatePoint] = []
+        self._spectra: list[Spectra] = []
 
     def add(
         self,
         codec_point: CodecPoint,
         pairs: Mapping[str, Float[np.ndarray, " n"]],
         features: Float32[np.ndarray, "n d"] | None,
+        spectra: Sequence[Float32[np.ndarray, "n f"]],
     ) -> None:
-        """Adds a rate point; it, the metrics and the features are those of all images."""
+        """Adds a rate point; it, metrics, features, and spectra are those of all images.
+
+        `spectra` have the power of the decoded images, of the originals, and of the error.
+        """
         own = codec_point.subset(self._set, self._n_shown)
         columns: dict[str, Any] = {}
         for metric, values in pairs.items():
@@ -173,6 +188,8 @@ class _Results:
         if self._comparison is not None and features is not None:
             estimates = self._comparison.estimates(FeatureSet.of([self._set.of(features)]))
             columns |= set_point(self._comparison, estimates)
+        power, originals, error = (RunningMean.of(self._set.of(values)) for values in spectra)
+        self._spectra.append((power, originals, error))
         self._codec_points.append(own)
         self._points.append(dataclasses.replace(own.point, **columns))
 
@@ -181,6 +198,8 @@ class _Results:
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
+        spectra = spectra_table(originals.shape[1], zip(self._points, self._spectra, strict=True))
+        write_table(folder / SPECTRA_OF_BASELINES, spectra.fields, spectra.rows)
         methods = {point.method for point in self._points}
         claim_images(self._set, image_digests(self._set.of(originals)), methods)
         write_rate_points(

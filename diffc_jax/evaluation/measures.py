@@ -17,6 +17,7 @@ from diffc_jax.data.identity import DIGEST_BYTES, Digests, files_signature, imag
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.method import Images, Method
 from diffc_jax.evaluation.results import finite
+from diffc_jax.evaluation.spectra import spectra_of_levels, spectra_of_originals
 from diffc_jax.evaluation.store import MADE_FROM, Arrays, Store
 from diffc_jax.evaluation.subsets import Selection
 from diffc_jax.metrics.feature_sets import FeatureSet
@@ -108,8 +109,10 @@ class Measures:
         return {name: metric(images, reconstructions) for name, metric in self._metrics.items()}
 
     def of_originals(self, images: Images, shown: Bool[np.ndarray, " b"]) -> Arrays:
-        """What a store keeps of the images of a batch: features, and the pixels of those shown."""
-        arrays = {"pixels": images[shown]} if shown.any() else {}
+        """What a store keeps of the images of a batch: spectra, features, and the pixels of those shown."""
+        arrays = spectra_of_originals(images)
+        if shown.any():
+            arrays["pixels"] = images[shown]
         return arrays | ({"features": self.features(images)} if self.has_features else {})
 
     def of_levels(
@@ -120,7 +123,7 @@ class Measures:
         arrays = {
             f"{name}/{series}": np.stack([metric(images, level) for level in levels], axis=1)
             for name, metric in metrics.items()
-        }
+        } | spectra_of_levels(series, images, levels)
         if self.has_features:
             for number, level in enumerate(levels):
                 arrays[f"features/{series}/{number}"] = self.features(level)

@@ -14,6 +14,7 @@ from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, Distances
 from diffc_jax.evaluation.method import Method, Table
 from diffc_jax.evaluation.results import RatePoint, finite, write_rate_points, write_table
+from diffc_jax.evaluation.spectra import SPECTRA, spectra_table, stored_spectra
 from diffc_jax.evaluation.store import Arrays, Store
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.psnr import psnr_from_mse
@@ -126,7 +127,9 @@ class Tables:
             elbo: what `Trained.elbo` gives.
             seconds: for each image, of each piece of work; None where nothing was computed.
         """
-        contents = self._rates(distances) | self._images(self._config.eval.grid_images)
+        contents = self._rates(distances)
+        contents[SPECTRA] = self._spectra(contents["rd.csv"])
+        contents |= self._images(self._config.eval.grid_images)
         contents["summary.json"] = self._summary(elbo, seconds)
         self._write(contents)
         logging.info(
@@ -168,6 +171,14 @@ class Tables:
                 arrays = {"index": first["index"][: len(originals)], "original": originals}
                 contents[method.reconstructions] = arrays | method.shown(first)
         return contents
+
+    def _spectra(self, points: Sequence[RatePoint]) -> Table | None:
+        """Of rate points in the order of rd.csv; None if no image has spectra."""
+        found = stored_spectra(self._store, self._result.images, self._series)
+        if not found:
+            return None
+        in_order = [spectra for one in self._series for spectra in found[one]]
+        return spectra_table(self._config.data.image_size, zip(points, in_order, strict=True))
 
     def _summary(
         self, elbo: Mapping[str, float], seconds: Mapping[str, float | None]

@@ -21,8 +21,8 @@ from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
     describe_measure,
-    frechet_basis,
     has_measure,
+    set_basis,
     value_of,
 )
 from diffc_jax.runtime.files import atomic_write
@@ -76,7 +76,7 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
             continue
         yield f"\n## {_name(own)} against others at equal rate, {low:g} to {high:g} bpp\n"
         if basis := next((p for p in own.points if has_measure(p, "fid")), None):
-            yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
+            yield f"{describe_measure('fid', [basis]).title}: {set_basis(basis)}."
         yield (
             "Percentages are of the compared range of rates on a logarithmic axis. Ratio: the other's Fréchet"
             " distance over this one's."
