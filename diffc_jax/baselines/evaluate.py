@@ -32,7 +32,7 @@ from diffc_jax.evaluation.spectra import (
     spectra_of_originals,
     spectra_table,
 )
-from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.evaluation.subsets import ResultSet, open_references, select_images
 from diffc_jax.metrics.feature_sets import FeatureSet
 from diffc_jax.metrics.sets import Comparison
 from diffc_jax.metrics.statistics import RunningMean
@@ -40,7 +40,7 @@ from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
-from diffc_jax.training.experiment import open_reference, open_source
+from diffc_jax.training.experiment import open_source
 
 _BATCH = 256
 
@@ -86,7 +86,8 @@ def evaluate_baselines(
     batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     sets = selection.result_sets(workdir)
-    comparisons = _comparisons(config, measures, images, sets)
+    references = open_references(config, selection)
+    comparisons = _comparisons(measures, images, sets, references)
     results = [
         _Results(result, comparison, config.eval.grid_images)
         for result, comparison in zip(sets, comparisons, strict=True)
@@ -139,22 +140,21 @@ def check_baselines(config: ConfigDict) -> None:
 
 
 def _comparisons(
-    config: ConfigDict,
     measures: Measures,
     images: UInt8[np.ndarray, "n h w 3"],
     sets: Sequence[ResultSet],
+    references: Sequence[data.ImageSource | None],
 ) -> list[Comparison | None]:
     """What each set is compared with; features of the images are computed once, if at all."""
     features = functools.cache(lambda: measures.features(images))
-    source = open_reference(config)
 
-    def comparison(result: ResultSet) -> Comparison | None:
+    def comparison(result: ResultSet, source: data.ImageSource | None) -> Comparison | None:
         if not measures.has_features or len(result.images) < 2:
             return None
         folder = sets[0].folder / "reference"
         return measures.comparison([result.of(features())], source, folder)
 
-    return [comparison(result) for result in sets]
+    return list(map(comparison, sets, references))
 
 
 class _Results:

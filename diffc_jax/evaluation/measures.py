@@ -21,7 +21,7 @@ from diffc_jax.evaluation.spectra import spectra_of_levels, spectra_of_originals
 from diffc_jax.evaluation.store import MADE_FROM, Arrays, Store
 from diffc_jax.evaluation.subsets import Selection
 from diffc_jax.metrics.feature_sets import FeatureSet
-from diffc_jax.metrics.features.extract import Extractor, reference_features
+from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork, reference_features
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
@@ -47,7 +47,6 @@ Distances = dict[tuple[str, int], dict[str, Any]]
 _MEAN = "mean"
 _REFERENCE_BATCH = 256
 _SECONDS_BETWEEN_WRITES = 60.0
-_POLL_SECONDS = 0.5
 
 
 class Measures:
@@ -99,6 +98,12 @@ class Measures:
             network = np.frombuffer(digest[:DIGEST_BYTES], np.uint8)
         return {"pixels": pixels, "feature weights": np.broadcast_to(network, pixels.shape)}
 
+    @property
+    def network(self) -> FeatureNetwork:
+        """The feature network; only if there is one."""
+        assert self._extractor is not None
+        return self._extractor.network
+
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
         assert self._extractor is not None
@@ -145,24 +150,27 @@ class Measures:
         Raises:
             InputError: reference images that cannot be read.
         """
-        assert self._extractor is not None
         description, reference = "originals", None
         if others is not None:
-            reference = self._reference(others, folder)
-            description = f"{others.name} {others.split}, {reference.moments.count} images"
-        network = self._extractor.network.name
+            reference, description = self.reference(others, folder)
         return Comparison(
-            FeatureSet.of(features), reference, network, description, self._set_metrics
+            FeatureSet.of(features), reference, self.network.name, description, self._set_metrics
         )
 
-    def _reference(self, others: data.ImageSource, folder: AnyPath) -> FeatureSet:
+    def reference(self, others: data.ImageSource, folder: AnyPath) -> tuple[FeatureSet, str]:
+        """Features of other images, kept in `folder`, and what results call them.
+
+        Raises:
+            InputError: images that cannot be read.
+        """
         assert self._extractor is not None
 
         def batches() -> Iterator[Images]:
             for batch in data.eval_batches(others, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        return reference_features(self._extractor, batches, folder, files_signature(others))
+        found = reference_features(self._extractor, batches, folder, files_signature(others))
+        return found, f"{others.name} {others.split}, {found.moments.count} images"
 
     def distances(
         self,
@@ -248,7 +256,6 @@ def fill_store(
     """Stores the numbers of the images of this process that the store lacks, and waits for the others.
 
     Images that `are_shown` keep the pixels of their reconstructions. Process 0 calls `write_rates` sometimes.
-    JAX ends processes that wait for a dead one.
 
     Returns:
         Seconds for each image, of the work of each method; None where there was nothing left to do.
@@ -282,7 +289,6 @@ def fill_store(
         if is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             write_rates()
             last_write = time.monotonic()
-    while not store.done(len(images)).all():
-        time.sleep(_POLL_SECONDS)
+    processes.wait_for(store, len(images))
     n_new = sum(map(len, ranges))
     return {work: value / n_new if n_new else None for work, value in seconds.items()}
