@@ -22,8 +22,8 @@ from diffc_jax.metrics import psnr, two_sample
 from diffc_jax.metrics.features.efficientnet import efficientnet_lite0
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.frechet import FrechetReference
-from diffc_jax.metrics.manifolds import ManifoldReference
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
+from diffc_jax.metrics.manifolds import ManifoldReference
 from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh

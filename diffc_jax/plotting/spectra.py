@@ -19,8 +19,8 @@ from diffc_jax.plotting import layout, style
 _RATES = (0.1, 0.3, 1.0, 2.0)
 _NEAR = math.log(1.5)
 _LOWEST_RATIO = 1e-3
-_NUMBERS = ("bpp", "frequency", "power", "original_power", "error_power")
-_TEXTS = ("method", "model", "decoder", "level")
+_NUMBERS = ("frequency", "power", "original_power", "error_power")
+_TEXTS = ("method", "model", "decoder")
 
 # Of a rate point: frequencies, and the power of reconstructions and of their errors over that of originals.
 Spectrum = tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
@@ -35,10 +35,9 @@ def load_spectra(path: str | os.PathLike[str]) -> dict[Key, Spectrum]:
         InputError: a missing or broken file.
     """
     rows: dict[Key, list[tuple[float, ...]]] = {}
-    for row in read_table(path, numbers=_NUMBERS, texts=_TEXTS):
-        level = float(row["level"]) if row["level"] else None
-        key = row["method"], row["model"] or None, row["decoder"] or None, level
-        rows.setdefault(key, []).append(tuple(row[name] for name in _NUMBERS[1:]))
+    for row in read_table(path, numbers=("level", *_NUMBERS), texts=_TEXTS):
+        key = row["method"], row["model"] or None, row["decoder"] or None, row["level"]
+        rows.setdefault(key, []).append(tuple(row[name] for name in _NUMBERS))
     found = {}
     for key, values in rows.items():
         frequency, power, original, error = np.array(values, np.float64).T
