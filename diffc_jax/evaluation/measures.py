@@ -27,6 +27,7 @@ from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.psnr import mse
 from diffc_jax.metrics.sets import (
+    CLASSIFIER,
     SET_COLUMNS,
     Comparison,
     Estimates,
@@ -35,6 +36,7 @@ from diffc_jax.metrics.sets import (
 )
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
+from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
 
 PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
@@ -72,11 +74,13 @@ class Measures:
 
         Raises:
             UsageError: weights where none or some are needed; the message starts with the field.
-            InputError: weights that are missing or damaged.
+            InputError: weights that are missing or damaged, or a package that is not installed.
         """
         self.has_features = bool(features)
         self._set_metrics = tuple(set_metrics)
         self._extractor: Extractor | None = None
+        if features and CLASSIFIER in set_metrics:
+            require("sklearn")  # now, and not after the sweep
         if features:
             network = load_feature_network(features, feature_weights, "eval.feature_weights")
             self._extractor = Extractor(network, mesh, batch_size)
