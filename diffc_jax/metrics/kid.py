@@ -104,7 +104,7 @@ def _diagonal(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n d"] | None
 ) -> Float[np.ndarray, " n"]:
     """The kernel of each x with its own y, or with itself."""
-    return _kernel(np.einsum("nd,nd->n", x, x if y is None else y), x.shape[1])
+    return _kernel(np.sum(x * (x if y is None else y), axis=1), x.shape[1])
 
 
 def _blocks(count: int) -> Iterator[slice]:
