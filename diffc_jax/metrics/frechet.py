@@ -10,6 +10,7 @@ between sets of the same number of images.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from absl import logging
@@ -31,7 +32,7 @@ class FrechetReference:
         _check_count(moments, "reference")
         self._moments = moments
         self._features = features
-        self._root = _Root.of(moments.covariance())
+        self._root = _root(moments)
         self._warned = False
 
     def distance(self, moments: RunningCovariance) -> float:
@@ -67,7 +68,7 @@ class FrechetReference:
             InputError: as of `distance`.
         """
         self._check(moments)
-        own, other = self._root, _Root.of(moments.covariance())
+        own, other = self._root, _root(moments)
         left, mixed, right = np.linalg.svd(own.matrix.T @ other.matrix, full_matrices=False)
         apart = moments.mean - self._moments.mean
         value = _value(apart, own.matrix, other.matrix, mixed)
@@ -106,13 +107,13 @@ def frechet_distance(a: RunningCovariance, b: RunningCovariance) -> float:
     Raises:
         InputError: fewer than two vectors on either side.
     """
-    return _distance(a, _Root.of(a.covariance()).matrix, b)
+    return _distance(a, _root(a).matrix, b)
 
 
 def _distance(
     a: RunningCovariance, root_a: Float64[np.ndarray, "d r"], b: RunningCovariance
 ) -> float:
-    root_b = _Root.of(b.covariance()).matrix
+    root_b = _root(b).matrix
     mixed = np.linalg.svd(root_a.T @ root_b, compute_uv=False)
     return _value(a.mean - b.mean, root_a, root_b, mixed)
 
@@ -161,6 +162,12 @@ class _Root:
         carried = np.square(white) @ mixed - mixed.sum()
         spread = np.square(centred).sum(1) - self.variances.sum()
         return 2.0 * centred @ apart + spread - carried
+
+
+@functools.lru_cache(maxsize=2)
+def _root(moments: RunningCovariance) -> _Root:
+    """Of the covariance; a set that is compared with two references needs it twice."""
+    return _Root.of(moments.covariance())
 
 
 def _check_count(moments: RunningCovariance, kind: str) -> None:
