@@ -188,10 +188,15 @@ def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
 
 
 def _with_interval(point: RatePoint, measure: str) -> str:
+    """With two digits of the interval's half."""
     value, error = (getattr(point, name) for name in (measure, f"{measure}_stderr"))
     if value is None:
         return _NONE
-    return f"{value:.3f}" if error is None else f"{value:.3f} ± {_INTERVAL * error:.3f}"
+    if not error:
+        return f"{value:.3g}"
+    half = _INTERVAL * error
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{value:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:

@@ -194,7 +194,7 @@ def test_realism_against_the_posterior_mean(tmp_path):
     text = write(tmp_path, [*flow, *mean[1:]])
     heading = "## Realism of DiffC-F (flow), unet against the posterior mean"
     assert cells(text, heading, "0.200") == [
-        *("-1.000 ± 0.980", "0.250", "0.750 ± 0.020", "0.500"),
+        *("-1.00 ± 0.98", "0.25", "0.750 ± 0.020", "0.5"),
     ]
     # The mean has no point at the first level.
     table = text[text.index(heading) :].split("\n## ")[0]
