@@ -285,7 +285,7 @@ READERS: dict[str, Reader] = {
         valid.run, "a/eval/reconstructions.npz", in_zip, _shown, 4, "runtime.npz"
     ),
     "npz of codecs": Reader(valid.run, "b/eval/reconstructions_baselines.npz", in_zip, _shown, 4),
-    "npz of moments": Reader(valid.arrays, "network-1.npz", in_zip, _reference, 8),
+    "npz of features": Reader(valid.arrays, "network-1.npz", in_zip, _reference, 8),
     "npz of a batch": Reader(valid.arrays, "store/00000000-00000004.npz", in_zip, _batch, 8),
     "spectrum": Reader(valid.arrays, "spectrum.npy", in_npy, read_spectrum, 40),
     "official npz": Reader(valid.official, "train_data.npz", in_zip, _npz, 6, "data.official"),

@@ -53,7 +53,7 @@ MEASURES: Mapping[str, Measure] = {
         lower_is_better=True,
     ),
     "auc": Measure(
-        "AUC of a classifier (0.5: cannot tell from photographs)",
+        "AUC of a classifier",
         "AUC of a classifier",
         "auc_stderr",
         lower_is_better=True,

@@ -241,6 +241,10 @@ def _caption(
         if name in by_measure:
             basis = set_basis(by_measure[name][0], name)
             sentences.append(f"{described[name].title}: {basis}.")
+    if "auc" in by_measure:
+        sentences.append(
+            "AUC: of telling reconstructions from photographs, 0.5 if that is impossible."
+        )
     if "lpips" in by_measure:
         sentences.append("LPIPS: with AlexNet; of published points as published.")
     if len(own) < len(points):
