@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 def scores(
     images: Images, originals: Images, train: Int[np.ndarray, " a"], test: Int[np.ndarray, " b"]
 ) -> tuple[Float32[np.ndarray, " b"], Float32[np.ndarray, " b"]]:
-    """Of the images and originals in `test`, by a network that has seen those in `train`."""
+    """Scores of the images and originals in `test`, by a network that has seen those in `train`."""
     model = Classifier(_WIDTH.value)
     params = model.init(jax.random.key(_SEED.value), originals[:1])
     optimizer = optax.adamw(optax.cosine_decay_schedule(2e-3, _STEPS.value), weight_decay=1e-2)

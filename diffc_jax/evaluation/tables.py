@@ -173,7 +173,7 @@ class Tables:
         return contents
 
     def _spectra(self, points: Sequence[RatePoint]) -> Table | None:
-        """Of rate points in the order of rd.csv; None if no image has spectra."""
+        """Spectra of rate points in the order of rd.csv; None if no image has spectra."""
         found = stored_spectra(self._store, self._result.images, self._series)
         if not found:
             return None

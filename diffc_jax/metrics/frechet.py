@@ -166,7 +166,7 @@ class _Root:
 
 @functools.lru_cache(maxsize=2)
 def _root(moments: RunningCovariance) -> _Root:
-    """Of the covariance; a set that is compared with two references needs it twice."""
+    """The root of the covariance; a set that is compared with two references needs it twice."""
     return _Root.of(moments.covariance())
 
 
