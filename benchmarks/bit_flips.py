@@ -29,8 +29,7 @@ from diffc_jax.data.prepare import prepare
 from diffc_jax.data.sources import open_source
 from diffc_jax.errors import DiffcError
 from diffc_jax.evaluation.store import Store
-from diffc_jax.metrics.features.extract import load_moments, save_moments
-from diffc_jax.metrics.statistics import RunningCovariance
+from diffc_jax.metrics.feature_sets import FeatureSet, load_features, save_features
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import export_params, load_params, read_history
 from diffc_jax.runtime.images import save_png
@@ -98,12 +97,12 @@ def keep_part(folder: pathlib.Path) -> Kept:
     return Kept(folder, read)
 
 
-def keep_moments(folder: pathlib.Path) -> Kept:
-    """Moments of a reference set."""
+def keep_features(folder: pathlib.Path) -> Kept:
+    """Features of a reference set."""
     path = folder / "network-0123.npz"
     features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-    save_moments(path, RunningCovariance.of(features))
-    return Kept(folder, lambda: comparable(dataclasses.asdict(load_moments(path))))
+    save_features(path, FeatureSet.of([features]))
+    return Kept(folder, lambda: comparable(dataclasses.asdict(load_features(path))))
 
 
 def keep_packed(folder: pathlib.Path) -> Kept:
@@ -128,7 +127,7 @@ KINDS: Mapping[str, Callable[[pathlib.Path], Kept]] = {
     "checkpoint": keep_checkpoint,
     "export": keep_export,
     "kept part": keep_part,
-    "moments": keep_moments,
+    "features": keep_features,
     "packed": keep_packed,
 }
 

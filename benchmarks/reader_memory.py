@@ -82,11 +82,12 @@ def read_flax(path: pathlib.Path) -> int:
     return sum(array.nbytes for array in read_checkpoint(path)[0].values())
 
 
-def read_moments(path: pathlib.Path) -> int:
-    """Moments of a reference, and with the same reader parts of an evaluation."""
-    from diffc_jax.metrics.features.extract import load_moments
+def read_features(path: pathlib.Path) -> int:
+    """Features of a reference, and with the same reader parts of an evaluation."""
+    from diffc_jax.metrics.feature_sets import load_features
 
-    return load_moments(path).scatter.nbytes
+    features = load_features(path)
+    return features.first.nbytes + features.moments.scatter.nbytes
 
 
 def read_spectrum(path: pathlib.Path) -> int:
@@ -140,7 +141,7 @@ READERS: Mapping[str, Callable[[pathlib.Path], int]] = {
     "arrays in a pickle": read_numpy_pickle,
     "safetensors": read_export,
     "Flax msgpack": read_flax,
-    "moments": read_moments,
+    "features": read_features,
     "spectrum": read_spectrum,
     "picture": read_picture,
     "checkpoint": read_checkpoint,
@@ -212,8 +213,7 @@ def valid_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
     from diffc_jax.data import SourceSpec
     from diffc_jax.data.prepare import prepare
-    from diffc_jax.metrics.features.extract import save_moments
-    from diffc_jax.metrics.statistics import RunningCovariance
+    from diffc_jax.metrics.feature_sets import FeatureSet, save_features
     from diffc_jax.runtime.checkpoints import Checkpoints
     from diffc_jax.training.state import TrainState
 
@@ -235,7 +235,7 @@ def valid_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     safetensors.numpy.save_file({"w": array}, paths["safetensors"])
     state = {"ema_params": {"w": array}, "step": 1}
     paths["Flax msgpack"].write_bytes(flax.serialization.msgpack_serialize(state))
-    save_moments(paths["moments"], RunningCovariance.of(array[:, :512]))
+    save_features(paths["features"], FeatureSet.of([array[:, :512]]))
     paths["spectrum"] = folder / "spectrum.npy"
     np.save(paths["spectrum"], np.ones(1 << 20))
     paths["picture"].write_bytes(png(6000, 6000))
@@ -301,7 +301,7 @@ def lying_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     text = json.dumps(head, allow_nan=False).encode()
     paths["safetensors"].write_bytes(struct.pack("<Q", len(text)) + text)
     paths["Flax msgpack"].write_bytes(b"\x81\xaaema_params\xc6" + struct.pack(">I", _HUGE))
-    write_inflating_zip(paths["moments"], "scatter.npy", npy_header((2, 2), "<f8"))
+    write_inflating_zip(paths["features"], "scatter.npy", npy_header((2, 2), "<f8"))
     paths["spectrum"].write_bytes(npy_header((_HUGE // 8,), "<f8") + bytes(80))
     paths["picture"].write_bytes(big)
     shutil.rmtree(paths["checkpoint"])

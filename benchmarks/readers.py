@@ -45,15 +45,10 @@ from diffc_jax.errors import InputError
 from diffc_jax.evaluation.image_sets import read_images
 from diffc_jax.evaluation.results import read_rate_points
 from diffc_jax.evaluation.store import Store
-from diffc_jax.metrics.features.extract import (
-    Extractor,
-    FeatureNetwork,
-    load_moments,
-    reference_moments,
-)
+from diffc_jax.metrics.feature_sets import FeatureSet, load_features
+from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork, reference_features
 from diffc_jax.metrics.features.numpy_pickles import read_numpy_pickle
 from diffc_jax.metrics.features.torch_files import read_torch_state_dict
-from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.plotting import report_sections
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.inputs import read_inputs
@@ -145,13 +140,13 @@ class _Extractor(Extractor):
     def __init__(self) -> None:
         self.network = FeatureNetwork("network", 3, lambda *_: None, {})
 
-    def moments(self, _: object) -> RunningCovariance:
-        return RunningCovariance(5, np.zeros(3), np.eye(3))
+    def of_set(self, _: object) -> FeatureSet:
+        return FeatureSet.of([np.zeros((5, 3), np.float32)])
 
 
 def _reference(path: pathlib.Path) -> None:
-    reference_moments(_Extractor(), lambda: iter(()), path.parent, "images")
-    load_moments(path.with_name("network-1.npz"), 3)
+    reference_features(_Extractor(), lambda: iter(()), path.parent, "images")
+    load_features(path.with_name("network-1.npz"), 3)
 
 
 def _batch(path: pathlib.Path) -> None:
@@ -296,7 +291,7 @@ READERS: dict[str, Reader] = {
         valid.run, "a/eval/reconstructions.npz", in_zip, _shown, 4, "runtime.npz"
     ),
     "npz of codecs": Reader(valid.run, "b/eval/reconstructions_baselines.npz", in_zip, _shown, 4),
-    "npz of moments": Reader(valid.arrays, "network-1.npz", in_zip, _reference, 8),
+    "npz of features": Reader(valid.arrays, "network-1.npz", in_zip, _reference, 8),
     "npz of a batch": Reader(valid.arrays, "store/00000000-00000004.npz", in_zip, _batch, 8),
     "spectrum": Reader(valid.arrays, "spectrum.npy", in_npy, read_spectrum, 40),
     "official npz": Reader(valid.official, "train_data.npz", in_zip, _npz, 6, "data.official"),

@@ -26,8 +26,7 @@ from diffc_jax.config.sources import SourceSpec, plain
 from diffc_jax.data.prepare import prepare
 from diffc_jax.evaluation import results
 from diffc_jax.evaluation.store import Store
-from diffc_jax.metrics.features.extract import save_moments
-from diffc_jax.metrics.statistics import RunningCovariance
+from diffc_jax.metrics.feature_sets import FeatureSet, save_features
 from diffc_jax.models.gaussian import fit_statistics
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import write_json
@@ -143,12 +142,11 @@ def official(folder: pathlib.Path, *, compressed: bool = False) -> None:
 
 
 def arrays(folder: pathlib.Path) -> None:
-    """A pickle of arrays, a spectrum, moments, and a batch of an evaluation."""
+    """A pickle of arrays, a spectrum, features, and a batch of an evaluation."""
     with (folder / "weights.pkl").open("wb") as stream:
         pickle.dump({"a": {"b": np.ones((2, 3), np.float32)}, "c": np.zeros(2)}, stream, 4)
     np.save(folder / "spectrum.npy", np.array([3.0, 2.0, 1.0]))
-    moments = RunningCovariance(5, np.zeros(3), np.eye(3))
-    save_moments(folder / "network-1.npz", moments)
+    save_features(folder / "network-1.npz", FeatureSet.of([np.eye(5, 3, dtype=np.float32)]))
     write_json(folder / "known.json", {"network images": "network-1.npz"})
     batch = {"index": np.arange(4), "mse/flow": np.ones((4, 2)), "pixels/flow": pixels(2, 2)}
     Store(folder / "store").save(batch | {"made_from/images": np.zeros((4, 16), np.uint8)})

@@ -20,7 +20,7 @@ _INPUTS = flags.DEFINE_multi_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the figures.")
 _MEASURE = flags.DEFINE_enum(
-    "measure", None, list(MEASURES), "What to draw over the rate; default: psnr, fid, lpips."
+    "measure", None, list(MEASURES), "What to draw over the rate; default: psnr, fid, auc, lpips."
 )
 _Y_SCALE = flags.DEFINE_enum(
     "y_scale", None, SCALES, "Axis of distances; default: log for fid, linear for others."

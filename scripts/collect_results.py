@@ -20,12 +20,13 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
 # Of all images; those of subsets have folders of the same layout.
 _KEPT = (
     *("claims.md", "*/eval/rd.csv", "*/eval/summary.json", "*/eval/lossless.json"),
-    *("figures/rate_paper_log.png", "figures/rate_lpips_log.png"),
+    *("*/eval/samples.csv", "figures/rate_paper_log.png", "figures/rate_lpips_log.png"),
+    *("figures/rate_auc_log.png", "figures/spectra.png"),
 )
 _KEPT_OF_ALL = (
     *("report.html", "*/eval/rate_curve.csv", "*/eval/environment.json"),
     *("figures/rate_psnr_log.png", "figures/rate_bounds_*.png", "figures/coding_cost.png"),
-    "figures/strips_*.png",
+    *("figures/strips_*.png", "*/eval/samples_*.png"),
     *("figures_published/rate_psnr_log.png", "theory/gaussian/*.png", "theory/gaussian/curves.csv"),
 )
 

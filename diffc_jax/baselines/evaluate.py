@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,25 @@ from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import image_digests
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.image_sets import claim_images
-from diffc_jax.evaluation.measures import COLUMNS, Measures, Reference
+from diffc_jax.evaluation.measures import COLUMNS, Measures, set_point
 from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
-from diffc_jax.evaluation.subsets import ResultSet, select_images
+from diffc_jax.evaluation.spectra import (
+    POWER,
+    SPECTRA_OF_BASELINES,
+    Spectra,
+    power_and_error,
+    spectra_of_originals,
+    spectra_table,
+)
+from diffc_jax.evaluation.subsets import ResultSet, open_references, select_images
+from diffc_jax.metrics.feature_sets import FeatureSet
+from diffc_jax.metrics.sets import Comparison
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
-from diffc_jax.training.experiment import open_reference, open_source
+from diffc_jax.training.experiment import open_source
 
 _BATCH = 256
 
@@ -70,27 +80,31 @@ def evaluate_baselines(
         settings.features,
         settings.feature_weights,
         settings.image_metrics,
+        settings.set_metrics,
         make_mesh(),
         settings.batch_size,
     )
     batches = data.eval_batches(selection, batch_size=_BATCH)
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     sets = selection.result_sets(workdir)
-    references = _references(config, measures, images, sets)
+    references = open_references(config, selection)
+    comparisons = _comparisons(measures, images, sets, references)
     results = [
-        _Results(result, reference, config.eval.grid_images)
-        for result, reference in zip(sets, references, strict=True)
+        _Results(result, comparison, config.eval.grid_images)
+        for result, comparison in zip(sets, comparisons, strict=True)
     ]
     codecs = tuple(config.baselines.codecs)
     kept = EncodedFiles(sets[0].folder / "codecs", images)
+    original_power = spectra_of_originals(images)[POWER]
     for codec_point in itertools.chain(
         evaluate_runs(runs, images, selection.name, selection.split),
         evaluate_codecs(images, selection.name, selection.split, codecs=codecs, kept=kept),
     ):
         pairs = measures.pairs(images, codec_point.decoded)
         features = measures.features(codec_point.decoded) if measures.has_features else None
+        power, error = power_and_error(images, codec_point.decoded)
         for own in results:
-            own.add(codec_point, pairs, features)
+            own.add(codec_point, pairs, features, (power, original_power, error))
     for own in results:
         own.write(images)
     versions = encoder_versions(codecs)
@@ -128,46 +142,45 @@ def check_baselines(config: ConfigDict) -> None:
         require("imagecodecs")  # for lossless.json, which comes last
 
 
-def _references(
-    config: ConfigDict,
+def _comparisons(
     measures: Measures,
     images: UInt8[np.ndarray, "n h w 3"],
     sets: Sequence[ResultSet],
-) -> list[Reference | None]:
-    """What the distances of each set compare with; features of the images are computed once, if at all."""
+    references: Sequence[data.ImageSource | None],
+) -> list[Comparison | None]:
+    """What each set is compared with; features of the images are computed once, if at all."""
     features = functools.cache(lambda: measures.features(images))
-    source = open_reference(config)
 
-    def reference(result: ResultSet) -> Reference | None:
+    def comparison(result: ResultSet, source: data.ImageSource | None) -> Comparison | None:
         if not measures.has_features or len(result.images) < 2:
             return None
         folder = sets[0].folder / "reference"
-        return measures.reference(lambda: _batches(result.of(features())), source, folder)
+        return measures.comparison([result.of(features())], source, folder)
 
-    return [reference(result) for result in sets]
-
-
-def _batches(features: Float32[np.ndarray, "n d"]) -> Iterator[Float32[np.ndarray, "_ d"]]:
-    for start in range(0, len(features), _BATCH):
-        yield features[start : start + _BATCH]
+    return list(map(comparison, sets, references))
 
 
 class _Results:
     """Results of all methods on one set of images."""
 
-    def __init__(self, result: ResultSet, reference: Reference | None, n_shown: int):
-        """Measures distances to `reference` and keeps the first `n_shown` decoded images."""
-        self._set, self._reference, self._n_shown = result, reference, n_shown
+    def __init__(self, result: ResultSet, comparison: Comparison | None, n_shown: int):
+        """Measures distances of `comparison` and keeps the first `n_shown` decoded images."""
+        self._set, self._comparison, self._n_shown = result, comparison, n_shown
         self._codec_points: list[CodecPoint] = []
         self._points: list[RatePoint] = []
+        self._spectra: list[Spectra] = []
 
     def add(
         self,
         codec_point: CodecPoint,
         pairs: Mapping[str, Float[np.ndarray, " n"]],
         features: Float32[np.ndarray, "n d"] | None,
+        spectra: Sequence[Float32[np.ndarray, "n f"]],
     ) -> None:
-        """Adds a rate point; it, the metrics and the features are those of all images."""
+        """Adds a rate point; it, metrics, features, and spectra are those of all images.
+
+        `spectra` have the power of the decoded images, of the originals, and of the error.
+        """
         own = codec_point.subset(self._set, self._n_shown)
         columns: dict[str, Any] = {}
         for metric, values in pairs.items():
@@ -175,9 +188,11 @@ class _Results:
             columns[COLUMNS[metric]] = float(average.mean)
             stderr = float(average.stderr) if average.count > 1 else None
             columns[f"{COLUMNS[metric]}_stderr"] = stderr
-        if self._reference is not None and features is not None:
-            distance = self._reference.distance(_batches(self._set.of(features)))
-            columns |= dataclasses.asdict(distance)
+        if self._comparison is not None and features is not None:
+            estimates = self._comparison.estimates(FeatureSet.of([self._set.of(features)]))
+            columns |= set_point(self._comparison, estimates)
+        power, originals, error = (RunningMean.of(self._set.of(values)) for values in spectra)
+        self._spectra.append((power, originals, error))
         self._codec_points.append(own)
         self._points.append(dataclasses.replace(own.point, **columns))
 
@@ -186,6 +201,8 @@ class _Results:
         folder = self._set.folder
         rows = (row for codec_point in self._codec_points for row in codec_point.rows)
         write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
+        spectra = spectra_table(originals.shape[1], zip(self._points, self._spectra, strict=True))
+        write_table(folder / SPECTRA_OF_BASELINES, spectra.fields, spectra.rows)
         methods = {point.method for point in self._points}
         claim_images(self._set, image_digests(self._set.of(originals)), methods)
         write_rate_points(

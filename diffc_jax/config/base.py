@@ -20,6 +20,7 @@ TRACKERS = ("wandb", "mlflow")
 # Of the codec: those for which there are tables.
 CODEC_MEMORIES = (8, 12, 14)
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
+SET_METRICS = ("precision_recall", "classifier")
 # The shortest path of the codec has 8 bits, and smaller images have hardly more values.
 _SMALLEST_CODED_IMAGE = 4
 # Groups, fields in them, and the least value that these may have.
@@ -30,7 +31,8 @@ _LOWEST = (
     ("train", "num_steps num_epochs num_examples max_seconds eval_images", 0),
     ("train", "warmup_steps weight_decay", 0),
     ("eval", "batch_size rate_steps num_levels bound_times ancestral_steps flow_steps", 1),
-    ("eval", "rate_evaluations max_images grid_images", 0),
+    ("eval", "sample_steps", 1),
+    ("eval", "rate_evaluations max_images grid_images samples", 0),
 )
 # Names that fields had before, in old command lines and config.json files -> their names.
 FORMER_NAMES = {"eval.families": "eval.subsets"}
@@ -59,7 +61,8 @@ def base_config() -> ConfigDict:
     config.data.train = source_config(split="train")
     # [source] Images for validation and evaluation.
     config.data.eval = source_config(split="eval")
-    # [source] Images that distances between sets compare with; no source: the evaluated images.
+    # [source] Images that distances between sets compare with; no source: the evaluated images;
+    # source=rest: the images of data.eval, or of each subset, that are not evaluated.
     config.data.reference = source_config(source="")
     # [yes or no] Mirror training images left to right with probability 1/2.
     config.data.random_flip = True
@@ -172,6 +175,13 @@ def base_config() -> ConfigDict:
     config.eval.feature_weights = ""
     # [names] Metrics of image pairs: lpips_alex, lpips_vgg or ms_ssim.
     config.eval.image_metrics = ("lpips_alex",)
+    # [names] Metrics of sets of images beside the distances, in the features of eval.features:
+    # precision_recall (with density and coverage) and classifier (whether one tells them from photographs).
+    config.eval.set_metrics = SET_METRICS
+    # [images] Number of unconditional samples that are compared with photographs; 0: none.
+    config.eval.samples = 0
+    # [steps] Denoiser evaluations for each of them.
+    config.eval.sample_steps = 50
     # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
     config.eval.codec_decoders = ("flow",)
     # [bits] Memory of the codec's trellis; one more doubles the time of its search.
@@ -234,6 +244,7 @@ def shrink_to_smoke(config: ConfigDict) -> None:
     config.eval.flow_steps = config.eval.ancestral_steps = 5
     config.eval.grid_images = 2
     config.eval.features, config.eval.image_metrics = "", ()
+    config.eval.samples = 0
     config.eval.codec_memory = 8
     config.eval.params = ""
     config.baselines.targets = config.baselines.published = ()
@@ -275,10 +286,19 @@ def validate(config: ConfigDict) -> None:
                 f"{name!r} cannot name a folder; use letters, digits, '_', '-' and '.'",
                 field="eval.subsets",
             )
+    if evaluation.samples and not evaluation.features:
+        raise UsageError(
+            f"{evaluation.samples} are compared in features; set eval.features too, or 0",
+            field="eval.samples",
+        )
+    if evaluation.samples == 1:
+        raise UsageError("one has no distribution; use 0, or two or more", field="eval.samples")
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
         one_of("eval.image_metrics", metric, IMAGE_METRICS)
+    for metric in evaluation.set_metrics:
+        one_of("eval.set_metrics", metric, SET_METRICS)
     for field in ("decoders", "codec_decoders"):
         for decoder in evaluation[field]:
             parse_decoder(decoder, f"eval.{field}")

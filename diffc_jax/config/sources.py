@@ -14,8 +14,14 @@ from diffc_jax.errors import InputError, UsageError
 # What a source of a mixture has beside the fields of `SourceSpec`.
 MIXTURE_FIELDS = ("weight", "min_gamma")
 _WEIGHTS_TOLERANCE = 1e-3
+# As data.reference.source: the images of data.eval that are not evaluated.
+REST = "rest"
 # What a source does not look at. The crops of photos are RGB, whole and of the size asked for.
 _UNUSED = {
+    REST: (
+        *("path", "name", "split", "resize", "resize_filter", "non_rgb", "skip_corrupt"),
+        *("max_images", "max_pixels"),
+    ),
     "photos": ("path", "name", "resize", "non_rgb", "skip_corrupt", "max_pixels"),
     "": (
         *("path", "name", "split", "resize", "resize_filter", "non_rgb", "skip_corrupt"),
@@ -37,8 +43,9 @@ class SourceSpec:
     A config has these fields for each source, but for `image_size`, which all its sources share.
 
     Attributes:
-        source: photos, tfds, npz, pickle, folder, tar, array_record or packed. Fields that it does not use
-            have to keep their defaults; photos uses only split and max_images.
+        source: photos, tfds, npz, pickle, folder, tar, array_record or packed; for data.reference also
+            rest, the images of data.eval that are not evaluated. Fields that it does not use have to keep
+            their defaults; photos uses only split and max_images.
         path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
             array_record and packed, prepared folders or their manifests; several separated by commas.
             For tfds, the data directory or the folder of one prepared data set, empty for the default.

@@ -13,12 +13,13 @@ from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.codec_sweep import CodecMethod
 from diffc_jax.evaluation.measures import Measures, fill_store
 from diffc_jax.evaluation.rd_sweep import SweepMethod
+from diffc_jax.evaluation.samples import draw_samples, write_samples
 from diffc_jax.evaluation.store import open_store
-from diffc_jax.evaluation.subsets import select_images
+from diffc_jax.evaluation.subsets import open_references, select_images
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.files import AnyPath
-from diffc_jax.training.experiment import build_experiment, open_reference, open_spec
+from diffc_jax.training.experiment import build_experiment, open_spec
 
 
 def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
@@ -40,10 +41,11 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         StoppedError: SIGTERM came.
     """
     settings, seed = config.eval, config.seed
-    source, reference = open_spec(config, config.data.eval, "data.eval"), open_reference(config)
+    source = open_spec(config, config.data.eval, "data.eval")
     experiment = build_experiment(config)
     images = select_images(source, settings.max_images, settings.subsets)
     sets, are_shown = images.result_sets(workdir), images.are_first(settings.grid_images)
+    references = open_references(config, images)
     trained = load_trained(experiment, workdir)
     with processes.leaving_at_sigterm(workdir):
         own = trained.on_own_devices()
@@ -55,8 +57,9 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         store = open_store(workdir, config, images.name, (own.state.ema, own.state.fixed))
         columns = {"model": own.model.name, "checkpoint": own.name, **own.costs}
         tables = [Tables(result, store, (sweep, codec), config, columns) for result in sets]
-        networks = settings.features, settings.feature_weights, settings.image_metrics
-        measures = Measures(*networks, own.mesh, batch_size)
+        networks = settings.features, settings.feature_weights
+        metrics = settings.image_metrics, settings.set_metrics
+        measures = Measures(*networks, *metrics, own.mesh, batch_size)
         if processes.is_primary():
             pixels = digests_of(images)
             store.forget_changed(measures.made_from(pixels))
@@ -67,10 +70,14 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
         seconds = fill_store(store, images, are_shown, batch_size, methods, measures, write_rates)
         ranges = [result.images for result in sets]
         elbos = trained.elbo(images, ranges, settings.batch_size, settings.bound_times, seed)
-        for result, files, elbo in zip(sets, tables, elbos, strict=True):
+        for result, reference, files, elbo in zip(sets, references, tables, elbos, strict=True):
             distances, seconds["distances"] = measures.distances(
                 methods, store, result.images, reference, workdir / "eval" / "reference"
             )
             if processes.is_primary():
                 files.write(distances, elbo, seconds)
+        if settings.samples:
+            samples = draw_samples(own, config, workdir, measures, batch_size)
+            if processes.is_primary():
+                write_samples(samples, config, sets[0], store, measures, references[0], columns)
     return [result.folder for result in sets]

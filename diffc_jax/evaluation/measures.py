@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,25 +17,38 @@ from diffc_jax.data.identity import DIGEST_BYTES, Digests, files_signature, imag
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.method import Images, Method
 from diffc_jax.evaluation.results import finite
+from diffc_jax.evaluation.spectra import spectra_of_levels, spectra_of_originals
 from diffc_jax.evaluation.store import MADE_FROM, Arrays, Store
 from diffc_jax.evaluation.subsets import Selection
-from diffc_jax.metrics.features.extract import Extractor, reference_moments
+from diffc_jax.metrics.feature_sets import FeatureSet
+from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork, reference_features
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.lpips import PairwiseLPIPS, lpips_alex, lpips_vgg
 from diffc_jax.metrics.ms_ssim import ms_ssim
 from diffc_jax.metrics.psnr import mse
-from diffc_jax.metrics.sets import Reference, SetDistance, moments_of
+from diffc_jax.metrics.sets import (
+    CLASSIFIER,
+    SET_COLUMNS,
+    Comparison,
+    Estimates,
+    compared_with_mean,
+    set_columns,
+)
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
+from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
 
 PairMetric = Callable[[Images, Images], Float[np.ndarray, " b"]]
 
 # Metrics of pairs of images by their name in config.eval.image_metrics -> their column of results.
 COLUMNS = {"lpips_alex": "lpips", "lpips_vgg": "lpips_vgg", "ms_ssim": "ms_ssim"}
+# Of each (series, level): columns of results.
+Distances = dict[tuple[str, int], dict[str, Any]]
+# The decoder with which the others are compared.
+_MEAN = "mean"
 _REFERENCE_BATCH = 256
 _SECONDS_BETWEEN_WRITES = 60.0
-_POLL_SECONDS = 0.5
 
 
 class Measures:
@@ -49,19 +63,24 @@ class Measures:
         features: str,
         feature_weights: str,
         metrics: Sequence[str],
+        set_metrics: Sequence[str],
         mesh: Mesh,
         batch_size: int,
     ):
         """Loads the networks onto the devices of this process, for `batch_size` images in flight.
 
         `features` names a feature network, empty for none, and `feature_weights` its file if it needs one.
+        `metrics` are of pairs of images, `set_metrics` of sets, beside the distances.
 
         Raises:
             UsageError: weights where none or some are needed; the message starts with the field.
-            InputError: weights that are missing or damaged.
+            InputError: weights that are missing or damaged, or a package that is not installed.
         """
         self.has_features = bool(features)
+        self._set_metrics = tuple(set_metrics)
         self._extractor: Extractor | None = None
+        if features and CLASSIFIER in set_metrics:
+            require("sklearn")  # now, and not after the sweep
         if features:
             network = load_feature_network(features, feature_weights, "eval.feature_weights")
             self._extractor = Extractor(network, mesh, batch_size)
@@ -83,6 +102,12 @@ class Measures:
             network = np.frombuffer(digest[:DIGEST_BYTES], np.uint8)
         return {"pixels": pixels, "feature weights": np.broadcast_to(network, pixels.shape)}
 
+    @property
+    def network(self) -> FeatureNetwork:
+        """The feature network; only if there is one."""
+        assert self._extractor is not None
+        return self._extractor.network
+
     def features(self, images: Images) -> Float32[np.ndarray, "b d"]:
         """Features of images; only with a feature network."""
         assert self._extractor is not None
@@ -93,8 +118,10 @@ class Measures:
         return {name: metric(images, reconstructions) for name, metric in self._metrics.items()}
 
     def of_originals(self, images: Images, shown: Bool[np.ndarray, " b"]) -> Arrays:
-        """What a store keeps of the images of a batch: features, and the pixels of those shown."""
-        arrays = {"pixels": images[shown]} if shown.any() else {}
+        """What a store keeps of the images of a batch: spectra, features, and the pixels of those shown."""
+        arrays = spectra_of_originals(images)
+        if shown.any():
+            arrays["pixels"] = images[shown]
         return arrays | ({"features": self.features(images)} if self.has_features else {})
 
     def of_levels(
@@ -105,7 +132,7 @@ class Measures:
         arrays = {
             f"{name}/{series}": np.stack([metric(images, level) for level in levels], axis=1)
             for name, metric in metrics.items()
-        }
+        } | spectra_of_levels(series, images, levels)
         if self.has_features:
             for number, level in enumerate(levels):
                 arrays[f"features/{series}/{number}"] = self.features(level)
@@ -113,33 +140,41 @@ class Measures:
             arrays[f"pixels/{series}"] = np.stack([level[shown] for level in levels], axis=1)
         return arrays
 
-    def reference(
+    def comparison(
         self,
-        features: Callable[[], Iterable[Float32[np.ndarray, "_ d"]]],
+        features: Iterable[Float32[np.ndarray, "_ d"]],
         others: data.ImageSource | None,
         folder: AnyPath,
-    ) -> Reference:
-        """What distances of sets compare with: the evaluated images, or others if there are some.
+    ) -> Comparison:
+        """What sets of reconstructions are compared with: the evaluated images, and others if there are some.
 
-        `features` gives the features of the former; the moments of the latter are kept in `folder`, under a
-        hash of their images.
+        `features` are those of the former; those of the latter are kept in `folder`, under a hash of their
+        images.
 
         Raises:
             InputError: reference images that cannot be read.
         """
+        description, reference = "originals", None
+        if others is not None:
+            reference, description = self.reference(others, folder)
+        return Comparison(
+            FeatureSet.of(features), reference, self.network.name, description, self._set_metrics
+        )
+
+    def reference(self, others: data.ImageSource, folder: AnyPath) -> tuple[FeatureSet, str]:
+        """Features of other images, kept in `folder`, and what results call them.
+
+        Raises:
+            InputError: images that cannot be read.
+        """
         assert self._extractor is not None
-        network = self._extractor.network.name
-        if others is None:
-            return Reference(*moments_of(features()), network, "originals")
 
         def batches() -> Iterator[Images]:
             for batch in data.eval_batches(others, batch_size=_REFERENCE_BATCH):
                 yield batch["image"][batch["mask"]]
 
-        moments = reference_moments(self._extractor, batches, folder, files_signature(others))
-        description = f"{others.name} {others.split}, {moments.count} images"
-        # Only moments are kept of other images, so there are no kernel distances.
-        return Reference(moments, None, network, description)
+        found = reference_features(self._extractor, batches, folder, files_signature(others))
+        return found, f"{others.name} {others.split}, {found.moments.count} images"
 
     def distances(
         self,
@@ -148,14 +183,14 @@ class Measures:
         images: range,
         others: data.ImageSource | None,
         folder: AnyPath,
-    ) -> tuple[dict[tuple[str, int], SetDistance], float]:
-        """Distances of every (series, level) to the `reference`, computed by all processes together.
+    ) -> tuple[Distances, float]:
+        """Columns of every (series, level) from its `comparison`, computed by all processes together.
 
         None without a feature network, or of a single image. Each process reads the features of the set of
         images from the store, batch by batch.
 
         Returns:
-            The distances, and the seconds that they took for each image.
+            The columns, and the seconds that they took for each image.
         """
         begin = time.monotonic()
         if not self.has_features or len(images) < 2:
@@ -164,32 +199,53 @@ class Measures:
         def features(name: str = "features") -> Iterator[Float32[np.ndarray, "_ d"]]:
             return (arrays[name] for arrays in store.read(images, [name]))
 
-        reference = processes.primary_first(lambda: self.reference(features, others, folder))
-        points = [
-            (method.prefix + decoder, level)
-            for method in methods
-            for decoder in method.decoders
-            for level in range(len(method.plan.levels))
-        ]
-        progress = Progress("distances", -(-len(points) // jax.process_count()), "rate points")
+        comparison = processes.primary_first(lambda: self.comparison(features(), others, folder))
+        levels = [(method, level) for method in methods for level in range(len(method.plan.levels))]
+        width = len(SET_COLUMNS) * max(len(method.decoders) for method in methods)
+        progress = Progress("distances", -(-len(levels) // jax.process_count()), "noise levels")
 
         def measure(number: int) -> list[float]:
-            series, level = points[number]
-            found = reference.distance(features(f"features/{series}/{level}"))
+            """The columns of all decoders of a level."""
+            method, level = levels[number]
+            found: dict[str, Estimates] = {
+                decoder: comparison.estimates(
+                    FeatureSet.of(features(f"features/{method.prefix}{decoder}/{level}"))
+                )
+                for decoder in method.decoders
+            }
+            mean = found.get(_MEAN)
+            row: list[float] = []
+            for decoder, estimates in found.items():
+                if mean is not None and decoder != _MEAN:
+                    estimates = {**estimates, **compared_with_mean(estimates, mean)}
+                row += set_columns(estimates).values()
             progress.advance()
-            return [
-                found.fid,
-                *(math.nan if v is None else v for v in (found.kid, found.kid_stderr)),
-            ]
+            return row + [math.nan] * (width - len(row))
 
-        rows = processes.rows_of_all(len(points), 3, measure)
+        rows = processes.rows_of_all(len(levels), width, measure)
         distances = {
-            point: SetDistance(
-                fid, reference.network, reference.description, finite(kid), finite(kid_stderr)
+            (method.prefix + decoder, level): _columns(comparison, numbers)
+            for (method, level), row in zip(levels, rows, strict=True)
+            for decoder, numbers in zip(
+                method.decoders, row.reshape(-1, len(SET_COLUMNS)), strict=False
             )
-            for point, (fid, kid, kid_stderr) in zip(points, rows.tolist(), strict=True)
         }
         return distances, (time.monotonic() - begin) / len(images)
+
+
+def set_point(comparison: Comparison, estimates: Estimates) -> dict[str, Any]:
+    """Estimates as columns of results."""
+    return _columns(comparison, set_columns(estimates).values())
+
+
+def _columns(comparison: Comparison, numbers: Iterable[float]) -> dict[str, Any]:
+    """`SET_COLUMNS` of a rate point, and what they come from; None is an empty cell."""
+    values = {name: finite(number) for name, number in zip(SET_COLUMNS, numbers, strict=True)}
+    return {
+        **values,
+        "fid_features": comparison.network,
+        "fid_reference": comparison.description,
+    }
 
 
 def fill_store(
@@ -204,7 +260,6 @@ def fill_store(
     """Stores the numbers of the images of this process that the store lacks, and waits for the others.
 
     Images that `are_shown` keep the pixels of their reconstructions. Process 0 calls `write_rates` sometimes.
-    JAX ends processes that wait for a dead one.
 
     Returns:
         Seconds for each image, of the work of each method; None where there was nothing left to do.
@@ -238,7 +293,6 @@ def fill_store(
         if is_primary() and time.monotonic() - last_write > _SECONDS_BETWEEN_WRITES:
             write_rates()
             last_write = time.monotonic()
-    while not store.done(len(images)).all():
-        time.sleep(_POLL_SECONDS)
+    processes.wait_for(store, len(images))
     n_new = sum(map(len, ranges))
     return {work: value / n_new if n_new else None for work, value in seconds.items()}

@@ -7,6 +7,7 @@ the batch that it worked on.
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
@@ -19,11 +20,13 @@ from jaxtyping import Bool, Float
 
 from diffc_jax import data
 from diffc_jax.errors import DiffcError, PreemptedError
+from diffc_jax.evaluation.store import Store
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
 
 T = TypeVar("T")
+_POLL_SECONDS = 0.5
 
 
 class StoppedError(DiffcError):
@@ -68,6 +71,12 @@ def own_images(done: Bool[np.ndarray, " n"], starts: Sequence[int] = ()) -> list
     begins = (np.diff(own) != 1) | np.isin(own[1:], starts)
     ranges = np.split(own, np.flatnonzero(begins) + 1)
     return [range(int(one[0]), int(one[-1]) + 1) for one in ranges if len(one)]
+
+
+def wait_for(store: Store, count: int) -> None:
+    """Waits until `count` images are saved; JAX ends processes that wait for a dead one."""
+    while not store.done(count).all():
+        time.sleep(_POLL_SECONDS)
 
 
 def batches(

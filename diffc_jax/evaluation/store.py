@@ -23,6 +23,10 @@ Arrays = dict[str, np.ndarray]
 NUMBERS_VERSION = 2
 # How arrays are called that tell what the numbers of an image were made from.
 MADE_FROM = "made_from/"
+# Fields of config.eval that change no number of an image.
+_OF_OTHER_NUMBERS = (
+    *("batch_size", "bound_times", "params", "set_metrics", "samples", "sample_steps"),
+)
 _RANGE = re.compile(r"(\d{8,})-(\d{8,})")
 
 
@@ -143,6 +147,22 @@ def open_store(
     return Store(workdir / "eval" / "progress" / key)
 
 
+def open_samples(
+    workdir: files.AnyPath, config: ConfigDict, network: str, parameters: PyTree
+) -> Store:
+    """The store in W/eval/progress of unconditional samples, with features of the network so called."""
+    description = {
+        "seed": config.seed,
+        "image_size": config.data.image_size,
+        "model": config.model.to_dict(),
+        "schedule": config.schedule.to_dict(),
+        "sample_steps": config.eval.sample_steps,
+        "features": network,
+    }
+    key = fingerprint(description, parameters)
+    return Store(workdir / "eval" / "progress" / f"samples-{key}")
+
+
 def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
     """Everything but the parameters that changes the numbers of an image, as JSON can say it.
 
@@ -150,7 +170,7 @@ def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
     where there are subsets, their sizes say which image an index means.
     """
     settings = config.eval.to_dict()
-    for field in ("batch_size", "bound_times", "params"):
+    for field in _OF_OTHER_NUMBERS:
         del settings[field]
     # Under the name that the field had, so that what was stored before is found.
     settings["families"] = settings.pop("subsets")

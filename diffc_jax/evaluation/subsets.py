@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, Shaped, UInt8
+from ml_collections import ConfigDict
 
 from diffc_jax import data
+from diffc_jax.config.sources import REST
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.files import AnyPath
+from diffc_jax.training.experiment import open_reference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +47,14 @@ class Selection:
     """
 
     def __init__(
-        self, source: data.ImageSource, chosen: Sequence[int], subsets: Mapping[str, range]
+        self,
+        source: data.ImageSource,
+        chosen: Sequence[int],
+        subsets: Mapping[str, range],
+        rest: Mapping[str, Sequence[int]],
     ):
-        """`chosen` are indices in `source`."""
-        self._source, self._chosen = source, chosen
+        """`chosen` are indices in `source`; so are those in `rest`, of images left out of each subset."""
+        self._source, self._chosen, self._rest = source, chosen, rest
         self.name, self.split, self.subsets = source.name, source.split, subsets
 
     def __len__(self) -> int:
@@ -68,6 +75,16 @@ class Selection:
             for name, images in self.subsets.items()
         )
         return [whole, *subsets]
+
+    def left_out(self) -> "list[Selection]":
+        """The images that are not in the selection, of each set of `result_sets`."""
+        return [self._left_out(*self._rest), *(self._left_out(name) for name in self.subsets)]
+
+    def _left_out(self, *names: str) -> "Selection":
+        rest = [index for name in names for index in self._rest[name]]
+        left = Selection(self._source, rest, {}, {})
+        left.split = " ".join((self.split, *(names if self.subsets else ()), REST))
+        return left
 
     def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
         """Which images are among the first `count` of their subset, or of all without subsets."""
@@ -92,9 +109,10 @@ def select_images(
     """
     limit = max_images or len(source)
     if not subsets:
-        return Selection(source, range(len(source))[:limit], {})
+        indices = range(len(source))
+        return Selection(source, indices[:limit], {}, {"": indices[limit:]})
     chosen: list[int] = []
-    ranges = {}
+    ranges, rest = {}, {}
     for name, members in _members(source, subsets).items():
         if not members:
             raise UsageError(
@@ -104,8 +122,29 @@ def select_images(
             )
         ranges[name] = range(len(chosen), len(chosen) + len(members[:limit]))
         chosen += members[:limit]
+        rest[name] = members[limit:]
         logging.info("%s: %d of %d images", name, len(ranges[name]), len(members))
-    return Selection(source, chosen, ranges)
+    return Selection(source, chosen, ranges, rest)
+
+
+def open_references(config: ConfigDict, selection: Selection) -> list[data.ImageSource | None]:
+    """What each set is compared with beside its originals: config.data.reference; None for nothing.
+
+    Raises:
+        UsageError: a field that cannot be used, or no images that are not evaluated.
+        InputError: files that cannot be read.
+    """
+    if not config.eval.features or config.data.reference.source != REST:
+        return [open_reference(config)] * (1 + len(selection.subsets))
+    left_out = selection.left_out()
+    for rest in left_out:
+        if len(rest) < 2:
+            raise UsageError(
+                f"{rest.name} {rest.split} has {len(rest)} images, and a reference has at least 2; lower"
+                " eval.max_images",
+                field="data.reference.source",
+            )
+    return [*left_out]
 
 
 def _members(source: data.ImageSource, names: Sequence[str]) -> dict[str, list[int]]:

@@ -1,6 +1,5 @@
 """The result files of an evaluation, which docs/output_files.md describes; all of them are written here."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ from ml_collections import ConfigDict
 from diffc_jax.config.sources import plain
 from diffc_jax.data.identity import Digests
 from diffc_jax.evaluation.image_sets import claim_images
-from diffc_jax.evaluation.measures import COLUMNS, SetDistance
+from diffc_jax.evaluation.measures import COLUMNS, Distances
 from diffc_jax.evaluation.method import Method, Table
 from diffc_jax.evaluation.results import RatePoint, finite, write_rate_points, write_table
+from diffc_jax.evaluation.spectra import SPECTRA, spectra_table, stored_spectra
 from diffc_jax.evaluation.store import Arrays, Store
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.psnr import psnr_from_mse
@@ -23,7 +23,6 @@ from diffc_jax.runtime import files
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.training.validation import describe_elbo
 
-Distances = Mapping[tuple[str, int], SetDistance]
 # By the names of files.
 Contents = dict[str, Any]
 
@@ -128,7 +127,9 @@ class Tables:
             elbo: what `Trained.elbo` gives.
             seconds: for each image, of each piece of work; None where nothing was computed.
         """
-        contents = self._rates(distances) | self._images(self._config.eval.grid_images)
+        contents = self._rates(distances)
+        contents[SPECTRA] = self._spectra(contents["rd.csv"])
+        contents |= self._images(self._config.eval.grid_images)
         contents["summary.json"] = self._summary(elbo, seconds)
         self._write(contents)
         logging.info(
@@ -170,6 +171,14 @@ class Tables:
                 arrays = {"index": first["index"][: len(originals)], "original": originals}
                 contents[method.reconstructions] = arrays | method.shown(first)
         return contents
+
+    def _spectra(self, points: Sequence[RatePoint]) -> Table | None:
+        """Spectra of rate points in the order of rd.csv; None if no image has spectra."""
+        found = stored_spectra(self._store, self._result.images, self._series)
+        if not found:
+            return None
+        in_order = [spectra for one in self._series for spectra in found[one]]
+        return spectra_table(self._config.data.image_size, zip(points, in_order, strict=True))
 
     def _summary(
         self, elbo: Mapping[str, float], seconds: Mapping[str, float | None]
@@ -223,8 +232,7 @@ class Tables:
             average = means[f"{metric}/{series}"]
             columns[COLUMNS[metric]] = float(average.mean[level])
             columns[f"{COLUMNS[metric]}_stderr"] = finite(average.stderr[level])
-        if (series, level) in distances:
-            columns |= dataclasses.asdict(distances[series, level])
+        columns |= distances.get((series, level), {})
         return RatePoint(
             method=method.name,
             decoder=decoder,

@@ -17,6 +17,39 @@ def standard_error(values: Float[np.ndarray, " n"]) -> float:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Estimate:
+    """A number that comes from whole sets of images, with what each image does to it.
+
+    Attributes:
+        value: the number.
+        influences: of each image of each independent set, as of `jackknife`. Images that come in pairs are
+            one set, and their influences are those of the pairs.
+    """
+
+    value: float
+    influences: tuple[Float[np.ndarray, " _"], ...]
+
+    @property
+    def stderr(self) -> float:
+        """Standard error over the images; not a number for a set of one."""
+        return math.hypot(*map(standard_error, self.influences))
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference of two estimates from the same images, whose common errors cancel."""
+        pairs = zip(self.influences, other.influences, strict=True)
+        return Estimate(self.value - other.value, tuple(a - b for a, b in pairs))
+
+
+def jackknife(without_each: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Influences of n images from the values without each of them.
+
+    The standard error of the value is that of the mean of its influences (Efron & Tibshirani 1993, An
+    Introduction to the Bootstrap, chapter 11).
+    """
+    return (len(without_each) - 1) * (without_each.mean() - without_each)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class RunningCovariance:
     """Mean and scatter of vectors; sums over any batches agree with those of the whole to rounding.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.results import read_table
+from diffc_jax.evaluation.results import RatePoint, read_table
 from diffc_jax.plotting import style
 from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
 from diffc_jax.plotting.inputs import check_same_pixels, collect_rate_points
@@ -21,14 +21,16 @@ from diffc_jax.plotting.measures import (
     check_same_images,
     data_name,
     describe_measure,
-    frechet_basis,
     has_measure,
+    set_basis,
     value_of,
 )
 from diffc_jax.runtime.files import atomic_write
 
 COMPARED_BPP = (0.1, 2.0)
 _NONE = "-"
+# Standard errors on each side of a 95 % interval.
+_INTERVAL = 1.96
 _HEAD = (
     *("method", "compared, bpp", "distance lower over", "ratio of distances"),
     *("PSNR higher over", "by, dB"),
@@ -40,7 +42,7 @@ Row = Sequence[str]
 def write_claims(
     inputs: Sequence[str | os.PathLike[str]], theory: pathlib.Path, output: pathlib.Path
 ) -> None:
-    """Writes DiffC-F against every method, F against A, files against the bound, and the Gaussian analysis.
+    """Writes DiffC-F against every method, A and D, files against the bound, and the Gaussian analysis.
 
     Args:
         inputs: workdirs with `eval/rd.csv`, all of the same images.
@@ -60,6 +62,7 @@ def write_claims(
             f"# Claims in numbers: {data_name(points[0])}",
             *_against_others(series),
             *_flow_and_ancestral(series),
+            *_flow_and_mean(series),
             *_files_and_bound(series),
             *_theory(theory / "gaussian" / "curves.csv"),
         )
@@ -76,7 +79,7 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
             continue
         yield f"\n## {_name(own)} against others at equal rate, {low:g} to {high:g} bpp\n"
         if basis := next((p for p in own.points if has_measure(p, "fid")), None):
-            yield f"{describe_measure('fid', [basis]).title}: {frechet_basis(basis)}."
+            yield f"{describe_measure('fid', [basis]).title}: {set_basis(basis)}."
         yield (
             "Percentages are of the compared range of rates on a logarithmic axis. Ratio: the other's Fréchet"
             " distance over this one's."
@@ -152,6 +155,48 @@ def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
                 ratio = f"{10 ** ((a - f) / 10):.3f}"
                 rows.append((f"{value_of(point, 'gamma'):.2f}", *numbers, ratio))
         yield from _table(("-log SNR", "bpp", "A, dB", "F, dB", "F over A, dB", "D_F / D_A"), rows)
+
+
+def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
+    """A table for each denoiser: which of two decoders of the same z is the more realistic one."""
+    for flow in series:
+        own = flow.points[0]
+        differing = [point for point in flow.points if point.fid_minus_mean is not None]
+        mean = _bound(series, flow, "mean")
+        if (own.method, own.decoder) != ("diffc", "flow") or not differing or mean is None:
+            continue
+        yield f"\n## Realism of {_name(flow)} against the posterior mean\n"
+        yield (
+            f"{set_basis(differing[0])}. Negative differences: F is closer to the reference. AUC: of a"
+            " classifier that tells reconstructions from photographs, 0.5 if it cannot. With 95 %"
+            " intervals over the images.\n"
+        )
+        of_mean = {point.gamma: point for point in mean.points}
+        rows = [
+            (
+                f"{point.bpp:.3f}",
+                _with_interval(point, "fid_minus_mean"),
+                _with_interval(point, "kid_minus_mean"),
+                _with_interval(point, "auc"),
+                _with_interval(of_mean[point.gamma], "auc"),
+            )
+            for point in differing
+            if point.gamma in of_mean
+        ]
+        heads = ("bpp", "Fréchet distance, F - D", "kernel distance, F - D", "AUC of F", "AUC of D")
+        yield from _table(heads, rows)
+
+
+def _with_interval(point: RatePoint, measure: str) -> str:
+    """With two digits of the interval's half."""
+    value, error = (getattr(point, name) for name in (measure, f"{measure}_stderr"))
+    if value is None:
+        return _NONE
+    if not error:
+        return f"{value:.3g}"
+    half = _INTERVAL * error
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{value:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:

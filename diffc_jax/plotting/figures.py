@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diffc_jax.evaluation import results
+from diffc_jax.evaluation.spectra import SPECTRA, SPECTRA_OF_BASELINES
 from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.inputs import (
@@ -37,6 +38,7 @@ from diffc_jax.plotting.rates import (
     plot_coding_cost,
 )
 from diffc_jax.plotting.reconstructions import DecodedImages, collect_reconstructions
+from diffc_jax.plotting.spectra import Spectrum, key_of, load_spectra, plot_spectra, spectra_rows
 from diffc_jax.runtime.files import atomic_write
 
 # Figures with the tables behind them, by the names of their files.
@@ -110,12 +112,15 @@ def make_figures(
     if not allow_mixed_data:
         check_same_images([*own, *more_points])
         check_same_pixels(inputs)
+    overlaps = measures is None and any(point.precision is not None for point in own)
     if measures is None:
         measures = measures_in(own)
         more_points = drop_other_distances(more_points, own)
     panels: dict[str, tuple[str, ...]] = {f"rate_{name}": (name,) for name in measures}
     if {"fid", "psnr"} <= set(measures):
         panels["rate_paper"] = ("fid", "psnr")
+    if overlaps:
+        panels["rate_precision_recall"] = ("precision", "recall")
     points = list(dict.fromkeys((*own, *more_points)))
     rows = _rows(points)
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
@@ -135,6 +140,7 @@ def make_figures(
     workdirs = [one for one in found if not one.is_table]
     drawn |= _rate_figures(workdirs)
     drawn |= _strip_figures(workdirs)
+    drawn |= _spectra_figure(workdirs)
     written: list[pathlib.Path] = []
     for name, (figure, table) in drawn.items():
         written += save_figure(figure, pathlib.Path(output_dir) / name, table)
@@ -176,6 +182,22 @@ def _rate_figures(inputs: Sequence[Input]) -> _Drawn:
         figure = plot_coding_cost(curves, "; ".join(dict.fromkeys(data)))
         drawn["coding_cost"] = (figure, coding_cost_rows(curves))
     return drawn
+
+
+def _spectra_figure(inputs: Sequence[Input]) -> _Drawn:
+    """`spectra` of all inputs that have any together."""
+    spectra: dict[results.RatePoint, Spectrum] = {}
+    for one in inputs:
+        for name in (SPECTRA, SPECTRA_OF_BASELINES):
+            if (path := one.path / "eval" / name).is_file():
+                found = load_spectra(path)
+                spectra |= {p: found[key_of(p)] for p in one.points if key_of(p) in found}
+    points = list(spectra)
+    return (
+        {"spectra": (plot_spectra(points, spectra), spectra_rows(points, spectra))}
+        if points
+        else {}
+    )
 
 
 def _strip_figures(inputs: Sequence[Input]) -> _Drawn:

@@ -33,11 +33,11 @@ from diffc_jax.plotting.html_page import (
 from diffc_jax.plotting.inputs import check_same_pixels, labels_of, read_inputs
 from diffc_jax.plotting.measures import (
     MEASURES,
-    SET_DISTANCES,
+    SET_MEASURES,
     check_same_images,
     describe_measure,
-    frechet_basis,
     has_measure,
+    set_basis,
 )
 from diffc_jax.plotting.reconstructions import (
     BASELINES,
@@ -145,7 +145,7 @@ def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
     for name in MEASURES:
         for index, point in enumerate(points):
             if has_measure(point, name):
-                basis = frechet_basis(point) if name in SET_DISTANCES else ""
+                basis = set_basis(point, name) if name in SET_MEASURES else ""
                 axes.setdefault((name, basis), []).append(index)
     found = []
     for (column, basis), indices in axes.items():

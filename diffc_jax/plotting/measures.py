@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -34,8 +35,33 @@ class Measure:
 MEASURES: Mapping[str, Measure] = {
     "psnr": Measure("PSNR of the mean squared error (dB)", "PSNR"),
     "psnr_mean": Measure("mean PSNR of the images (dB)", "mean PSNR", "psnr_mean_stderr"),
-    "fid": Measure("Fréchet distance", "Fréchet distance", lower_is_better=True, scale="log"),
+    "fid": Measure(
+        "Fréchet distance", "Fréchet distance", "fid_stderr", lower_is_better=True, scale="log"
+    ),
     "kid": Measure("kernel distance", "kernel distance", "kid_stderr", lower_is_better=True),
+    "fid_originals": Measure(
+        "Fréchet distance to the originals",
+        "Fréchet distance to the originals",
+        "fid_originals_stderr",
+        lower_is_better=True,
+        scale="log",
+    ),
+    "kid_originals": Measure(
+        "kernel distance to the originals",
+        "kernel distance to the originals",
+        "kid_originals_stderr",
+        lower_is_better=True,
+    ),
+    "auc": Measure(
+        "AUC of a classifier",
+        "AUC of a classifier",
+        "auc_stderr",
+        lower_is_better=True,
+    ),
+    "precision": Measure("precision", "precision", "precision_stderr"),
+    "recall": Measure("recall", "recall", "recall_stderr"),
+    "density": Measure("density", "density", "density_stderr"),
+    "coverage": Measure("coverage", "coverage", "coverage_stderr"),
     "lpips": Measure("LPIPS", "LPIPS", "lpips_stderr", lower_is_better=True),
     "lpips_vgg": Measure(
         "LPIPS (VGG16)", "LPIPS (VGG16)", "lpips_vgg_stderr", lower_is_better=True
@@ -43,9 +69,16 @@ MEASURES: Mapping[str, Measure] = {
     "ms_ssim": Measure("MS-SSIM", "MS-SSIM", "ms_ssim_stderr"),
 }
 # Drawn without being asked for, where the results have them.
-USUAL_MEASURES = ("psnr", "fid", "lpips")
-# Distances between sets of images in the features of a network, and what Inception's are called.
-SET_DISTANCES: Mapping[str, str] = {"fid": "FID (Inception)", "kid": "KID (Inception)"}
+USUAL_MEASURES = ("psnr", "fid", "auc", "lpips")
+# Measures of sets of images in the features of a network, and what Inception's distances are called.
+SET_MEASURES: Mapping[str, str] = {
+    "fid": "FID (Inception)",
+    "kid": "KID (Inception)",
+    "fid_originals": "FID to the originals (Inception)",
+    "kid_originals": "KID to the originals (Inception)",
+    **{name: "" for name in ("auc", "precision", "recall", "density", "coverage")},
+}
+_OF_ORIGINALS = ("fid_originals", "kid_originals", "auc")
 _INCEPTION = "inception_v3_fid"
 _FEATURE_NAMES = {"efficientnet_lite0": "EfficientNet-Lite0"}
 
@@ -73,12 +106,12 @@ def describe_measure(name: str, points: Sequence[RatePoint], scale: str | None =
     is the measure's own.
     """
     measure = MEASURES[name]
-    if name in SET_DISTANCES:
+    if name in SET_MEASURES:
         features = points[0].fid_features or "unknown"
         shown = _FEATURE_NAMES.get(features, features)
         axis, title = f"{measure.axis}, {shown} features", f"{measure.title} ({shown})"
-        if features == _INCEPTION:
-            axis = title = SET_DISTANCES[name]
+        if features == _INCEPTION and SET_MEASURES[name]:
+            axis = title = SET_MEASURES[name]
         measure = dataclasses.replace(measure, axis=axis, title=title)
     if measure.lower_is_better:
         measure = dataclasses.replace(
@@ -87,9 +120,9 @@ def describe_measure(name: str, points: Sequence[RatePoint], scale: str | None =
     return measure
 
 
-def frechet_basis(point: RatePoint) -> str:
-    """What has to agree before distances between sets compare: features, images, their reference."""
-    reference = point.fid_reference or "originals"
+def set_basis(point: RatePoint, measure: str = "fid") -> str:
+    """What has to agree before measures of sets compare: features, images, their reference."""
+    reference = "originals" if measure in _OF_ORIGINALS else point.fid_reference or "originals"
     compared = "" if reference == "originals" else f" against {reference}"
     return f"{point.fid_features or 'unknown'} features, {_images(point)}{compared}"
 
@@ -100,8 +133,8 @@ def check_same_features(measure: str, points: Sequence[RatePoint]) -> None:
     Raises:
         UsageError: more than one basis, each named with its methods.
     """
-    found = _methods_by(frechet_basis, points)
-    if measure in SET_DISTANCES and len(found) > 1:
+    found = _methods_by(lambda point: set_basis(point, measure), points)
+    if measure in SET_MEASURES and len(found) > 1:
         raise UsageError(
             "distances in different features, or of different numbers of images, never "
             f"compare: {_listed(found)}; draw each alone",
@@ -116,17 +149,18 @@ def drop_other_distances(
 
     What is dropped is logged as a warning, unless the reference has no such distances.
     """
-    bases = {frechet_basis(point) for point in reference if _has_distance(point)}
+    bases = {set_basis(point) for point in reference if _has_distance(point)}
+    nothing: dict[str, Any] = dict.fromkeys(SET_MEASURES)
     kept, dropped = [], []
     for point in points:
-        drop = _has_distance(point) and frechet_basis(point) not in bases
-        kept.append(dataclasses.replace(point, fid=None, kid=None) if drop else point)
+        drop = _has_distance(point) and set_basis(point) not in bases
+        kept.append(dataclasses.replace(point, **nothing) if drop else point)
         dropped += [point] * drop
     if bases and dropped:
         logging.warning(
             "left out distances between sets that do not compare with those in %s: %s",
             "; ".join(sorted(bases)),
-            _listed(_methods_by(frechet_basis, dropped)),
+            _listed(_methods_by(set_basis, dropped)),
         )
     return kept
 
@@ -152,7 +186,7 @@ def data_name(point: RatePoint) -> str:
 
 
 def _has_distance(point: RatePoint) -> bool:
-    return any(has_measure(point, name) for name in SET_DISTANCES)
+    return any(has_measure(point, name) for name in SET_MEASURES)
 
 
 def _images(point: RatePoint) -> str:

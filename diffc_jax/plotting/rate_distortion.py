@@ -14,14 +14,14 @@ from diffc_jax.plotting.layout import describe_training
 from diffc_jax.plotting.measures import (
     MEASURES,
     SCALES,
-    SET_DISTANCES,
+    SET_MEASURES,
     Measure,
     check_same_features,
     check_same_images,
     data_name,
     describe_measure,
-    frechet_basis,
     has_measure,
+    set_basis,
     value_of,
 )
 
@@ -237,10 +237,14 @@ def _caption(
         sentences.append("File bytes: whole files, headers counted.")
     if training := describe_training(own):
         sentences.append(training)
-    for name in SET_DISTANCES:
+    for name in SET_MEASURES:
         if name in by_measure:
-            basis = frechet_basis(by_measure[name][0])
+            basis = set_basis(by_measure[name][0], name)
             sentences.append(f"{described[name].title}: {basis}.")
+    if "auc" in by_measure:
+        sentences.append(
+            "AUC: of telling reconstructions from photographs, 0.5 if that is impossible."
+        )
     if "lpips" in by_measure:
         sentences.append("LPIPS: with AlexNet; of published points as published.")
     if len(own) < len(points):

@@ -12,11 +12,11 @@ from diffc_jax.plotting import report_tables as tables
 from diffc_jax.plotting import style
 from diffc_jax.plotting.layout import describe_training
 from diffc_jax.plotting.measures import (
-    SET_DISTANCES,
+    SET_MEASURES,
     data_name,
     describe_measure,
-    frechet_basis,
     has_measure,
+    set_basis,
 )
 from diffc_jax.runtime.files import read_json, to_json
 from diffc_jax.typed import Count
@@ -314,9 +314,9 @@ def _set_distances(points: Sequence[RatePoint]) -> Iterator[str]:
     """One sentence for all distances in the same features over the same number of images."""
     measured: dict[str, dict[str, list[RatePoint]]] = {}
     for point in points:
-        for name in SET_DISTANCES:
+        for name in SET_MEASURES:
             if has_measure(point, name):
-                by_name = measured.setdefault(frechet_basis(point), {})
+                by_name = measured.setdefault(set_basis(point, name), {})
                 by_name.setdefault(name, []).append(point)
     for by_name in measured.values():
         names = _and(describe_measure(name, having).title for name, having in by_name.items())

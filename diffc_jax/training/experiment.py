@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from diffc_jax import data
 from diffc_jax.config.sources import (
     MIXTURE_FIELDS,
+    REST,
     batch_composition,
     clean_source,
     training_sources,
@@ -143,8 +144,8 @@ def open_source(config: ConfigDict, split: str) -> data.ImageSource:
 
 
 def open_reference(config: ConfigDict) -> data.StoredImages | None:
-    """Opens config.data.reference; None where no distances are asked for, or from no other images."""
-    if config.eval.features and config.data.reference.source:
+    """Opens config.data.reference; None where no distances are asked for, or none from other files."""
+    if config.eval.features and config.data.reference.source not in ("", REST):
         return open_spec(config, config.data.reference, "data.reference")
     return None
 

@@ -14,7 +14,7 @@ import pytest
 from diffc_jax import data
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.subsets import select_images
+from diffc_jax.evaluation.subsets import open_references, select_images
 from diffc_jax.runtime import run_config
 from diffc_jax.training.experiment import open_source
 from tests.support.subset_images import RANGES, configured, read_pixels
@@ -124,3 +124,45 @@ def test_old_command_lines_and_runs_with_the_former_name(tmp_path):
     config.eval.subsets = ("small",)
     (found,) = run_config._differences(config, recorded, lambda field: "subsets" in field)
     assert found == "eval.subsets was ['small', 'big'], is ['small']"
+
+
+def test_images_that_are_not_evaluated_may_be_the_reference(subset_images):
+    config = configured(subset_images, features="efficientnet_lite0")
+    config.data.reference.source = "rest"
+
+    def references(**evaluation):
+        config.eval.update(evaluation)
+        settings = config.eval
+        chosen = select_images(open_source(config, "eval"), settings.max_images, settings.subsets)
+        return open_references(config, chosen)
+
+    # Nine of eleven and all of nine are evaluated.
+    message = "corpus eval small rest has 0 images, and a reference has at least 2"
+    with pytest.raises(
+        UsageError, match=f"data.reference.source: {message}; lower eval.max_images"
+    ):
+        references()
+    whole, small, big = references(max_images=7)
+    labels = [
+        [pathlib.Path(one.label(i)).parts[-2:] for i in range(len(one))] for one in (small, big)
+    ]
+    assert labels == [
+        [("small", f"{i:02}.png") for i in (7, 8)],
+        [("big", f"{i:02}.png") for i in (7, 8, 9, 10)],
+    ]
+    assert [whole.label(i) for i in range(6)] == [
+        *(small.label(i) for i in range(2)),
+        *(big.label(i) for i in range(4)),
+    ]
+    assert [one.split for one in (whole, small, big)] == [
+        "eval small big rest",
+        "eval small rest",
+        "eval big rest",
+    ]
+    (others,) = references(subsets=(), max_images=20)
+    assert (len(others), others.split) == (3, "eval rest")
+    config.data.reference.source = ""
+    assert references() == [None]
+    config.data.reference.update(source="rest", path="a")
+    with pytest.raises(UsageError, match=r"^data.reference.path: 'a' is not used by source=rest"):
+        validate(config)

@@ -122,7 +122,7 @@ def test_features_do_not_depend_on_the_batch(network, extractor):
 
 @pytest.fixture(scope="module")
 def reference(extractor) -> FrechetReference:
-    return FrechetReference(extractor.moments([photo_crops(8)]), "efficientnet_lite0")
+    return FrechetReference(extractor.of_set([photo_crops(8)]).moments, "efficientnet_lite0")
 
 
 @needs_weights
@@ -130,7 +130,8 @@ def reference(extractor) -> FrechetReference:
 def test_distance_grows_with_distortion(extractor, reference, name):
     distort, levels = DISTORTIONS[name]
     distances = [
-        reference.distance(extractor.moments([distort(photo_crops(8), level)])) for level in levels
+        reference.distance(extractor.of_set([distort(photo_crops(8), level)]).moments)
+        for level in levels
     ]
     assert distances[0] > 1
     assert (np.diff(distances) > 0.2 * np.array(distances[:-1])).all()

@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.metrics import feature_sets
+from diffc_jax.metrics.feature_sets import FeatureSet, load_features, save_features
 from diffc_jax.metrics.features import downloads, registry
-from diffc_jax.metrics.features.extract import (
-    Extractor,
-    FeatureNetwork,
-    load_moments,
-    reference_moments,
-)
+from diffc_jax.metrics.features.extract import Extractor, FeatureNetwork, reference_features
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh
@@ -62,16 +59,16 @@ def test_one_compilation_for_any_number_of_images():
     assert extractor(random_images(0)).shape == (0, 5)
 
 
-def test_moments_do_not_depend_on_batches_or_order():
+def test_features_of_a_set_do_not_depend_on_batches_or_order():
     extractor, images = Extractor(small_network(), make_mesh(), 8), random_images()
     other = RunningCovariance.of(extractor(random_images(seed=1)))
     expected = frechet_distance(RunningCovariance.of(extractor(images)), other)
     for batches in ([images], np.split(images, [5, 30]), [images[20:], images[:20]]):
-        moments = extractor.moments(iter(batches))
+        moments = extractor.of_set(iter(batches)).moments
         assert moments.count == 37
         assert frechet_distance(moments, other) == pytest.approx(expected, rel=1e-6)
     with pytest.raises(InputError) as error:
-        extractor.moments([])
+        extractor.of_set([])
     assert str(error.value) == "small: there are no images to compute features of"
 
 
@@ -100,33 +97,34 @@ def test_images_that_are_not_8_bit_rgb_are_refused():
         )
 
 
-def test_reference_moments_are_computed_once_for_the_same_images_and_weights(tmp_path):
+def test_features_of_a_reference_are_computed_once_for_the_same_images_and_weights(tmp_path):
     images = random_images()
     calls = []
 
-    def moments(network, images, cuts=()):
+    def features(network, images, cuts=()):
         extractor = Extractor(network, make_mesh(), 8)
-        extractor.moments = lambda batches: calls.append(1) or Extractor.moments(extractor, batches)
-        return reference_moments(extractor, lambda: iter(np.split(images, cuts)), tmp_path / "fid")
+        extractor.of_set = lambda batches: calls.append(1) or Extractor.of_set(extractor, batches)
+        return reference_features(extractor, lambda: iter(np.split(images, cuts)), tmp_path / "fid")
 
-    first = moments(small_network(), images)
-    again = moments(small_network(), images, cuts=[3, 20])
+    first = features(small_network(), images)
+    again = features(small_network(), images, cuts=[3, 20])
     assert len(calls) == 1
-    assert first.count == again.count == 37
-    np.testing.assert_array_equal(first.mean, again.mean)
-    np.testing.assert_array_equal(first.scatter, again.scatter)
+    assert first.moments.count == again.moments.count == len(first.first) == 37
+    np.testing.assert_array_equal(first.first, again.first)
+    np.testing.assert_array_equal(first.moments.mean, again.moments.mean)
+    np.testing.assert_array_equal(first.moments.scatter, again.moments.scatter)
     changed = images.copy()
     changed[-1, -1, -1, -1] ^= 1
-    moments(small_network(), changed)
-    moments(small_network(scale=1.001), images)
-    moments(small_network(), images[:-1])
+    features(small_network(), changed)
+    features(small_network(scale=1.001), images)
+    features(small_network(), images[:-1])
     assert len(calls) == 4
     assert len(list((tmp_path / "fid").iterdir())) == 4
 
     path = next((tmp_path / "fid").glob("small-*.npz"))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError) as error:
-        load_moments(path)
+        load_features(path)
     assert str(error.value) == (
         f"{path}: is damaged (File is not a zip file); delete it and run again"
     )
@@ -135,29 +133,43 @@ def test_reference_moments_are_computed_once_for_the_same_images_and_weights(tmp
 def test_reference_files_that_nobody_has_touched_are_not_read_again(tmp_path):
     images, reads = random_images(), []
 
-    def moments(network, signature, images=images):
+    def features(network, signature, images=images):
         def batches():
             reads.append(1)
             return iter([images])
 
-        return reference_moments(Extractor(network, make_mesh(), 8), batches, tmp_path, signature)
+        return reference_features(Extractor(network, make_mesh(), 8), batches, tmp_path, signature)
 
-    first = moments(small_network(), "a")
-    assert len(reads) == 2  # for the hash and for the moments
-    np.testing.assert_array_equal(moments(small_network(), "a").mean, first.mean)
+    first = features(small_network(), "a")
+    assert len(reads) == 2  # for the hash and for the features
+    np.testing.assert_array_equal(features(small_network(), "a").first, first.first)
     assert len(reads) == 2
     # A copy of the same files, the same files changed, another network, and none that is known.
-    moments(small_network(), "b")
+    features(small_network(), "b")
     assert len(reads) == 3
-    assert moments(small_network(), "c", images[1:]).count == len(images) - 1
-    moments(small_network(scale=1.001), "a")
+    assert features(small_network(), "c", images[1:]).moments.count == len(images) - 1
+    features(small_network(scale=1.001), "a")
     assert len(reads) == 7
-    moments(small_network(), None)
+    features(small_network(), None)
     assert len(reads) == 8
     for path in tmp_path.glob("*.npz"):
         path.unlink()
-    np.testing.assert_allclose(moments(small_network(), "a").mean, first.mean)
+    np.testing.assert_allclose(features(small_network(), "a").first, first.first)
     assert len(reads) == 10
+
+
+def test_the_first_features_of_a_set_are_kept_and_the_moments_are_of_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(feature_sets, "MAX_KEPT", 7)
+    vectors = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    found = FeatureSet.of(np.split(vectors, [2, 20]))
+    save_features(tmp_path / "a.npz", found)
+    for one in (found, load_features(tmp_path / "a.npz", 3)):
+        np.testing.assert_array_equal(one.first, vectors[:7])
+        assert one.moments.count == 30
+        np.testing.assert_allclose(one.moments.mean, vectors.mean(0), rtol=1e-5)
+    save_features(tmp_path / "a.npz", dataclasses.replace(found, first=vectors[:6]))
+    with pytest.raises(InputError, match=r"a.npz: holds no finite features of 30 images; delete"):
+        load_features(tmp_path / "a.npz")
 
 
 def test_a_new_version_of_a_network_has_other_features():

@@ -1,5 +1,7 @@
 """The table of claims: straight lines have differences in closed form."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,30 @@ def test_missing_curve_is_named(tmp_path):
         InputError, match=r"curves\.csv: has no curve 'rd'; run experiments/gaussian"
     ):
         write_claims([tmp_path], tmp_path / "theory", tmp_path / "claims.md")
+
+
+def test_realism_against_the_posterior_mean(tmp_path):
+    flow = [
+        dataclasses.replace(
+            point,
+            fid_minus_mean=-1.0,
+            fid_minus_mean_stderr=0.5,
+            kid_minus_mean=0.25,
+            auc=0.75,
+            auc_stderr=0.01,
+        )
+        for point in points(30, lambda u: 4 - u, decoder="flow", **DIFFC)
+    ]
+    mean = [
+        dataclasses.replace(point, auc=0.5)
+        for point in points(30, lambda u: 4 - u, decoder="mean", **DIFFC)
+    ]
+    text = write(tmp_path, [*flow, *mean[1:]])
+    heading = "## Realism of DiffC-F (flow), unet against the posterior mean"
+    assert cells(text, heading, "0.200") == [
+        *("-1.00 ± 0.98", "0.25", "0.750 ± 0.020", "0.5"),
+    ]
+    # The mean has no point at the first level.
+    table = text[text.index(heading) :].split("\n## ")[0]
+    assert "| 0.050 |" not in table
+    assert "Realism" not in write(tmp_path, ROWS)

@@ -121,3 +121,18 @@ def test_left_out_distances_are_named(caplog):
     caplog.clear()
     assert [p.fid for p in measures.drop_other_distances(others, make_points())] == [None] * 12
     assert not caplog.messages
+
+
+def test_measures_of_the_originals_do_not_depend_on_the_reference():
+    points = [
+        dataclasses.replace(p, auc=0.7, fid_originals=p.fid, precision=0.5, fid_reference=reference)
+        for reference, method in ((None, "avif"), ("mine all, 9 images", "webp"))
+        for p in make_judged(method=method)
+    ]
+    for measure in ("auc", "fid_originals"):
+        caption = caption_of(rate_distortion.plot_rates(points, measures=[measure]))
+        assert "efficientnet_lite0 features, 12 images. " in caption
+        assert "against" not in caption
+    for measure in ("fid", "precision"):
+        with pytest.raises(UsageError, match=f"^{measure}: distances in different features"):
+            rate_distortion.plot_rates(points, measures=[measure])

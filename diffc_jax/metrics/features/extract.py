@@ -1,4 +1,4 @@
-"""Features of images, in batches over all devices, and their moments kept on disk."""
+"""Features of images, in batches over all devices, and those of a reference set kept on disk."""
 
 import dataclasses
 import functools
@@ -13,14 +13,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Shaped, UInt8
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import RunningCovariance
+from diffc_jax.metrics.feature_sets import FeatureSet, load_features, save_features
 from diffc_jax.models.base import Variables
 from diffc_jax.runtime import files
-from diffc_jax.runtime.array_files import open_arrays
 from diffc_jax.runtime.sharding import even_batch_size, put_batch, replicated, split_batch
 from diffc_jax.typed import Meta
 
-# By what stands for a network and files of images: the file with the moments.
+# By what stands for a network and files of images: the file with the features.
 _KNOWN = "known.json"
 # What the first layers make of more images than this does not fit into the cache of a CPU.
 _MOST_ON_A_CPU = 2
@@ -108,34 +107,28 @@ class Extractor:
             features[start : start + len(part)] = result
         return features
 
-    def moments(self, batches: Iterable[UInt8[np.ndarray, "_ h w 3"]]) -> RunningCovariance:
-        """Moments of the features of all images of all batches; one batch is in memory at a time.
+    def of_set(self, batches: Iterable[UInt8[np.ndarray, "_ h w 3"]]) -> FeatureSet:
+        """Features of the images of all batches; one batch is in memory at a time.
 
         Raises:
             InputError: no images, or features that are not finite.
         """
-        total = None
-        for images in batches:
-            part = RunningCovariance.of(self(images))
-            total = part if total is None else total + part
-        if total is None:
-            raise InputError(f"{self.network.name}: there are no images to compute features of")
-        return total
+        return FeatureSet.of(map(self, batches), self.network.name)
 
 
-def reference_moments(
+def reference_features(
     extractor: Extractor,
     batches: Callable[[], Iterable[UInt8[np.ndarray, "_ h w 3"]]],
     folder: files.AnyPath,
     signature: str | None = None,
-) -> RunningCovariance:
-    """Moments of a reference set, read from `folder` if they were computed before.
+) -> FeatureSet:
+    """Features of a reference set, read from `folder` if they were computed before.
 
     The file's name is a hash of the images' bytes, the network's name and its weights, so it can
     neither be stale nor be mistaken for another's. Where `signature` stands for files that nobody has
     changed, known.json has the name of the file, and no image has to be read.
 
-    `batches` gives the images, in batches of any size; it is called for the hash and, unless the moments
+    `batches` gives the images, in batches of any size; it is called for the hash and, unless the features
     are cached, once more.
 
     Raises:
@@ -145,40 +138,21 @@ def reference_moments(
     names: dict[str, str] = {}
     if signature and known.exists():
         names = files.read_json(known, dict[str, _FileName], "delete it and run again")
-    key, dimension = f"{extractor.network.identity} {signature}", extractor.network.dimension
+    # Files of earlier versions, under other names, have moments only.
+    content, dimension = f"features {extractor.network.identity}", extractor.network.dimension
+    key = f"{content} {signature}"
     if key in names and (folder / names[key]).exists():
-        return load_moments(folder / names[key], dimension)
+        return load_features(folder / names[key], dimension)
     digest = hashlib.sha256()
-    digest.update(f"{extractor.network.identity}\n".encode())
+    digest.update(f"{content}\n".encode())
     for images in batches():
         for image in images:
             digest.update(f"{image.shape}\n".encode())
             digest.update(image.tobytes())
     path = folder / f"{extractor.network.name}-{digest.hexdigest()[:16]}.npz"
     if not path.exists():
-        save_moments(path, extractor.moments(batches()))
-    moments = load_moments(path, dimension)
+        save_features(path, extractor.of_set(batches()))
+    features = load_features(path, dimension)
     if signature:
         files.write_json(known, names | {key: path.name})
-    return moments
-
-
-def save_moments(path: files.AnyPath, moments: RunningCovariance) -> None:
-    """Writes moments as `.npz`, whole or not at all."""
-    with files.atomic_write(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **dataclasses.asdict(moments))
-
-
-def load_moments(path: files.AnyPath, dimension: int | None = None) -> RunningCovariance:
-    """Reads what `save_moments` wrote; of features of this dimension, if it is given.
-
-    Raises:
-        InputError: it is missing or damaged, or holds something else.
-    """
-    with open_arrays(path, "is damaged", "delete it and run again") as content:
-        count = int(content.read("count", (), np.integer))
-        mean = content.read("mean", (dimension,), np.floating)
-        scatter = content.read("scatter", (len(mean), len(mean)), np.floating)
-        if count < 1 or not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-            raise content.refuse(f"holds no finite moments of {count} images")
-    return RunningCovariance(count, mean, scatter)
+    return features
