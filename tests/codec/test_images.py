@@ -66,7 +66,7 @@ def image():
 
 
 def encode(codec, image, **target):
-    return encode_image(codec, image, Target(**target), memory=MEMORY)
+    return encode_image(codec, image, Target(**target), memory=MEMORY, tiled=True)
 
 
 @pytest.fixture(scope="module")
