@@ -86,7 +86,7 @@ class PictureChain:
         for group in self._groups(n_messages, message_size):
             keys = self._keys(group)
             found = samples(codebook, keys, group)
-            signs = np.asarray(_check_signs(keys, message_size)) if checked else None
+            signs = _check_signs(keys, message_size) if checked else None
             for i, message in enumerate(group[: n_messages - group[0]]):
                 own = values_of(message, n_messages, z.size)
                 value = of_z * z[own] + of_x_hat * estimate[own] + of_sample * found[i, : len(own)]
@@ -135,9 +135,12 @@ def _deal(size: int) -> int:
     return step
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _check_signs(keys: jax.Array, size: int) -> jax.Array:
-    return random_signs(keys, Stream.LATENT_CHECK, size)
+def _check_signs(keys: jax.Array, size: int) -> Float[np.ndarray, "b m"]:
+    try:
+        from diffc_jax.channel_simulation.host_samples import check_signs
+    except ImportError:  # numba is missing
+        return np.asarray(random_signs(keys, Stream.LATENT_CHECK, size))
+    return check_signs(np.asarray(keys), size)
 
 
 def _start(header: Header) -> Picture:

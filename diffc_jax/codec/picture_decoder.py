@@ -50,7 +50,7 @@ def decode_picture(
     if not exact:
         end = sum(step[0].delta for step in steps)
         work.total += n_evaluations * chain.denoiser.n_windows(*shape, end)
-    drifted = _walk(chain, header, steps)
+    drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
     warnings: list[str] = []
     found = {}
@@ -126,7 +126,7 @@ def _snrs(steps: Sequence[Sequence[Step]]) -> list[int]:
     return snrs[:-1]
 
 
-def _walk(chain: PictureChain, header: Header, steps: Sequence[Sequence[Step]]) -> bool:
+def walk(chain: PictureChain, header: Header, steps: Sequence[Sequence[Step]]) -> bool:
     """Takes all steps; whether a check says that the latents are others than the sender's."""
     size = 3 * math.prod(header.coded_shape)
     drifted, bits = False, 0

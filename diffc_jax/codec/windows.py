@@ -138,7 +138,7 @@ class WindowedDenoiser:
         return math.prod(len(window_starts(one, side, self.stride)) for one in (height, width))
 
 
-def halve(picture: Picture) -> Picture:
+def halve(picture: Picture) -> Float[np.ndarray, "half_h half_w 3"]:
     """Means of 2x2 pixels; an odd last row or column counts twice."""
     height, width, _ = picture.shape
     if height % 2 or width % 2:
@@ -147,7 +147,7 @@ def halve(picture: Picture) -> Picture:
     return (rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25)
 
 
-def double(picture: Picture, height: int, width: int) -> Picture:
+def double(picture: Picture, height: int, width: int) -> Float[np.ndarray, "two_h two_w 3"]:
     """The picture of twice the size, a pixel less where that is odd, by linear interpolation."""
     for axis, length in ((0, height), (1, width)):
         before = np.concatenate([picture.take([0], axis), picture], axis)
