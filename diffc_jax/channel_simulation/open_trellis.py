@@ -138,7 +138,7 @@ class OpenTrellis:
         keys: UInt32[Array, "b 2"],
         paths: UInt8[Array | np.ndarray, "b most"],
         path_bits: Int[Array | np.ndarray, " b"],
-    ) -> Float[Array | np.ndarray, "b m"]:
+    ) -> Float[Array, "b m"]:
         """The samples of paths, of which the first `path_bits` bits count; the same to the last bit."""
         traced = any(isinstance(one, jax.core.Tracer) for one in (keys, paths, path_bits))
         if jax.default_backend() != "cpu" or traced:
@@ -161,7 +161,7 @@ class OpenTrellis:
 
         with ThreadPoolExecutor(multiprocessing.cpu_count()) as pool:
             list(pool.map(decode_one, range(len(samples))))
-        return samples
+        return jnp.asarray(samples)
 
     @property
     def n_rows(self) -> int:
@@ -333,7 +333,7 @@ def _viterbi(
     """
     b, rows = len(target), 1 << (trellis.memory - 1)
     n_stages = jnp.max(path_bits)
-    ends = stage_ends(trellis.size, trellis.most_bits, path_bits)
+    ends = jnp.asarray(stage_ends(trellis.size, trellis.most_bits, path_bits))
     found = _correlations(trellis, target, ends, n_stages)
     scores = _rounded(found)
 

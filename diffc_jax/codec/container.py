@@ -1,9 +1,10 @@
 """The `.diffc` container, version 2: a header, and steps in one range-coded stream; see docs/format.md.
 
 Nothing here depends on a network's floats. The next step is always that of the tile with the lowest
-signal-to-noise ratio, and its size is predicted (`step_sizes`). So only what the shared randomness leaves
-open is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after
-any step, with a check; where it is cut off, what comes before the last check is used.
+signal-to-noise ratio, or the next message of a picture, and its size is predicted (`step_sizes`,
+`picture_sizes`). So only what the shared randomness leaves open is written: the cell that a is in, the path,
+and checks at the ends of packets. A stream may end after any step, with a check; where it is cut off, what
+comes before the last check is used.
 """
 
 import dataclasses

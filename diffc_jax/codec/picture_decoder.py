@@ -43,13 +43,13 @@ def decode_picture(
     kind = parse_decoder(decoder, "decoder")
     work = _Work(on_progress)
     chain = PictureChain(programs, header, work.advance)
-    shape = chain.z.shape[:2]
+    height, width = header.coded_shape
     n_evaluations = 1 if decoder == "mean" else n_steps
     exact = len(residuals) == header.n_tiles
-    work.total = sum(chain.denoiser.n_windows(*shape, snr) for snr in _snrs(steps))
+    work.total = sum(chain.denoiser.n_windows(height, width, snr) for snr in _snrs(steps))
     if not exact:
         end = sum(step[0].delta for step in steps)
-        work.total += n_evaluations * chain.denoiser.n_windows(*shape, end)
+        work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
     drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
     warnings: list[str] = []
@@ -91,7 +91,7 @@ def reconstruct(
     kind = parse_decoder(decoder, "decoder")
     low, high = denoiser.programs.gamma_range
     first = float(np.clip(-math.log(snr_to_float(snr)), low + SHORTEST, high))
-    gammas = kind.steps(first, low, n_steps).astype(np.float32)
+    gammas = jnp.asarray(kind.steps(first, low, n_steps), jnp.float32)
 
     def x_hat(z: Array, gamma: float) -> Array:
         return jnp.asarray(denoiser.x_hat(np.asarray(z[0]), snr_from_float(math.exp(-gamma))))[None]

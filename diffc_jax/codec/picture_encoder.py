@@ -5,10 +5,11 @@ the last step can be made as large as what is left of a budget.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -141,7 +142,7 @@ class PictureEncoder:
             some = [m for m in group if m < len(path_bits)]
             mu = padded([scale * error(m) for m in some], len(group), codebook.trellis.size)
             bits = [path_bits[m] for m in some] + [path_bits[0]] * (len(group) - len(some))
-            found = codebook.search(keys, mu, bits)
+            found = codebook.search(keys, jnp.asarray(mu), bits)
             paths.extend(found[: len(some)])
             return np.asarray(codebook.decode(keys, list(zip(found, bits, strict=True))))
 
@@ -156,7 +157,7 @@ class PictureEncoder:
         self.chain.z, self.chain.snr, self.sizes = self._before
         self.chain.n_steps = self.sizes.n_steps
 
-    def _errors(self):  # type: ignore[no-untyped-def]
+    def _errors(self) -> Callable[[int], Float[np.ndarray, " m"]]:
         """Returns a function that finds x - x_hat of the values of a message."""
         x, x_hat, count = self._x.reshape(-1), self._x_hat.reshape(-1), self.sizes.n_messages
 

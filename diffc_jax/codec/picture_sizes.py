@@ -31,8 +31,9 @@ SIZE_BITS, SIZE_AS_PLANNED, SIZES_PER_OCTAVE = 8, 192, 32
 _MOST_DOUBLINGS = 6
 # Planned bits of a message are at most this share of the largest that a tile plans.
 _MESSAGE_SHARE = (3, 4)
-# A step has this share of the path bits before it, and at least one bit for each window of values.
-_STEP_SHARE = (1, 2)
+# A step has half as many path bits as there were before it, and at least one for each window of values; but
+# no more than an eighth of those before it, or so many for each window of values.
+_SMALL_STEP_SHARE, _STEP_SHARE, _SMALL_STEP = 2, 8, 192
 # What messages of one step differ in, in octaves.
 _LEVEL_SPREAD = fixed(0.1)
 # A packet ends after so many path bits, or an eighth of those before it.
@@ -163,10 +164,11 @@ class PictureSizes:
 
 def planned_bits(bits_before: int, size: int, window: int) -> int:
     """Path bits that a step has on average after so many of them, of a picture of `size` values."""
-    numerator, denominator = _STEP_SHARE
-    least = max(SMALLEST_STEP, size // window)
-    most = largest_step(window) * -(-size // window)
-    return min(max(bits_before * numerator // denominator, least), most)
+    n_windows = -(-size // window)
+    most = largest_step(window)
+    small = min(bits_before // _SMALL_STEP_SHARE, min(_SMALL_STEP, most) * n_windows)
+    planned = max(small, bits_before // _STEP_SHARE, SMALLEST_STEP, size // window)
+    return min(planned, most * n_windows)
 
 
 def largest_message(window: int) -> int:

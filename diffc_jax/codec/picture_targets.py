@@ -33,7 +33,7 @@ _WORST_RATIO = 0.6
 # The last step to a PSNR is found among those of up to 2 octaves less, by so many trials.
 _LARGEST_CUT, _TRIALS = 2 * SIZES_PER_OCTAVE, 3
 # A message takes so many bits or more.
-_LEAST_MESSAGE = 10
+_LEAST_MESSAGE = 10.0
 # Bytes beside the pixels that exact ones may take; they matter for small pictures only.
 _OVERHEAD = 1024
 
@@ -107,7 +107,7 @@ def _encode_to_size(header: Header, encoder: PictureEncoder, bpp: float, work: "
     writer = StreamWriter(header)
     work.fraction = lambda: _fraction_of_size(header, encoder, budget)
 
-    def left_after(step: PictureStep) -> float:
+    def left_after(step: PictureStep) -> int:
         return budget - writer.bits_after(step.bits)
 
     while True:

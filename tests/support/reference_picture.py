@@ -54,7 +54,9 @@ class Picture(Tile):
     def begin_step(self):
         size, window = self.size, self.window
         m = min(448, max(window // 8, 8))
-        p = min(max(self.b // 2, 48, size // window), m * -(-size // window))
+        w = -(-size // window)
+        small = min(self.b // 2, 192 * w, m * w)
+        p = min(max(small, self.b // 8, 48, size // window), m * w)
         self.message_size = window
         for _ in range(6):
             if self.message_size < size and 2 * self.message_size * p <= 3 * m // 4 * size:
