@@ -135,6 +135,11 @@ class StreamWriter:
         """Whether each tile has had a step, which a stream needs."""
         return self._turns.all_started
 
+    @property
+    def between_steps(self) -> bool:
+        """Whether a stream may end here; within a step of a picture it may not."""
+        return self._turns.between_steps
+
     def append(self, step: CodedStep) -> None:
         """Writes the next step of `next_tile`.
 
@@ -223,9 +228,10 @@ def parse(data: bytes) -> Stream:
         return version1.parse(data)
     header, start = parse_header(data)
     if least_bytes(header) > len(data):
+        tiles = f"for each tile of {header.tile}x{header.tile} " if header.stride is None else ""
         raise InputError(
-            f"is cut off or damaged: {len(data)} bytes cannot hold a step for each tile of "
-            f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
+            f"is cut off or damaged: {len(data)} bytes cannot hold a step {tiles}of an image of "
+            f"{header.width}x{header.height} pixels"
         )
     if header.n_steps is not None and header.n_steps < header.n_chains:
         raise InputError(
@@ -260,7 +266,8 @@ class _Reader:
             problem, damaged = f"packet {len(self._cuts) + 1} is damaged ({error})", True
         checked = self._items[: self._cuts[-1].n_items] if self._cuts else []
         if len({tile for tile, _ in checked}) < self._header.n_chains:
-            raise InputError(f"holds no step for some tile: {problem or 'the data end'}")
+            step = "step for some tile" if self._header.stride is None else "whole step"
+            raise InputError(f"holds no {step}: {problem or 'the data end'}")
         end = self._cuts[-1].n_bytes
         if problem is None and end < len(self._data):
             problem = f"{len(self._data) - end} bytes after the end are not used"
