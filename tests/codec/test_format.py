@@ -237,7 +237,7 @@ def test_latents_of_pictures(height, width):
 
 
 def test_windows():
-    """Of a denoiser that depends on where in a window it looks."""
+    """The denoiser depends on where in a window it looks."""
     bumps = np.random.default_rng(0).uniform(0.5, 1.5, (8, 8, 1)).astype(np.float32)
     programs = ProgramCache(
         lambda _, z, gamma: eps_hat(_, z, gamma) * bumps, {}, (8, 8, 3), GAMMA_RANGE, b"abcd", 4
