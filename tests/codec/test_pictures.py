@@ -272,7 +272,7 @@ def test_headers_out_of_range(change, message):
 
 
 def test_large_pictures_are_parsed_without_their_latents(codec):
-    header = Header(8192, 8192, 64, 14, 0, bytes(2), stride=56, octaves=3)
+    header = Header(8192, 8192, 64, 14, 0, FINGERPRINT[:2], stride=56, octaves=3)
     sizes = PictureSizes(0, 3 * 8192**2, 3 * 64**2, 14)
     data, _ = random_stream(header, sizes.n_messages)
     stream = parse(data)
