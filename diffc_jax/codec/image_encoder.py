@@ -83,6 +83,7 @@ def encode_image(
     header = Header(
         width, height, programs.side, memory, seed, programs.fingerprint[:2], channels == 1
     )
+    chain = programs.chain(memory)
     if header.n_tiles > 1 and not tiled:
         return encode_picture(programs, image, header, target, on_progress)
     tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
@@ -92,7 +93,7 @@ def encode_image(
         last_gamma = max(last_gamma, target.gamma)
     progress = _Progress(target, header, on_progress)
     encoder = TileEncoder(
-        programs.chain(memory),
+        chain,
         programs.variables,
         np.asarray(process.pixels_to_unit(jnp.asarray(tiles))),
         tile_keys(seed, len(tiles)),
