@@ -44,7 +44,9 @@ HEADERS = (
     Header(20, 20, 20, MEMORIES[0], 65535, b"ab", n_steps=12),
     Header(130, 70, 64, 14, 1, b"ab", n_steps=30),
     Header(130, 70, 64, 14, 1, b"ab", stride=56, octaves=1),
-    Header(300, 70, 20, MEMORIES[0], 700, b"ab", n_steps=36, stride=20),
+    Header(300, 70, 20, MEMORIES[0], 700, b"ab", stride=20),
+    # Of two messages a step.
+    Header(9, 8, 8, MEMORIES[0], 700, b"ab", n_steps=60, stride=8),
     Header(3, 70, 8, MEMORIES[1], 1, b"ab", stride=1, octaves=3),
 )
 
@@ -245,9 +247,9 @@ def test_windows():
     z = np.random.default_rng(1).normal(size=(21, 5, 3)).astype(np.float32)
 
     def look(window):
-        gamma = np.float32(2.0)
-        eps = process.sigma(gamma) * window * bumps
-        return np.asarray(process.x_from_eps(window[None], eps[None], gamma))[0]
+        gamma = jnp.float32(2.0)
+        eps = process.sigma(gamma) * jnp.asarray(window * bumps)[None]
+        return np.asarray(process.x_from_eps(jnp.asarray(window)[None], eps, gamma))[0]
 
     found = WindowedDenoiser(programs, 6, 0).at_gamma(z, 2.0)
     np.testing.assert_allclose(found, reference_picture.windowed(z, 8, 6, look), atol=1e-4)

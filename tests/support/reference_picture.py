@@ -63,15 +63,11 @@ class Picture(Tile):
                 self.message_size *= 2
         self.n = -(-size // self.message_size)
         self.q = min(max(p // self.n, 8), m)
-        self.j = self.path_bits = 0
+        self.j = self.number = self.path_bits = 0
 
     @property
     def between_steps(self):
         return self.j == 0
-
-    @property
-    def number(self):
-        return self.j
 
     def offer(self, numbers):
         return Message(self, numbers)
@@ -80,7 +76,7 @@ class Picture(Tile):
         """Whether the message ends a packet."""
         self.observe(offer, c, SPREAD)
         self.path_bits += offer.path_bits(c)
-        self.j += 1
+        self.j = self.number = self.j + 1
         if self.j < self.n:
             return False
         self.predict(offer.delta)

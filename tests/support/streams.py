@@ -10,9 +10,12 @@ from diffc_jax.codec.stream import snr_to_float
 
 
 def random_steps(header, n_steps, seed=0, other_sizes=0.1):
-    """Steps, or messages of a picture, as a sender might take them where errors fall as in photographs."""
+    """Steps as a sender might take them where errors fall as in photographs.
+
+    Those of pictures are messages, and as many more as make the last step whole.
+    """
     rng, turns, steps = random.Random(seed), turns_of(header), []
-    for _ in range(n_steps):
+    while len(steps) < n_steps or not turns.between_steps:
         numbers, size = (), 3 * header.tile**2
         if turns.between_steps and rng.random() < other_sizes:
             numbers = (rng.randrange(1 << turns.size_bits),)
