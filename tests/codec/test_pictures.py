@@ -77,6 +77,22 @@ def test_better_than_tiles(codec, image, bpp):
     assert psnr(whole.image, image) > psnr(tiled.image, image) + 1
 
 
+def border_ratio(error):
+    """How much more errors change across borders of tiles than between other neighbours."""
+    changes = [np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2)) for axis in (0, 1)]
+    across = np.concatenate([change[SIDE - 1 :: SIDE] for change in changes])
+    return across.mean() / np.concatenate(changes).mean()
+
+
+def test_borders_of_tiles_do_not_show(codec):
+    image, ratios = make_image(64, 72), []
+    for tiled in (False, True):
+        data = encode_image(codec, image, Target(bpp=3.0), memory=MEMORY, tiled=tiled)
+        ratios.append(border_ratio(decode_stream(codec, parse(data)).image.astype(float) - image))
+    assert ratios[0] < 1.02
+    assert ratios[1] > ratios[0] + 0.07
+
+
 @pytest.mark.parametrize("goal", [20.0, 30.5, 41.0])
 def test_psnr_is_reached(codec, image, goal):
     decoded = decode_stream(codec, parse(encode(codec, image, psnr=goal)))
