@@ -32,8 +32,8 @@ _LAST_SHARE = 0.5
 _WORST_RATIO = 0.6
 # The last step to a PSNR is found among those of up to 2 octaves less, by so many trials.
 _LARGEST_CUT, _TRIALS = 2 * SIZES_PER_OCTAVE, 3
-# A message takes so many bits or more.
-_LEAST_MESSAGE = 10.0
+# A message takes so many bits or more, and a step is worth its time if this share of a budget is left.
+_LEAST_MESSAGE, _LEFT_SHARE = 10.0, 0.01
 # Bytes beside the pixels that exact ones may take; they matter for small pictures only.
 _OVERHEAD = 1024
 
@@ -105,13 +105,13 @@ def _encode_to_size(header: Header, encoder: PictureEncoder, bpp: float, work: "
     """Planned steps as long as they fit, and a last one that fills what is left."""
     budget = 8 * math.floor(bpp * header.n_pixels / 8)
     writer = StreamWriter(header)
-    work.fraction = lambda: _fraction_of_size(header, encoder, budget)
+    work.fraction = lambda: _fraction_of_size(header, encoder, budget, work.windows)
 
     def left_after(step: PictureStep) -> int:
         return budget - writer.bits_after(step.bits)
 
     while True:
-        least = _LEAST_MESSAGE * encoder.sizes.n_messages
+        least = max(_LEAST_MESSAGE * encoder.sizes.n_messages, _LEFT_SHARE * budget)
         if encoder.sizes.n_steps and budget - writer.bits_after(least) < 0:
             break
         encoder.predict()
@@ -223,30 +223,33 @@ def _encode_exactly(
     return data
 
 
-def _fraction_of_size(header: Header, encoder: PictureEncoder, budget: int) -> float:
-    """The share of steps that are done, as they are planned: the last ones take longest."""
+def _fraction_of_size(header: Header, encoder: PictureEncoder, budget: int, windows: int) -> float:
+    """The share of windows that were looked at, if steps are as planned and see the picture in full size."""
     size, window = 3 * math.prod(header.coded_shape), 3 * header.tile**2
     bits, left = encoder.sizes.bits, 0
     while bits < budget and left < 1000:
         bits += planned_bits(bits, size, window)
         left += 1
-    return encoder.sizes.n_steps / (encoder.sizes.n_steps + left)
+    each = encoder.chain.denoiser.n_windows(*header.coded_shape, snr_from_float(1.0))
+    return windows / (windows + left * each)
 
 
 class _Work:
     """Tells the fraction of the work that is done, by an estimate.
 
     Attributes:
-        fraction: of the work that its whole steps are.
+        fraction: finds it.
+        windows: that the denoiser looked at.
     """
 
     def __init__(self, on_progress: Callable[[float], None]):
         self._on_progress = on_progress
         self.fraction: Callable[[], float] = lambda: 0.0
+        self.windows = 0
         self._told = 0.0
 
     def advance(self, count: int) -> None:
         """Called after each batch of windows."""
-        del count
+        self.windows += count
         self._told = max(self._told, self.fraction())
         self._on_progress(self._told)
