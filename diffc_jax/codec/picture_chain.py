@@ -27,7 +27,8 @@ from diffc_jax.codec.windows import Picture, WindowedDenoiser
 # Values that get their first noise at once, about.
 _START_VALUES = 1 << 22
 
-Values = Float[np.ndarray, " m"]
+# Messages of one step may differ by a value.
+Values = Float[np.ndarray, " _"]
 # What a message says of its values: the samples of a batch of them.
 Samples = Callable[[OpenCodebook, jax.Array, range], Float[np.ndarray, "b m"]]
 
