@@ -82,7 +82,7 @@ def add_clock(codec: ProgramCache, clock: Clock) -> None:
 def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) -> None:
     target = Target(bpp=_BPP.value)
     jobs: dict[str, Callable[[], Any]] = {
-        "encode": lambda: encode_image(codec, image, target, memory=_MEMORY.value)
+        "encode": lambda: encode_image(codec, image, target, memory=_MEMORY.value, tiled=True)
     }
     stream = None
     for name in ("encode", "decode"):

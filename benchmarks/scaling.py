@@ -83,7 +83,7 @@ def sweeps(_: pathlib.Path) -> Jobs:
 
 
 def files(_: pathlib.Path) -> tuple[Jobs, Jobs]:
-    """Encoding and decoding at 1 bpp with a Gaussian, by tiles of 64x64."""
+    """Encoding and decoding pictures at 1 bpp with a Gaussian, by areas of 64x64."""
     codec = random_codec(_GAUSSIAN, 64, 16)
     tile = photographs("eval", 64, 1)[0]
     images = {n: np.tile(tile, (1, n, 1)) for n in (2, 6, 20)}
@@ -153,8 +153,8 @@ def main(argv):
         for name, unit, jobs in (
             ("evaluation of a Gaussian", "images", evaluations(root)),
             ("sweep", "levels", sweeps(root)),
-            ("encoding at 1 bpp", "tiles of 64x64", encode),
-            ("decoding", "tiles of 64x64", decode),
+            ("encoding at 1 bpp", "areas of 64x64", encode),
+            ("decoding", "areas of 64x64", decode),
             ("network call", "pixels", sides(root)),
             ("network call", "thousands of parameters", networks(root)),
         ):

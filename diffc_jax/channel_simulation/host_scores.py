@@ -2,8 +2,8 @@
 
 The same numbers as `open_trellis` and `rotation` compute with XLA, by the same additions in the same order:
 shared signs, rotation, mu in integers, and what it has in common with the rows of the table. XLA multiplies
-stages by the table as one matrix, folded to whole periods; here each stage meets only the columns that it
-covers, which for long paths are few.
+stages by the table as one matrix, folded to whole periods; here a stage that is shorter than a period meets
+only the columns that it covers.
 """
 
 import functools
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Int16, UInt32
 from diffc_jax.channel_simulation.bits import Stream
 from diffc_jax.channel_simulation.viterbi import compiled
 
-_ROTATION, _TRELLIS_SIGNS = int(Stream.ROTATION), int(Stream.TRELLIS_SIGNS)
+ROTATION, TRELLIS_SIGNS = int(Stream.ROTATION), int(Stream.TRELLIS_SIGNS)
 # Rows of a tile of the table.
 _TILE_ROWS = 256
 
@@ -53,7 +53,7 @@ def _turn(word, turn):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _signs(key, stream, signs):  # type: ignore[no-untyped-def]
+def signs_of(key, stream, signs):  # type: ignore[no-untyped-def]
     """`bits.random_signs`; there is room for whole pairs of words."""
     last = np.uint32(key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     schedule = (key[0], key[1], last, key[0], key[1], last, key[0])
@@ -87,7 +87,7 @@ def _butterflies(before, after):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _hadamard(v, other):  # type: ignore[no-untyped-def]
+def hadamard(v, other):  # type: ignore[no-untyped-def]
     """In place; `other` is as long."""
     digits = 0
     while 1 << 2 * digits < v.shape[0]:
@@ -106,13 +106,14 @@ def _hadamard(v, other):  # type: ignore[no-untyped-def]
 def _transform_blocks(v, block):  # type: ignore[no-untyped-def]
     size, other = v.shape[0], np.empty(block, np.float32)
     for begin in range(0, size - block + 1, block):
-        _hadamard(v[begin : begin + block], other)
+        hadamard(v[begin : begin + block], other)
     if size % block:
-        _hadamard(v[size - block :], other)
+        hadamard(v[size - block :], other)
 
 
 @compiled
-def _times(v, signs, product):  # type: ignore[no-untyped-def]
+def times(v, signs, product):  # type: ignore[no-untyped-def]
+    """Products, one by one."""
     for i in range(np.uint64(v.shape[0])):
         product[i] = v[i] * signs[i]
 
@@ -133,16 +134,16 @@ def _targets(key, mu, dealing, block, largest_target):  # type: ignore[no-untype
     """See `open_trellis._targets`."""
     size = mu.shape[0]
     signs = np.empty(-(-2 * size // 64) * 64, np.float32)
-    _signs(key, _ROTATION, signs)
+    signs_of(key, ROTATION, signs)
     mixed, target = np.empty(size, np.float32), np.empty(size, np.float32)
-    _times(mu, signs, mixed)
+    times(mu, signs, mixed)
     _transform_blocks(mixed, block)
     for i in range(np.uint64(size)):
         target[i] = mixed[dealing[i]] * signs[np.uint64(size) + i]
     _transform_blocks(target, block)
     signs = signs[: -(-size // 64) * 64]
-    _signs(key, _TRELLIS_SIGNS, signs)
-    _times(target, signs, target)
+    signs_of(key, TRELLIS_SIGNS, signs)
+    times(target, signs, target)
     _rounded_targets(target, largest_target)
     return target
 
@@ -173,6 +174,18 @@ def _add_columns(target, first, last, table, place, total):  # type: ignore[no-u
 
 
 @compiled
+def _fold(target, first, last, folded):  # type: ignore[no-untyped-def]
+    """Adds up what meets the same column of the table."""
+    period = folded.shape[0]
+    column = first % period
+    for i in range(first, last):
+        folded[column] += target[i]
+        column += 1
+        if column == period:
+            column = 0
+
+
+@compiled
 def _to_largest(values, largest):  # type: ignore[no-untyped-def]
     for i in range(np.uint64(values.shape[0])):
         size = abs(values[i])
@@ -192,11 +205,18 @@ def _scores(target, ends, tiles, period, largest_score):  # type: ignore[no-unty
     n_stages = len(ends) - 1
     found = np.zeros((n_stages, n_tiles * width), np.float32)
     largest = np.ones(width, np.float32)
+    folded = np.zeros((n_stages, period), np.float32)
+    for stage in range(n_stages):
+        if ends[stage + 1] - ends[stage] > period:
+            _fold(target, ends[stage], ends[stage + 1], folded[stage])
     # A tile stays in the cache while all stages are multiplied by it.
     for tile in range(n_tiles):
         for stage in range(n_stages):
             total = found[stage, tile * width : (tile + 1) * width]
             first = ends[stage]
+            if ends[stage + 1] - first > period:
+                _add_columns(folded[stage], 0, period, tiles[tile], 0, total)
+                first = ends[stage + 1]
             while first < ends[stage + 1]:
                 column = first % period
                 last = min(ends[stage + 1], first + period - column)

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int, Int16, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
 from diffc_jax.channel_simulation.channel import check_dimensions
+from diffc_jax.channel_simulation.open_trellis_stages import stage_ends
 from diffc_jax.channel_simulation.rotation import dealing_and_block, rotate, unrotate
 from diffc_jax.errors import UsageError
 
@@ -48,9 +49,6 @@ MOST_ROWS = 1024
 LARGEST_TARGET = 127
 # Scores of a stage go up to this one: 4 * memory * LARGEST_SCORE < 2^15, see `_viterbi`.
 LARGEST_SCORE = 511
-# Lengths of stages in units of 1 / 64 of an ordinary one: the first RAMP_STAGES rise from 0.1 to 1, the last
-# TAIL_STAGES from 1 to 3; of short paths a third and a sixth of them do.
-RAMP_STAGES, TAIL_STAGES = 16, 6
 # Sums of so many stages are computed at once.
 _CHUNK = 16
 # So many scores are updated at once: what stays in a CPU's cache.
@@ -142,7 +140,28 @@ class OpenTrellis:
         path_bits: Int[Array | np.ndarray, " b"],
     ) -> Float[Array, "b m"]:
         """The samples of paths, of which the first `path_bits` bits count; the same to the last bit."""
-        return _decode(self, keys, paths, path_bits)
+        traced = any(isinstance(one, jax.core.Tracer) for one in (keys, paths, path_bits))
+        if jax.default_backend() != "cpu" or traced:
+            return _decode(self, keys, paths, path_bits)
+        try:
+            from diffc_jax.channel_simulation.host_samples import sample_of_path
+        except ImportError:  # numba is missing
+            return _decode(self, keys, paths, path_bits)
+        host_keys, host_paths, host_bits = (np.asarray(one) for one in (keys, paths, path_bits))
+        dealing, block = dealing_and_block(self.size)
+        tables = self.table, np.array(self._shifts), self._signs
+        samples = np.empty((len(host_paths), self.size), np.float32)
+
+        def decode_one(message: int) -> None:
+            k = host_bits[message]
+            path, ends = host_paths[message, :k], self._ends[k, : k + 1]
+            samples[message] = sample_of_path(
+                host_keys[message], path, ends, *tables, self.memory, LABEL_SCALE, dealing, block
+            )
+
+        with ThreadPoolExecutor(multiprocessing.cpu_count()) as pool:
+            list(pool.map(decode_one, range(len(samples))))
+        return jnp.asarray(samples)
 
     @property
     def n_rows(self) -> int:
@@ -166,10 +185,8 @@ class OpenTrellis:
     @functools.cached_property
     def _ends(self) -> Int[np.ndarray, "most1 most1"]:
         """`stage_ends` of paths of 0, 1, .. `most_bits` bits; the first row does not count."""
-        with jax.ensure_compile_time_eval():
-            number = np.maximum(np.arange(self.most_bits + 1), 1)
-            ends = jax.jit(stage_ends, static_argnums=(0, 1))
-            return np.asarray(ends(self.size, self.most_bits, jnp.asarray(number)))
+        number = np.maximum(np.arange(self.most_bits + 1), 1)
+        return np.asarray(stage_ends(self.size, self.most_bits, number))
 
     @functools.cached_property
     def _host_tables(self) -> "Tables":
@@ -192,24 +209,6 @@ class OpenTrellis:
         shared = np.arange(self.n_rows) & (0x155 * groups)
         parity = np.bitwise_count(shared) & 1
         return (1 - 2 * parity.astype(np.int16)).astype(np.int16)
-
-
-def stage_ends(size: int, most_bits: int, path_bits: Int[Array, " b"]) -> Int[Array, "b most1"]:
-    """Where stages end, in dimensions, for paths of so many bits: 0, then the end of each, then `size`.
-
-    Exact integers below 2^31, which the format needs.
-    """
-    k, j = path_bits[:, None].astype(jnp.int32), np.arange(most_bits, dtype=np.int32)[None]
-    ramp = jnp.clip(k // 3, 1, RAMP_STAGES)
-    tail = jnp.clip(k // 6, 1, TAIL_STAGES)
-    rising = jnp.where(j < ramp, 6 + 58 * (2 * j + 1) // (2 * ramp), 64)
-    late = j - (k - tail)
-    length = rising + jnp.where(late >= 0, 128 * (2 * late + 1) // (2 * tail), 0)
-    ends = jnp.cumsum(jnp.where(j < k, length, 0), axis=1)
-    total = ends[:, -1:]
-    # size * ends / total, rounded, without a product that overflows.
-    ends = size // total * ends + (size % total * ends + total // 2) // total
-    return jnp.pad(ends, ((0, 0), (1, 0)))
 
 
 def _targets(
@@ -334,7 +333,7 @@ def _viterbi(
     """
     b, rows = len(target), 1 << (trellis.memory - 1)
     n_stages = jnp.max(path_bits)
-    ends = stage_ends(trellis.size, trellis.most_bits, path_bits)
+    ends = jnp.asarray(stage_ends(trellis.size, trellis.most_bits, path_bits))
     found = _correlations(trellis, target, ends, n_stages)
     scores = _rounded(found)
 

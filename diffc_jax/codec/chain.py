@@ -31,7 +31,7 @@ from diffc_jax.models import Denoiser, Variables
 _MESSAGES, _START = 0, 1
 # The check resolves 1 / 16 of the standard deviation of the noise in z. A drift that moves it by more than
 # one cell has about 1 % of the power of the noise or more.
-_CHECK_CELLS = 16
+CHECK_CELLS = 16
 CHECK_TOLERANCE = 1
 
 TileKeys = UInt32[np.ndarray, "b 2"]
@@ -64,7 +64,7 @@ class Chain:
 
     def start(self, keys: TileKeys) -> Images:
         """The latents at SNR 0: standard normal noise that both sides draw."""
-        return _start(keys, self.image_shape)
+        return start(keys, self.image_shape)
 
     def predict(self, variables: Variables, z: Images, snr: Ratios) -> Images:
         """Estimates of x, x_hat(z)."""
@@ -119,7 +119,8 @@ def check_distance(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _start(tile_keys: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
+def start(tile_keys: UInt32[Array, "b 2"], shape: tuple[int, int, int]) -> Images:
+    """Latents at SNR 0, which the keys of tiles choose."""
     keys = jax.vmap(_block, (0, None, None))(tile_keys, _START, 0)
     words = random_words(keys, 0, int(np.prod(shape)))[..., 0]
     # Midpoints of 2^23 cells of the unit interval: exact in float32 and never 0 or 1.
@@ -159,5 +160,5 @@ def _step(
     flat = z.reshape(len(z), -1)
     signs = random_signs(keys, Stream.LATENT_CHECK, flat.shape[1])
     projection = jnp.sum(signs * flat, axis=1) / np.sqrt(flat.shape[1])
-    cells = jnp.mod(jnp.round(_CHECK_CELLS * in_check * projection), 256)
+    cells = jnp.mod(jnp.round(CHECK_CELLS * in_check * projection), 256)
     return z, cells.astype(jnp.uint8)

@@ -1,9 +1,10 @@
 """The `.diffc` container, version 2: a header, and steps in one range-coded stream; see docs/format.md.
 
 Nothing here depends on a network's floats. The next step is always that of the tile with the lowest
-signal-to-noise ratio, and its size is predicted (`step_sizes`). So only what the shared randomness leaves
-open is written: the cell that a is in, the path, and checks at the ends of packets. A stream may end after
-any step, with a check; where it is cut off, what comes before the last check is used.
+signal-to-noise ratio, or the next message of a picture, and its size is predicted (`step_sizes`,
+`picture_sizes`). So only what the shared randomness leaves open is written: the cell that a is in, the path,
+and checks at the ends of packets. A stream may end after any step, with a check; where it is cut off, what
+comes before the last check is used.
 """
 
 import dataclasses
@@ -17,11 +18,12 @@ from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
 from diffc_jax.codec.header import (
     CHECK_BITS,
     CRC_BITS,
-    MAGIC,
+    MAGICS,
     header_bytes,
     least_bytes,
     parse_header,
 )
+from diffc_jax.codec.picture_sizes import PictureSizes, PictureTurns
 from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
 from diffc_jax.codec.step_sizes import (
     OTHER_SIZE,
@@ -56,9 +58,12 @@ class Turns:
     """Whose turn it is, and where each tile is: what writer and reader of a stream have in common.
 
     Attributes:
-        tile: raster index of the tile of the next step: that of the lowest signal-to-noise ratio, the first
-            such in raster order.
+        size_bits: of a number that announces another size.
+        between_steps: whether a stream may end here.
     """
+
+    size_bits = SIZE_BITS
+    between_steps = True
 
     def __init__(self, header: Header):
         self._header = header
@@ -67,7 +72,7 @@ class Turns:
 
     @property
     def tile(self) -> int:
-        """Raster index of the next step's tile."""
+        """Raster index of the next step's tile: that of the lowest signal-to-noise ratio, the first such."""
         return self._queue[0][1]
 
     @property
@@ -92,13 +97,21 @@ class Turns:
         return self._queue[0][0] > 0
 
 
+def turns_of(header: Header) -> Turns | PictureTurns:
+    """The beginning of a stream."""
+    return Turns(header) if header.stride is None else PictureTurns(header)
+
+
 class StreamWriter:
-    """Writes a stream step by step: whose turn it is depends on the steps so far."""
+    """Writes a stream step by step: whose turn it is depends on the steps so far.
+
+    The steps of a picture are written message by message.
+    """
 
     def __init__(self, header: Header):
         self._header = header
         self._head = header_bytes(header)
-        self._turns = Turns(header)
+        self._turns = turns_of(header)
         self._coder = RangeEncoder()
         self._crc = crc8(self._head)
         # Of the last step, which is written when the next one comes, if the packet does not go on.
@@ -113,7 +126,7 @@ class StreamWriter:
         return self._turns.tile
 
     @property
-    def next_sizes(self) -> StepSizes:
+    def next_sizes(self) -> StepSizes | PictureSizes:
         """Where this tile is; not to be changed."""
         return self._turns.sizes
 
@@ -121,6 +134,11 @@ class StreamWriter:
     def all_started(self) -> bool:
         """Whether each tile has had a step, which a stream needs."""
         return self._turns.all_started
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether a stream may end here; within a step of a picture it may not."""
+        return self._turns.between_steps
 
     def append(self, step: CodedStep) -> None:
         """Writes the next step of `next_tile`.
@@ -136,7 +154,7 @@ class StreamWriter:
             self._crc = self._write_check(coder, self._check)
         for number in step.sizes:
             coder.encode(0, OTHER_SIZE, SYMBOL_BITS)
-            coder.encode_bits(number, SIZE_BITS)
+            coder.encode_bits(number, self._turns.size_bits)
         coder.encode(offer.start(step.cell), offer.start(step.cell + 1), SYMBOL_BITS)
         path_bits = self._turns.advance(offer, step.cell)
         coder.encode_bits(_to_number(step.path, path_bits), path_bits)
@@ -206,17 +224,18 @@ def parse(data: bytes) -> Stream:
         InputError: not a stream that this version reads, or fewer steps than tiles. The message does not
             name the file.
     """
-    if data[:1] != bytes((MAGIC,)):
+    if not data or data[0] not in MAGICS:
         return version1.parse(data)
     header, start = parse_header(data)
     if least_bytes(header) > len(data):
+        tiles = f"for each tile of {header.tile}x{header.tile} " if header.stride is None else ""
         raise InputError(
-            f"is cut off or damaged: {len(data)} bytes cannot hold a step for each tile of "
-            f"{header.tile}x{header.tile} of an image of {header.width}x{header.height} pixels"
+            f"is cut off or damaged: {len(data)} bytes cannot hold a step {tiles}of an image of "
+            f"{header.width}x{header.height} pixels"
         )
-    if header.n_steps is not None and header.n_steps < header.n_tiles:
+    if header.n_steps is not None and header.n_steps < header.n_chains:
         raise InputError(
-            f"has a damaged header ({header.n_steps} steps before the residuals of {header.n_tiles} tiles)"
+            f"has a damaged header ({header.n_steps} steps before the residuals of {header.n_chains} tiles)"
         )
     return _Reader(header, data, start).read()
 
@@ -228,7 +247,7 @@ class _DamagedError(Exception):
 class _Reader:
     def __init__(self, header: Header, data: bytes, start: int):
         self._header, self._data = header, data
-        self._turns = Turns(header)
+        self._turns = turns_of(header)
         self._coder = RangeDecoder(data, start)
         self._crc = crc8(data[:start])
         self._items: list[tuple[int, Step | Residual]] = []
@@ -246,8 +265,9 @@ class _Reader:
         except _DamagedError as error:
             problem, damaged = f"packet {len(self._cuts) + 1} is damaged ({error})", True
         checked = self._items[: self._cuts[-1].n_items] if self._cuts else []
-        if len({tile for tile, _ in checked}) < self._header.n_tiles:
-            raise InputError(f"holds no step for some tile: {problem or 'the data end'}")
+        if len({tile for tile, _ in checked}) < self._header.n_chains:
+            step = "step for some tile" if self._header.stride is None else "whole step"
+            raise InputError(f"holds no {step}: {problem or 'the data end'}")
         end = self._cuts[-1].n_bytes
         if problem is None and end < len(self._data):
             problem = f"{len(self._data) - end} bytes after the end are not used"
@@ -263,13 +283,15 @@ class _Reader:
             if sizes.ends_packet:
                 self._read_check()
                 self._cut(self._coder.end)
+        if not self._turns.between_steps:
+            raise _DamagedError("the last step is not whole")
         if not self._cuts or self._cuts[-1].n_items < len(self._items):
             self._read_check()
             self._cut(self._coder.end)
 
     def _at_end(self) -> bool:
         """Whether the data are what a writer makes that stops here; if so, reads the check."""
-        if not self._items:
+        if not self._items or not self._turns.between_steps:
             return False
         if self._cuts and self._cuts[-1].n_items == len(self._items):
             return self._cuts[-1].n_bytes == len(self._data)
@@ -293,7 +315,7 @@ class _Reader:
             offer = turns.sizes.offer()
             while (symbol := coder.peek(SYMBOL_BITS)) < OTHER_SIZE:
                 coder.take(0, OTHER_SIZE, SYMBOL_BITS)
-                numbers.append(coder.take_bits(SIZE_BITS))
+                numbers.append(coder.take_bits(turns.size_bits))
                 offer = turns.sizes.offer(tuple(numbers))
             cell = offer.find(symbol)
         except ValueError as error:

@@ -147,7 +147,7 @@ class Reconstructor:
         `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
         low, high = self.gamma_range
-        first = np.clip(-np.log(snr), low + _SHORTEST, high)
+        first = np.clip(-np.log(snr), low + SHORTEST, high)
         grids = [self._decoder.steps(gamma, low, self.n_steps) for gamma in first]
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self.place)
@@ -160,8 +160,9 @@ class Reconstructor:
         return pixels
 
 
+DEFAULT_STEPS = 8
 # Decoders go down to the least gamma, from at least so much above it.
-_SHORTEST = 1e-3
+SHORTEST = 1e-3
 
 
 def _reconstruct_each(

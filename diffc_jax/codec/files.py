@@ -17,6 +17,7 @@ from diffc_jax.codec.image_decoder import check_damage, decode_stream, decoding_
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
+from diffc_jax.codec.picture_decoder import PICTURE_BYTES
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Stream
 from diffc_jax.codec.targets import Target, check_target
@@ -34,8 +35,6 @@ from diffc_jax.runtime.progress import Progress, ShareProgress
 _GREY_MODES = ("1", "L")
 # 0.5 s for 64x64 pixels in either direction (docs/codec_efficiency.md, "Time").
 _SECONDS_A_PIXEL = 0.5 / 64**2
-# Pixels, tiles, latents: the encoder holds those of the whole image.
-_ENCODER_BYTES = 48
 
 
 def compress(
@@ -80,7 +79,7 @@ def compress(
                 header = Header(*fields, grey=channels == 1)
                 with left_out.if_refused(source):
                     check_target(target, header)
-                    cost = _cost(header, _ENCODER_BYTES * width * height)
+                    cost = _cost(header, PICTURE_BYTES * width * height)
                     print(f"{source} ({width}x{height}, {kind}; {cost}) -> {made}")
         if dry_run:
             return
@@ -166,7 +165,13 @@ def decompress(
                 continue
             begin = time.monotonic()
             with left_out.if_refused(source):
-                decoded = decode_stream(programs, streams[source], decoder, n_steps)
+                decoded = decode_stream(
+                    programs,
+                    streams[source],
+                    decoder,
+                    n_steps,
+                    ShareProgress(str(source)).reach,
+                )
             progress.advance()
             if source in left_out:
                 continue
@@ -238,10 +243,13 @@ def _cost(header: Header, n_bytes: int) -> str:
 def describe(stream: Stream) -> str:
     """One line: size, rate, packets and tiles, and what is wrong."""
     header = stream.header
+    parts = f"{header.n_tiles} tiles of {header.tile}"
+    if header.stride is not None:
+        parts = f"one chain in windows of {header.tile} every {header.stride}"
     bpp = 8 * stream.n_bytes / header.n_pixels
     text = (
         f"{header.width}x{header.height}{', grey' if header.grey else ''}, {stream.n_bytes} bytes, "
-        f"{bpp:.3f} bits per pixel, {len(stream.cuts)} packets, {header.n_tiles} tiles of {header.tile}, "
+        f"{bpp:.3f} bits per pixel, {len(stream.cuts)} packets, {parts}, "
         f"model {header.fingerprint.hex()}, version {header.version}"
     )
     return f"{text}; {stream.problem}" if stream.problem else text

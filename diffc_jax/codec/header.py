@@ -9,7 +9,8 @@ DEFAULT_MEMORY = 14
 # Bits of what a packet ends with: a check of a latent, a checksum.
 CHECK_BITS, CRC_BITS = 4, 8
 
-MAGIC = 0xD2
+# Of tiles that are coded apart, and of a picture as a whole.
+_TILES, _PICTURE = MAGICS = 0xD2, 0xD3
 # Flags: three bits say that tiles have sides of 4 to 256 pixels (0: a varint does), the others are set
 # for whatever is not usual.
 _SIDES = (0, 4, 8, 16, 32, 64, 128, 256)
@@ -17,7 +18,7 @@ _GREY, _SIZE, _MEMORY, _LONG_SEED, _LOSSLESS = 8, 16, 32, 64, 128
 
 
 def header_bytes(header: Header) -> bytes:
-    """The header as it stands in a file: five bytes for one tile with nothing unusual, 21 at most."""
+    """The header as it stands in a file: five bytes for one tile with nothing unusual, 27 at most."""
     side = _SIDES.index(header.tile) if header.tile in _SIDES[1:] else 0
     flags, more = side, b""
     if not side:
@@ -36,17 +37,21 @@ def header_bytes(header: Header) -> bytes:
     if header.n_steps is not None:
         flags |= _LOSSLESS
         more += encode_varint(header.n_steps)
-    return bytes((MAGIC, flags)) + seed + header.fingerprint + more
+    magic = _TILES
+    if header.stride is not None:
+        magic = _PICTURE
+        more += encode_varint(header.stride) + bytes((header.octaves,))
+    return bytes((magic, flags)) + seed + header.fingerprint + more
 
 
 def least_bytes(header: Header) -> int:
     """Bytes that no stream with this header is below."""
-    bits = header.n_tiles * LEAST_BITS + CHECK_BITS + CRC_BITS
+    bits = header.n_chains * LEAST_BITS + CHECK_BITS + CRC_BITS
     return len(header_bytes(header)) + -(-bits // 8)
 
 
 def parse_header(data: bytes) -> tuple[Header, int]:
-    """Header of data that begin with `MAGIC`, and the index of the byte after it.
+    """Header of data that begin with one of `MAGICS`, and the index of the byte after it.
 
     Raises:
         InputError: it is cut off, damaged, or of a file that this version does not read.
@@ -67,6 +72,10 @@ def parse_header(data: bytes) -> tuple[Header, int]:
             memory, end = data[end], end + 1
         if flags & _LOSSLESS:
             n_steps, end = decode_varint(data, end)
+        stride, octaves = None, 0
+        if data[0] == _PICTURE:
+            stride, end = decode_varint(data, end)
+            octaves, end = data[end], end + 1
         if end > len(data):
             raise EOFError
     except (EOFError, IndexError):
@@ -78,4 +87,5 @@ def parse_header(data: bytes) -> tuple[Header, int]:
             f"has a trellis of memory {memory}, which this version does not know, or is damaged"
         )
     grey = bool(flags & _GREY)
-    return Header(width, height, tile, memory, seed, fingerprint, grey, n_steps), end
+    fields = (width, height, tile, memory, seed, fingerprint, grey, n_steps)
+    return Header(*fields, stride=stride, octaves=octaves), end

@@ -3,23 +3,21 @@
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE, TileKeys
-from diffc_jax.codec.decoder import LatentDecoder, Latents, Reconstructor
+from diffc_jax.codec.decoder import DEFAULT_STEPS, LatentDecoder, Latents, Reconstructor
+from diffc_jax.codec.picture_decoder import PICTURE_BYTES, decode_picture
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import decode_residual
+from diffc_jax.codec.residual import decode_residual, pixel_estimate
 from diffc_jax.codec.stream import Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import assemble, tile_keys
-from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
-
-DEFAULT_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +66,20 @@ def check_damage(stream: Stream, salvage: bool, name: str) -> None:
 
 
 def decode_stream(
-    programs: ProgramCache, stream: Stream, decoder: str = "flow", n_steps: int = DEFAULT_STEPS
+    programs: ProgramCache,
+    stream: Stream,
+    decoder: str = "flow",
+    n_steps: int = DEFAULT_STEPS,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Decoded:
-    """Decodes a stream, some rows of tiles at a time, so that memory is that of the image and of a band.
+    """Decodes a stream. Memory is that of some copies of the image, and of a band of tiles or some windows.
 
     Args:
         programs: of the denoiser that it was made with.
         stream: as parsed.
         decoder: flow, ancestral, mean or kappa=K; where the pixels are exact there is nothing to choose.
         n_steps: denoiser evaluations of flow and ancestral.
+        on_progress: called now and then with the fraction of the work that is done, 0 to 1.
 
     Raises:
         InputError: the stream was made with another denoiser, or by none; or it has exact pixels and their
@@ -91,25 +94,27 @@ def decode_stream(
         )
     if header.tile != programs.side:
         raise InputError(f"has tiles of {header.tile} pixels, the model is of {programs.side}")
-    steps, residuals = stream.steps(), stream.residuals()
-    path_bits = max(one.path_bits for some in steps for one in some)
+    path_bits = max(one.path_bits for _, one in stream.items if isinstance(one, Step))
     n_values = 3 * programs.side**2
     if path_bits > n_values:
         raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
+    residuals = stream.residuals()
     if residuals:
         # Asked before the work, and not taken for damage below.
         require("constriction")
-    reconstruct = programs.reconstructor(decoder, n_steps)
     warnings = [stream.problem] if stream.problem else []
+    if header.stride is not None:
+        pixels, more, lossless = decode_picture(programs, stream, decoder, n_steps, on_progress)
+        image = _in_channels(pixels, header)
+        return Decoded(image, stream.n_bytes, lossless, warnings + more)
+    steps, reconstruct = stream.steps(), programs.reconstructor(decoder, n_steps)
     image = np.empty((header.height, header.width, 1 if header.grey else 3), np.uint8)
     n_lossy = drifted = 0
     for rows in _bands(header, programs.batch_size):
         band = _decode_band(programs, header, rows, steps, residuals, reconstruct)
         top, end = rows[0] * header.tile, min((rows[-1] + 1) * header.tile, header.height)
-        pixels = assemble(band.tiles, header.width, end - top)
-        if header.grey:
-            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
-        image[top:end] = pixels
+        image[top:end] = _in_channels(assemble(band.tiles, header.width, end - top), header)
+        on_progress(end / header.height)
         n_lossy, drifted = n_lossy + band.n_lossy, drifted + band.n_drifted
         warnings += band.warnings
     if drifted:
@@ -118,6 +123,13 @@ def decode_stream(
             "computes the model differently, or data are damaged; the image may be wrong"
         )
     return Decoded(image, stream.n_bytes, not n_lossy, warnings)
+
+
+def _in_channels(pixels: UInt8[np.ndarray, "h w 3"], header: Header) -> UInt8[np.ndarray, "h w c"]:
+    """With the channels of the image."""
+    if not header.grey:
+        return pixels
+    return np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
 
 
 # Values of the tiles that are decoded at the same time, unless a batch or a row of tiles has more: latents
@@ -137,6 +149,9 @@ def _bands(header: Header, batch_size: int) -> list[range]:
 def decoding_bytes(stream: Stream, batch_size: int) -> int:
     """About the memory that decoding a stream takes beside that of the model, in bytes."""
     header = stream.header
+    if header.stride is not None:
+        height, width = header.coded_shape
+        return PICTURE_BYTES * height * width + stream.n_bytes + _STEP_BYTES * len(stream.items)
     most_rows = max(map(len, _bands(header, batch_size)))
     n_values = most_rows * header.tile * -(-header.width // header.tile) * header.tile * 3
     image = header.width * header.height * (1 if header.grey else 3)
@@ -207,11 +222,3 @@ def _exact_pixels(
     if zlib.crc32(pixels.tobytes()) != packet.crc:
         raise InputError("its pixels do not fit their checksum")
     return pixels
-
-
-def pixel_estimate(
-    z: Float[np.ndarray, "h w c"], snr: float | np.floating
-) -> Float[np.ndarray, "h w c"]:
-    """Latents over alpha in units of pixel values, not rounded."""
-    x = z.astype(np.float64) * np.sqrt((1 + snr) / snr)
-    return (x + 1) * (process.LEVELS / 2) - 0.5

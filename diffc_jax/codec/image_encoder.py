@@ -15,9 +15,10 @@ from diffc_jax.codec import container
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
 from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import decode_stream, pixel_estimate
+from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.picture_targets import encode_picture
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import encode_residual
+from diffc_jax.codec.residual import encode_residual, pixel_estimate
 from diffc_jax.codec.step_sizes import StepSizes, packet_end, planned_steps
 from diffc_jax.codec.stream import (
     LARGEST_SEED,
@@ -26,13 +27,12 @@ from diffc_jax.codec.stream import (
     snr_from_float,
     snr_to_float,
 )
-from diffc_jax.codec.targets import Target, check_target
+from diffc_jax.codec.targets import Target, check_target, mean_error_at
 from diffc_jax.codec.tiles import cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.psnr import mse, psnr_mean
 
-_PEAK = process.LEVELS - 1
 # DiffC-F has at most twice the squared error of the posterior mean, whose error the encoder knows; and a bit.
 _FLOW_OVER_MEAN = 2.1
 # A size is met if what is left is this much or less.
@@ -50,9 +50,12 @@ def encode_image(
     *,
     memory: int = DEFAULT_MEMORY,
     seed: int | None = None,
+    tiled: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> bytes:
-    """Encodes one image; `encoder.send_step` is the algorithm for each of its tiles.
+    """Encodes one image; `encoder.send_step` is the algorithm for one of the size of the denoiser's.
+
+    Larger ones are coded as a whole (`picture_encoder`).
 
     Args:
         programs: of the denoiser.
@@ -60,6 +63,8 @@ def encode_image(
         target: how far.
         memory: nu of the trellis, one of `MEMORIES`: more take more time, and save less and less.
         seed: of the shared randomness, 0 to 65535; None for `image_seed`.
+        tiled: cut larger images into tiles that are coded apart, which is worse in every respect, but what
+            files had before 0.3.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
     Returns:
@@ -78,6 +83,9 @@ def encode_image(
     header = Header(
         width, height, programs.side, memory, seed, programs.fingerprint[:2], channels == 1
     )
+    chain = programs.chain(memory)
+    if header.n_tiles > 1 and not tiled:
+        return encode_picture(programs, image, header, target, on_progress)
     tiles = cut(np.repeat(image, 3 // channels, axis=2), programs.side)
     last_gamma = programs.gamma_range[0]
     check_target(target, header)
@@ -85,7 +93,7 @@ def encode_image(
         last_gamma = max(last_gamma, target.gamma)
     progress = _Progress(target, header, on_progress)
     encoder = TileEncoder(
-        programs.chain(memory),
+        chain,
         programs.variables,
         np.asarray(process.pixels_to_unit(jnp.asarray(tiles))),
         tile_keys(seed, len(tiles)),
@@ -209,8 +217,7 @@ def _encode_to_psnr(
 
 def _sufficient_error(psnr: float) -> float:
     """Mean squared error of x_hat, in units of x, at which the flow decoder may have this PSNR."""
-    # LEVELS / 2 pixel values are one unit of x.
-    return (_PEAK / (process.LEVELS / 2)) ** 2 / 10 ** (psnr / 10) / _FLOW_OVER_MEAN
+    return mean_error_at(psnr) / _FLOW_OVER_MEAN
 
 
 def _encode_exactly(

@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 
 from diffc_jax.codec.chain import Chain
-from diffc_jax.codec.codebooks import make_codebook
+from diffc_jax.codec.codebooks import OpenCodebook, make_codebook
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.tiles import Place
 from diffc_jax.errors import UsageError
@@ -46,6 +46,7 @@ class ProgramCache:
                 f"with {channels} channels"
             )
         self._chains: dict[tuple[int, int], Chain] = {}
+        self._codebooks: dict[tuple[int, int], OpenCodebook] = {}
         self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
 
     @property
@@ -62,6 +63,13 @@ class ProgramCache:
                 self.denoiser, self.image_shape, self.gamma_range, memory, codebook, self.place
             )
         return self._chains[key]
+
+    def codebook(self, memory: int, size: int) -> OpenCodebook:
+        """That of the messages of pictures, of so many dimensions."""
+        key = memory, size
+        if key not in self._codebooks:
+            self._codebooks[key] = OpenCodebook(size, memory)
+        return self._codebooks[key]
 
     def reconstructor(self, decoder: str, n_steps: int) -> Reconstructor:
         """A decoder from latents to pixels.

@@ -30,6 +30,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.special import ndtr
 
 from diffc_jax.codec.framing import decode_varint, encode_varint
+from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.optional import require
 
@@ -128,6 +129,14 @@ def decode_residual(
     pixels = np.clip(_round(_shift(estimate, offset_index)) + symbols - _ZERO, 0, 255)
     pixels[literal] = np.frombuffer(payload[start:end], np.uint8)
     return pixels.astype(np.uint8)
+
+
+def pixel_estimate(
+    z: Float[np.ndarray, "h w c"], snr: float | np.floating
+) -> Float[np.ndarray, "h w c"]:
+    """Latents over alpha in units of pixel values, not rounded."""
+    x = z.astype(np.float64) * np.sqrt((1 + snr) / snr)
+    return (x + 1) * (process.LEVELS / 2) - 0.5
 
 
 def _shift(estimate: Float[np.ndarray, "h w c"], index: int) -> Float[np.ndarray, "h w c"]:

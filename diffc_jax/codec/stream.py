@@ -8,6 +8,8 @@ from diffc_jax.errors import InputError
 LARGEST_SIDE = 65535
 LARGEST_SEED = 65535
 VERSIONS = (1, 2)
+# A picture is halved at most so many times for the denoiser.
+MOST_OCTAVES = 3
 
 # Bits after the point of signal-to-noise ratios.
 SNR_BITS = 48
@@ -39,8 +41,11 @@ class Header:
         fingerprint: the first bytes of the name of the denoiser: two, in version 1 four.
         grey: the image has one channel; it was coded with three equal ones.
         n_steps: how many steps there are before the residuals that make the image exact; None if it is not
-            exact, and in version 1.
+            exact, and in version 1. Of a picture it is the number of messages.
         version: of the format.
+        stride: largest distance of the windows in which a denoiser sees the picture, whose side is `tile`;
+            None if tiles are coded apart.
+        octaves: how often the picture is halved at most, for the denoiser.
 
     Raises:
         InputError: a value out of its range.
@@ -55,6 +60,8 @@ class Header:
     grey: bool = False
     n_steps: int | None = None
     version: int = 2
+    stride: int | None = None
+    octaves: int = 0
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height), ("tile", self.tile)):
@@ -64,11 +71,27 @@ class Header:
             raise InputError(f"seed {self.seed}; it must be 0 to {LARGEST_SEED}")
         if len(self.fingerprint) != _FINGERPRINT_BYTES[self.version]:
             raise ValueError(f"a fingerprint of {len(self.fingerprint)} bytes")
+        if self.stride is not None and not 1 <= self.stride <= self.tile:
+            raise InputError(f"windows {self.stride} pixels apart; it must be 1 to {self.tile}")
+        if not 0 <= self.octaves <= MOST_OCTAVES:
+            raise InputError(
+                f"pictures halved {self.octaves} times; it can be up to {MOST_OCTAVES}"
+            )
 
     @property
     def n_tiles(self) -> int:
         """Tiles of the image."""
         return -(-self.width // self.tile) * -(-self.height // self.tile)
+
+    @property
+    def n_chains(self) -> int:
+        """Chains of latents: one for each tile, or that of the picture."""
+        return self.n_tiles if self.stride is None else 1
+
+    @property
+    def coded_shape(self) -> tuple[int, int]:
+        """Height and width of the latents of a picture: at least those of a window."""
+        return max(self.height, self.tile), max(self.width, self.tile)
 
     @property
     def n_pixels(self) -> int:
@@ -135,7 +158,7 @@ class Stream:
     Attributes:
         header: of the stream.
         items: steps and residuals in the order of the stream, each with the raster index of its tile; each
-            tile has a step.
+            tile has a step. Of a picture, messages instead of steps, with their numbers in their steps.
         cuts: where packets end, in the order of the stream; the last one is the end of what can be used.
         problem: why the data after the last cut are not used; None if there are none.
         damaged: the problem is not only that the data end.
@@ -160,6 +183,16 @@ class Stream:
                 steps[tile].append(item)
         return steps
 
+    def picture_steps(self) -> list[list[Step]]:
+        """The messages of each step of a picture."""
+        steps: list[list[Step]] = []
+        for message, item in self.items:
+            if isinstance(item, Step):
+                if message == 0:
+                    steps.append([])
+                steps[-1].append(item)
+        return steps
+
     def residuals(self) -> dict[int, Residual]:
         """The residual of each tile that has one."""
         return {tile: item for tile, item in self.items if isinstance(item, Residual)}
@@ -169,7 +202,7 @@ class Stream:
         """The first cut before which each tile has a step."""
         seen: set[int] = set()
         n_items = 0
-        while len(seen) < self.header.n_tiles:
+        while len(seen) < self.header.n_chains:
             seen.add(self.items[n_items][0])
             n_items += 1
         return next(cut for cut in self.cuts if cut.n_items >= n_items)

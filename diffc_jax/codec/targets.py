@@ -5,6 +5,7 @@ import math
 
 from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.stream import Header
+from diffc_jax.diffusion.process import LEVELS
 from diffc_jax.errors import UsageError
 
 
@@ -39,6 +40,12 @@ class Target:
                 raise UsageError(f"{value} is not a finite number", field=name)
             if name != "gamma" and value <= 0:
                 raise UsageError(f"{value} is not positive", field=name)
+
+
+def mean_error_at(psnr: float) -> float:
+    """Mean squared error of images in [-1, 1] with this PSNR in dB."""
+    # LEVELS / 2 pixel values are one unit of x.
+    return ((LEVELS - 1) / (LEVELS / 2)) ** 2 / 10 ** (psnr / 10)
 
 
 def check_target(target: Target, header: Header) -> None:

@@ -3,7 +3,8 @@
 Tiles lie side by side without overlap, from the upper left corner. What the last ones hold beyond the
 right and the lower edge is the image mirrored there (the outermost row or column comes twice; mirrored
 again where the image is smaller than that), so that a denoiser sees a plausible continuation; it is coded
-with the rest and cut off afterwards. Each tile is coded on its own: at low rates their borders may show.
+with the rest and cut off afterwards. Each tile is coded on its own: at low rates their borders may show, and
+so larger images are coded as pictures (`picture_chain`). Residuals are of tiles there, too.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -27,7 +27,7 @@ from PIL import Image
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.scaling import shrink
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime.image_files import decode_image_file
+from diffc_jax.runtime.image_files import as_array, decode_image_file
 from diffc_jax.runtime.optional import PACKAGES, missing
 
 # Packages, with the folders in them.
@@ -114,6 +114,22 @@ class PhotosStore:
         """The crop's pixels."""
         image, left, top = self._crops[index].tolist()
         return self._cut(self._images[image], left, top)
+
+
+def photograph_names() -> list[str]:
+    """Files of all photographs, of both splits."""
+    return [file for some in _PHOTOGRAPHS.values() for _, file in some]
+
+
+def photograph(name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """A whole photograph.
+
+    Raises:
+        KeyError: there is none of this name.
+        InputError: its package is not installed.
+    """
+    places = {file: place for some in _PHOTOGRAPHS.values() for place, file in some}
+    return as_array(_load(places[name], name))
 
 
 def _load(place: tuple[str, str], file: str) -> Image.Image:

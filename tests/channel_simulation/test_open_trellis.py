@@ -147,11 +147,22 @@ def test_scores_on_a_host_are_those_of_the_other_program(memory, size, most):
         np.testing.assert_array_equal(scores, expected[:k, i])
 
 
-def test_without_numba_another_program_searches(monkeypatch):
+@pytest.mark.parametrize(("memory", "size", "most"), [(12, 3072, 200), (11, 1000, 48), (4, 8, 8)])
+def test_samples_on_a_host_are_those_of_the_other_program(memory, size, most):
+    trellis, ks = OpenTrellis(size, memory, most), np.arange(16) * 7 % most + 1
+    keys, paths = keys_of(16), random_paths(trellis, ks)
+    expected = open_trellis._decode(trellis, keys, paths, jnp.asarray(ks))
+    np.testing.assert_array_equal(trellis.decode(keys, paths, ks), expected)
+
+
+def test_without_numba_other_programs_search_and_decode(monkeypatch):
     keys, mu, ks = keys_of(3), directions(3, SMALL.size), np.array([8, 40, 48])
     expected = SMALL.search(keys, mu, ks)
-    monkeypatch.setitem(sys.modules, "diffc_jax.channel_simulation.host_scores", None)
+    sample = SMALL.decode(keys, expected, ks)
+    for name in ("host_scores", "host_samples"):
+        monkeypatch.setitem(sys.modules, f"diffc_jax.channel_simulation.{name}", None)
     np.testing.assert_array_equal(SMALL.search(keys, mu, ks), expected)
+    np.testing.assert_array_equal(SMALL.decode(keys, expected, ks), sample)
 
 
 def test_large_batches_are_searched_in_groups(monkeypatch):

@@ -200,7 +200,8 @@ def test_dry_runs_say_what_would_be_done(model, images, tmp_path, capsys):
     size, fingerprint = made.stat().st_size, parse(made.read_bytes()).header.fingerprint.hex()
     assert capsys.readouterr().out == (
         f"{made} (12x8, grey, {size} bytes, {8 * size / 96:.3f} bits per pixel, 2 packets,"
-        f" 2 tiles of 8, model {fingerprint}, version 2; {COST}) -> {tmp_path}/back.png\n"
+        f" one chain in windows of 8 every 7, model {fingerprint}, version 2;"
+        f" {COST}) -> {tmp_path}/back.png\n"
     )
     assert not (tmp_path / "back.png").exists()
 
@@ -354,12 +355,9 @@ def test_streams_that_are_refused(model, other_model, images, tmp_path):
         f"{made}: is cut off inside the header, after {head - 1} bytes"
     )
     assert message(data[: head + 2]) == (
-        f"{made}: is cut off or damaged: {head + 2} bytes cannot hold a step for each tile of 8x8 of an image"
-        " of 12x8 pixels"
+        f"{made}: is cut off or damaged: {head + 2} bytes cannot hold a step of an image of 12x8 pixels"
     )
-    assert message(data[:30]) == (
-        f"{made}: holds no step for some tile: packet 1 is cut off or damaged"
-    )
+    assert message(data[:30]) == (f"{made}: holds no whole step: packet 1 is cut off or damaged")
     absurd = header_bytes(Header(65535, 65535, 1, 12, 0, header.fingerprint))
     assert message(absurd + bytes(1000)) == (
         f"{made}: is cut off or damaged: {len(absurd) + 1000} bytes cannot hold a step for each tile of"

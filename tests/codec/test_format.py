@@ -1,6 +1,7 @@
 """docs/format.md: its tables and example, and a second decoder that was written from it in plain NumPy."""
 
 import csv
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -17,10 +18,19 @@ from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.fixed_point import log2, normal_cdf, power_of_two
 from diffc_jax.codec.header import header_bytes
+from diffc_jax.codec.picture_chain import PictureChain
+from diffc_jax.codec.picture_decoder import walk
+from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import tile_keys
+from diffc_jax.codec.windows import WindowedDenoiser
 from diffc_jax.diffusion import process
-from tests.support import golden_streams, reference_container, reference_open_trellis
+from tests.support import (
+    golden_streams,
+    reference_container,
+    reference_open_trellis,
+    reference_picture,
+)
 from tests.support.reference_trellis import bits, threefry, words
 from tests.support.reference_trellis import decode as decode_circular
 from tests.support.streams import random_stream
@@ -33,6 +43,11 @@ HEADERS = (
     Header(5, 7, 48, MEMORIES[-1], 255, b"ab"),
     Header(20, 20, 20, MEMORIES[0], 65535, b"ab", n_steps=12),
     Header(130, 70, 64, 14, 1, b"ab", n_steps=30),
+    Header(130, 70, 64, 14, 1, b"ab", stride=56, octaves=1),
+    Header(300, 70, 20, MEMORIES[0], 700, b"ab", stride=20),
+    # Of two messages a step.
+    Header(9, 8, 8, MEMORIES[0], 700, b"ab", n_steps=60, stride=8),
+    Header(3, 70, 8, MEMORIES[1], 1, b"ab", stride=1, octaves=3),
 )
 
 
@@ -194,6 +209,50 @@ def test_latents():
         steps,
         lambda key, path: reference_open_trellis.decode(192, header.memory, key, path),
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 8), (21, 30)])
+def test_latents_of_pictures(height, width):
+    """Through windows of a denoiser that looks at one value at a time, which make no difference."""
+    header = Header(width, height, 8, MEMORIES[0], 7, b"ab", stride=6)
+    steps = parse(random_stream(header, 14, 5)[0]).picture_steps()
+    assert len(steps) > 2
+    sizes = {}
+    for step in steps:
+        sizes[len(step)] = 192
+        while -(-3 * height * width // sizes[len(step)]) > len(step):
+            sizes[len(step)] *= 2
+    z, checks = reference_picture.decode(
+        header.seed,
+        (height, width),
+        [(one[0].delta, [path_bits(m.path, m.path_bits) for m in one]) for one in steps],
+        x_hat,
+        lambda key, path, n: reference_open_trellis.decode(sizes[n], header.memory, key, path),
+    )
+    sent = [
+        [dataclasses.replace(message, check=check % 16) for message in step]
+        for step, check in zip(steps, checks, strict=True)
+    ]
+    chain = PictureChain(ProgramCache(eps_hat, {}, (8, 8, 3), GAMMA_RANGE, b"abcd", 4), header)
+    assert not walk(chain, header, sent)
+    np.testing.assert_allclose(chain.z, z, atol=1e-4)
+
+
+def test_windows():
+    """The denoiser depends on where in a window it looks."""
+    bumps = np.random.default_rng(0).uniform(0.5, 1.5, (8, 8, 1)).astype(np.float32)
+    programs = ProgramCache(
+        lambda _, z, gamma: eps_hat(_, z, gamma) * bumps, {}, (8, 8, 3), GAMMA_RANGE, b"abcd", 4
+    )
+    z = np.random.default_rng(1).normal(size=(21, 5, 3)).astype(np.float32)
+
+    def look(window):
+        gamma = jnp.float32(2.0)
+        eps = process.sigma(gamma) * jnp.asarray(window * bumps)[None]
+        return np.asarray(process.x_from_eps(jnp.asarray(window)[None], eps, gamma))[0]
+
+    found = WindowedDenoiser(programs, 6, 0).at_gamma(z, 2.0)
+    np.testing.assert_allclose(found, reference_picture.windowed(z, 8, 6, look), atol=1e-4)
 
 
 def test_check_distance():

@@ -66,7 +66,7 @@ def image():
 
 
 def encode(codec, image, **target):
-    return encode_image(codec, image, Target(**target), memory=MEMORY)
+    return encode_image(codec, image, Target(**target), memory=MEMORY, tiled=True)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,7 @@ def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
         image,
         Target(**target),
         memory=MEMORY,
+        tiled=True,
         on_progress=lambda fraction: told.append((fraction, n_calls)),
     )
     fractions, calls = np.array(told).T

@@ -127,8 +127,8 @@ def test_a_model_without_a_clue_is_told_before_files_grow():
     image = make_image(8, 16)
     fails(
         dj.UsageError,
-        "lossless: takes more than the 384 bytes of the pixels of all tiles; this model does not know such"
-        " images, so store them as PNG",
+        "lossless: takes more than the 384 bytes of the pixels; this model does not know such images, so"
+        " store them as PNG",
         lambda: encode_image(clueless, image, Target(lossless=True), memory=MEMORY),
     )
 

@@ -38,7 +38,7 @@ SAMPLES = {
     "v2_100x50_grey": (
         scene(50, 100)[..., 1:2],
         Target(bpp=0.3),
-        {"seed": 700, "memory": MEMORIES[0]},
+        {"seed": 700, "memory": MEMORIES[0], "tiled": True},
     ),
     "v2_20x12_lossless": (scene(12, 20), Target(lossless=True), {}),
 }
@@ -58,11 +58,18 @@ def toy_image(height, width, channels):
     return ((37 * y * y + 11 * x + 50 * c) % 256).astype(np.uint8)
 
 
-# Side of the denoiser, image, and arguments of `encode_image`: two tiles; grey and exact; another memory.
+# Side of the denoiser, image, and arguments of `encode_image`.
 TOYS = {
-    "v2_toy_tiles": (8, (6, 11, 3), Target(gamma=-1.0), {"memory": MEMORIES[-1], "seed": 258}),
+    "v2_toy_tiles": (
+        8,
+        (6, 11, 3),
+        Target(gamma=-1.0),
+        {"memory": MEMORIES[-1], "seed": 258, "tiled": True},
+    ),
     "v2_toy_exact": (8, (5, 7, 1), Target(lossless=True), {"memory": MEMORIES[0]}),
     "v2_toy_packets": (16, (16, 16, 3), Target(packets=2), {"seed": 2}),
+    "v2_toy_picture": (8, (20, 27, 3), Target(gamma=-1.0), {"seed": 258}),
+    "v2_toy_picture_exact": (8, (9, 17, 1), Target(lossless=True), {"memory": MEMORIES[0]}),
 }
 
 EXAMPLE_HEADER = Header(16, 8, 8, 14, 7, bytes.fromhex("a1b2"))

@@ -42,7 +42,7 @@ def varint_bytes(value):
 
 def read_header(data):
     """What it says, and the index of the byte after it."""
-    if data[0] != 0xD2:
+    if data[0] not in (0xD2, 0xD3):
         raise ValueError("not of version 2")
     flags, at = data[1], 2
     n_seed = 2 if flags & 64 else 1
@@ -60,7 +60,11 @@ def read_header(data):
     if flags & 128:
         n_steps, at = varint(data, at)
     found = {"width": width, "height": height, "tile": side, "memory": memory, "seed": seed}
-    return {**found, "fingerprint": fingerprint, "grey": bool(flags & 8), "n_steps": n_steps}, at
+    found |= {"fingerprint": fingerprint, "grey": bool(flags & 8), "n_steps": n_steps}
+    if data[0] == 0xD3:
+        found["stride"], at = varint(data, at)
+        found["octaves"], at = data[at], at + 1
+    return found, at
 
 
 def crc8(data):
@@ -245,34 +249,48 @@ class Offer:
 
 
 class Tile:
+    number_bits = 5
+    between_steps = True
+
     def __init__(self, seed, number, size, memory):
+        self.number = number
         self.key, self.size, self.memory = (seed, number), size, memory
         self.level, self.slope = 12253481 + log2(size) - log2(12288), 377487
         self.A, self.B, self.C = 1058943**2, 0, 209715**2
         self.snr = self.i = self.b = 0
         self.e = 640
 
-    def take(self, offer, c):
-        """Whether the step ends a packet."""
-        k, t = offer.path_bits(c), max(offer.target(c), offer.h)
-        v = (offer.h**2 * 8729894 << 20) // (3 * t**2)
-        error, total = offer.level_at(t) - self.level, self.A + v
+    def offer(self, numbers):
+        return Offer(self, numbers)
+
+    def observe(self, offer, c, more=0):
+        t = max(offer.target(c), offer.h)
+        v = (offer.h**2 * 8729894 << 20) // (3 * t**2) + more
+        error, total = offer.level_at(t) - offer.tile.level, self.A + v
         self.level += error * self.A // total
         self.slope += error * self.B // total
         a, b = self.A, self.B
         self.A, self.B, self.C = a - a * a // total, b - a * b // total, self.C - b * b // total
-        before, self.snr = self.snr, self.snr + offer.delta
+
+    def predict(self, delta):
+        before, self.snr = self.snr, self.snr + delta
         if not before:
             self.level -= 1966608
             self.A += 832026**2
-        else:
-            o = log2(self.snr) - log2(before)
-            self.level -= self.slope * o >> 20
-            noise = 7564 + (52429 * o >> 20)
-            self.A += noise**2 - (2 * o * self.B >> 20) + (o**2 * self.C >> 40)
-            self.B -= o * self.C >> 20
-            self.C += 31457**2
-            self.slope += 10486
+            return
+        o = log2(self.snr) - log2(before)
+        self.level -= self.slope * o >> 20
+        noise = 7564 + (52429 * o >> 20)
+        self.A += noise**2 - (2 * o * self.B >> 20) + (o**2 * self.C >> 40)
+        self.B -= o * self.C >> 20
+        self.C += 31457**2
+        self.slope += 10486
+
+    def take(self, offer, c):
+        """Whether the step ends a packet."""
+        k = offer.path_bits(c)
+        self.observe(offer, c)
+        self.predict(offer.delta)
         self.i += 1
         self.b += k
         if self.b < self.e:
@@ -290,7 +308,13 @@ def read(data):
     covered = bytearray(data[:at])
     n_tiles = -(-header["width"] // header["tile"]) * -(-header["height"] // header["tile"])
     size = 3 * header["tile"] ** 2
-    tiles = [Tile(header["seed"], i, size, header["memory"]) for i in range(n_tiles)]
+    if "stride" in header:
+        from tests.support.reference_picture import Picture
+
+        sides = (max(header[side], header["tile"]) for side in ("width", "height"))
+        tiles = [Picture(header["seed"], 3 * math.prod(sides), size, header["memory"])]
+    else:
+        tiles = [Tile(header["seed"], i, size, header["memory"]) for i in range(n_tiles)]
     coder, steps, cuts, residuals, whole = Coder(data, at), [], [], [], False
 
     def check():
@@ -322,18 +346,17 @@ def read(data):
 
     try:
         while len(steps) != header["n_steps"] and not whole:
-            number = min(range(n_tiles), key=lambda i: (tiles[i].snr, i))
-            tile, numbers = tiles[number], ()
-            offer = Offer(tile, numbers)
+            tile, numbers = min(tiles, key=lambda one: (one.snr, one.number)), ()
+            offer = tile.offer(numbers)
             while (
                 s := coder.symbol(24, lambda x, o=offer: (0, 65536) if x < 65536 else o.shares(x))
             ) == 0:
-                numbers += (coder.uniform(5),)
-                offer = Offer(tile, numbers)
+                numbers += (coder.uniform(tile.number_bits),)
+                offer = tile.offer(numbers)
             c = next(c for c in range(offer.n) if offer.share(c) == s)
             k = offer.path_bits(c)
             path = coder.uniform(k)
-            step = {"tile": number, "sizes": numbers, "cell": c, "k": k, "check": None}
+            step = {"tile": tile.number, "sizes": numbers, "cell": c, "k": k, "check": None}
             n_bytes = -(-k // 8)
             step["path"] = (path << 8 * n_bytes - k).to_bytes(n_bytes, "big")
             step["offer"], step["delta"] = offer, offer.delta
@@ -347,7 +370,7 @@ def read(data):
                 check()
                 cuts.append((len(steps), coder.needed()))
                 whole = header["n_steps"] is None and cuts[-1][1] == len(data)
-            elif header["n_steps"] is None and at_end():
+            elif header["n_steps"] is None and tile.between_steps and at_end():
                 cuts.append((len(steps), len(data)))
                 whole = True
         if header["n_steps"] is not None:

@@ -1,20 +1,28 @@
 """Made-up streams and the images of the streams in tests/codec/streams."""
 
+import math
 import random
 
 import numpy as np
 
-from diffc_jax.codec.container import CodedStep, StreamWriter, Turns
+from diffc_jax.codec.container import CodedStep, StreamWriter, turns_of
 from diffc_jax.codec.stream import snr_to_float
 
 
 def random_steps(header, n_steps, seed=0, other_sizes=0.1):
-    """Steps as a sender might take them, of tiles whose error falls as that of photographs."""
-    rng, turns, steps = random.Random(seed), Turns(header), []
-    for _ in range(n_steps):
-        numbers = (rng.randrange(32),) if rng.random() < other_sizes else ()
+    """Steps as a sender might take them where errors fall as in photographs.
+
+    Those of pictures are messages, and as many more as make the last step whole.
+    """
+    rng, turns, steps = random.Random(seed), turns_of(header), []
+    while len(steps) < n_steps or not turns.between_steps:
+        numbers, size = (), 3 * header.tile**2
+        if turns.between_steps and rng.random() < other_sizes:
+            numbers = (rng.randrange(1 << turns.size_bits),)
+        if header.stride is not None:
+            size = 3 * math.prod(header.coded_shape) / turns.sizes.n_messages
         offer = turns.sizes.offer(numbers)
-        error = 0.25 * 3 * header.tile**2 / (1 + 50 * snr_to_float(turns.sizes.snr)) ** 0.5
+        error = 0.25 * size / (1 + 50 * snr_to_float(turns.sizes.snr)) ** 0.5
         length = (error * rng.lognormvariate(0, 0.1) * snr_to_float(offer.delta)) ** 0.5
         cell = min(offer.cell(length), offer.n_cells - 1)
         path_bits = offer.path_bits(cell)

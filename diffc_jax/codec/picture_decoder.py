@@ -1,0 +1,160 @@
+"""Streams of whole pictures to pixels."""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from diffc_jax.codec.chain import CHECK_TOLERANCE, check_distance
+from diffc_jax.codec.codebooks import OpenCodebook
+from diffc_jax.codec.decoder import SHORTEST
+from diffc_jax.codec.picture_chain import PictureChain
+from diffc_jax.codec.picture_sizes import messages_after
+from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.residual import decode_residual, pixel_estimate
+from diffc_jax.codec.stream import Header, Residual, Step, Stream, snr_from_float, snr_to_float
+from diffc_jax.codec.windows import Picture, WindowedDenoiser
+from diffc_jax.diffusion import process
+from diffc_jax.diffusion.decoders import parse_decoder
+from diffc_jax.errors import InputError
+
+# Memory for each pixel: latents, estimates, and what solvers keep of them, of three float32 each.
+PICTURE_BYTES = 150
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+def decode_picture(
+    programs: ProgramCache,
+    stream: Stream,
+    decoder: str,
+    n_steps: int,
+    on_progress: Callable[[float], None],
+) -> tuple[Pixels, list[str], bool]:
+    """The pixels of a stream of a picture, what is wrong with them, and whether they are exact.
+
+    `on_progress` is called with the share of the work that is done. The rest is as for `decode_stream`.
+    """
+    header, steps, residuals = stream.header, stream.picture_steps(), stream.residuals()
+    kind = parse_decoder(decoder, "decoder")
+    work = _Work(on_progress)
+    chain = PictureChain(programs, header, work.advance)
+    height, width = header.coded_shape
+    n_evaluations = 1 if decoder == "mean" else n_steps
+    exact = len(residuals) == header.n_tiles
+    work.total = sum(chain.denoiser.n_windows(height, width, snr) for snr in _snrs(steps))
+    if not exact:
+        end = sum(step[0].delta for step in steps)
+        work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
+    drifted = walk(chain, header, steps)
+    pixels = np.zeros((header.height, header.width, 3), np.uint8)
+    warnings: list[str] = []
+    found = {}
+    for tile, residual in residuals.items():
+        try:
+            found[tile] = _exact_pixels(residual, chain, header, tile)
+        except InputError as error:
+            warnings.append(f"tile {tile} is not exact: {error}")
+    lossless = len(found) == header.n_tiles
+    if not lossless:
+        z = reconstruct(chain.denoiser, chain.z, chain.snr, kind.name, n_steps, header.seed)
+        pixels[:] = z[: header.height, : header.width]
+        if drifted:
+            warnings.append(
+                "the latents are not the sender's: this machine computes the model differently, or data "
+                "are damaged; the image may be wrong"
+            )
+    for tile, own in found.items():
+        pixels[tile_of(header, tile)] = own
+    return pixels, warnings, lossless
+
+
+def tile_of(header: Header, tile: int) -> tuple[slice, slice]:
+    """Rows and columns of a tile, which at the right and lower edge are fewer than its side."""
+    side = header.tile
+    row, column = divmod(tile, -(-header.width // side))
+    rows = slice(row * side, min((row + 1) * side, header.height))
+    return rows, slice(column * side, min((column + 1) * side, header.width))
+
+
+def reconstruct(
+    denoiser: WindowedDenoiser, z: Picture, snr: int, decoder: str, n_steps: int, seed: int
+) -> Pixels:
+    """Pixels of latents of a positive signal-to-noise ratio, by one of `diffusion.decoders`.
+
+    `seed` is that of the noise of a random decoder.
+    """
+    kind = parse_decoder(decoder, "decoder")
+    low, high = denoiser.programs.gamma_range
+    first = float(np.clip(-math.log(snr_to_float(snr)), low + SHORTEST, high))
+    gammas = jnp.asarray(kind.steps(first, low, n_steps), jnp.float32)
+
+    def x_hat(z: Array, gamma: float) -> Array:
+        return jnp.asarray(denoiser.x_hat(np.asarray(z[0]), snr_from_float(math.exp(-gamma))))[None]
+
+    def eps_hat(z: Array, gamma: Float[Array, " 1"]) -> Array:
+        with jax.disable_jit(False):
+            return process.eps_from_x(z, x_hat(z, float(gamma[0])), gamma)
+
+    latents = jnp.asarray(z)[None]
+    keys = jax.random.key(seed)[None]
+    start = x_hat(latents, first)
+    # Step by step on the host: between two steps come the windows.
+    with jax.disable_jit():
+        x = kind.reconstruct(eps_hat, latents, start, gammas, len(gammas) - 1, keys, kind.value)
+    return np.asarray(process.unit_to_pixels(x[0]))
+
+
+class _Work:
+    def __init__(self, on_progress: Callable[[float], None]):
+        self.total, self._done, self._on_progress = 1, 0, on_progress
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self._on_progress(min(self._done / self.total, 1.0))
+
+
+def _snrs(steps: Sequence[Sequence[Step]]) -> list[int]:
+    """The signal-to-noise ratio before each step."""
+    snrs = [0]
+    for step in steps:
+        snrs.append(snrs[-1] + step[0].delta)
+    return snrs[:-1]
+
+
+def walk(chain: PictureChain, header: Header, steps: Sequence[Sequence[Step]]) -> bool:
+    """Takes all steps; whether a check says that the latents are others than the sender's."""
+    size = 3 * math.prod(header.coded_shape)
+    drifted, bits = False, 0
+    for step in steps:
+        _, message_size = messages_after(bits, size, 3 * header.tile**2)
+
+        def samples(
+            codebook: OpenCodebook, keys: jax.Array, group: range, step: Sequence[Step] = step
+        ) -> Float[np.ndarray, "b m"]:
+            some = [step[m] if m < len(step) else None for m in group]
+            paths = [(one.path, one.path_bits) if one else None for one in some]
+            return np.asarray(codebook.decode(keys, paths))
+
+        sent = step[-1].check
+        check = chain.advance(
+            chain.x_hat(), step[0].delta, len(step), message_size, samples, sent is not None
+        )
+        if sent is not None:
+            found, expected = np.array([check], np.uint8), np.array([sent], np.uint8)
+            distance = int(check_distance(found, expected, header.check_bits)[0])
+            drifted |= distance > CHECK_TOLERANCE
+        bits += sum(message.path_bits for message in step)
+    return drifted
+
+
+def _exact_pixels(residual: Residual, chain: PictureChain, header: Header, tile: int) -> Pixels:
+    z = chain.z[tile_of(header, tile)]
+    pixels = decode_residual(residual.payload, pixel_estimate(z, snr_to_float(chain.snr)))
+    if zlib.crc32(pixels.tobytes()) != residual.crc:
+        raise InputError("its pixels do not fit their checksum")
+    return pixels
