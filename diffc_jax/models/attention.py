@@ -11,11 +11,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 
-@jax.custom_vjp
 def attend(
-    query: Float[Array, "*n t d"], key: Float[Array, "*n t d"], value: Float[Array, "*n t d"]
-) -> Float[Array, "*n t d"]:
-    """softmax(query key^T / sqrt(d)) value, in the type of `value`; the softmax is float32."""
+    query: Float[Array, "b t n d"], key: Float[Array, "b t n d"], value: Float[Array, "b t n d"]
+) -> Float[Array, "b t n d"]:
+    """softmax(query key^T / sqrt(d)) value for t positions and n heads, in the type of `value`.
+
+    The softmax is float32.
+    """
+    return _attend(*(x.swapaxes(1, 2) for x in (query, key, value))).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _attend(query: Array, key: Array, value: Array) -> Array:
     return _forward(query, key, value)[0]
 
 
@@ -49,4 +56,4 @@ def _backward(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, Arra
     )
 
 
-attend.defvjp(_forward, _backward)
+_attend.defvjp(_forward, _backward)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
@@ -75,12 +74,12 @@ class DiffusersUNet(nn.Module):
                 x = nn.Conv(width, (1, 1), dtype=self.dtype, name=f"{prefix}.conv_shortcut")(x)
             return x + h
 
-        def attend(x: Array, prefix: str) -> Array:
+        def mix(x: Array, prefix: str) -> Array:
             batch, height, width, channels = x.shape
             heads = channels // self.head_channels if self.head_channels else 1
             h = norm(x, f"{prefix}.group_norm").reshape(batch, height * width, channels)
             split = (batch, height * width, heads, channels // heads)
-            mixed = jax.nn.dot_product_attention(
+            mixed = attend(
                 *(dense(h, channels, f"{prefix}.to_{one}").reshape(split) for one in "qkv")
             )
             return x + dense(mixed.reshape(h.shape), channels, f"{prefix}.to_out.0").reshape(
@@ -89,7 +88,7 @@ class DiffusersUNet(nn.Module):
 
         def stage(x: Array, level: int, i: int, prefix: str) -> Array:
             x = residual(x, self.widths[level], f"{prefix}.resnets.{i}")
-            return attend(x, f"{prefix}.attentions.{i}") if self.attention[level] else x
+            return mix(x, f"{prefix}.attentions.{i}") if self.attention[level] else x
 
         width = self.widths[0]
         embedding = time_embedding(time, width, self.sines_first, self.frequency_shift)
@@ -113,7 +112,7 @@ class DiffusersUNet(nn.Module):
                 skips.append(x)
 
         x = residual(x, x.shape[-1], "mid_block.resnets.0")
-        x = attend(x, "mid_block.attentions.0")
+        x = mix(x, "mid_block.attentions.0")
         x = residual(x, x.shape[-1], "mid_block.resnets.1")
 
         for level in reversed(range(last + 1)):

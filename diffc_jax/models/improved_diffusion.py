@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model
 from diffc_jax.models.discrete_time import discrete_time_model, time_embedding
 from diffc_jax.models.layers import (
@@ -116,7 +117,7 @@ class AttentionBlock(nn.Module):
         split = (3, self.heads) if self.heads_last else (self.heads, 3)
         qkv = qkv.reshape(batch, height * width, *split, channels // self.heads)
         axis = 2 if self.heads_last else 3
-        mixed = jax.nn.dot_product_attention(*(qkv.take(i, axis) for i in range(3)))
+        mixed = attend(*(qkv.take(i, axis) for i in range(3)))
         project = nn.Conv(
             channels, (1,), dtype=self.dtype, kernel_init=nn.initializers.zeros, name="proj_out"
         )

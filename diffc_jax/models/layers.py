@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
         batch, height, width, channels = x.shape
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(x)
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
-        mixed = attend(*qkv.transpose(2, 0, 3, 1, 4)).swapaxes(1, 2)
+        mixed = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         project = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros)
         return project(mixed.reshape(x.shape))
 
