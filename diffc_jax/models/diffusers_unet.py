@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model
 from diffc_jax.models.discrete_time import (
     PREDICTIONS,
