@@ -201,8 +201,8 @@ def diffusers(folder: pathlib.Path) -> None:
         "num_train_timesteps": 1000,
         "trained_betas": None,
     }
-    (folder / "config.json").write_text(json.dumps(unet))
-    (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+    (folder / "config.json").write_text(json.dumps(unet, allow_nan=False))
+    (folder / "scheduler_config.json").write_text(json.dumps(scheduler, allow_nan=False))
 
 
 def uqdm(folder: pathlib.Path) -> None:
@@ -221,7 +221,7 @@ def uqdm(folder: pathlib.Path) -> None:
         "use_fourier_features": True,
         "vocab_size": 256,
     }
-    (folder / "config.json").write_text(json.dumps({"model": model}))
+    (folder / "config.json").write_text(json.dumps({"model": model}, allow_nan=False))
 
 
 def tensors(folder: pathlib.Path) -> None:

@@ -11,6 +11,8 @@ from scipy import special
 
 # The integrands are smooth, so that sums of equidistant values are as good as exact.
 _STEP, _WIDTH = 1 / 32, 12.0
+# Where the tail of a normal is small beside 1 to the last digit, and its logarithm still is exact.
+_FAR = 7.0
 
 
 def channel_simulation_divergence(ideal_rate: int | float) -> float:
@@ -37,7 +39,10 @@ def best_projection(bits: int | float) -> float:
     """R, the mean projection on mu of that of 2^bits independent samples of N(0, I) which goes furthest."""
     log_count = bits * math.log(2)
     x = np.arange(-_WIDTH, math.sqrt(2 * log_count) + _WIDTH, _STEP)
-    with np.errstate(divide="ignore", over="ignore"):
+    # log(-log Phi(x)), which far out is the logarithm of the tail.
+    log_tail = special.log_ndtr(-x)
+    log_tail = np.where(x > _FAR, log_tail, np.log(-special.log_ndtr(np.minimum(x, _FAR))))
+    with np.errstate(over="ignore"):
         # The distribution of the maximum is Phi(x)^N, and its mean comes by parts.
-        below = np.exp(-np.exp(log_count + np.log(-special.log_ndtr(x))))
+        below = np.exp(-np.exp(log_count + log_tail))
     return float(x[-1] - np.sum(below[:-1] + below[1:]) * _STEP / 2)

@@ -242,7 +242,12 @@ def test_windows():
     """The denoiser depends on where in a window it looks."""
     bumps = np.random.default_rng(0).uniform(0.5, 1.5, (8, 8, 1)).astype(np.float32)
     programs = ProgramCache(
-        lambda _, z, gamma: eps_hat(_, z, gamma) * bumps, {}, (8, 8, 3), GAMMA_RANGE, b"abcd", 4
+        lambda _, z, gamma: eps_hat(_, z, gamma) * bumps[None],
+        {},
+        (8, 8, 3),
+        GAMMA_RANGE,
+        b"abcd",
+        4,
     )
     z = np.random.default_rng(1).normal(size=(21, 5, 3)).astype(np.float32)
 

@@ -84,8 +84,11 @@ def test_joined_networks_are_the_two(halves, tmp_path):
             for side in FIELDS if path == joined else ("fine",):
                 gamma = GAMMAS[side]
                 alone = load_codec(halves[side], 1).programs.variables
-                np.testing.assert_array_equal(
-                    BOTH.eps_hat(variables, Z, gamma), ALONE[side].eps_hat(alone, Z, gamma)
+                np.testing.assert_allclose(
+                    BOTH.eps_hat(variables, Z, gamma),
+                    ALONE[side].eps_hat(alone, Z, gamma),
+                    rtol=1e-3,
+                    atol=3e-4,
                 )
     assert packed.stat().st_size < joined.stat().st_size
 

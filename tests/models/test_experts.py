@@ -38,13 +38,18 @@ DROPOUT_KEY = jax.random.key(5)
 # The denoiser
 
 
+def near(found, expected):
+    """Programs that are not compiled together round differently; the sides differ by much more."""
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=3e-4)
+
+
 @pytest.mark.parametrize("side", FIELDS)
 def test_each_side_is_its_network_alone(side):
     gamma, alone = GAMMAS[side], ALONE[side]
     found = BOTH.eps_hat(VARIABLES, Z, gamma)
-    np.testing.assert_array_equal(found, alone.eps_hat(HALVES[side], Z, gamma))
+    near(found, alone.eps_hat(HALVES[side], Z, gamma))
     dropped = BOTH.train_eps_hat(VARIABLES, Z, gamma, DROPOUT_KEY)
-    np.testing.assert_array_equal(dropped, alone.train_eps_hat(HALVES[side], Z, gamma, DROPOUT_KEY))
+    near(dropped, alone.train_eps_hat(HALVES[side], Z, gamma, DROPOUT_KEY))
     assert jnp.max(jnp.abs(dropped - found)) > 1e-5
 
 
@@ -53,8 +58,8 @@ def test_the_split_itself_is_fine():
     gamma = jnp.array([SPLIT, above, SPLIT, above])
     fine, noisy = (ALONE[side].eps_hat(HALVES[side], Z, gamma) for side in FIELDS)
     found = BOTH.eps_hat(VARIABLES, Z, gamma)
-    np.testing.assert_array_equal(found[::2], fine[::2])
-    np.testing.assert_array_equal(found[1::2], noisy[1::2])
+    near(found[::2], fine[::2])
+    near(found[1::2], noisy[1::2])
     assert jnp.max(jnp.abs(fine - noisy)) > 1e-2
 
 

@@ -144,11 +144,13 @@ def test_different_images_do_not_mix_silently():
     [
         (
             {"measures": ["psnr", "ssim"]},
-            "measures: 'ssim' is not one of psnr, psnr_mean, fid, kid, lpips, lpips_vgg, ms_ssim",
+            "measures: 'ssim' is not one of psnr, psnr_mean, fid, kid, fid_originals,"
+            " kid_originals, auc, precision, recall, density, coverage, lpips, lpips_vgg, ms_ssim",
         ),
         (
             {"measures": []},
-            "measures: empty; name some of psnr, psnr_mean, fid, kid, lpips, lpips_vgg, ms_ssim",
+            "measures: empty; name some of psnr, psnr_mean, fid, kid, fid_originals,"
+            " kid_originals, auc, precision, recall, density, coverage, lpips, lpips_vgg, ms_ssim",
         ),
         ({"y_scale": "cubic"}, "y_scale: 'cubic' is not one of log, linear"),
         ({"scale": "cubic"}, "scale: 'cubic' is not one of log, linear"),

@@ -2,7 +2,7 @@
 
 
 def shapes(width, blocks):
-    """Of the state dict, by name."""
+    """Shapes of the state dict by name."""
     found = {}
 
     def layer(name, *weight, bias=True):
