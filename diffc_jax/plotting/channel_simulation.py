@@ -30,7 +30,7 @@ _SCHEMES: Mapping[str, tuple[str, str, str]] = {
 }
 _WITHOUT_CHUNKS = ("trellis", "open_trellis", "dithered")
 _DASHES = ("-", style.DASHED, style.DOTTED, style.MIXED)
-_TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+_TICKS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
 def plot_overhead(rows: Sequence[Row]) -> Figure:
@@ -105,13 +105,13 @@ FIGURES: Mapping[str, Callable[[Sequence[Row]], Figure]] = {
 
 def _panels(number: int) -> tuple[Figure, Sequence[Axes]]:
     """A figure with panels side by side and room for a legend; margins in inches, as a layout takes time."""
-    width, height = 4.7 * number, 5.2
+    width, height = 4.7 * number, 5.6
     figure = Figure(figsize=(width, height), dpi=160)
     panels = figure.subplots(1, number)
     figure.subplots_adjust(
         left=0.65 / width,
         right=1 - 0.12 / width,
-        bottom=1.4 / height,
+        bottom=1.8 / height,
         top=1 - 0.3 / height,
         wspace=0.2,
     )
@@ -169,5 +169,5 @@ def _add_legend(figure: Figure) -> None:
     found["whole messages, real bytes"] = Line2D([], [], mfc="white", **look)
     found["simulated in one dimension"] = Line2D([], [], **look)
     figure.legend(
-        [*found.values()], [*found], loc="lower center", ncols=4, frameon=False, fontsize=7.5
+        [*found.values()], [*found], loc="lower center", ncols=3, frameon=False, fontsize=7.5
     )
