@@ -27,7 +27,7 @@ from diffc_jax.codec.stream import (
     snr_from_float,
     snr_to_float,
 )
-from diffc_jax.codec.targets import Target, check_target, mean_error_at
+from diffc_jax.codec.targets import Target, check_exact_size, check_target, mean_error_at
 from diffc_jax.codec.tiles import cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
@@ -39,8 +39,6 @@ _FLOW_OVER_MEAN = 2.1
 _LEFT_BITS, _LEFT_SHARE = 16, 0.01
 # No step takes less than about this, and the smallest that can be announced this share of a planned one.
 _LEAST_STEP, _LEAST_STEP_SHARE = 40, 0.2
-# Bytes beside the pixels of a tile that exact ones may take; they matter for small tiles only.
-_OVERHEAD = 1024
 
 
 def encode_image(
@@ -228,12 +226,7 @@ def _encode_exactly(
     steps: list[CodedStep] = []
 
     def check_size(n_bytes: int) -> None:
-        if n_bytes > tiles.nbytes + header.n_tiles * _OVERHEAD:
-            raise UsageError(
-                f"takes more than the {tiles.nbytes} bytes of the pixels of all tiles; this model does not"
-                " know such images, so store them as PNG",
-                field="lossless",
-            )
+        check_exact_size(n_bytes, tiles.nbytes, header.n_tiles, "the pixels of all tiles")
 
     # A tile that has arrived stays the one whose turn it is only if all have.
     for step in _in_order(encoder, writer):

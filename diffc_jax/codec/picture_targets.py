@@ -18,7 +18,7 @@ from diffc_jax.codec.picture_sizes import SIZE_AS_PLANNED, SIZES_PER_OCTAVE, pla
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual, pixel_estimate
 from diffc_jax.codec.stream import Header, Residual, snr_from_float, snr_to_float
-from diffc_jax.codec.targets import Target, check_target, mean_error_at
+from diffc_jax.codec.targets import Target, check_exact_size, check_target, mean_error_at
 from diffc_jax.codec.windows import most_octaves
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
@@ -34,8 +34,6 @@ _WORST_RATIO = 0.6
 _LARGEST_CUT, _TRIALS = 2 * SIZES_PER_OCTAVE, 3
 # A message takes so many bits or more, and a step is worth its time if this share of a budget is left.
 _LEAST_MESSAGE, _LEFT_SHARE = 10.0, 0.01
-# Bytes beside the pixels that exact ones may take; they matter for small pictures only.
-_OVERHEAD = 1024
 
 
 def encode_picture(
@@ -203,12 +201,7 @@ def _encode_exactly(
     messages: list[CodedStep] = []
 
     def check_size(n_bytes: int) -> None:
-        if n_bytes > pixels.nbytes + header.n_tiles * _OVERHEAD:
-            raise UsageError(
-                f"takes more than the {pixels.nbytes} bytes of the pixels; this model does not know such "
-                "images, so store them as PNG",
-                field="lossless",
-            )
+        check_exact_size(n_bytes, pixels.nbytes, header.n_tiles, "the pixels")
 
     for some in _planned(encoder, end_snr):
         _write(writer, some)

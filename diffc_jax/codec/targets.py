@@ -8,6 +8,9 @@ from diffc_jax.codec.stream import Header
 from diffc_jax.diffusion.process import LEVELS
 from diffc_jax.errors import UsageError
 
+# Bytes beside the pixels of a tile that exact ones may take; they matter for small pictures only.
+_OVERHEAD = 1024
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -59,4 +62,17 @@ def check_target(target: Target, header: Header) -> None:
         raise UsageError(
             f"{target.bpp} is too little; this image needs at least {8 * least / header.n_pixels:.3f}",
             field="bpp",
+        )
+
+
+def check_exact_size(n_bytes: int, n_pixel_bytes: int, n_tiles: int, pixels: str) -> None:
+    """Raises UsageError for exact pixels that take more bytes than storing them does.
+
+    `pixels` says which they are, for the message.
+    """
+    if n_bytes > n_pixel_bytes + n_tiles * _OVERHEAD:
+        raise UsageError(
+            f"takes more than the {n_pixel_bytes} bytes of {pixels}; this model does not know such images,"
+            " so store them as PNG",
+            field="lossless",
         )

@@ -32,8 +32,8 @@ def names_shapes(function: Callable) -> bool:
     """Whether an annotation holds one of jaxtyping, or is text that does not say yet what it is."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:
-        # As jaxtyping has it: shapes as text are no Python, and some names are defined later.
+    except (NameError, SyntaxError, TypeError):
+        # Shapes as text are no Python, some names are defined later, and `array.array[str]` is of stubs only.
         return True
     return any(map(_holds_shape, hints.values()))
 
