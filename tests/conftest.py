@@ -28,6 +28,8 @@ from tests.support.type_checks import check_shapes_where_named
 
 # Folders whose programs are networks that do a step or two.
 NETWORKS = ("baselines", "conversion", "models", "runtime", "training")
+# Files in them that compare programs bit by bit, or nearly.
+EXACT = ("test_experts", "test_join_experts", "test_optimizer")
 # What --jaxtyping-packages puts before every function.
 jaxtyping.jaxtyped = check_shapes_where_named
 jax.config.update("jax_num_cpu_devices", 8)
@@ -37,7 +39,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="module", autouse=True)
 def _quick_programs(request):
     """Programs of `NETWORKS` are not optimised at all; those of trellises would run for minutes."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in NETWORKS)
+    quick = request.path.parent.name in NETWORKS and request.path.stem not in EXACT
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture(scope="session")

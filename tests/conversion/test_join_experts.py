@@ -87,8 +87,8 @@ def test_joined_networks_are_the_two(halves, tmp_path):
                 np.testing.assert_allclose(
                     BOTH.eps_hat(variables, Z, gamma),
                     ALONE[side].eps_hat(alone, Z, gamma),
-                    rtol=1e-3,
-                    atol=3e-4,
+                    rtol=2e-6,
+                    atol=2e-7,
                 )
     assert packed.stat().st_size < joined.stat().st_size
 
