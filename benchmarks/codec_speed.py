@@ -31,7 +31,7 @@ from shared import BASE_UNET, photographs, random_codec
 from diffc_jax import cli
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
+from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
@@ -75,7 +75,7 @@ def add_clock(codec: ProgramCache, clock: Clock) -> None:
     codebook = chain.codebook
     codebook.search = clock.timed("search", codebook.search)
     codebook.decode = clock.timed("sample", codebook.decode)
-    reconstruct = clock.timed("flow", codec.reconstructor("flow", DEFAULT_STEPS))
+    reconstruct = clock.timed("flow", codec.reconstructor("flow", None))
     codec.reconstructor = lambda decoder, n_steps: reconstruct
 
 

@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 
 from diffc_jax import cli
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.image_decoder import DEFAULT_STEPS, decode_stream
+from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
@@ -39,7 +39,7 @@ _MODEL = flags.DEFINE_string(
 _PICTURES = flags.DEFINE_list("pictures", None, "Names of built-in photographs; all without it.")
 _CROP = flags.DEFINE_string("crop", "768x512", "Largest width and height, from the middle.")
 _BPP = flags.DEFINE_list("bpp", ["0.05", "0.15", "0.4"], "Bits per pixel.")
-_STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Evaluations of the flow decoder.")
+_STEPS = flags.DEFINE_integer("steps", None, "Evaluations of the flow decoder.")
 _TILES = flags.DEFINE_bool("tiles", True, "Also code tiles apart.")
 
 _ODD = (65, 131)

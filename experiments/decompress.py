@@ -7,7 +7,6 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.codec.files import decompress
-from diffc_jax.codec.image_decoder import DEFAULT_STEPS
 from diffc_jax.config.sources import MOST_PIXELS
 from diffc_jax.diffusion.decoders import describe_decoders
 from diffc_jax.runtime.files import split_names
@@ -27,7 +26,12 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "A .png file, or a folder for several inputs; what ends in / is a folder."
 )
 _DECODER = flags.DEFINE_string("decoder", "flow", describe_decoders())
-_STEPS = flags.DEFINE_integer("steps", DEFAULT_STEPS, "Denoiser evaluations.", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+    "steps",
+    None,
+    "Denoiser evaluations; without it as many as a sweep takes at the noise level of the file.",
+    lower_bound=1,
+)
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
 _SALVAGE = flags.DEFINE_bool("salvage", False, "Decode damaged files up to the damage.")
 _BATCH_SIZE = flags.DEFINE_integer(

@@ -7,7 +7,7 @@ from jaxtyping import Array, Shaped, UInt8
 
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import DEFAULT_STEPS, check_damage, decode_stream, prefix_at
+from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
@@ -79,7 +79,7 @@ class Codec:
         decoder: str = "flow",
         *,
         bpp: int | float | None = None,
-        n_steps: int = DEFAULT_STEPS,
+        n_steps: int | None = None,
         salvage: bool = False,
         max_pixels: int = MOST_PIXELS,
     ) -> UInt8[np.ndarray, "h w c"]:
@@ -92,7 +92,8 @@ class Codec:
             decoder: "flow" (DiffC-F), "ancestral" (DiffC-A), "mean" (the posterior mean) or "kappa=K" (the
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
-            n_steps: denoiser evaluations of the flow and of ancestral sampling.
+            n_steps: denoiser evaluations of the flow and of ancestral sampling; None for as many as a sweep
+                takes at the noise level, 9 at most for these two.
             salvage: decode a damaged stream up to the damage.
             max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
 

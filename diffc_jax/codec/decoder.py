@@ -115,7 +115,8 @@ class Reconstructor:
         eps_hat: the denoiser.
         gamma_range: least and largest gamma that it was trained for.
         decoder: its name.
-        n_steps: denoiser evaluations of a decoder that takes several.
+        n_steps: denoiser evaluations of a decoder that takes several; None for what a sweep takes at the
+            noise level.
         place: puts batches of images on the devices.
 
     Raises:
@@ -125,7 +126,7 @@ class Reconstructor:
     eps_hat: Denoiser
     gamma_range: tuple[float, float]
     decoder: str
-    n_steps: int
+    n_steps: int | None = None
     place: Place = jnp.asarray
 
     def __post_init__(self) -> None:
@@ -148,7 +149,14 @@ class Reconstructor:
         """
         low, high = self.gamma_range
         first = np.clip(-np.log(snr), low + SHORTEST, high)
-        grids = [self._decoder.steps(gamma, low, self.n_steps) for gamma in first]
+        counts = [
+            steps_from(self._decoder, gamma, self.gamma_range, self.n_steps) for gamma in first
+        ]
+        longest = steps_from(self._decoder, high, self.gamma_range, self.n_steps)
+        grids = [
+            np.pad(self._decoder.steps(gamma, low, n), (0, longest - n), mode="edge")
+            for gamma, n in zip(first, counts, strict=True)
+        ]
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):
@@ -156,11 +164,19 @@ class Reconstructor:
             placed = self.place(z[rows])
             some = np.array([grids[row] for row in rows], np.float32)
             x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
-            pixels[rows] = self._reconstruct(variables, placed, x_hat, some, keys)
+            n_steps = np.array([counts[row] for row in rows])
+            pixels[rows] = self._reconstruct(variables, placed, x_hat, some, n_steps, keys)
         return pixels
 
 
-DEFAULT_STEPS = 8
+def steps_from(
+    decoder: Decoder, gamma: float, gamma_range: tuple[float, float], n_steps: int | None
+) -> int:
+    """Denoiser evaluations from a gamma down to the least one: `n_steps`, if there are so many."""
+    low, high = gamma_range
+    return decoder.default_steps(gamma, low, high) if n_steps is None else n_steps
+
+
 # Decoders go down to the least gamma, from at least so much above it.
 SHORTEST = 1e-3
 
@@ -172,13 +188,14 @@ def _reconstruct_each(
     z: Float[Array, "b h w c"],
     x_hat: Float[Array, "b h w c"],
     grids: Float[Array, "b n"],
+    n_steps: Int[Array, " b"],
     keys: Key[Array, " b"],
 ) -> UInt8[Array, "b h w c"]:
-    """Every image in a batch of its own, with its own grid."""
+    """Every image in a batch of its own, with its own grid and its own number of steps."""
     denoise = functools.partial(eps_hat, variables)
 
-    def one(z: Array, x_hat: Array, grid: Array, key: Array) -> Array:
-        some = z[None], x_hat[None], grid, len(grid) - 1, key[None], decoder.value
+    def one(z: Array, x_hat: Array, grid: Array, count: Array, key: Array) -> Array:
+        some = z[None], x_hat[None], grid, count, key[None], decoder.value
         return decoder.reconstruct(denoise, *some)[0]
 
-    return process.unit_to_pixels(jax.vmap(one)(z, x_hat, grids, keys))
+    return process.unit_to_pixels(jax.vmap(one)(z, x_hat, grids, n_steps, keys))

@@ -114,7 +114,7 @@ def decompress(
     output: str,
     *,
     decoder: str,
-    n_steps: int,
+    n_steps: int | None,
     at_bpp: float | None,
     batch_size: int,
     salvage: bool = False,

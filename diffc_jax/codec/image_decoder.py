@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE, TileKeys
-from diffc_jax.codec.decoder import DEFAULT_STEPS, LatentDecoder, Latents, Reconstructor
+from diffc_jax.codec.decoder import LatentDecoder, Latents, Reconstructor
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES, decode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import decode_residual, pixel_estimate
@@ -69,7 +69,7 @@ def decode_stream(
     programs: ProgramCache,
     stream: Stream,
     decoder: str = "flow",
-    n_steps: int = DEFAULT_STEPS,
+    n_steps: int | None = None,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Decoded:
     """Decodes a stream. Memory is that of some copies of the image, and of a band of tiles or some windows.
@@ -78,7 +78,7 @@ def decode_stream(
         programs: of the denoiser that it was made with.
         stream: as parsed.
         decoder: flow, ancestral, mean or kappa=K; where the pixels are exact there is nothing to choose.
-        n_steps: denoiser evaluations of flow and ancestral.
+        n_steps: denoiser evaluations of flow and ancestral; None for as many as a sweep takes there.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1.
 
     Raises:

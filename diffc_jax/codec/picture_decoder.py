@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE, check_distance
 from diffc_jax.codec.codebooks import OpenCodebook
-from diffc_jax.codec.decoder import SHORTEST
+from diffc_jax.codec.decoder import SHORTEST, steps_from
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_sizes import messages_after
 from diffc_jax.codec.programs import ProgramCache
@@ -19,7 +19,7 @@ from diffc_jax.codec.residual import decode_residual, pixel_estimate
 from diffc_jax.codec.stream import Header, Residual, Step, Stream, snr_from_float, snr_to_float
 from diffc_jax.codec.windows import Picture, WindowedDenoiser
 from diffc_jax.diffusion import process
-from diffc_jax.diffusion.decoders import parse_decoder
+from diffc_jax.diffusion.decoders import Decoder, parse_decoder
 from diffc_jax.errors import InputError
 
 # Memory for each pixel: latents, estimates, and what solvers keep of them, of three float32 each.
@@ -32,7 +32,7 @@ def decode_picture(
     programs: ProgramCache,
     stream: Stream,
     decoder: str,
-    n_steps: int,
+    n_steps: int | None,
     on_progress: Callable[[float], None],
 ) -> tuple[Pixels, list[str], bool]:
     """The pixels of a stream of a picture, what is wrong with them, and whether they are exact.
@@ -44,11 +44,11 @@ def decode_picture(
     work = _Work(on_progress)
     chain = PictureChain(programs, header, work.advance)
     height, width = header.coded_shape
-    n_evaluations = 1 if decoder == "mean" else n_steps
     exact = len(residuals) == header.n_tiles
     work.total = sum(chain.denoiser.n_windows(height, width, snr) for snr in _snrs(steps))
     if not exact:
         end = sum(step[0].delta for step in steps)
+        n_evaluations = len(_gammas(programs, kind, end, n_steps)) - 1 if kind.name != "mean" else 1
         work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
     drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
@@ -82,16 +82,14 @@ def tile_of(header: Header, tile: int) -> tuple[slice, slice]:
 
 
 def reconstruct(
-    denoiser: WindowedDenoiser, z: Picture, snr: int, decoder: str, n_steps: int, seed: int
+    denoiser: WindowedDenoiser, z: Picture, snr: int, decoder: str, n_steps: int | None, seed: int
 ) -> Pixels:
     """Pixels of latents of a positive signal-to-noise ratio, by one of `diffusion.decoders`.
 
     `seed` is that of the noise of a random decoder.
     """
     kind = parse_decoder(decoder, "decoder")
-    low, high = denoiser.programs.gamma_range
-    first = float(np.clip(-math.log(snr_to_float(snr)), low + SHORTEST, high))
-    gammas = jnp.asarray(kind.steps(first, low, n_steps), jnp.float32)
+    gammas = jnp.asarray(_gammas(denoiser.programs, kind, snr, n_steps), jnp.float32)
 
     def x_hat(z: Array, gamma: float) -> Array:
         return jnp.asarray(denoiser.x_hat(np.asarray(z[0]), snr_from_float(math.exp(-gamma))))[None]
@@ -102,11 +100,20 @@ def reconstruct(
 
     latents = jnp.asarray(z)[None]
     keys = jax.random.key(seed)[None]
-    start = x_hat(latents, first)
+    start = x_hat(latents, float(gammas[0]))
     # Step by step on the host: between two steps come the windows.
     with jax.disable_jit():
         x = kind.reconstruct(eps_hat, latents, start, gammas, len(gammas) - 1, keys, kind.value)
     return np.asarray(process.unit_to_pixels(x[0]))
+
+
+def _gammas(
+    programs: ProgramCache, kind: Decoder, snr: int, n_steps: int | None
+) -> Float[np.ndarray, " n"]:
+    """Those of a decoder's steps from a signal-to-noise ratio on."""
+    low, high = programs.gamma_range
+    first = float(np.clip(-math.log(snr_to_float(snr)), low + SHORTEST, high))
+    return kind.steps(first, low, steps_from(kind, first, programs.gamma_range, n_steps))
 
 
 class _Work:

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
-from diffc_jax.codec.decoder import DEFAULT_STEPS
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_decoder import reconstruct, tile_of
 from diffc_jax.codec.picture_encoder import LARGEST_SIZE, PictureEncoder, PictureStep
@@ -160,7 +159,7 @@ def _encode_to_psnr(
 
     def error_now() -> float:
         """That of the flow decoder, in units of x."""
-        pixels = reconstruct(chain.denoiser, chain.z, chain.snr, "flow", DEFAULT_STEPS, header.seed)
+        pixels = reconstruct(chain.denoiser, chain.z, chain.snr, "flow", None, header.seed)
         cropped = pixels[: header.height, : header.width]
         if header.grey:
             cropped = np.rint(cropped.mean(axis=2, keepdims=True)).astype(np.uint8)

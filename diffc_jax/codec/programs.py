@@ -47,7 +47,7 @@ class ProgramCache:
             )
         self._chains: dict[tuple[int, int], Chain] = {}
         self._codebooks: dict[tuple[int, int], OpenCodebook] = {}
-        self._reconstructors: dict[tuple[str, int], Reconstructor] = {}
+        self._reconstructors: dict[tuple[str, int | None], Reconstructor] = {}
 
     @property
     def side(self) -> int:
@@ -71,7 +71,7 @@ class ProgramCache:
             self._codebooks[key] = OpenCodebook(size, memory)
         return self._codebooks[key]
 
-    def reconstructor(self, decoder: str, n_steps: int) -> Reconstructor:
+    def reconstructor(self, decoder: str, n_steps: int | None) -> Reconstructor:
         """A decoder from latents to pixels.
 
         Raises:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax.config.checks import above, all_finite, at_least, one_of, within
 from diffc_jax.config.sources import check_sources, plain, source_config, training_sources
-from diffc_jax.diffusion.decoders import parse_decoder
+from diffc_jax.diffusion.decoders import DEFAULT_BUDGET, parse_decoder
 from diffc_jax.errors import UsageError
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
@@ -162,9 +162,9 @@ def base_config() -> ConfigDict:
     # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
     # [steps] Steps of the ancestral decoder: half at every level, of the rest its part of the range of gamma.
-    config.eval.ancestral_steps = 9
+    config.eval.ancestral_steps = DEFAULT_BUDGET.ancestral
     # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
-    config.eval.flow_steps = 9
+    config.eval.flow_steps = DEFAULT_BUDGET.flow
     # [times] Number of times drawn for each image to estimate the variational bound (ELBO), bits/dim.
     config.eval.bound_times = 4
     # [images] Number of images whose reconstructions are kept.

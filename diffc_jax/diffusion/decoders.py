@@ -37,6 +37,10 @@ class StepBudget:
     ancestral: int
 
 
+# Within 0.03 dB (flow) and about 0.1 dB (ancestral) of many steps with the shipped network (docs/speed.md).
+DEFAULT_BUDGET = StepBudget(flow=9, ancestral=9)
+
+
 @dataclasses.dataclass(frozen=True)
 class Decoder:
     """A decoder, or a family of decoders that differ in one positive number.
@@ -76,6 +80,10 @@ class Decoder:
         gammas, powers = np.array(self.powers).T
         power = float(np.interp(first, gammas, powers))
         return samplers.step_grid(first, last, n_steps, power)
+
+    def default_steps(self, first: float, last: float, highest: float) -> int:
+        """Denoiser evaluations from gamma `first` to `last`, as in a sweep from `highest` on."""
+        return self.n_steps(DEFAULT_BUDGET, (first - last) / (highest - last))
 
     def parse(self, name: str) -> "Decoder | None":
         """This decoder, or the member of this family, that has the name; None if none has."""

@@ -8,9 +8,11 @@ import pytest
 import diffc_jax as dj
 from diffc_jax.codec import loading
 from diffc_jax.codec.container import parse
+from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.targets import Target
+from diffc_jax.diffusion.decoders import parse_decoder
 from tests.support.gaussian_run import export_model
 from tests.support.processes import run_program
 
@@ -54,6 +56,28 @@ def test_there_and_back(codec, image, data):
     assert half.shape == image.shape
     assert (half != image).any()
     assert (codec.decode(data, "flow", bpp=20) != half).any()
+
+
+@pytest.mark.parametrize("name", ["flow", "ancestral", "kappa=2"])
+def test_steps_follow_the_noise(name):
+    """Without a number, a decoder takes as many as a sweep does at the level of each image."""
+    low, high = -13.3, 5.0
+    gammas = np.array([2.0, -2.0])
+    z = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    steps = [parse_decoder(name).default_steps(gamma, low, high) for gamma in gammas]
+    assert steps[0] > steps[1]
+
+    def decode(n_steps, some):
+        # Not of any images, so that errors of the solver do not cancel.
+        denoiser = Reconstructor(lambda _, z, gamma: jnp.sin(2 * z), (low, high), name, n_steps)
+        return denoiser({}, z[some], np.exp(-gammas[some]), np.arange(2)[some], 2).astype(int)
+
+    found = decode(None, slice(None))
+    for i, n_steps in enumerate(steps):
+        one = slice(i, i + 1)
+        assert np.count_nonzero(decode(n_steps, one) - found[one]) <= 1
+        for other in (n_steps - 1, n_steps + 1):
+            assert np.count_nonzero(decode(other, one) - found[one]) > 3, other
 
 
 def test_arrays_of_jax_and_grey_images(codec, image):

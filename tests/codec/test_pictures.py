@@ -15,6 +15,7 @@ from diffc_jax.codec.picture_sizes import PictureSizes, messages_after
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
+from diffc_jax.codec.windows import window_batches
 from diffc_jax.errors import InputError, UsageError
 from tests.codec.test_images import (
     FINGERPRINT,
@@ -53,6 +54,16 @@ def data(codec, image):
 @pytest.fixture(scope="module")
 def exact(codec, image):
     return encode(codec, image, lossless=True)
+
+
+@pytest.mark.parametrize(("most", "least"), [(1, 1), (4, 1), (16, 4), (17, 4), (8, 8)])
+def test_every_window_is_looked_at_once(most, least):
+    for count in (*range(1, 40), 1000):
+        found = list(window_batches(count, most, least))
+        assert [i for rows, _ in found for i in range(count)[rows]] == list(range(count))
+        sizes = [size for _, size in found]
+        assert set(sizes) <= {most, least}
+        assert sum(sizes) - count < least
 
 
 @pytest.mark.parametrize("bpp", [1.0, 2.2, 3.3, 6.0, 13.0, 19.0])
