@@ -1,6 +1,7 @@
 """Strict settings for every test: eight CPU devices, no silent rank promotion, checked shapes."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -10,9 +11,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # quickly saves much of their time. Flags that are given win, and users have these:
 # XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true".
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-    f" {os.environ.get('XLA_FLAGS', '')}".strip()
+    f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}".strip()
 )
+# XLA ends a process that has a flag which it does not know, and 0.12 no longer knows this one.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ['XLA_FLAGS']}"
 # What is compiled in one process or test is kept for all others, until the last of them has ended.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffc-tests-")

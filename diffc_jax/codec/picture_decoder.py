@@ -48,7 +48,7 @@ def decode_picture(
     work.total = sum(chain.denoiser.n_windows(height, width, snr) for snr in _snrs(steps))
     if not exact:
         end = sum(step[0].delta for step in steps)
-        n_evaluations = len(_gammas(programs, kind, end, n_steps)) - 1 if kind.name != "mean" else 1
+        n_evaluations = 1 if kind.name == "mean" else len(_gammas(programs, kind, end, n_steps)) - 1
         work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
     drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
