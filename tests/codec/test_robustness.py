@@ -100,7 +100,7 @@ def check(codec, image, stream, exact_stream):
     def same(other):
         decoded = decode_stream(other, parse(stream))
         assert decoded.warnings == []
-        assert psnr(decoded.image, image) == pytest.approx(expected, abs=0.1)
+        assert psnr(decoded.image, image) == pytest.approx(expected, abs=0.05)
         exact = decode_stream(other, parse(exact_stream))
         assert (exact.lossless, exact.warnings) == (True, [])
         np.testing.assert_array_equal(exact.image, image)
