@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -147,38 +148,39 @@ class Reconstructor:
 
         `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
-        low, high = self.gamma_range
-        first = np.clip(-np.log(snr), low + SHORTEST, high)
-        counts = [
-            steps_from(self._decoder, gamma, self.gamma_range, self.n_steps) for gamma in first
-        ]
-        longest = steps_from(self._decoder, high, self.gamma_range, self.n_steps)
-        grids = [
-            np.pad(self._decoder.steps(gamma, low, n), (0, longest - n), mode="edge")
-            for gamma, n in zip(first, counts, strict=True)
-        ]
+        settings = self.gamma_range, self.n_steps
+        grids = [gammas_from(self._decoder, gamma, *settings) for gamma in -np.log(snr)]
+        # One length for all noise levels, so that there is one program.
+        longest = len(gammas_from(self._decoder, math.inf, *settings))
         pixels = np.zeros(z.shape, np.uint8)
         batch_size = least_batch_size(len(z), batch_size, self.place)
         for rows in batches(range(len(z)), batch_size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            placed = self.place(z[rows])
-            some = np.array([grids[row] for row in rows], np.float32)
+            placed, own = self.place(z[rows]), [grids[row] for row in rows]
+            some = np.stack([np.pad(g, (0, longest - len(g)), mode="edge") for g in own])
+            some = some.astype(np.float32)
             x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
-            n_steps = np.array([counts[row] for row in rows])
+            n_steps = np.array([len(grid) - 1 for grid in own])
             pixels[rows] = self._reconstruct(variables, placed, x_hat, some, n_steps, keys)
         return pixels
 
 
-def steps_from(
-    decoder: Decoder, gamma: float, gamma_range: tuple[float, float], n_steps: int | None
-) -> int:
-    """Denoiser evaluations from a gamma down to the least one: `n_steps`, if there are so many."""
-    low, high = gamma_range
-    return decoder.default_steps(gamma, low, high) if n_steps is None else n_steps
-
-
 # Decoders go down to the least gamma, from at least so much above it.
-SHORTEST = 1e-3
+_SHORTEST = 1e-3
+
+
+def gammas_from(
+    decoder: Decoder, gamma: float, gamma_range: tuple[float, float], n_steps: int | None
+) -> Float[np.ndarray, " n"]:
+    """Where a decoder evaluates the denoiser from latents at `gamma` on, and where it ends.
+
+    None stands for as many steps as a sweep takes there.
+    """
+    low, high = gamma_range
+    first = min(max(gamma, low + _SHORTEST), high)
+    if n_steps is None:
+        n_steps = decoder.default_steps(first, low, high)
+    return decoder.steps(first, low, n_steps)
 
 
 def _reconstruct_each(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from diffc_jax.codec.chain import CHECK_TOLERANCE, check_distance
 from diffc_jax.codec.codebooks import OpenCodebook
-from diffc_jax.codec.decoder import SHORTEST, steps_from
+from diffc_jax.codec.decoder import gammas_from
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_sizes import messages_after
 from diffc_jax.codec.programs import ProgramCache
@@ -19,7 +19,7 @@ from diffc_jax.codec.residual import decode_residual, pixel_estimate
 from diffc_jax.codec.stream import Header, Residual, Step, Stream, snr_from_float, snr_to_float
 from diffc_jax.codec.windows import Picture, WindowedDenoiser
 from diffc_jax.diffusion import process
-from diffc_jax.diffusion.decoders import Decoder, parse_decoder
+from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.errors import InputError
 
 # Memory for each pixel: latents, estimates, and what solvers keep of them, of three float32 each.
@@ -48,7 +48,8 @@ def decode_picture(
     work.total = sum(chain.denoiser.n_windows(height, width, snr) for snr in _snrs(steps))
     if not exact:
         end = sum(step[0].delta for step in steps)
-        n_evaluations = 1 if kind.name == "mean" else len(_gammas(programs, kind, end, n_steps)) - 1
+        gammas = gammas_from(kind, -math.log(snr_to_float(end)), programs.gamma_range, n_steps)
+        n_evaluations = 1 if kind.name == "mean" else len(gammas) - 1
         work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
     drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
@@ -89,7 +90,9 @@ def reconstruct(
     `seed` is that of the noise of a random decoder.
     """
     kind = parse_decoder(decoder, "decoder")
-    gammas = jnp.asarray(_gammas(denoiser.programs, kind, snr, n_steps), jnp.float32)
+    gamma = -math.log(snr_to_float(snr))
+    grid = gammas_from(kind, gamma, denoiser.programs.gamma_range, n_steps)
+    gammas = jnp.asarray(grid, jnp.float32)
 
     def x_hat(z: Array, gamma: float) -> Array:
         return jnp.asarray(denoiser.x_hat(np.asarray(z[0]), snr_from_float(math.exp(-gamma))))[None]
@@ -105,15 +108,6 @@ def reconstruct(
     with jax.disable_jit():
         x = kind.reconstruct(eps_hat, latents, start, gammas, len(gammas) - 1, keys, kind.value)
     return np.asarray(process.unit_to_pixels(x[0]))
-
-
-def _gammas(
-    programs: ProgramCache, kind: Decoder, snr: int, n_steps: int | None
-) -> Float[np.ndarray, " n"]:
-    """Those of a decoder's steps from a signal-to-noise ratio on."""
-    low, high = programs.gamma_range
-    first = float(np.clip(-math.log(snr_to_float(snr)), low + SHORTEST, high))
-    return kind.steps(first, low, steps_from(kind, first, programs.gamma_range, n_steps))
 
 
 class _Work:

@@ -15,7 +15,8 @@ from diffc_jax.codec.picture_sizes import PictureSizes, messages_after
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
-from diffc_jax.codec.windows import window_batches
+from diffc_jax.codec.windows import WindowedDenoiser, window_batches
+from diffc_jax.diffusion.decoders import DECODERS, DEFAULT_BUDGET
 from diffc_jax.errors import InputError, UsageError
 from tests.codec.test_images import (
     FINGERPRINT,
@@ -54,6 +55,19 @@ def data(codec, image):
 @pytest.fixture(scope="module")
 def exact(codec, image):
     return encode(codec, image, lossless=True)
+
+
+@pytest.mark.parametrize("n_steps", [None, 3])
+def test_steps_follow_the_noise(codec, data, monkeypatch, n_steps):
+    """Calls of the network after the chain's: as many as asked for, or as a sweep makes."""
+    stream, calls, look = parse(data), [], WindowedDenoiser.x_hat
+    end = sum(step[0].delta for step in stream.picture_steps())
+    monkeypatch.setattr(WindowedDenoiser, "x_hat", lambda *at: calls.append(at) or look(*at))
+    decode_stream(codec, stream, "flow", n_steps)
+    gamma, (low, high) = -math.log(snr_to_float(end)), GAMMA_RANGE
+    expected = n_steps or DECODERS["flow"].default_steps(gamma, low, high)
+    assert len(calls) - len(stream.picture_steps()) == expected
+    assert expected < DEFAULT_BUDGET.flow
 
 
 @pytest.mark.parametrize(("most", "least"), [(1, 1), (4, 1), (16, 4), (17, 4), (8, 8)])
