@@ -9,8 +9,8 @@ from tests.support.pages import PAGES, ROOT, read, without_blocks, without_code
 
 # A pattern, and what to write instead.
 WORDS = {
-    r"front doors?": "entry point",
-    r"could not be had": "is not available",
+    r"front\s+doors?": "entry point",
+    r"could\s+not\s+be\s+had": "is not available",
     r"families that cannot": "subsets",
     r"without what (?:its|their) containers? says?": "without headers",
     r"lives": "is, or runs",
