@@ -93,7 +93,7 @@ class Codec:
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
             n_steps: denoiser evaluations of the flow and of ancestral sampling; None for as many as a sweep
-                takes at the noise level, 9 at most for these two.
+                takes at the noise level.
             salvage: decode a damaged stream up to the damage.
             max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
 
