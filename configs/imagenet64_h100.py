@@ -9,7 +9,10 @@ how to bring the data to a machine without network, and what was measured.
         --config.data.train[0].path='DATA/hq64*' --config.data.train[1].path='DATA/mini84*' \
         --config.data.train[2].path='DATA/tiny*' --config.data.eval.path=DATA/validation
 
-`:one_source` trains on the first source alone.
+`:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on the
+first 100 validation images of each of hq64 and ref; distances compare them with the other images there.
+
+    python experiments/reproduce.py --config=configs/imagenet64_h100.py:shipped --workdir=W (the same paths)
 """
 
 from ml_collections import ConfigDict
@@ -25,8 +28,8 @@ from diffc_jax.config import (
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`:one_source` uses clean images only; `:smoke` is a tiny run on built-in photographs."""
-    check_config_argument(argument, ("one_source", "smoke"))
+    """`:one_source` uses clean images only, `:shipped` the weights in the repository; `:smoke` is tiny."""
+    check_config_argument(argument, ("one_source", "shipped", "smoke"))
     config = base_config()
     own = {"name": "imagenet64-dev", "resize": "squash", "non_rgb": "convert"}
     if argument == "smoke":
@@ -71,6 +74,11 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.eval_images = 1000
     config.eval.batch_size = 100
     config.eval.subsets = ("hq64", "ref")
+    if argument == "shipped":
+        config.data.reference = source_config(source="rest")
+        config.eval.params = "weights/imagenet64_h100.safetensors"
+        config.eval.max_images, config.eval.samples, config.eval.grid_images = 100, 400, 3
+        config.eval.num_levels, config.eval.last_gamma = 11, -6.0
     if argument == "smoke":
         config.data.eval = source_config(split="eval")
         config.model.widths, config.model.blocks = (16, 32), (1, 1)
