@@ -112,7 +112,7 @@ def train(task: Task, workdir: AnyPath) -> None:
 
 def _describe_extent(train: ConfigDict, trainable: int, first_step: int, num_steps: int) -> str:
     """Which steps will be run; `num_steps` is 0 where time is the limit and the last step not known."""
-    if train.max_seconds and not num_steps:
+    if trainable and train.max_seconds and not num_steps:
         return f"from step {first_step} to the end of {train.max_seconds:g} s"
     if not trainable or first_step < num_steps:
         return f"from step {first_step} to {num_steps}"

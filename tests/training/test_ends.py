@@ -49,6 +49,14 @@ def test_a_shorter_run_exports_the_step_that_was_reached_and_says_so(tmp_path, c
     assert exported(tmp_path)[0] == 6
 
 
+def test_a_run_with_two_averages_ends(tmp_path):
+    train(tmp_path, num_steps=4, ema_decay=0.9, second_ema_decay=0.5)
+    card = json.loads((tmp_path / "params.json").read_text())
+    losses = card["bits_per_dim_by_ema_decay"]
+    assert losses.keys() == {"0.9", "0.5"}
+    assert losses[str(card["ema_decay"])] == min(losses.values())
+
+
 @pytest.mark.parametrize("moment", ["scalars", "save"])
 def test_a_folder_deleted_in_training_is_noticed_at_the_next_write(tmp_path, moment, monkeypatch):
     workdir = tmp_path / "run"

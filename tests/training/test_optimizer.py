@@ -189,7 +189,7 @@ def test_the_better_average_is_exported_and_the_card_says_so(best):
     tree, card = task.export(state, task.make_validation())
     np.testing.assert_array_equal(tree["params"]["model"]["layer"]["bias"], np.full(3, 0.25))
     assert card["ema_decay"] == best
-    losses = {decay: abs(bias - 0.3) for decay, bias in biases.items()}
+    losses = {str(decay): abs(bias - 0.3) for decay, bias in biases.items()}
     assert card["bits_per_dim_by_ema_decay"] == pytest.approx(losses)
 
 
