@@ -33,7 +33,7 @@ from diffc_jax.runtime.images import tile
 
 ARCHIVE = "codec_files.zip"
 _ARRAYS, _CARD = "images.npz", "made_by.json"
-_WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "imagenet64_small.safetensors"
+_WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "imagenet64_h100.safetensors"
 _SPEED_ROUNDS = 3
 
 Images = UInt8[np.ndarray, "n h w 3"]

@@ -4,7 +4,7 @@
     python benchmarks/compare.py OLD NEW --cases=evaluate,decompress --rounds=5
 
 OLD and NEW are folders of this repository at two commits. Each case is a command of experiments/ that both
-have, with the shipped model, and runs with a small and with a large job. From the two times follow that of an
+have, with one model (imagenet64_small), and runs with a small and with a large job. From the two times follow that of an
 item and that of everything else, the start of the program and its compilation. The checkouts take turns.
 Prints medians of both, the median of the ratios old/new of the rounds with their range, and the load. Times
 are those that processors worked (`--clock=cpu`), which other programs change little, or passed (`wall`).
@@ -48,9 +48,14 @@ class Case(NamedTuple):
     sizes: tuple[int, int]
 
 
-_MODEL = "--model=weights/imagenet64_small.safetensors"
+# A network that old and new checkouts have.
+_WEIGHTS = "weights/imagenet64_small.safetensors"
+_MODEL = f"--model={_WEIGHTS}"
 _EVALUATE = (
     "--config=configs/quickstart.py",
+    f"--config.eval.params={_WEIGHTS}",
+    "--config.model.widths=(48,128,256)",
+    "--config.model.blocks=(1,1,2)",
     "--workdir={work}",
     "--config.eval.max_images={n}",
     "--config.eval.batch_size=8",

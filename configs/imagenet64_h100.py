@@ -76,6 +76,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.subsets = ("hq64", "ref")
     if argument == "shipped":
         config.data.reference = source_config(source="rest")
+        config.model.dtype = "float32"
         config.eval.params = "weights/imagenet64_h100.safetensors"
         config.eval.max_images, config.eval.samples, config.eval.grid_images = 100, 400, 3
         config.eval.num_levels, config.eval.last_gamma = 11, -6.0

@@ -27,8 +27,10 @@ def get_config(argument: str = "") -> ConfigDict:
     if argument in ("train", "smoke"):
         config.model = ConfigDict({"name": "unet"})
     else:
-        config.model = ConfigDict({"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)})
-        config.eval.params = "weights/imagenet64_small.safetensors"
+        config.model = ConfigDict(
+            {"name": "unet", "widths": (48, 192, 320), "blocks": (1, 2, 2), "dtype": "float32"}
+        )
+        config.eval.params = "weights/imagenet64_h100.safetensors"
     config.train.batch_size = 16
     config.train.num_steps = 1800
     config.train.learning_rate = 2e-3

@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import check_damage, decode_stream, decoding_bytes, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
-from diffc_jax.codec.loading import find_weights, load_codec
+from diffc_jax.codec.loading import EARLIER_WEIGHTS, find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES
 from diffc_jax.codec.programs import ProgramCache
@@ -127,7 +127,8 @@ def decompress(
     `at_bpp`, needs another model, or is damaged (unless `salvage` says to decode what comes before), is left
     out. What is wrong with a stream that decodes nevertheless is logged as a warning.
 
-    `model` and `batch_size` are as for `load_codec`, `inputs` and `output` as for `pair_files`, `decoder` and
+    `model` and `batch_size` are as for `load_codec`, but without a model a file that weights of an earlier
+    release made is decoded with those. `inputs` and `output` are as for `pair_files`, `decoder` and
     `n_steps` as for `decode_stream`, `at_bpp` as for `prefix_at` (None for all). Streams of more than
     `max_pixels` stop all; `dry_run` describes the streams and about what decoding would cost, and stops,
     without a model.
@@ -158,7 +159,7 @@ def decompress(
                     print(f"{source} ({describe(streams[source])}; {cost}) -> {made}")
         if dry_run or not streams:
             return
-        programs = _load_programs(model, batch_size)
+        choose_programs = _load_for_decoding(model, batch_size)
         progress = Progress("decompress", len(streams), "files")
         for source, made in pairs:
             if source in left_out:
@@ -166,7 +167,7 @@ def decompress(
             begin = time.monotonic()
             with left_out.if_refused(source):
                 decoded = decode_stream(
-                    programs,
+                    choose_programs(streams[source].header),
                     streams[source],
                     decoder,
                     n_steps,
@@ -231,6 +232,25 @@ def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> Pro
     except InputError as error:
         raise InputError(f"--model {error}") from error
     return load_codec(weights, batch_size).programs
+
+
+def _load_for_decoding(
+    model: str | os.PathLike[str] | None, batch_size: int
+) -> Callable[[Header], ProgramCache]:
+    """The programs for a file: of `model`; without one, of the weights of the repository that made the file."""
+    programs = _load_programs(model, batch_size)
+
+    @functools.cache
+    def load_earlier() -> list[ProgramCache]:
+        return [load_codec(path, batch_size).programs for path in EARLIER_WEIGHTS if path.exists()]
+
+    def choose(header: Header) -> ProgramCache:
+        if model is not None or programs.fingerprint.startswith(header.fingerprint):
+            return programs
+        made_it = (one for one in load_earlier() if one.fingerprint.startswith(header.fingerprint))
+        return next(made_it, programs)
+
+    return choose
 
 
 def _cost(header: Header, n_bytes: int) -> str:

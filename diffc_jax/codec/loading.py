@@ -21,7 +21,10 @@ from diffc_jax.models.parameters import parameter_shapes
 from diffc_jax.runtime.export import IS_IT_THE_CARD, load_params, read_card
 
 # Part of the repository, not of an installed package.
-SHIPPED_WEIGHTS = pathlib.Path(__file__).parents[2] / "weights" / "imagenet64_small.safetensors"
+_WEIGHTS = pathlib.Path(__file__).parents[2] / "weights"
+SHIPPED_WEIGHTS = _WEIGHTS / "imagenet64_h100.safetensors"
+# Those that were shipped before and have made files since.
+EARLIER_WEIGHTS = (_WEIGHTS / "imagenet64_small.safetensors",)
 
 
 def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16) -> Codec:
