@@ -4,8 +4,9 @@
     python benchmarks/compare.py OLD NEW --cases=evaluate,decompress --rounds=5
 
 OLD and NEW are folders of this repository at two commits. Each case is a command of experiments/ that both
-have, with one model (imagenet64_small), and runs with a small and with a large job. From the two times follow that of an
-item and that of everything else, the start of the program and its compilation. The checkouts take turns.
+have, with the weights of imagenet64_small, and runs with a small and with a large job. From the two times
+follow that of an item and that of everything else, the start of the program and its compilation. The
+checkouts take turns.
 Prints medians of both, the median of the ratios old/new of the rounds with their range, and the load. Times
 are those that processors worked (`--clock=cpu`), which other programs change little, or passed (`wall`).
 """

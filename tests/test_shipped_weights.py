@@ -104,9 +104,7 @@ def test_files_of_earlier_weights_are_read_without_naming_them(tmp_path):
     for name, weights in (("old", SMALL), ("new", None)):
         coded, decoded = (str(tmp_path / f"{name}.{suffix}") for suffix in ("diffc", "png"))
         target = Target(bpp=0.5)
-        compress(
-            weights, [str(tmp_path / "a.png")], coded, target, memory=8, seed=0, batch_size=1
-        )
+        compress(weights, [str(tmp_path / "a.png")], coded, target, memory=8, seed=0, batch_size=1)
         decompress(
             None,
             [coded],

@@ -237,7 +237,7 @@ def _load_programs(model: str | os.PathLike[str] | None, batch_size: int) -> Pro
 def _load_for_decoding(
     model: str | os.PathLike[str] | None, batch_size: int
 ) -> Callable[[Header], ProgramCache]:
-    """The programs for a file: of `model`; without one, of the weights of the repository that made the file."""
+    """The programs for a file: of `model`; without one, of those weights of the repository that made it."""
     programs = _load_programs(model, batch_size)
 
     @functools.cache

@@ -89,7 +89,9 @@ def gaussian_config(config: ConfigDict) -> ConfigDict:
         own.model = ConfigDict({"name": "gaussian"})
         own.schedule.name = "linear"
         own.eval.params = ""
-        own.train.second_ema_decay = 0.0  # it is fitted, not trained: there is one set of parameters
+        own.train.second_ema_decay = (
+            0.0  # it is fitted, not trained: there is one set of parameters
+        )
     refine_steps(own)
     return own
 

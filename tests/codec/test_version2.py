@@ -36,7 +36,7 @@ def codec():
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_sample_files(codec, name):
-    """Made with the first weights that were shipped, whose pixels may differ by rounding from machine to machine."""
+    """Made with the first shipped weights, whose pixels may differ by rounding from machine to machine."""
     image, target, _ = SAMPLES[name]
     decoded = decode_stream(codec, parse(read(name)))
     assert (decoded.warnings, decoded.lossless) == ([], target.lossless)
