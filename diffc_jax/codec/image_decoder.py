@@ -105,7 +105,7 @@ def decode_stream(
     warnings = [stream.problem] if stream.problem else []
     if header.stride is not None:
         pixels, more, lossless = decode_picture(programs, stream, decoder, n_steps, on_progress)
-        image = _in_channels(pixels, header)
+        image = in_channels(pixels, header)
         return Decoded(image, stream.n_bytes, lossless, warnings + more)
     steps, reconstruct = stream.steps(), programs.reconstructor(decoder, n_steps)
     image = np.empty((header.height, header.width, 1 if header.grey else 3), np.uint8)
@@ -113,7 +113,7 @@ def decode_stream(
     for rows in _bands(header, programs.batch_size):
         band = _decode_band(programs, header, rows, steps, residuals, reconstruct)
         top, end = rows[0] * header.tile, min((rows[-1] + 1) * header.tile, header.height)
-        image[top:end] = _in_channels(assemble(band.tiles, header.width, end - top), header)
+        image[top:end] = in_channels(assemble(band.tiles, header.width, end - top), header)
         on_progress(end / header.height)
         n_lossy, drifted = n_lossy + band.n_lossy, drifted + band.n_drifted
         warnings += band.warnings
@@ -125,8 +125,8 @@ def decode_stream(
     return Decoded(image, stream.n_bytes, not n_lossy, warnings)
 
 
-def _in_channels(pixels: UInt8[np.ndarray, "h w 3"], header: Header) -> UInt8[np.ndarray, "h w c"]:
-    """With the channels of the image."""
+def in_channels(pixels: UInt8[np.ndarray, "h w 3"], header: Header) -> UInt8[np.ndarray, "h w c"]:
+    """RGB pixels with the channels of the image: grey is the rounded mean of the three."""
     if not header.grey:
         return pixels
     return np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)

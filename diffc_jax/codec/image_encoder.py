@@ -1,6 +1,5 @@
 """Images to `.diffc` streams, up to a rate, a quality, a noise level or the exact pixels."""
 
-import bisect
 import dataclasses
 import hashlib
 import math
@@ -9,13 +8,12 @@ from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from diffc_jax.codec import container
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
 from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_targets import encode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import encode_residual, pixel_estimate
@@ -28,13 +26,14 @@ from diffc_jax.codec.stream import (
     snr_to_float,
 )
 from diffc_jax.codec.targets import Target, check_exact_size, check_target, mean_error_at
-from diffc_jax.codec.tiles import cut, tile_keys
+from diffc_jax.codec.tiles import assemble, cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
-from diffc_jax.metrics.psnr import mse, psnr_mean
+from diffc_jax.metrics.psnr import mse
 
-# DiffC-F has at most twice the squared error of the posterior mean, whose error the encoder knows; and a bit.
-_FLOW_OVER_MEAN = 2.1
+# Of the squared error of DiffC-F to that of x_hat before the last step, which the encoder knows: where it
+# is looked at first. It is 2, less what the last step brought, where the flow draws from the posterior.
+_FLOW_OVER_MEAN = 1.5
 # A size is met if what is left is this much or less.
 _LEFT_BITS, _LEFT_SHARE = 16, 0.01
 # No step takes less than about this, and the smallest that can be announced this share of a planned one.
@@ -106,7 +105,7 @@ def encode_image(
     if target.lossless:
         return _encode_exactly(header, encoder, tiles)
     writer = StreamWriter(header)
-    for step in _in_order(encoder, writer):
+    for _, step in _in_order(encoder, writer):
         writer.append(step)
         if writer.n_packets == target.packets:
             break
@@ -123,10 +122,10 @@ def image_seed(image: UInt8[np.ndarray, "h w c"]) -> int:
     return hashlib.sha256(sides + np.ascontiguousarray(image).tobytes()).digest()[0]
 
 
-def _in_order(encoder: TileEncoder, writer: StreamWriter) -> Iterator[CodedStep]:
-    """Steps of the tiles whose turn it is, until one has no more; each is to be written."""
-    while (step := encoder.next_step(writer.next_tile)) is not None:
-        yield step
+def _in_order(encoder: TileEncoder, writer: StreamWriter) -> Iterator[tuple[int, CodedStep]]:
+    """The tiles whose turn it is with a step each, until one has no more; each is to be written."""
+    while (step := encoder.next_step(tile := writer.next_tile)) is not None:
+        yield tile, step
 
 
 def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
@@ -183,39 +182,88 @@ def _encode_to_psnr(
     progress: "_Progress",
 ) -> bytes:
     """The fewest steps whose image is good enough."""
+    goal = mean_error_at(psnr)
     steps: list[CodedStep] = []
+    # That of x_hat before the last step of each tile, after each step.
+    mean_errors: list[float] = []
+    states = _States(programs, header)
     writer = StreamWriter(header)
 
-    def good_enough(n_steps: int) -> bool:
-        data = write_stream(header, steps[:n_steps])
-        decoded = decode_stream(programs, container.parse(data))
+    def flow_error(n_steps: int) -> float:
+        """Mean squared error of the flow decoder after so many steps, in units of x."""
+        error = mse(image[np.newaxis], states.decode(n_steps)[np.newaxis])[0]
         progress.tell(encoder, n_new_checks=1)
-        return psnr_mean(mse(image[np.newaxis], decoded.image[np.newaxis])) >= psnr
+        return float(error) / (process.LEVELS / 2) ** 2
 
-    allowed = _sufficient_error(psnr)
-    too_few = header.n_tiles - 1
-    for step in _in_order(encoder, writer):
+    ratio, too_few = _FLOW_OVER_MEAN, header.n_tiles - 1
+    for tile, step in _in_order(encoder, writer):
         writer.append(step)
         steps.append(step)
-        mean_error = encoder.squared_error.sum() / (header.n_tiles * 3 * header.tile**2)
-        if writer.all_started and mean_error <= allowed:
-            if good_enough(len(steps)):
+        states.append(tile, encoder)
+        mean_errors.append(encoder.squared_error.sum() / (header.n_tiles * 3 * header.tile**2))
+        if writer.all_started and ratio * mean_errors[-1] <= goal:
+            error = flow_error(len(steps))
+            ratio = error / mean_errors[-1]
+            if error <= goal:
                 break
             too_few = len(steps)
     else:
-        if not good_enough(len(steps)):
+        if flow_error(len(steps)) > goal:
             raise UsageError(
                 f"{psnr} dB is not reached by the least noise of this model; use lossless",
                 field="psnr",
             )
-    candidates = range(too_few + 1, len(steps))
-    number = too_few + 1 + bisect.bisect_left(candidates, True, key=good_enough)
+    guess = next((n for n, error in enumerate(mean_errors, 1) if ratio * error <= goal), len(steps))
+    number = search_near(guess, too_few, len(steps), lambda n: flow_error(n) <= goal)
     return write_stream(header, steps[:number])
 
 
-def _sufficient_error(psnr: float) -> float:
-    """Mean squared error of x_hat, in units of x, at which the flow decoder may have this PSNR."""
-    return mean_error_at(psnr) / _FLOW_OVER_MEAN
+class _States:
+    """Where tiles are after each step of a stream, as its receiver will know, too."""
+
+    def __init__(self, programs: ProgramCache, header: Header):
+        self._programs, self._header = programs, header
+        self._seeds = tile_keys(header.seed, header.n_tiles)[:, 1].astype(int)
+        self._tiles: list[int] = []
+        self._latents: list[Float[np.ndarray, "h w 3"]] = []
+        self._snrs: list[float] = []
+
+    def append(self, tile: int, encoder: TileEncoder) -> None:
+        """Notes a step of a tile that the encoder has just taken."""
+        self._tiles.append(tile)
+        self._latents.append(encoder.latent(tile).copy())
+        self._snrs.append(snr_to_float(encoder.sizes[tile].snr))
+
+    def decode(self, n_steps: int) -> UInt8[np.ndarray, "h w c"]:
+        """The image that the flow decoder makes of so many steps, at least one for each tile."""
+        header, programs = self._header, self._programs
+        newest = dict(zip(self._tiles[:n_steps], range(n_steps), strict=True))
+        numbers = [newest[tile] for tile in range(header.n_tiles)]
+        pixels = programs.reconstructor("flow", None)(
+            programs.variables,
+            np.stack([self._latents[number] for number in numbers]),
+            np.array([self._snrs[number] for number in numbers]),
+            self._seeds,
+            programs.batch_size,
+        )
+        return in_channels(assemble(pixels, header.width, header.height), header)
+
+
+def search_near(guess: int, low: int, high: int, condition: Callable[[int], bool]) -> int:
+    """The least number in (low, high] from which on a condition holds, as it does at `high`.
+
+    Asks at `guess`, then 1, 2, 4, ... further in the direction of the answer, then halves what is left.
+    """
+    stride, held = 1, set()
+    number = guess
+    while low + 1 < high:
+        number = min(max(number, low + 1), high - 1)
+        holds = condition(number)
+        held.add(holds)
+        low, high = (low, number) if holds else (number, high)
+        number = (low + high) // 2 if len(held) == 2 else number + (-stride if holds else stride)
+        stride *= 2
+    return high
 
 
 def _encode_exactly(
@@ -229,7 +277,7 @@ def _encode_exactly(
         check_exact_size(n_bytes, tiles.nbytes, header.n_tiles, "the pixels of all tiles")
 
     # A tile that has arrived stays the one whose turn it is only if all have.
-    for step in _in_order(encoder, writer):
+    for _, step in _in_order(encoder, writer):
         check_size(writer.bits_after() // 8)
         writer.append(step)
         steps.append(step)
@@ -246,7 +294,7 @@ def _encode_exactly(
 class _Progress:
     """Tells the fraction of the work that is done, by an estimate.
 
-    The work is the steps of the encoder, and for a PSNR also the beginnings of the stream that are decoded.
+    The work is the steps of the encoder, and for a PSNR also the latents that are decoded.
     """
 
     def __init__(self, target: Target, header: Header, on_progress: Callable[[float], None]):
@@ -261,9 +309,9 @@ class _Progress:
         self._n_checks += n_new_checks
         fraction = self._fraction_of_steps(encoder)
         if self._target.psnr is not None:
-            # A check costs about half as much as all steps, and bisection takes about so many.
-            n_checks = 7 + math.log2(self._header.n_tiles)
-            fraction = (fraction + self._n_checks / 2) / (1 + n_checks / 2)
+            # A check costs about a quarter of what all steps do, and the search takes about so many.
+            n_checks = 3 + math.log2(self._header.n_tiles)
+            fraction = (fraction + self._n_checks / 4) / (1 + n_checks / 4)
         # The error of a network now and then rises for a step.
         self._told = max(self._told, min(fraction, 1.0))
         self._on_progress(self._told)
@@ -281,7 +329,7 @@ class _Progress:
             return sum(map(len, encoder.steps)) / (header.n_tiles * planned_steps(tile_bits, size))
         if target.psnr is not None:
             # The squared error of photographs falls about as the square of the number of steps.
-            sufficient = size * _sufficient_error(target.psnr)
+            sufficient = size * mean_error_at(target.psnr) / _FLOW_OVER_MEAN
             return float(np.mean(np.sqrt(np.minimum(sufficient / encoder.squared_error, 1.0))))
         # The number of steps grows about as the fourth root of the signal-to-noise ratio of photographs.
         end = max(encoder.end_snr, 1)

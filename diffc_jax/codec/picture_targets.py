@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
+from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_decoder import reconstruct, tile_of
 from diffc_jax.codec.picture_encoder import LARGEST_SIZE, PictureEncoder, PictureStep
@@ -160,9 +161,7 @@ def _encode_to_psnr(
     def error_now() -> float:
         """That of the flow decoder, in units of x."""
         pixels = reconstruct(chain.denoiser, chain.z, chain.snr, "flow", None, header.seed)
-        cropped = pixels[: header.height, : header.width]
-        if header.grey:
-            cropped = np.rint(cropped.mean(axis=2, keepdims=True)).astype(np.uint8)
+        cropped = in_channels(pixels[: header.height, : header.width], header)
         return float(mse(image[np.newaxis], cropped[np.newaxis])[0]) / (process.LEVELS / 2) ** 2
 
     work.fraction = lambda: min(math.sqrt(goal / max(mean_error(), 1e-12)), 1.0)

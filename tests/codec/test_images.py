@@ -7,9 +7,10 @@ import pytest
 
 from diffc_jax.codec.chain import Chain
 from diffc_jax.codec.container import parse
+from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import encode_image, image_seed
+from diffc_jax.codec.image_encoder import encode_image, image_seed, search_near
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Cut, Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
@@ -139,18 +140,40 @@ def test_gamma_of_nearly_nothing(codec, image):
     assert len(stream.items) == stream.header.n_tiles
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 2), (3, 20), (5, 37)])
+@pytest.mark.parametrize("guess", [0, 4, 12, 37])
+def test_search_near_finds_where_a_condition_begins(guess, low, high):
+    for begin in range(low + 1, high + 1):
+        asked = []
+
+        def holds(number, begin=begin, asked=asked):
+            asked.append(number)
+            return number >= begin
+
+        assert search_near(guess, low, high, holds) == begin
+        assert all(low < number < high for number in asked)
+        distance = abs(begin - min(max(guess, low + 1), high - 1))
+        assert len(asked) == len(set(asked)) <= 2 * np.log2(distance + 1) + 2
+
+
 @pytest.mark.parametrize(
     "target", [{"gamma": -8.0}, {"lossless": True}, {"bpp": 20.0}, {"packets": 12}, {"psnr": 41.0}]
 )
 def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
-    n_calls, predict = 0, Chain.predict
+    n_calls = 0
 
-    def counted(*arguments):
-        nonlocal n_calls
-        n_calls += 1
-        return predict(*arguments)
+    def count(owner, name, calls):
+        original = getattr(owner, name)
 
-    monkeypatch.setattr(Chain, "predict", counted)
+        def counted(*arguments):
+            nonlocal n_calls
+            n_calls += calls
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Chain, "predict", 1)
+    count(Reconstructor, "__call__", 3 * 8)  # three batches, eight steps or a few less
     told = []
     encode_image(
         codec,
