@@ -10,7 +10,13 @@ from beartype import beartype
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, PyTree
 
-from tests.support.type_checks import check_shapes_where_named, names_shapes
+from tests.support.type_checks import (
+    ALWAYS,
+    MOST_COPIES,
+    ONE_IN,
+    check_shapes_where_named,
+    names_shapes,
+)
 
 checked = check_shapes_where_named(typechecker=beartype)
 Row = Float[np.ndarray, " n"]
@@ -66,3 +72,34 @@ def test_shapes_are_found_wherever_they_are_named(hint):
     assert names_shapes(function)
     function.__annotations__["argument"] = Callable[[int], dict[str, np.ndarray]]
     assert not names_shapes(function)
+
+
+def test_later_calls_are_checked_now_and_then():
+    @checked
+    def triple(number: int) -> int:
+        return 3 * number
+
+    refused = 0
+    for _ in range(ALWAYS + 10 * ONE_IN):
+        try:
+            assert triple(1.0) == 3.0
+        except BeartypeCallHintViolation:
+            refused += 1
+    assert refused == ALWAYS + 10
+
+
+def test_of_functions_within_functions_the_first_are_checked():
+    def make():
+        @checked
+        def triple(number: int) -> int:
+            return 3 * number
+
+        return triple
+
+    for copy in range(MOST_COPIES + 5):
+        triple = make()
+        if copy < MOST_COPIES:
+            with pytest.raises(BeartypeCallHintViolation):
+                triple(1.0)
+        else:
+            assert triple(1.0) == 3.0

@@ -19,7 +19,9 @@ that exceed 2^24, on the machine. The sample does not at all (see `rotation`).
 import dataclasses
 import functools
 import multiprocessing
+import os
 import typing
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -54,6 +56,24 @@ _CHUNK = 16
 # So many scores are updated at once: what stays in a CPU's cache.
 _STATES_ON_CPU = 1 << 17
 _STATES_ELSEWHERE = 1 << 24
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Kept, since beginning threads takes as long as a short search."""
+    return ThreadPoolExecutor(multiprocessing.cpu_count())
+
+
+if hasattr(os, "register_at_fork"):  # where there is one, which threads do not survive
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _for_each(do: Callable[[int], None], count: int) -> None:
+    """Numbers below `count`, on as many threads as there are cores."""
+    if count == 1:
+        do(0)
+    else:
+        list(_threads().map(do, range(count)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +146,7 @@ class OpenTrellis:
             paths[message, :k] = best_path(scores, shifts, self._signs, _behind(self))
 
         host_keys, host_mu, host_bits = (np.asarray(one) for one in (keys, mu, path_bits))
-        if len(mu) == 1:
-            search_one(0)
-        else:
-            with ThreadPoolExecutor(min(len(mu), multiprocessing.cpu_count())) as pool:
-                list(pool.map(search_one, range(len(mu))))
+        _for_each(search_one, len(mu))
         return paths
 
     def decode(
@@ -159,8 +175,7 @@ class OpenTrellis:
                 host_keys[message], path, ends, *tables, self.memory, LABEL_SCALE, dealing, block
             )
 
-        with ThreadPoolExecutor(multiprocessing.cpu_count()) as pool:
-            list(pool.map(decode_one, range(len(samples))))
+        _for_each(decode_one, len(samples))
         return jnp.asarray(samples)
 
     @property

@@ -1,14 +1,28 @@
-"""Annotations are checked at every call; shapes, which take far longer, where a signature names some."""
+"""Annotations are checked at calls; shapes, which take far longer, where a signature names some.
 
+At all of the first calls of a function, and then now and then: those that are called most would otherwise
+take more time for their checks than for their work.
+"""
+
+import collections
 import dataclasses
+import functools
 import inspect
+import itertools
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
 
+# The first calls of a function are all checked, later ones as often as one in so many.
+ALWAYS, ONE_IN = 100, 16
+# A function within a function is a new one at each call of that; only the first of them are checked.
+MOST_COPIES = 20
+
 _checking_shapes = jaxtyping.jaxtyped
+_copies: collections.Counter[types.CodeType] = collections.Counter()
 
 
 def check_shapes_where_named(*, typechecker: Callable) -> Callable:
@@ -18,14 +32,31 @@ def check_shapes_where_named(*, typechecker: Callable) -> Callable:
         is_class = inspect.isclass(decorated)
         if is_class and not (dataclasses.is_dataclass(decorated) and "__init__" in vars(decorated)):
             return decorated
-        if names_shapes(decorated.__init__ if is_class else decorated):
-            return _checking_shapes(decorated, typechecker=typechecker)
-        if not is_class:
-            return typechecker(decorated)
-        decorated.__init__ = typechecker(decorated.__init__)
-        return decorated
+        if is_class:
+            if names_shapes(decorated.__init__):
+                return _checking_shapes(decorated, typechecker=typechecker)
+            decorated.__init__ = typechecker(decorated.__init__)
+            return decorated
+        _copies[decorated.__code__] += 1
+        if _copies[decorated.__code__] > MOST_COPIES:
+            return decorated
+        if names_shapes(decorated):
+            return _now_and_then(decorated, _checking_shapes(decorated, typechecker=typechecker))
+        return _now_and_then(decorated, typechecker(decorated))
 
     return decorate
+
+
+def _now_and_then(plain: Callable, checked: Callable) -> Callable:
+    numbers = itertools.count()
+
+    @functools.wraps(plain)
+    def call(*arguments: Any, **named: Any) -> Any:
+        number = next(numbers)
+        chosen = checked if number < ALWAYS or number % ONE_IN == 0 else plain
+        return chosen(*arguments, **named)
+
+    return call
 
 
 def names_shapes(function: Callable) -> bool:
