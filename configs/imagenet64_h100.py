@@ -9,8 +9,8 @@ how to bring the data to a machine without network, and what was measured.
         --config.data.train[0].path='DATA/hq64*' --config.data.train[1].path='DATA/mini84*' \
         --config.data.train[2].path='DATA/tiny*' --config.data.eval.path=DATA/validation
 
-`:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on the
-first 250 validation images of each of hq64 and ref; distances compare them with the other images there.
+`:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on 250
+validation images of hq64 and as many of ref; distances compare them with the other images there.
 
     python experiments/reproduce.py --config=configs/imagenet64_h100.py:shipped --workdir=W (the same paths)
 """

@@ -33,7 +33,7 @@ from diffc_jax.evaluation.spectra import (
     spectra_of_originals,
     spectra_table,
 )
-from diffc_jax.evaluation.subsets import ResultSet, open_references, select_images
+from diffc_jax.evaluation.subsets import ResultSet, images_to_evaluate, open_references
 from diffc_jax.metrics.feature_sets import FeatureSet
 from diffc_jax.metrics.sets import Comparison
 from diffc_jax.metrics.statistics import RunningMean
@@ -75,7 +75,7 @@ def evaluate_baselines(
         )
     settings = config.eval
     source = open_source(config, "eval")
-    selection = select_images(source, settings.max_images, settings.subsets)
+    selection = images_to_evaluate(config, source)
     measures = Measures(
         settings.features,
         settings.feature_weights,

@@ -15,7 +15,7 @@ from diffc_jax.evaluation.measures import Measures, fill_store
 from diffc_jax.evaluation.rd_sweep import SweepMethod
 from diffc_jax.evaluation.samples import draw_samples, write_samples
 from diffc_jax.evaluation.store import open_store
-from diffc_jax.evaluation.subsets import open_references, select_images
+from diffc_jax.evaluation.subsets import images_to_evaluate, open_references
 from diffc_jax.evaluation.tables import Tables
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime.files import AnyPath
@@ -43,7 +43,7 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
     settings, seed = config.eval, config.seed
     source = open_spec(config, config.data.eval, "data.eval")
     experiment = build_experiment(config)
-    images = select_images(source, settings.max_images, settings.subsets)
+    images = images_to_evaluate(config, source)
     sets, are_shown = images.result_sets(workdir), images.are_first(settings.grid_images)
     references = open_references(config, images)
     trained = load_trained(experiment, workdir)

@@ -94,24 +94,39 @@ class Selection:
         return first
 
 
+def images_to_evaluate(config: ConfigDict, source: data.ImageSource) -> Selection:
+    """`select_images` by config.eval, at random where they are compared with those that are left.
+
+    The first images of a set are often of other classes than the last ones, and no decoder could hide that.
+    """
+    settings = config.eval
+    at_random = config.data.reference.source == REST
+    return select_images(source, settings.max_images, settings.subsets, at_random=at_random)
+
+
 def select_images(
-    source: data.ImageSource, max_images: int = 0, subsets: Sequence[str] = ()
+    source: data.ImageSource,
+    max_images: int = 0,
+    subsets: Sequence[str] = (),
+    *,
+    at_random: bool = False,
 ) -> Selection:
     """The first images of a source, or of each subset in it, one subset after the other.
 
     An image is of the subset whose name is a word of its label, the path of its file and its place in it:
     "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
 
-    `max_images` of 0 means all. No image is decoded.
+    `max_images` of 0 means all. `at_random` draws them, always the same ones and in the order of the source.
+    No image is decoded.
 
     Raises:
         UsageError: a subset without images, or an image of two.
     """
-    limit = max_images or len(source)
+    divide = _divide_at_random if at_random else _divide
     if not subsets:
-        indices = range(len(source))
-        return Selection(source, indices[:limit], {}, {"": indices[limit:]})
-    chosen: list[int] = []
+        chosen, left = divide(range(len(source)), max_images or len(source))
+        return Selection(source, chosen, {}, {"": left})
+    chosen = []
     ranges, rest = {}, {}
     for name, members in _members(source, subsets).items():
         if not members:
@@ -120,11 +135,23 @@ def select_images(
                 f" images' paths, such as {source.label(0)}",
                 field="eval.subsets",
             )
-        ranges[name] = range(len(chosen), len(chosen) + len(members[:limit]))
-        chosen += members[:limit]
-        rest[name] = members[limit:]
+        some, rest[name] = divide(members, max_images or len(members))
+        ranges[name] = range(len(chosen), len(chosen) + len(some))
+        chosen += some
         logging.info("%s: %d of %d images", name, len(ranges[name]), len(members))
     return Selection(source, chosen, ranges, rest)
+
+
+def _divide(members: Sequence[int], count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """The first `count` of them, and the others."""
+    return members[:count], members[count:]
+
+
+def _divide_at_random(members: Sequence[int], count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Both in their order. Those that a smaller count chooses are among those of a larger one."""
+    shuffled = np.random.default_rng(0).permutation(len(members)).tolist()
+    first, second = sorted(shuffled[:count]), sorted(shuffled[count:])
+    return [members[i] for i in first], [members[i] for i in second]
 
 
 def open_references(config: ConfigDict, selection: Selection) -> list[data.ImageSource | None]:

@@ -12,7 +12,7 @@ from diffc_jax.commands import evaluate, train, validate
 from diffc_jax.config import refine_steps
 from diffc_jax.config.sources import clean_source
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.subsets import select_images
+from diffc_jax.evaluation.subsets import images_to_evaluate
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures
 from diffc_jax.plotting.html_report import make_report
@@ -43,7 +43,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise InputError(
             f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"
         )
-    select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets)
+    images_to_evaluate(config, open_source(config, "eval"))
     baselines = baseline_configs(config)
     theory = theory_config(config)
     published = load_published(config.baselines.published) if config.baselines.published else []

@@ -14,7 +14,7 @@ import pytest
 from diffc_jax import data
 from diffc_jax.config import base_config, validate
 from diffc_jax.errors import UsageError
-from diffc_jax.evaluation.subsets import open_references, select_images
+from diffc_jax.evaluation.subsets import images_to_evaluate, open_references, select_images
 from diffc_jax.runtime import run_config
 from diffc_jax.training.experiment import open_source
 from tests.support.subset_images import RANGES, configured, read_pixels
@@ -61,6 +61,31 @@ def test_without_subsets_the_first_images_of_all(subset_images):
         len(select_images(open_source(config, "eval"), config.eval.max_images, config.eval.subsets))
         == 23
     )
+
+
+@pytest.mark.parametrize("subsets", [(), ("small", "big")])
+def test_images_are_drawn_where_they_are_compared_with_the_rest(subset_images, subsets):
+    """Both parts have the same distribution, whatever the order of the set."""
+    config = configured(subset_images, subsets=subsets, max_images=7)
+    source = open_source(config, "eval")
+    first = images_to_evaluate(config, source)
+    config.data.reference.source = "rest"
+    drawn = images_to_evaluate(config, source)
+    assert drawn.subsets == first.subsets
+    for name in drawn.subsets or ("",):
+        members = {source.label(i) for i in range(len(source)) if name in source.label(i)}
+        within = drawn.subsets.get(name, range(len(drawn)))
+        chosen = [drawn.label(i) for i in within]
+        left = drawn.left_out()[list(drawn.subsets).index(name) + 1 if name else 0]
+        kept = [left.label(i) for i in range(len(left))]
+        assert (chosen, kept) == (sorted(chosen), sorted(kept))
+        assert set(chosen) != {first.label(i) for i in within}
+        assert {*chosen, *kept} == members
+        assert not {*chosen} & {*kept}
+    config.eval.max_images = 8
+    more = images_to_evaluate(config, source)
+    labels = [{one.label(i) for i in range(len(one))} for one in (drawn, more)]
+    assert labels[0] < labels[1]
 
 
 def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path):
@@ -132,9 +157,7 @@ def test_images_that_are_not_evaluated_may_be_the_reference(subset_images):
 
     def references(**evaluation):
         config.eval.update(evaluation)
-        settings = config.eval
-        chosen = select_images(open_source(config, "eval"), settings.max_images, settings.subsets)
-        return open_references(config, chosen)
+        return open_references(config, images_to_evaluate(config, open_source(config, "eval")))
 
     # Nine of eleven and all of nine are evaluated.
     message = "corpus eval small rest has 0 images, and a reference has at least 2"
@@ -143,13 +166,10 @@ def test_images_that_are_not_evaluated_may_be_the_reference(subset_images):
     ):
         references()
     whole, small, big = references(max_images=7)
-    labels = [
-        [pathlib.Path(one.label(i)).parts[-2:] for i in range(len(one))] for one in (small, big)
+    folders = [
+        [pathlib.Path(one.label(i)).parts[-2] for i in range(len(one))] for one in (small, big)
     ]
-    assert labels == [
-        [("small", f"{i:02}.png") for i in (7, 8)],
-        [("big", f"{i:02}.png") for i in (7, 8, 9, 10)],
-    ]
+    assert folders == [["small"] * 2, ["big"] * 4]
     assert [whole.label(i) for i in range(6)] == [
         *(small.label(i) for i in range(2)),
         *(big.label(i) for i in range(4)),
