@@ -159,7 +159,7 @@ _SHIPPED = (
         description="probability flow, realistic and deterministic",
         reconstruct=_flow,
         n_steps=lambda budget, fraction: max(1, round(budget.flow * fraction)),
-        powers=((-13.3, 1.0), (5.0, 1.3)),
+        powers=((-13.3, 1.0), (-4.0, 1.15), (0.0, 1.24), (2.0, 1.32)),
         color="#D55E00",
         marker="o",
     ),
@@ -171,7 +171,7 @@ _SHIPPED = (
             denoise, z, gammas, n_steps, keys, x_hat=x_hat
         ),
         n_steps=lambda budget, fraction: max(1, round(budget.ancestral * (1 + fraction) / 2)),
-        powers=((-4.0, 1.02), (-2.0, 1.03), (0.7, 1.093)),
+        powers=((-4.0, 1.02), (-2.0, 1.03), (0.0, 1.11), (2.0, 1.162)),
         color="#0072B2",
         marker="s",
     ),
