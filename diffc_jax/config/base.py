@@ -214,8 +214,8 @@ def check_config_argument(argument: str, known: tuple[str, ...] = ("smoke",)) ->
 def refine_steps(config: ConfigDict) -> None:
     """Six times the decoders' steps: for exact denoisers, whose calls cost next to nothing.
 
-    The defaults are fitted to the shipped network. On a Gaussian source with the spectrum of photographs
-    DiffC-A is up to 1.4 dB too low with them, and 0.01 dB with these.
+    The defaults are fitted to the shipped network. On the Gaussian baseline DiffC-A is up to 1.4 dB too low
+    with them (docs/speed.md).
     """
     config.eval.flow_steps *= 6
     config.eval.ancestral_steps *= 6
