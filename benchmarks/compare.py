@@ -6,9 +6,9 @@
 OLD and NEW are folders of this repository at two commits. Each case is a command of experiments/ that both
 have, with the weights of imagenet64_small, and runs with a small and with a large job. From the two times
 follow that of an item and that of everything else, the start of the program and its compilation. The
-checkouts take turns.
-Prints medians of both, the median of the ratios old/new of the rounds with their range, and the load. Times
-are those that processors worked (`--clock=cpu`), which other programs change little, or passed (`wall`).
+checkouts take turns. Prints medians of both, the median of the ratios old/new of the rounds with their range,
+and the load. Times are those that processors worked (`--clock=cpu`), which other programs change little, or
+that passed (`wall`).
 """
 
 import os
@@ -52,12 +52,15 @@ class Case(NamedTuple):
 # A network that old and new checkouts have.
 _WEIGHTS = "weights/imagenet64_small.safetensors"
 _MODEL = f"--model={_WEIGHTS}"
-_EVALUATE = (
+_NETWORK = (
     "--config=configs/quickstart.py",
-    f"--config.eval.params={_WEIGHTS}",
     "--config.model.widths=(48,128,256)",
     "--config.model.blocks=(1,1,2)",
     "--workdir={work}",
+)
+_EVALUATE = (
+    *_NETWORK,
+    f"--config.eval.params={_WEIGHTS}",
     "--config.eval.max_images={n}",
     "--config.eval.batch_size=8",
     "--config.eval.num_levels=16",
@@ -92,8 +95,7 @@ CASES: Mapping[str, Case] = {
         "step of 16 images",
         "train.py",
         (
-            "--config=configs/quickstart.py",
-            "--workdir={work}",
+            *_NETWORK,
             "--config.train.num_steps={n}",
             "--config.train.eval_images=8",
             "--config.train.checkpoint_every_steps={n}",
