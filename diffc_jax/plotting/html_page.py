@@ -24,8 +24,16 @@ def read_part(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def fill_template(name: str, parts: Mapping[str, str]) -> str:
-    """Puts every part in its place, in one pass: what is filled in is never searched again."""
+def make_page(name: str, parts: Mapping[str, str]) -> str:
+    """The page whose body is a template, with every part in its place.
+
+    `parts` are those of the body, and `generator`, `title`, `style`, `summary`, `data` and `script`.
+    """
+    return _fill("page.html", {**parts, "body": _fill(name, parts)})
+
+
+def _fill(name: str, parts: Mapping[str, str]) -> str:
+    """In one pass: what is filled in is never searched again."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read_part(name))
 
 

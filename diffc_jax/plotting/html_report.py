@@ -26,7 +26,7 @@ from diffc_jax.plotting import report_tables, style
 from diffc_jax.plotting.html_page import (
     data_uri,
     embedded_json,
-    fill_template,
+    make_page,
     on_dark,
     read_part,
 )
@@ -111,9 +111,10 @@ def make_report(
         "default_measure": [m["column"] for m in measures].index(measure_default),
         "reconstructions": [_reconstructions_data(found, series) for found in reconstructions],
     }
-    page = fill_template(
+    page = make_page(
         "report.html",
         {
+            "generator": "diffc_jax report",
             "style": read_part("report.css"),
             "script": "\n".join(map(read_part, _SCRIPTS)),
             "data": embedded_json(data),

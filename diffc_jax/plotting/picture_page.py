@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from diffc_jax.plotting.html_page import (
     data_uri,
     embedded_json,
-    fill_template,
+    make_page,
     on_dark,
     read_part,
 )
@@ -25,7 +25,7 @@ from diffc_jax.runtime.files import atomic_write
 
 _SCRIPTS = ("common.js", "pictures.js")
 # In the head of the page, from which `is_picture_page` knows it.
-_MARK = b'<meta name="generator" content="diffc_jax pictures">'
+_GENERATOR = "diffc_jax pictures"
 _HEAD_BYTES = 1024
 
 
@@ -98,9 +98,10 @@ def write_picture_page(
     Raises:
         InputError: the file cannot be written.
     """
-    page = fill_template(
+    page = make_page(
         "pictures.html",
         {
+            "generator": _GENERATOR,
             "style": read_part("report.css") + read_part("pictures.css"),
             "script": "\n".join(map(read_part, _SCRIPTS)),
             "data": embedded_json({"pictures": [_data(picture) for picture in pictures]}),
@@ -117,7 +118,7 @@ def write_picture_page(
 def is_picture_page(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a page that `write_picture_page` has written."""
     with open(path, "rb") as stream:
-        return _MARK in stream.read(_HEAD_BYTES)
+        return f'content="{_GENERATOR}"'.encode() in stream.read(_HEAD_BYTES)
 
 
 def _data(picture: Picture) -> dict[str, Any]:
