@@ -61,7 +61,7 @@ def encode_image(
         memory: nu of the trellis, one of `MEMORIES`: more take more time, and save less and less.
         seed: of the shared randomness, 0 to 65535; None for `image_seed`.
         tiled: cut larger images into tiles that are coded apart, which is worse in every respect, but what
-            files had before 0.3.
+            files of 0.1.0 had.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
     Returns:

