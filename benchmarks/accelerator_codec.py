@@ -22,7 +22,7 @@ from shared import first_and_median_seconds, photographs, random_codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
-from diffc_jax.codec.loading import load_codec
+from diffc_jax.codec.loading import SHIPPED_WEIGHTS, load_codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError
@@ -33,7 +33,6 @@ from diffc_jax.runtime.images import tile
 
 ARCHIVE = "codec_files.zip"
 _ARRAYS, _CARD = "images.npz", "made_by.json"
-_WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "imagenet64_h100.safetensors"
 _SPEED_ROUNDS = 3
 
 Images = UInt8[np.ndarray, "n h w 3"]
@@ -153,14 +152,14 @@ class CodecSections:
         if self._codec is None:
             batch, tiny = max(self._size.batches), self._size.tiny
             self._codec = (
-                random_codec(*tiny, batch) if tiny else load_codec(_WEIGHTS, batch).programs
+                random_codec(*tiny, batch) if tiny else load_codec(SHIPPED_WEIGHTS, batch).programs
             )
         return self._codec
 
     def network(self) -> tuple[Denoiser, Variables, int]:
         """The denoiser of the codec, its variables and the side of its images."""
         codec, tiny = self.codec(), self._size.tiny
-        fields = tiny[0] if tiny else files.read_json(_WEIGHTS.with_suffix(".json"))["model"]
+        fields = tiny[0] if tiny else files.read_json(SHIPPED_WEIGHTS.with_suffix(".json"))["model"]
         model = build_model(fields, (codec.side, codec.side, 3))
         return model.eps_hat, codec.variables, codec.side
 

@@ -173,4 +173,4 @@ def speed_job(model: Callable[[], tuple[Denoiser, Variables, int]], small: bool)
             }
         ]
 
-    return Job("sweep", "shipped network", 45, run)
+    return Job("sweep", "shipped network", 90, run)

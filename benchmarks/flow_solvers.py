@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from shared import first_latents
 
-from diffc_jax import cli, data, rng
+from diffc_jax import cli
 from diffc_jax.diffusion import process, samplers
 from diffc_jax.diffusion.decoders import parse_decoder
-from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.metrics import psnr
-from diffc_jax.training.experiment import build_experiment, open_source
 
 _IMAGES = flags.DEFINE_integer("images", 16, "Number of validation images.")
 _LEVELS = flags.DEFINE_integer("levels", 5, "Number of noise levels among those of the config.")
@@ -32,14 +31,8 @@ _TOLERANCE = 0.05
 
 def compare(config, workdir):
     """Decodes the same latents with every solver and number of steps."""
-    trained = load_trained(build_experiment(config), workdir)
+    trained, source, pixels, x, noise, _ = first_latents(config, workdir, _IMAGES.value)
     plan = trained.plan(config.eval)
-    source = open_source(config, "eval")
-    batch = next(data.eval_batches(source, batch_size=_IMAGES.value))
-    pixels = batch["image"][batch["mask"]]
-    keys = rng.per_index(rng.stream(config.seed, "benchmark"), jnp.arange(len(pixels)))
-    x = process.pixels_to_unit(jnp.asarray(pixels))
-    noise = process.image_noise(keys, x.shape[1:])
     denoise = functools.partial(trained.model.eps_hat, trained.variables)
 
     solve = {

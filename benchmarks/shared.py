@@ -1,22 +1,29 @@
-"""What several benchmarks need: the base network, photographs, a codec without training, medians of times."""
+"""What several benchmarks need: networks, with training and without, photographs, medians of times."""
 
 import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
 
-from diffc_jax import data
+from diffc_jax import data, rng
 from diffc_jax.codec.loading import fingerprint
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data import ImageSource
+from diffc_jax.diffusion import process
+from diffc_jax.evaluation.trained import Trained, load_trained
 from diffc_jax.models import build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.layers import GAMMA_RANGE
+from diffc_jax.runtime.files import AnyPath
+from diffc_jax.training.experiment import build_experiment, open_source
 
 # Of configs/imagenet64_small.py.
 BASE_UNET: Mapping[str, Any] = {"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)}
@@ -34,6 +41,28 @@ def photographs(split: str, side: int, count: int) -> UInt8[np.ndarray, "n h w 3
 def photograph_statistics(side: int) -> Statistics:
     """The Gaussian that a network on photographs starts from."""
     return fit_statistics([photographs("train", side, _STATISTICS_IMAGES)])
+
+
+class Latents(NamedTuple):
+    """Validation images and noise for them, with the network of a run."""
+
+    trained: Trained
+    source: ImageSource
+    pixels: UInt8[np.ndarray, "n h w 3"]
+    x: Float[Array, "n h w 3"]
+    noise: Float[Array, "n h w 3"]
+    keys: Key[Array, " n"]
+
+
+def first_latents(config: ConfigDict, workdir: AnyPath, count: int) -> Latents:
+    """Of the first images of a config; z at any noise level is `process.diffuse(x, noise, gamma)`."""
+    trained = load_trained(build_experiment(config), workdir)
+    source = open_source(config, "eval")
+    batch = next(data.eval_batches(source, batch_size=count))
+    pixels = batch["image"][batch["mask"]]
+    keys = rng.per_index(rng.stream(config.seed, "benchmark"), jnp.arange(len(pixels)))
+    x = process.pixels_to_unit(jnp.asarray(pixels))
+    return Latents(trained, source, pixels, x, process.image_noise(keys, x.shape[1:]), keys)
 
 
 def random_codec(model_config: Mapping[str, Any], side: int, batch_size: int) -> ProgramCache:

@@ -60,7 +60,7 @@ def test_reproduction_holds_the_folders_of_its_parts(tmp_path, monkeypatch):
         seen[workdir.name] = (workdir / lock.LOCK).exists()
         raise KeyboardInterrupt
 
-    for name in ("check_baselines", "open_source", "select_images", "train", "evaluate"):
+    for name in ("check_baselines", "open_source", "images_to_evaluate", "train", "evaluate"):
         monkeypatch.setattr(reproduction, name, lambda *_: None)
     monkeypatch.setattr(reproduction, "evaluate_baselines", stop)
     with pytest.raises(KeyboardInterrupt):

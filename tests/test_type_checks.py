@@ -1,5 +1,6 @@
 """Tests check types and shapes at run time, the cheap way where a signature names no shapes."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from beartype import beartype
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, PyTree
 
+from tests.support import type_checks
 from tests.support.type_checks import (
     ALWAYS,
     MOST_COPIES,
@@ -74,7 +76,9 @@ def test_shapes_are_found_wherever_they_are_named(hint):
     assert not names_shapes(function)
 
 
-def test_later_calls_are_checked_now_and_then():
+def test_later_calls_are_checked_now_and_then(monkeypatch):
+    monkeypatch.setattr(type_checks, "copies", collections.Counter())
+
     @checked
     def triple(number: int) -> int:
         return 3 * number
@@ -88,7 +92,9 @@ def test_later_calls_are_checked_now_and_then():
     assert refused == ALWAYS + 10
 
 
-def test_of_functions_within_functions_the_first_are_checked():
+def test_of_functions_within_functions_the_first_are_checked(monkeypatch):
+    monkeypatch.setattr(type_checks, "copies", collections.Counter())
+
     def make():
         @checked
         def triple(number: int) -> int:

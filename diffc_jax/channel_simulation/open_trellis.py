@@ -60,16 +60,16 @@ _STATES_ELSEWHERE = 1 << 24
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    """Kept, since beginning threads takes as long as a short search."""
+    """Started once, not for every call."""
     return ThreadPoolExecutor(multiprocessing.cpu_count())
 
 
-if hasattr(os, "register_at_fork"):  # where there is one, which threads do not survive
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork; Windows has none
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _for_each(do: Callable[[int], None], count: int) -> None:
-    """Numbers below `count`, on as many threads as there are cores."""
+    """Calls `do` with each number below `count`, on as many threads as there are cores."""
     if count == 1:
         do(0)
     else:

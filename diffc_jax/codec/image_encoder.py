@@ -31,8 +31,8 @@ from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.psnr import mse
 
-# Of the squared error of DiffC-F to that of x_hat before the last step, which the encoder knows: where it
-# is looked at first. It is 2, less what the last step brought, where the flow draws from the posterior.
+# Ratio of DiffC-F's squared error to that of x_hat before the last step, which the encoder knows: where the
+# image is looked at first. A decoder that draws from the posterior has at most 2.
 _FLOW_OVER_MEAN = 1.5
 # A size is met if what is left is this much or less.
 _LEFT_BITS, _LEFT_SHARE = 16, 0.01
@@ -61,7 +61,7 @@ def encode_image(
         memory: nu of the trellis, one of `MEMORIES`: more take more time, and save less and less.
         seed: of the shared randomness, 0 to 65535; None for `image_seed`.
         tiled: cut larger images into tiles that are coded apart, which is worse in every respect, but what
-            files of 0.1.0 had.
+            files of 0.1.0 had. With a PSNR it keeps the latents of all steps: 50 kB for each step of a tile.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1, by an estimate.
 
     Returns:
@@ -186,12 +186,12 @@ def _encode_to_psnr(
     steps: list[CodedStep] = []
     # That of x_hat before the last step of each tile, after each step.
     mean_errors: list[float] = []
-    states = _States(programs, header)
+    history = _LatentHistory(programs, header)
     writer = StreamWriter(header)
 
     def flow_error(n_steps: int) -> float:
         """Mean squared error of the flow decoder after so many steps, in units of x."""
-        error = mse(image[np.newaxis], states.decode(n_steps)[np.newaxis])[0]
+        error = mse(image[np.newaxis], history.reconstruct(n_steps)[np.newaxis])[0]
         progress.tell(encoder, n_new_checks=1)
         return float(error) / (process.LEVELS / 2) ** 2
 
@@ -199,7 +199,7 @@ def _encode_to_psnr(
     for tile, step in _in_order(encoder, writer):
         writer.append(step)
         steps.append(step)
-        states.append(tile, encoder)
+        history.append(tile, encoder)
         mean_errors.append(encoder.squared_error.sum() / (header.n_tiles * 3 * header.tile**2))
         if writer.all_started and ratio * mean_errors[-1] <= goal:
             error = flow_error(len(steps))
@@ -208,7 +208,7 @@ def _encode_to_psnr(
                 break
             too_few = len(steps)
     else:
-        if flow_error(len(steps)) > goal:
+        if too_few == len(steps) or flow_error(len(steps)) > goal:
             raise UsageError(
                 f"{psnr} dB is not reached by the least noise of this model; use lossless",
                 field="psnr",
@@ -218,8 +218,8 @@ def _encode_to_psnr(
     return write_stream(header, steps[:number])
 
 
-class _States:
-    """Where tiles are after each step of a stream, as its receiver will know, too."""
+class _LatentHistory:
+    """The latents of tiles after each step of a stream, which its receiver will have, too."""
 
     def __init__(self, programs: ProgramCache, header: Header):
         self._programs, self._header = programs, header
@@ -234,8 +234,8 @@ class _States:
         self._latents.append(encoder.latent(tile).copy())
         self._snrs.append(snr_to_float(encoder.sizes[tile].snr))
 
-    def decode(self, n_steps: int) -> UInt8[np.ndarray, "h w c"]:
-        """The image that the flow decoder makes of so many steps, at least one for each tile."""
+    def reconstruct(self, n_steps: int) -> UInt8[np.ndarray, "h w c"]:
+        """The image that the flow decoder makes of the first steps, which are at least one for each tile."""
         header, programs = self._header, self._programs
         newest = dict(zip(self._tiles[:n_steps], range(n_steps), strict=True))
         numbers = [newest[tile] for tile in range(header.n_tiles)]
@@ -305,11 +305,11 @@ class _Progress:
         self._told = 0.0
 
     def tell(self, encoder: TileEncoder, n_new_checks: int = 0) -> None:
-        """Says how much is done now, with so many more beginnings of the stream decoded."""
+        """Says how much is done now, with so many more images looked at."""
         self._n_checks += n_new_checks
         fraction = self._fraction_of_steps(encoder)
         if self._target.psnr is not None:
-            # A check costs about a quarter of what all steps do, and the search takes about so many.
+            # Rough: a check costs a quarter of what all steps do, and the search takes so many.
             n_checks = 3 + math.log2(self._header.n_tiles)
             fraction = (fraction + self._n_checks / 4) / (1 + n_checks / 4)
         # The error of a network now and then rises for a step.

@@ -62,8 +62,8 @@ def base_config() -> ConfigDict:
     # [source] Images for validation and evaluation.
     config.data.eval = source_config(split="eval")
     # [source] Images that distances between sets compare with; no source: the evaluated images;
-    # source=rest: the images of data.eval, or of each subset, that are not evaluated. These are then drawn
-    # at random.
+    # source=rest: the images of data.eval, or of each subset, that are not evaluated; the
+    # evaluated ones are then drawn at random.
     config.data.reference = source_config(source="")
     # [yes or no] Mirror training images left to right with probability 1/2.
     config.data.random_flip = True

@@ -37,7 +37,7 @@ class StepBudget:
     ancestral: int
 
 
-# Within 0.03 dB (flow) and about 0.1 dB (ancestral) of many steps with the shipped network (docs/speed.md).
+# Within 0.03 dB (flow) and 0.08 dB (ancestral) of many steps with the shipped network (docs/speed.md).
 DEFAULT_BUDGET = StepBudget(flow=9, ancestral=9)
 
 

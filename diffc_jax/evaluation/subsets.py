@@ -95,9 +95,10 @@ class Selection:
 
 
 def images_to_evaluate(config: ConfigDict, source: data.ImageSource) -> Selection:
-    """`select_images` by config.eval, at random where they are compared with those that are left.
+    """`select_images` by config.eval, at random where config.data.reference is the rest of the set.
 
-    The first images of a set are often of other classes than the last ones, and no decoder could hide that.
+    The first images of a set are often of other classes than the last ones, so that even the originals would
+    be far from such a rest.
     """
     settings = config.eval
     at_random = config.data.reference.source == REST
@@ -116,8 +117,8 @@ def select_images(
     An image is of the subset whose name is a word of its label, the path of its file and its place in it:
     "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
 
-    `max_images` of 0 means all. `at_random` draws them, always the same ones and in the order of the source.
-    No image is decoded.
+    `max_images` of 0 means all. `at_random` draws them, the same ones each time, and keeps the order of the
+    source. No image is decoded.
 
     Raises:
         UsageError: a subset without images, or an image of two.

@@ -24,12 +24,12 @@ def read_part(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def make_page(name: str, parts: Mapping[str, str]) -> str:
+def make_page(body_template: str, parts: Mapping[str, str]) -> str:
     """The page whose body is a template, with every part in its place.
 
     `parts` are those of the body, and `generator`, `title`, `style`, `summary`, `data` and `script`.
     """
-    return _fill("page.html", {**parts, "body": _fill(name, parts)})
+    return _fill("page.html", {**parts, "body": _fill(body_template, parts)})
 
 
 def _fill(name: str, parts: Mapping[str, str]) -> str:

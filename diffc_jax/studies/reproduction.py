@@ -89,9 +89,8 @@ def gaussian_config(config: ConfigDict) -> ConfigDict:
         own.model = ConfigDict({"name": "gaussian"})
         own.schedule.name = "linear"
         own.eval.params = ""
-        own.train.second_ema_decay = (
-            0.0  # it is fitted, not trained: there is one set of parameters
-        )
+        # It is fitted, not trained.
+        own.train.second_ema_decay = 0.0
     refine_steps(own)
     return own
 

@@ -111,9 +111,8 @@ class DiffusionTask(Experiment):
             logging.info(
                 "validation bits/dim by decay of the average: %s; keeping %s", losses, best
             )
-            by_name = {
-                str(decay): loss for decay, loss in losses.items()
-            }  # names, as JSON has them
+            # JSON and trackers have names.
+            by_name = {str(decay): loss for decay, loss in losses.items()}
             card |= {"ema_decay": best, "bits_per_dim_by_ema_decay": by_name}
         tree = parameter_tree(ema, state.fixed)
         return jax.jit(lambda tree: sharding.gather(self.mesh, tree))(tree), card

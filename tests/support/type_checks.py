@@ -16,13 +16,14 @@ from typing import Any
 
 import jaxtyping
 
-# The first calls of a function are all checked, later ones as often as one in so many.
-ALWAYS, ONE_IN = 100, 16
+# The first calls of a function in a process are all checked, later ones as often as one in so many: a prime,
+# so that of places that call it in turn none is left out.
+ALWAYS, ONE_IN = 100, 17
 # A function within a function is a new one at each call of that; only the first of them are checked.
 MOST_COPIES = 20
 
 _checking_shapes = jaxtyping.jaxtyped
-_copies: collections.Counter[types.CodeType] = collections.Counter()
+copies: collections.Counter[types.CodeType] = collections.Counter()
 
 
 def check_shapes_where_named(*, typechecker: Callable) -> Callable:
@@ -37,8 +38,8 @@ def check_shapes_where_named(*, typechecker: Callable) -> Callable:
                 return _checking_shapes(decorated, typechecker=typechecker)
             decorated.__init__ = typechecker(decorated.__init__)
             return decorated
-        _copies[decorated.__code__] += 1
-        if _copies[decorated.__code__] > MOST_COPIES:
+        copies[decorated.__code__] += 1
+        if copies[decorated.__code__] > MOST_COPIES:
             return decorated
         if names_shapes(decorated):
             return _now_and_then(decorated, _checking_shapes(decorated, typechecker=typechecker))
