@@ -55,7 +55,7 @@ class Latents(NamedTuple):
 
 
 def first_latents(config: ConfigDict, workdir: AnyPath, count: int) -> Latents:
-    """Of the first images of a config; z at any noise level is `process.diffuse(x, noise, gamma)`."""
+    """For the first images of a config; z at any noise level is `process.diffuse(x, noise, gamma)`."""
     trained = load_trained(build_experiment(config), workdir)
     source = open_source(config, "eval")
     batch = next(data.eval_batches(source, batch_size=count))
