@@ -10,7 +10,7 @@ from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import encode_image, image_seed, search_near
+from diffc_jax.codec.image_encoder import encode_image, image_seed
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Cut, Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
@@ -138,22 +138,6 @@ def test_gamma_of_nearly_nothing(codec, image):
     """The first step can be an eighth of what is planned, not less."""
     stream = parse(encode(codec, image, gamma=1000.0))
     assert len(stream.items) == stream.header.n_tiles
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 2), (3, 20), (5, 37)])
-@pytest.mark.parametrize("guess", [0, 4, 12, 37])
-def test_search_near_finds_where_a_condition_begins(guess, low, high):
-    for begin in range(low + 1, high + 1):
-        asked = []
-
-        def holds(number, begin=begin, asked=asked):
-            asked.append(number)
-            return number >= begin
-
-        assert search_near(guess, low, high, holds) == begin
-        assert all(low < number < high for number in asked)
-        distance = abs(begin - min(max(guess, low + 1), high - 1))
-        assert len(asked) == len(set(asked)) <= 2 * np.log2(distance + 1) + 2
 
 
 @pytest.mark.parametrize(
