@@ -146,18 +146,15 @@ def test_gamma_of_nearly_nothing(codec, image):
 def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
     n_calls = 0
 
-    def count(owner, name, calls):
-        original = getattr(owner, name)
+    # The decoder has three batches, and eight steps or a few less.
+    for owner, name, calls in ((Chain, "predict", 1), (Reconstructor, "__call__", 3 * 8)):
 
-        def counted(*arguments):
+        def counted(*arguments, original=getattr(owner, name), calls=calls):
             nonlocal n_calls
             n_calls += calls
             return original(*arguments)
 
         monkeypatch.setattr(owner, name, counted)
-
-    count(Chain, "predict", 1)
-    count(Reconstructor, "__call__", 3 * 8)  # three batches, eight steps or a few less
     told = []
     encode_image(
         codec,
