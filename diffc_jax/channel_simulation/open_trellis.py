@@ -19,7 +19,6 @@ that exceed 2^24, on the machine. The sample does not at all (see `rotation`).
 import dataclasses
 import functools
 import multiprocessing
-import os
 import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -59,13 +58,10 @@ _STATES_ELSEWHERE = 1 << 24
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
-    """Started once, not for every call."""
+def _threads(process: int | None) -> ThreadPoolExecutor:
+    """Those of a process, started once; what it forks has none of them."""
+    del process
     return ThreadPoolExecutor(multiprocessing.cpu_count())
-
-
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork; Windows has none
-    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _for_each(do: Callable[[int], None], count: int) -> None:
@@ -73,7 +69,7 @@ def _for_each(do: Callable[[int], None], count: int) -> None:
     if count == 1:
         do(0)
     else:
-        list(_threads().map(do, range(count)))
+        list(_threads(multiprocessing.current_process().ident).map(do, range(count)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,14 +147,15 @@ def test_the_share_that_is_done_is_told(codec, image, target, monkeypatch):
     n_calls = 0
 
     # The decoder has three batches, and eight steps or a few less.
-    for owner, name, calls in ((Chain, "predict", 1), (Reconstructor, "__call__", 3 * 8)):
+    for original, calls in ((Chain.predict, 1), (Reconstructor.__call__, 3 * 8)):
 
-        def counted(*arguments, original=getattr(owner, name), calls=calls):
+        def counted(*arguments, original=original, calls=calls):
             nonlocal n_calls
             n_calls += calls
             return original(*arguments)
 
-        monkeypatch.setattr(owner, name, counted)
+        owner = Chain if calls == 1 else Reconstructor
+        monkeypatch.setattr(owner, original.__name__, counted)
     told = []
     encode_image(
         codec,
