@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,14 @@ def _check_common(fine: _Half, noisy: _Half) -> None:
             raise InputError(f"{noisy.path}: has another {name!r} than {fine.path}")
 
 
+def _accelerators(cards: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What any of them was trained on, other than CPUs."""
+    names = dict.fromkeys(
+        card["train_accelerator"] for card in cards if "train_accelerator" in card
+    )
+    return {"train_accelerator": ", ".join(names)} if names else {}
+
+
 def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
     """The card of the joined model; UsageError as of `join_experts`."""
     cards = {side: half.card for side, half in halves.items()}
@@ -108,6 +117,7 @@ def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
             for name in _COSTS
             if all(name in card for card in cards.values())
         },
+        **_accelerators(cards.values()),
         "joined_from": {
             side: {"file": half.path.name, "sha256": half.sha256, "card": half.card}
             for side, half in halves.items()

@@ -221,7 +221,7 @@ class RatePoint:
             "CPU time of training, all cores together",
             unit="CPU hours",
             heading="CPU hours",
-            details="Of process 0, compilation and evaluation included",
+            details="Of process 0, compilation and evaluation included. Empty for training on accelerators",
         ),
     ] = None
     fid_stderr: Annotated[

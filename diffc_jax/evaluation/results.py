@@ -60,11 +60,12 @@ def training_costs(n_parameters: int, spent: Mapping[str, Any]) -> dict[str, int
 
     Args:
         n_parameters: trained parameters; a model without any has cost nothing.
-        spent: `images_seen` and `train_cpu_seconds`, as in the card beside exported parameters.
+        spent: `images_seen`, `train_cpu_seconds` and `train_accelerator`, as in the card beside exported
+            parameters. Hours of the CPUs beside an accelerator say nothing about a cost.
     """
     if not n_parameters:
         return {}
-    seconds = spent.get("train_cpu_seconds")
+    seconds = None if spent.get("train_accelerator") else spent.get("train_cpu_seconds")
     costs = {
         "trained_parameters": n_parameters,
         "images_seen": spent.get("images_seen"),

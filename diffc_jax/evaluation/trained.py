@@ -133,6 +133,7 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         spent = {
             "images_seen": int(state.step) * batch_size,
             "train_cpu_seconds": progress.get("cpu_seconds"),
+            "train_accelerator": progress.get("accelerator"),
         }
         name = f"step {int(state.step)}"
         source = f"{workdir}/checkpoints/{int(state.step)}"

@@ -26,6 +26,7 @@ class _Progress(TypedDict, total=False):
     images: str
     seconds: NotNegative
     cpu_seconds: NotNegative
+    accelerator: str
     limit_seconds: NotNegative
     end: Count | None
 

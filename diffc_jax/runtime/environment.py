@@ -45,6 +45,13 @@ def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None
     write_json(folder / "environment.json", environment)
 
 
+def accelerator() -> dict[str, str]:
+    """The `accelerator` of JAX, such as "8 x NVIDIA H100 80GB HBM3"; empty on CPUs."""
+    if jax.default_backend() == "cpu":
+        return {}
+    return {"accelerator": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
+
+
 def _available_cores() -> int | None:
     """Those that this process may use; None where the system does not say."""
     if hasattr(os, "sched_getaffinity"):

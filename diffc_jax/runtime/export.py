@@ -56,6 +56,7 @@ class Costs(TypedDict, total=False):
     images_seen: typed.Count
     train_seconds: typed.NotNegative | None
     train_cpu_seconds: typed.NotNegative | None
+    train_accelerator: str
 
 
 class Card(Costs, total=False):

@@ -14,7 +14,7 @@ from diffc_jax.config.sources import plain
 from diffc_jax.errors import PreemptedError
 from diffc_jax.runtime import images, lock, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
-from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.environment import accelerator, write_environment
 from diffc_jax.runtime.export import export_params
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.optional import require
@@ -141,7 +141,7 @@ class _Run:
         lock.check(self.workdir)
         if self.writer is not None:
             self.writer.sync()
-        progress: dict[str, Any] = self.images | self.meter.spent()
+        progress: dict[str, Any] = self.images | self.meter.spent() | accelerator()
         if self.limit is not None:
             progress |= {"limit_seconds": self.limit.spent, "end": self.limit.end}
         self.checkpoints.save(state, progress)
@@ -264,7 +264,7 @@ def _export(
         "split": training_set.split,
         "steps": int(state.step),
         "images_seen": int(state.step) * config.train.batch_size,
-        **{f"train_{name}": value for name, value in spent.items()},
+        **{f"train_{name}": value for name, value in (spent | accelerator()).items()},
         "seed": config.seed,
     }
     export_params(workdir / "params.safetensors", tree, card)

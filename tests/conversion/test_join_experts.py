@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.codec.loading import load_codec
+from diffc_jax.conversion import experts
 from diffc_jax.conversion.experts import join_experts
 from diffc_jax.errors import DiffcError
 from diffc_jax.evaluation.trained import load_trained
@@ -151,3 +152,9 @@ def test_what_cannot_be_joined_is_named(halves, tmp_path):
     assert refusal(halves, name=output.name) == f"--output {output}: must end in .safetensors"
     halves["noisy"].unlink()
     assert refusal(halves) == "NOISY: there is no noisy.safetensors"
+
+
+def test_a_joined_card_names_the_accelerators():
+    cards = [{"train_accelerator": "1 x A"}, {}, {"train_accelerator": "2 x B"}]
+    assert experts._accelerators(cards) == {"train_accelerator": "1 x A, 2 x B"}
+    assert experts._accelerators([{}]) == {}

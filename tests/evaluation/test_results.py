@@ -11,6 +11,7 @@ from diffc_jax.evaluation.results import (
     COLUMNS,
     RatePoint,
     read_rate_points,
+    training_costs,
     write_rate_points,
 )
 from scripts import update_docs
@@ -51,6 +52,14 @@ def test_types_of_columns_are_those_of_the_fields():
     assert kinds["bpp"] is kinds["train_cpu_hours"] is float
     required = {name for name, column in COLUMNS.items() if column.required}
     assert required == {"method", "rate_kind", "bpp", "n_images", "dataset"}
+
+
+def test_cpu_hours_beside_an_accelerator_are_no_cost():
+    spent = {"images_seen": 8, "train_cpu_seconds": 7200.0}
+    costs = {"trained_parameters": 3, "images_seen": 8}
+    assert training_costs(3, spent) == costs | {"train_cpu_hours": 2.0}
+    assert training_costs(3, spent | {"train_accelerator": "1 x TPU v5e"}) == costs
+    assert training_costs(0, spent) == {}
 
 
 def test_rates_and_psnrs_have_units():
