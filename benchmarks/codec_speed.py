@@ -1,7 +1,7 @@
 """Where the time of the codec goes: encoding and decoding 64x64 images on this machine.
 
 python benchmarks/codec_speed.py
-python benchmarks/codec_speed.py --model=weights/imagenet64_small.safetensors
+python benchmarks/codec_speed.py --model=weights/imagenet64_h100.safetensors
 
 Encodes and decodes one image at --bpp, then 16 images at once (as the tiles of one large image), and prints
 medians of the seconds in

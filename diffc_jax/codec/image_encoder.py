@@ -329,7 +329,9 @@ class _Progress:
             return sum(map(len, encoder.steps)) / (header.n_tiles * planned_steps(tile_bits, size))
         if target.psnr is not None:
             # The squared error of photographs falls about as the square of the number of steps.
-            sufficient = size * mean_error_at(target.psnr) / _FLOW_OVER_MEAN
+            goal = mean_error_at(target.psnr) / _FLOW_OVER_MEAN
+            # The noise that is left at the end is all the error there may be.
+            sufficient = size * max(goal, 1 / snr_to_float(encoder.end_snr))
             return float(np.mean(np.sqrt(np.minimum(sufficient / encoder.squared_error, 1.0))))
         # The number of steps grows about as the fourth root of the signal-to-noise ratio of photographs.
         end = max(encoder.end_snr, 1)

@@ -164,7 +164,9 @@ def _encode_to_psnr(
         cropped = in_channels(pixels[: header.height, : header.width], header)
         return float(mse(image[np.newaxis], cropped[np.newaxis])[0]) / (process.LEVELS / 2) ** 2
 
-    work.fraction = lambda: min(math.sqrt(goal / max(mean_error(), 1e-12)), 1.0)
+    # The noise that is left at the end is all the error there may be.
+    expected = max(goal, 1 / snr_to_float(end_snr))
+    work.fraction = lambda: min(math.sqrt(expected / max(mean_error(), 1e-12)), 1.0)
     # Of the error of the flow decoder to that of x_hat before the last step: at most 1, or so.
     ratio = 1.0
     for messages in _planned(encoder, end_snr):
