@@ -13,6 +13,7 @@ from diffc_jax.evaluation import results
 from diffc_jax.plotting import report_tables, style
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.plotting.measures import MEASURES
+from diffc_jax.plotting.picture_page import is_picture_page
 from tests.support.report_runs import (
     GAMMAS,
     INDEX,
@@ -35,6 +36,7 @@ def _image(uri):
 def test_holds_every_rate_point_exactly(runs, tmp_path):
     path = make_report(runs, tmp_path / "out" / "report.html")
     assert path == tmp_path / "out" / "report.html"
+    assert not is_picture_page(path)
     page = Page(path)
     numbers = {"psnr", "psnr_mean"}
     found = [

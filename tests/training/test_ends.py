@@ -11,6 +11,7 @@ import types
 import pytest
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.runtime import multihost, writers
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.training import loop
@@ -47,6 +48,19 @@ def test_a_shorter_run_exports_the_step_that_was_reached_and_says_so(tmp_path, c
         train(tmp_path, num_steps=6)
     assert any(text.endswith("; from step 4 to 6") for text in caplog.messages)
     assert exported(tmp_path)[0] == 6
+
+
+def test_an_accelerator_is_named_in_the_card_and_the_checkpoint(tmp_path, monkeypatch):
+    train(tmp_path / "cpu", num_steps=2)
+    monkeypatch.setattr(loop, "accelerator", lambda: {"accelerator": "1 x A"})
+    train(tmp_path / "a", num_steps=2)
+    for run, name in (("cpu", None), ("a", "1 x A")):
+        card = json.loads((tmp_path / run / "params.json").read_text())
+        assert card.get("train_accelerator") == name
+        config = quick_config(num_steps=2)
+        trained = load_trained(quick_task(config), tmp_path / run)
+        assert trained.spent["train_accelerator"] == name
+        assert ("train_cpu_hours" in trained.costs) == (name is None)
 
 
 def test_a_run_with_two_averages_ends(tmp_path):
