@@ -27,7 +27,7 @@ import pathlib
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.config.sources import NON_RGB_MODES, RESIZE_FILTERS, RESIZE_MODES
+from diffc_jax.config.sources import MOST_PIXELS, NON_RGB_MODES, RESIZE_FILTERS, RESIZE_MODES
 from diffc_jax.data import SourceSpec
 from diffc_jax.data.manifest import LAYOUTS, verify_hashes
 from diffc_jax.data.prepare import INPUTS, prepare
@@ -48,6 +48,9 @@ _NON_RGB = flags.DEFINE_enum(
 )
 _SKIP = flags.DEFINE_bool("skip_corrupt", False, "Leave out unreadable images, listing them.")
 _MAX_IMAGES = flags.DEFINE_integer("max_images", 0, "Only the first so many images; 0 for all.")
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", MOST_PIXELS, "Largest image to decode, width times height.", lower_bound=1
+)
 _ENCODING = flags.DEFINE_string(
     "encoding", None, "Of shards, lossless: webp (if not given) or png."
 )
@@ -72,6 +75,7 @@ def main() -> None:
         non_rgb=_NON_RGB.value,
         skip_corrupt=_SKIP.value,
         max_images=_MAX_IMAGES.value,
+        max_pixels=_MAX_PIXELS.value,
     )
     prepare(
         spec,

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from scipy import special
 
 from diffc_jax.channel_simulation.bits import Stream, random_words
-from diffc_jax.channel_simulation.channel import check_dimensions
+from diffc_jax.channel_simulation.channel import check_means
 from diffc_jax.channel_simulation.index_codes import IndexCode
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -137,9 +137,7 @@ class CandidateChannel:
         Raises:
             ValueError: mu is not `size` long, or not finite.
         """
-        check_dimensions(mu, self.size)
-        if not bool(jnp.isfinite(mu).all()):
-            raise ValueError("mu is not finite")
+        check_means(mu, self.size)
         chunk_keys, aims = _cut(self.chunks, keys, mu)
         winners = _search(self.race, np.asarray(chunk_keys), np.asarray(aims))
         indices = winners.reshape(-1, self.chunks) + 1

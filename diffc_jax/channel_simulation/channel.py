@@ -66,6 +66,13 @@ def check_dimensions(mu: Float[Array, "b m"], size: int) -> None:
         raise ValueError(f"mu has {mu.shape[1]} dimensions, messages have {size}")
 
 
+def check_means(mu: Float[Array, "b m"], size: int) -> None:
+    """Raises ValueError unless every mu is `size` long and finite."""
+    check_dimensions(mu, size)
+    if not bool(jnp.isfinite(mu).all()):
+        raise ValueError("mu is not finite")
+
+
 def ideal_rate(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
     """KL[N(mu, I) || N(0, I)], what an ideal scheme spends on each message, in bits (paper, section 3)."""
     return jnp.sum(mu**2, axis=-1) / (2 * np.log(2))

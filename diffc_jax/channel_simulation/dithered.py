@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from scipy import special
 
 from diffc_jax.channel_simulation.bits import Stream, random_words
-from diffc_jax.channel_simulation.channel import check_dimensions
+from diffc_jax.channel_simulation.channel import check_means
 from diffc_jax.channel_simulation.index_codes import PlacesCode, integer_frequencies
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -61,9 +61,9 @@ class DitheredChannel:
         """See `channel.Channel.encode`.
 
         Raises:
-            ValueError: mu is not `size` long.
+            ValueError: mu is not `size` long, or not finite.
         """
-        check_dimensions(mu, self.size)
+        check_means(mu, self.size)
         indices = _quantise(keys, mu)
         return indices, _dequantise(keys, indices)
 

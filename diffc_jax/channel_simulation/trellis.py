@@ -1,4 +1,4 @@
-"""A trellis-coded random codebook: the default scheme of the codec.
+"""A trellis-coded random codebook: that of version 1 of the format, whose files are still read.
 
 mu is rotated by a shared random map and cut into K stages of about M / K dimensions, one path bit each.
 A shift register of nu bits names the label of a stage, a vector of N(0, I): the nu - 1 bits sent before

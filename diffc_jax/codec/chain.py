@@ -30,9 +30,8 @@ from diffc_jax.models import Denoiser, Variables
 # First counter of the two blocks of words that the key of a tile gives.
 _MESSAGES, _START = 0, 1
 # The check resolves 1 / 16 of the standard deviation of the noise in z. A drift that moves it by more than
-# one cell has about 1 % of the power of the noise or more.
+# one cell (`stream.CHECK_TOLERANCE`) has about 1 % of the power of the noise or more.
 CHECK_CELLS = 16
-CHECK_TOLERANCE = 1
 
 TileKeys = UInt32[np.ndarray, "b 2"]
 Steps = Int[np.ndarray, " b"]
@@ -86,11 +85,15 @@ class Chain:
         `keys` are `message_keys`, z are the latents z_t, at `snr`, `x_hat` the predictions from them, and
         `sample` is of N(mu, I), as the channel delivers it.
         """
-        after = np.sqrt((snr + delta) * (1 + snr + delta))
-        weights = np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
         inverse_sigma = np.sqrt(1 + snr + delta)
-        factors = (factor.astype(np.float32) for factor in (*weights, inverse_sigma))
-        return _step(keys, z, x_hat, sample, *factors)
+        factors = (*step_weights(snr, delta), inverse_sigma)
+        return _step(keys, z, x_hat, sample, *(one.astype(np.float32) for one in factors))
+
+
+def step_weights(snr: Ratios, delta: Ratios) -> tuple[Ratios, Ratios, Ratios]:
+    """Weights of z_t, x_hat and the sample in z_s, for a step by `delta` from `snr` on."""
+    after = np.sqrt((snr + delta) * (1 + snr + delta))
+    return np.sqrt(snr * (1 + snr)) / after, delta / after, np.sqrt(delta) / after
 
 
 @jax.jit

@@ -92,8 +92,8 @@ class Codec:
             decoder: "flow" (DiffC-F), "ancestral" (DiffC-A), "mean" (the posterior mean) or "kappa=K" (the
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
-            n_steps: denoiser evaluations of the flow and of ancestral sampling; None for as many as a sweep
-                takes at the noise level.
+            n_steps: denoiser evaluations of the flow and of ancestral sampling, at least 1; None for as many
+                as a sweep takes at the noise level.
             salvage: decode a damaged stream up to the damage.
             max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
 
@@ -101,7 +101,8 @@ class Codec:
             Pixels; one channel if the image was grey, otherwise three.
 
         Raises:
-            UsageError: unknown decoder, or `bpp` is less than the first packet of each tile takes.
+            UsageError: unknown decoder, less than one step, or `bpp` is less than the first packet of each
+                tile takes.
             InputError: no stream, a damaged one, one of another model, or one of more than `max_pixels`.
         """
         try:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from diffc_jax.codec import version1
+from diffc_jax.codec.announced_sizes import OTHER_SIZE, SYMBOL_BITS, TILE_STEPS
 from diffc_jax.codec.framing import crc8, decode_varint, encode_varint
 from diffc_jax.codec.header import (
     CHECK_BITS,
@@ -25,14 +26,8 @@ from diffc_jax.codec.header import (
 )
 from diffc_jax.codec.picture_sizes import PictureSizes, PictureTurns
 from diffc_jax.codec.range_coder import RangeDecoder, RangeEncoder
-from diffc_jax.codec.step_sizes import (
-    OTHER_SIZE,
-    SIZE_BITS,
-    SYMBOL_BITS,
-    StepOffer,
-    StepSizes,
-)
-from diffc_jax.codec.stream import Cut, Header, Residual, Step, Stream
+from diffc_jax.codec.step_sizes import StepOffer, StepSizes
+from diffc_jax.codec.stream import CHECK_TOLERANCE, Cut, Header, Residual, Step, Stream
 from diffc_jax.errors import InputError
 
 _CRC32_BYTES = 4
@@ -62,7 +57,7 @@ class Turns:
         between_steps: whether a stream may end here.
     """
 
-    size_bits = SIZE_BITS
+    size_bits = TILE_STEPS.bits
     between_steps = True
 
     def __init__(self, header: Header):
@@ -201,8 +196,9 @@ class StreamWriter:
 
 
 def _checks_near(check: int) -> list[int]:
-    """A check of a latent, and those that a reader takes for rounding of it (`chain.CHECK_TOLERANCE`)."""
-    return [(check + change) % (1 << CHECK_BITS) for change in (0, 1, -1)]
+    """A check of a latent, and those that a reader takes for rounding of it; the nearest come first."""
+    nearest_first = sorted(range(-CHECK_TOLERANCE, CHECK_TOLERANCE + 1), key=lambda n: (abs(n), -n))
+    return [(check + change) % (1 << CHECK_BITS) for change in nearest_first]
 
 
 def write_stream(

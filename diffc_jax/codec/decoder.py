@@ -26,7 +26,7 @@ class Latents:
         z: of each tile.
         snr: signal-to-noise ratio of each tile.
         drift: largest distance between a check that was sent and the one found here, for each tile, in
-            cells of the check; above `chain.CHECK_TOLERANCE` the two sides went different ways.
+            cells of the check; above `stream.CHECK_TOLERANCE` the two sides went different ways.
     """
 
     z: Float[np.ndarray, "n h w c"]

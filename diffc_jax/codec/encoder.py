@@ -14,17 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffc_jax.channel_simulation.projection import UNIT
+from diffc_jax.codec.announced_sizes import MOST_SIZES, TILE_STEPS
 from diffc_jax.codec.chain import Chain, TileKeys, message_keys, standardised_mean
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import CodedStep
 from diffc_jax.codec.header import CHECK_BITS
 from diffc_jax.codec.step_sizes import (
-    MOST_SIZES,
-    OTHER_SIZE,
-    SIZE_AS_PLANNED,
-    SIZE_BITS,
-    SIZES_PER_OCTAVE,
-    SYMBOL_BITS,
     StepOffer,
     StepSizes,
 )
@@ -34,9 +29,6 @@ from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.errors import InputError
 from diffc_jax.models import Variables
-
-_LARGEST_SIZE = (1 << SIZE_BITS) - 1
-_BITS_OF_OTHER_SIZE = SYMBOL_BITS - math.log2(OTHER_SIZE) + SIZE_BITS
 
 
 class Choice(NamedTuple):
@@ -60,7 +52,7 @@ class Choice(NamedTuple):
     @property
     def bits(self) -> float:
         """All that it takes in a stream, but for checks."""
-        announced = _BITS_OF_OTHER_SIZE * len(self.sizes)
+        announced = TILE_STEPS.stream_bits * len(self.sizes)
         return announced + self.offer.bits(self.cell) + self.path_bits
 
 
@@ -83,10 +75,8 @@ def choose(sizes: StepSizes, squared_error: float, numbers: tuple[int, ...] = ()
         cell = offer.cell(length)
         if cell < offer.n_cells:
             return Choice(numbers, offer, cell)
-        # To half of what can be reached, or as near to it as one number leads.
         reach = offer.target(offer.n_cells - 1) / UNIT
-        eighths = math.floor(SIZES_PER_OCTAVE * 2 * math.log2(max(reach, 1) / (1.4 * length)))
-        numbers += (min(max(SIZE_AS_PLANNED + eighths, 0), SIZE_AS_PLANNED - 1),)
+        numbers += (TILE_STEPS.within_reach(reach, length),)
     raise InputError("the model's prediction is too far from the image for the codec")
 
 
@@ -94,34 +84,25 @@ def towards(end_snr: int) -> Chooser:
     """Chooses planned steps, and as the last one that which leads nearest to a signal-to-noise ratio."""
 
     def chooser(sizes: StepSizes, squared_error: float) -> Choice:
-        number = _number_for(sizes, end_snr)
-        return choose(sizes, squared_error, () if number is None else (number,))
+        return choose(sizes, squared_error, _announced(sizes, end_snr) or ())
 
     return chooser
 
 
 def arrived(sizes: StepSizes, end_snr: int) -> bool:
     """Whether no step leads nearer to `end_snr`."""
-    number = _number_for(sizes, end_snr)
-    return number is not None and number < 0
+    return _announced(sizes, end_snr) is None
 
 
-def _number_for(sizes: StepSizes, end_snr: int) -> int | None:
-    """The number of the step that ends nearest to `end_snr`: negative for none, None for the planned one."""
+def _announced(sizes: StepSizes, end_snr: int) -> tuple[int, ...] | None:
+    """Announces the step that ends nearest to `end_snr`; None if none leads nearer."""
     left, planned = end_snr - sizes.snr, sizes.offer().delta
-    if left >= planned:
-        return None
-    # A tile has at least one step, so the first is taken however far it leads.
-    least = 0 if sizes.n_steps == 0 else -1
-    if left <= 0:
-        return least
-    number = SIZE_AS_PLANNED + round(SIZES_PER_OCTAVE * math.log2(left / planned))
-    return None if number == SIZE_AS_PLANNED else max(number, least)
+    return TILE_STEPS.towards(left, planned, is_first=sizes.n_steps == 0)
 
 
 def all_sizes() -> list[tuple[int, ...]]:
     """The planned step, and all that one number announces."""
-    return [(), *((number,) for number in range(_LARGEST_SIZE + 1))]
+    return [(), *((number,) for number in range(TILE_STEPS.largest + 1))]
 
 
 class Sent(NamedTuple):

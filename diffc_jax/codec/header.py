@@ -1,13 +1,14 @@
 """The header of a `.diffc` file, version 2; see docs/format.md."""
 
 from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
+from diffc_jax.codec import stream
 from diffc_jax.codec.framing import decode_varint, encode_varint
 from diffc_jax.codec.stream import Header
 from diffc_jax.errors import InputError
 
 DEFAULT_MEMORY = 14
 # Bits of what a packet ends with: a check of a latent, a checksum.
-CHECK_BITS, CRC_BITS = 4, 8
+CHECK_BITS, CRC_BITS = stream.CHECK_BITS[2], 8
 
 # Of tiles that are coded apart, and of a picture as a whole.
 _TILES, _PICTURE = MAGICS = 0xD2, 0xD3
@@ -59,8 +60,9 @@ def parse_header(data: bytes) -> tuple[Header, int]:
     try:
         flags = data[1]
         seed_bytes = 2 if flags & _LONG_SEED else 1
-        seed, end = int.from_bytes(data[2 : 2 + seed_bytes], "little"), 2 + seed_bytes + 2
-        fingerprint = data[end - 2 : end]
+        seed, start = int.from_bytes(data[2 : 2 + seed_bytes], "little"), 2 + seed_bytes
+        end = start + stream.FINGERPRINT_BYTES[2]
+        fingerprint = data[start:end]
         tile, memory, n_steps = _SIDES[flags & 7], DEFAULT_MEMORY, None
         if not tile:
             tile, end = decode_varint(data, end)

@@ -2,19 +2,18 @@
 
 import dataclasses
 import itertools
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from diffc_jax.codec.chain import CHECK_TOLERANCE, TileKeys
+from diffc_jax.codec.chain import TileKeys
 from diffc_jax.codec.decoder import LatentDecoder, Latents, Reconstructor
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES, decode_picture
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import decode_residual, pixel_estimate
-from diffc_jax.codec.stream import Header, Residual, Step, Stream
+from diffc_jax.codec.residual import exact_pixels
+from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import assemble, tile_keys
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
@@ -84,8 +83,10 @@ def decode_stream(
     Raises:
         InputError: the stream was made with another denoiser, or by none; or it has exact pixels and their
             coder is not installed.
-        UsageError: unknown decoder.
+        UsageError: unknown decoder, or less than one evaluation.
     """
+    if n_steps is not None and n_steps < 1:
+        raise UsageError(f"{n_steps} must be at least 1", field="n_steps")
     header = stream.header
     if not programs.fingerprint.startswith(header.fingerprint):
         raise InputError(
@@ -139,10 +140,9 @@ _BAND_VALUES = 1 << 24
 
 def _bands(header: Header, batch_size: int) -> list[range]:
     """Rows of tiles in groups of about one size, so that the batches of all of them are full."""
-    across, down = -(-header.width // header.tile), -(-header.height // header.tile)
     n_tiles = max(_BAND_VALUES // (3 * header.tile**2), 4 * batch_size)
-    n_bands = -(-down // max(n_tiles // across, 1))
-    ends = [down * number // n_bands for number in range(n_bands + 1)]
+    n_bands = -(-header.rows // max(n_tiles // header.columns, 1))
+    ends = [header.rows * number // n_bands for number in range(n_bands + 1)]
     return [range(first, end) for first, end in itertools.pairwise(ends)]
 
 
@@ -153,7 +153,7 @@ def decoding_bytes(stream: Stream, batch_size: int) -> int:
         height, width = header.coded_shape
         return PICTURE_BYTES * height * width + stream.n_bytes + _STEP_BYTES * len(stream.items)
     most_rows = max(map(len, _bands(header, batch_size)))
-    n_values = most_rows * header.tile * -(-header.width // header.tile) * header.tile * 3
+    n_values = most_rows * header.columns * 3 * header.tile**2
     image = header.width * header.height * (1 if header.grey else 3)
     return image + _BYTES_A_VALUE * n_values + stream.n_bytes + _STEP_BYTES * len(stream.items)
 
@@ -179,8 +179,7 @@ def _decode_band(
     residuals: Mapping[int, Residual],
     reconstruct: Reconstructor,
 ) -> _Band:
-    across = -(-header.width // header.tile)
-    numbers = range(rows[0] * across, (rows[-1] + 1) * across)
+    numbers = range(rows[0] * header.columns, (rows[-1] + 1) * header.columns)
     keys = tile_keys(header.seed, header.n_tiles)[numbers[0] : numbers[-1] + 1]
     latents = _decode_latents(programs, header, [steps[tile] for tile in numbers], keys)
     tiles = np.zeros(latents.z.shape, np.uint8)
@@ -190,7 +189,7 @@ def _decode_band(
             lossy.append(place)
             continue
         try:
-            tiles[place] = _exact_pixels(residuals[tile], latents.z[place], latents.snr[place])
+            tiles[place] = exact_pixels(residuals[tile], latents.z[place], latents.snr[place])
         except InputError as error:
             warnings.append(f"tile {tile} is not exact: {error}")
             lossy.append(place)
@@ -213,12 +212,3 @@ def _decode_latents(
     walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size, header.check_bits)
     walk.advance(dict(enumerate(steps)))
     return walk.latents()
-
-
-def _exact_pixels(
-    packet: Residual, z: Float[np.ndarray, "h w c"], snr: float | np.floating
-) -> UInt8[np.ndarray, "h w c"]:
-    pixels = decode_residual(packet.payload, pixel_estimate(z, snr))
-    if zlib.crc32(pixels.tobytes()) != packet.crc:
-        raise InputError("its pixels do not fit their checksum")
-    return pixels

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import math
-import zlib
 from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
@@ -16,16 +15,22 @@ from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_targets import encode_picture
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import encode_residual, pixel_estimate
+from diffc_jax.codec.residual import residual_of
 from diffc_jax.codec.step_sizes import StepSizes, packet_end, planned_steps
 from diffc_jax.codec.stream import (
     LARGEST_SEED,
     Header,
-    Residual,
     snr_from_float,
     snr_to_float,
 )
-from diffc_jax.codec.targets import Target, check_exact_size, check_target, mean_error_at
+from diffc_jax.codec.targets import (
+    Target,
+    check_exact_size,
+    check_target,
+    mean_error_at,
+    unit_error,
+    unreachable_psnr,
+)
 from diffc_jax.codec.tiles import assemble, cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
@@ -193,7 +198,7 @@ def _encode_to_psnr(
         """Mean squared error of the flow decoder after so many steps, in units of x."""
         error = mse(image[np.newaxis], history.reconstruct(n_steps)[np.newaxis])[0]
         progress.tell(encoder, n_new_checks=1)
-        return float(error) / (process.LEVELS / 2) ** 2
+        return unit_error(float(error))
 
     ratio, too_few = _FLOW_OVER_MEAN, header.n_tiles - 1
     for tile, step in _in_order(encoder, writer):
@@ -209,10 +214,7 @@ def _encode_to_psnr(
             too_few = len(steps)
     else:
         if too_few == len(steps) or flow_error(len(steps)) > goal:
-            raise UsageError(
-                f"{psnr} dB is not reached by the least noise of this model; use lossless",
-                field="psnr",
-            )
+            raise unreachable_psnr(psnr)
     guess = next((n for n, error in enumerate(mean_errors, 1) if ratio * error <= goal), len(steps))
     number = search_near(guess, too_few, len(steps), lambda n: flow_error(n) <= goal)
     return write_stream(header, steps[:number])
@@ -281,11 +283,10 @@ def _encode_exactly(
         check_size(writer.bits_after() // 8)
         writer.append(step)
         steps.append(step)
-    residuals = []
-    for tile, pixels in enumerate(tiles):
-        snr = snr_to_float(encoder.sizes[tile].snr)
-        payload, _ = encode_residual(pixels, pixel_estimate(encoder.latent(tile), snr))
-        residuals.append(Residual(payload, zlib.crc32(pixels.tobytes())))
+    residuals = [
+        residual_of(pixels, encoder.latent(tile), snr_to_float(encoder.sizes[tile].snr))
+        for tile, pixels in enumerate(tiles)
+    ]
     data = write_stream(dataclasses.replace(header, n_steps=len(steps)), steps, residuals)
     check_size(len(data))
     return data

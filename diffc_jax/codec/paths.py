@@ -39,7 +39,7 @@ def pair_files(
         raise UsageError("name at least one file", field="--input")
     is_folder = target.is_dir() or output.endswith(("/", os.sep))
     if any(map(os.path.isdir, inputs)) or len(files) > 1:
-        if not is_folder and (target.is_file() or target.suffix == suffix):
+        if not is_folder and (target.is_file() or target.suffix.lower() == suffix):
             number = f"{len(files)} inputs" if len(files) > 1 else "a folder"
             raise UsageError(f"is one file for {number}; name a folder", field=f"--output {output}")
         is_folder = True

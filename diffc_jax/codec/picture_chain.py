@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs
-from diffc_jax.codec.chain import CHECK_CELLS, message_keys, start
+from diffc_jax.codec.chain import CHECK_CELLS, message_keys, start, step_weights
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.picture_sizes import largest_message
 from diffc_jax.codec.programs import ProgramCache
@@ -75,13 +75,8 @@ class PictureChain:
         Returns:
             The check of the latents, 0 to 255; 0 if none is wanted.
         """
-        before, step = snr_to_float(self.snr), snr_to_float(delta)
-        after = before + step
-        norm = math.sqrt(after * (1 + after))
-        of_z, of_x_hat, of_sample = (
-            np.float32(one / norm)
-            for one in (math.sqrt(before * (1 + before)), step, math.sqrt(step))
-        )
+        before, step = (np.array([snr_to_float(one)]) for one in (self.snr, delta))
+        of_z, of_x_hat, of_sample = (one.astype(np.float32) for one in step_weights(before, step))
         z, estimate, total = self.z.reshape(-1), x_hat.reshape(-1), 0.0
         codebook = self._programs.codebook(self._header.memory, message_size)
         for group in self._groups(n_messages, message_size):
@@ -96,7 +91,7 @@ class PictureChain:
                     total += float(np.dot(signs[i, : len(own)].astype(float), value.astype(float)))
         self.snr += delta
         self.n_steps += 1
-        scale = CHECK_CELLS * math.sqrt((1 + after) / z.size)
+        scale = CHECK_CELLS * math.sqrt((1 + snr_to_float(self.snr)) / z.size)
         return round(scale * total) % 256 if checked else 0
 
     def _groups(self, n_messages: int, message_size: int) -> Iterator[range]:

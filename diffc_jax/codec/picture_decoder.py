@@ -1,7 +1,6 @@
 """Streams of whole pictures to pixels."""
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,14 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from diffc_jax.codec.chain import CHECK_TOLERANCE, check_distance
+from diffc_jax.codec.chain import check_distance
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.decoder import gammas_from
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_sizes import messages_after
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import decode_residual, pixel_estimate
-from diffc_jax.codec.stream import Header, Residual, Step, Stream, snr_from_float, snr_to_float
+from diffc_jax.codec.residual import exact_pixels
+from diffc_jax.codec.stream import (
+    CHECK_TOLERANCE,
+    Header,
+    Step,
+    Stream,
+    snr_from_float,
+    snr_to_float,
+)
 from diffc_jax.codec.windows import Picture, WindowedDenoiser
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import parse_decoder
@@ -57,7 +63,8 @@ def decode_picture(
     found = {}
     for tile, residual in residuals.items():
         try:
-            found[tile] = _exact_pixels(residual, chain, header, tile)
+            z = chain.z[tile_of(header, tile)]
+            found[tile] = exact_pixels(residual, z, snr_to_float(chain.snr))
         except InputError as error:
             warnings.append(f"tile {tile} is not exact: {error}")
     lossless = len(found) == header.n_tiles
@@ -77,7 +84,7 @@ def decode_picture(
 def tile_of(header: Header, tile: int) -> tuple[slice, slice]:
     """Rows and columns of a tile, which at the right and lower edge are fewer than its side."""
     side = header.tile
-    row, column = divmod(tile, -(-header.width // side))
+    row, column = divmod(tile, header.columns)
     rows = slice(row * side, min((row + 1) * side, header.height))
     return rows, slice(column * side, min((column + 1) * side, header.width))
 
@@ -151,11 +158,3 @@ def walk(chain: PictureChain, header: Header, steps: Sequence[Sequence[Step]]) -
             drifted |= distance > CHECK_TOLERANCE
         bits += sum(message.path_bits for message in step)
     return drifted
-
-
-def _exact_pixels(residual: Residual, chain: PictureChain, header: Header, tile: int) -> Pixels:
-    z = chain.z[tile_of(header, tile)]
-    pixels = decode_residual(residual.payload, pixel_estimate(z, snr_to_float(chain.snr)))
-    if zlib.crc32(pixels.tobytes()) != residual.crc:
-        raise InputError("its pixels do not fit their checksum")
-    return pixels

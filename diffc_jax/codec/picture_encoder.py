@@ -14,23 +14,17 @@ import numpy as np
 from jaxtyping import Float
 
 from diffc_jax.channel_simulation.projection import UNIT
+from diffc_jax.codec.announced_sizes import MOST_SIZES, PICTURE_STEPS
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import CodedStep
 from diffc_jax.codec.header import CHECK_BITS
 from diffc_jax.codec.picture_chain import PictureChain, padded, values_of
-from diffc_jax.codec.picture_sizes import (
-    SIZE_AS_PLANNED,
-    SIZE_BITS,
-    SIZES_PER_OCTAVE,
-    PictureSizes,
-)
-from diffc_jax.codec.step_sizes import MOST_SIZES, OTHER_SIZE, SYMBOL_BITS, StepOffer
+from diffc_jax.codec.picture_sizes import PictureSizes
+from diffc_jax.codec.step_sizes import StepOffer
 from diffc_jax.codec.stream import Header, snr_to_float
 from diffc_jax.codec.windows import Picture
 from diffc_jax.errors import InputError
 
-LARGEST_SIZE = (1 << SIZE_BITS) - 1
-_BITS_OF_OTHER_SIZE = SYMBOL_BITS - math.log2(OTHER_SIZE) + SIZE_BITS
 # At least the square of what float32 resolves, so that its logarithm is finite.
 _LEAST_ENERGY = 1e-9
 
@@ -107,17 +101,15 @@ class PictureEncoder:
                 break
             if (step := self.fitting(numbers)) is not None:
                 return step
-            # To half of what can be reached, or as near to it as one number leads.
-            reach = max(offer.target(offer.n_cells - 1) / UNIT, 1)
+            reach = offer.target(offer.n_cells - 1) / UNIT
             length = math.sqrt(snr_to_float(offer.delta) * max(self._energies))
-            finer = math.floor(SIZES_PER_OCTAVE * 2 * math.log2(reach / (1.4 * length)))
-            numbers += (min(max(SIZE_AS_PLANNED + finer, 0), SIZE_AS_PLANNED - 1),)
+            numbers += (PICTURE_STEPS.within_reach(reach, length),)
         raise InputError("the model's prediction is too far from the image for the codec")
 
     def fitting(self, numbers: tuple[int, ...]) -> PictureStep | None:
         """The step that these numbers announce; None if there is none, or a message is out of reach."""
         sizes, messages = self.sizes.copy(), []
-        bits = _BITS_OF_OTHER_SIZE * len(numbers)
+        bits = PICTURE_STEPS.stream_bits * len(numbers)
         for number, energy in enumerate(self._energies):
             try:
                 offer = sizes.offer(() if number else numbers)

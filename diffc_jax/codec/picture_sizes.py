@@ -11,11 +11,12 @@ import math
 
 from diffc_jax.channel_simulation.bits import word_pair
 from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS
+from diffc_jax.codec.announced_sizes import MOST_SIZES, PICTURE_STEPS
 from diffc_jax.codec.fixed_point import STEPS_PER_OCTAVE, log2, power_of_two
 from diffc_jax.codec.level_filter import ONE, LevelFilter, fixed, length_variance
 from diffc_jax.codec.step_sizes import (
     DELTA_CODES,
-    MOST_SIZES,
+    PACKET_BITS,
     SMALLEST_STEP,
     TARGETS,
     StepOffer,
@@ -25,8 +26,6 @@ from diffc_jax.codec.step_sizes import (
 )
 from diffc_jax.codec.stream import Header
 
-# A step of another size than planned is announced by eight bits: 1/32 octaves, from 6 fewer to 2 more.
-SIZE_BITS, SIZE_AS_PLANNED, SIZES_PER_OCTAVE = 8, 192, 32
 # Messages have at most 2^6 times the values of a window.
 _MOST_DOUBLINGS = 6
 # Planned bits of a message are at most this share of the largest that a tile plans.
@@ -36,8 +35,8 @@ _MESSAGE_SHARE = (3, 4)
 _SMALL_STEP_SHARE, _STEP_SHARE, _SMALL_STEP = 2, 8, 192
 # What messages of one step differ in, in octaves.
 _LEVEL_SPREAD = fixed(0.1)
-# A packet ends after so many path bits, or an eighth of those before it.
-_PACKET_BITS = 640
+# A packet ends after as many path bits as of a tile, or this share of those before it.
+_PACKET_SHARE = 8
 
 
 class PictureSizes:
@@ -77,7 +76,7 @@ class PictureSizes:
         self._seed, self._size, self._window, self._memory = seed, size, window, memory
         self._filter = LevelFilter(size)
         self.snr = self.n_steps = self.bits = 0
-        self._next_end = _PACKET_BITS
+        self._next_end = PACKET_BITS
         self.ends_packet = False
         self._begin_step()
 
@@ -99,11 +98,10 @@ class PictureSizes:
         if len(sizes) > MOST_SIZES or (sizes and self.message):
             raise ValueError("too many other sizes")
         level = self._level()
-        finer = STEPS_PER_OCTAVE // SIZES_PER_OCTAVE
         if self.message:
             code, change = self._code
         else:
-            change = finer * (sum(sizes) - SIZE_AS_PLANNED * len(sizes))
+            change = PICTURE_STEPS.change(sizes)
             code = self._planned_code(level) + change
         if code not in DELTA_CODES:
             raise ValueError("a step is out of range")
@@ -150,7 +148,7 @@ class PictureSizes:
         self.bits += self._step_bits
         self.ends_packet = self.bits >= self._next_end
         if self.ends_packet:
-            self._next_end = self.bits + max(_PACKET_BITS, self.bits // 8)
+            self._next_end = self.bits + max(PACKET_BITS, self.bits // _PACKET_SHARE)
         self._begin_step()
 
     def _begin_step(self) -> None:
@@ -197,7 +195,7 @@ class PictureTurns:
         size_bits: of a number that announces another size.
     """
 
-    size_bits = SIZE_BITS
+    size_bits = PICTURE_STEPS.bits
 
     def __init__(self, header: Header):
         size, window = 3 * math.prod(header.coded_shape), 3 * header.tile**2

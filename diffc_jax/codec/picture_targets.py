@@ -2,23 +2,30 @@
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
+from diffc_jax.codec.announced_sizes import PICTURE_STEPS
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
 from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_decoder import reconstruct, tile_of
-from diffc_jax.codec.picture_encoder import LARGEST_SIZE, PictureEncoder, PictureStep
-from diffc_jax.codec.picture_sizes import SIZE_AS_PLANNED, SIZES_PER_OCTAVE, planned_bits
+from diffc_jax.codec.picture_encoder import PictureEncoder, PictureStep
+from diffc_jax.codec.picture_sizes import planned_bits
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.residual import encode_residual, pixel_estimate
-from diffc_jax.codec.stream import Header, Residual, snr_from_float, snr_to_float
-from diffc_jax.codec.targets import Target, check_exact_size, check_target, mean_error_at
+from diffc_jax.codec.residual import residual_of
+from diffc_jax.codec.stream import Header, snr_from_float, snr_to_float
+from diffc_jax.codec.targets import (
+    Target,
+    check_exact_size,
+    check_target,
+    mean_error_at,
+    unit_error,
+    unreachable_psnr,
+)
 from diffc_jax.codec.windows import most_octaves
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
@@ -31,7 +38,7 @@ _LAST_SHARE = 0.5
 # The flow decoder's squared error is this share of that of x_hat before the last step, or more.
 _WORST_RATIO = 0.6
 # The last step to a PSNR is found among those of up to 2 octaves less, by so many trials.
-_LARGEST_CUT, _TRIALS = 2 * SIZES_PER_OCTAVE, 3
+_LARGEST_CUT, _TRIALS = 2 * PICTURE_STEPS.per_octave, 3
 # A message takes so many bits or more, and a step is worth its time if this share of a budget is left.
 _LEAST_MESSAGE, _LEFT_SHARE = 10.0, 0.01
 
@@ -87,15 +94,9 @@ def _planned(encoder: PictureEncoder, end_snr: int) -> Iterator[list[CodedStep]]
     """Planned steps, and as the last one that which leads nearest to a signal-to-noise ratio."""
     while True:
         left, planned = end_snr - encoder.chain.snr, encoder.sizes.offer().delta
-        numbers: tuple[int, ...] = ()
-        if left < planned:
-            number = -1
-            if left > 0:
-                number = SIZE_AS_PLANNED + round(SIZES_PER_OCTAVE * math.log2(left / planned))
-            # There is at least one step, so the first is taken however far it leads.
-            if number < 0 and encoder.sizes.n_steps:
-                return
-            numbers = (max(number, 0),)
+        numbers = PICTURE_STEPS.towards(left, planned, is_first=encoder.sizes.n_steps == 0)
+        if numbers is None:
+            return
         encoder.predict()
         yield encoder.take(encoder.choose(numbers))
 
@@ -132,7 +133,7 @@ def _encode_to_size(header: Header, encoder: PictureEncoder, bpp: float, work: "
 
 def _largest(encoder: PictureEncoder, fits: Callable[[PictureStep], bool]) -> PictureStep | None:
     """The largest step of one number that fits; None if none does."""
-    best, low, high = None, 0, LARGEST_SIZE + 1
+    best, low, high = None, 0, PICTURE_STEPS.largest + 1
     while low < high:
         number = (low + high) // 2
         step = encoder.fitting((number,))
@@ -162,28 +163,32 @@ def _encode_to_psnr(
         """That of the flow decoder, in units of x."""
         pixels = reconstruct(chain.denoiser, chain.z, chain.snr, "flow", None, header.seed)
         cropped = in_channels(pixels[: header.height, : header.width], header)
-        return float(mse(image[np.newaxis], cropped[np.newaxis])[0]) / (process.LEVELS / 2) ** 2
+        return unit_error(float(mse(image[np.newaxis], cropped[np.newaxis])[0]))
 
     # The noise that is left at the end is all the error there may be.
     expected = max(goal, 1 / snr_to_float(end_snr))
     work.fraction = lambda: min(math.sqrt(expected / max(mean_error(), 1e-12)), 1.0)
     # Of the error of the flow decoder to that of x_hat before the last step: at most 1, or so.
-    ratio = 1.0
+    ratio, n_looked_at = 1.0, 0
     for messages in _planned(encoder, end_snr):
         steps.append(messages)
         if _WORST_RATIO * ratio * mean_error() > goal:
             continue
-        error = error_now()
+        error, n_looked_at = error_now(), len(steps)
         if error <= goal:
             break
         ratio = error / mean_error()
     else:
-        raise UsageError(
-            f"{psnr} dB is not reached by the least noise of this model; use lossless", field="psnr"
-        )
-    low, high = SIZE_AS_PLANNED - _LARGEST_CUT, SIZE_AS_PLANNED
+        if n_looked_at == len(steps) or error_now() > goal:
+            raise unreachable_psnr(psnr)
+    # The last step that was taken is good enough; it may be smaller than planned.
+    announced = steps[-1][0].sizes
+    high = PICTURE_STEPS.as_planned + sum(n - PICTURE_STEPS.as_planned for n in announced)
+    low = max(high - _LARGEST_CUT, 0)
     for _ in range(_TRIALS):
         number = (low + high) // 2
+        if number >= high:
+            break
         encoder.undo()
         steps[-1], kept = encoder.take(encoder.choose((number,))), steps[-1]
         if error_now() <= goal:
@@ -197,7 +202,7 @@ def _encode_exactly(
     pixels: UInt8[np.ndarray, "h w 3"], header: Header, encoder: PictureEncoder, end_snr: int
 ) -> bytes:
     """All steps, then the residuals that make tiles exact."""
-    writer = StreamWriter(header)
+    writer, chain = StreamWriter(header), encoder.chain
     messages: list[CodedStep] = []
 
     def check_size(n_bytes: int) -> None:
@@ -207,11 +212,8 @@ def _encode_exactly(
         _write(writer, some)
         messages += some
         check_size(writer.bits_after() // 8)
-    residuals, ratio = [], snr_to_float(encoder.chain.snr)
-    for tile in range(header.n_tiles):
-        place = tile_of(header, tile)
-        payload, _ = encode_residual(pixels[place], pixel_estimate(encoder.chain.z[place], ratio))
-        residuals.append(Residual(payload, zlib.crc32(pixels[place].tobytes())))
+    places, ratio = [tile_of(header, t) for t in range(header.n_tiles)], snr_to_float(chain.snr)
+    residuals = [residual_of(pixels[place], chain.z[place], ratio) for place in places]
     data = write_stream(dataclasses.replace(header, n_steps=len(messages)), messages, residuals)
     check_size(len(data))
     return data

@@ -23,6 +23,7 @@ four times as many at 2^-8; at an error of 0.17, where chains end, it is 0.032 a
 
 import functools
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.special import ndtr
 
 from diffc_jax.codec.framing import decode_varint, encode_varint
+from diffc_jax.codec.stream import Residual
 from diffc_jax.diffusion import process
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.optional import require
@@ -50,6 +52,28 @@ _LITERAL, _ZERO, _N_SYMBOLS = 0, 256, 512
 def scale(index: int) -> float:
     """Standard deviation of the error in pixel units, in sixths of octaves: 0.09 to 128 for 0 to 63."""
     return 2.0 ** ((index - 21) / 6)
+
+
+def residual_of(
+    pixels: UInt8[np.ndarray, "h w c"], z: Float[np.ndarray, "h w c"], snr: float
+) -> Residual:
+    """What makes latents the exact pixels, with their checksum."""
+    payload, _ = encode_residual(pixels, pixel_estimate(z, snr))
+    return Residual(payload, zlib.crc32(pixels.tobytes()))
+
+
+def exact_pixels(
+    residual: Residual, z: Float[np.ndarray, "h w c"], snr: float | np.floating
+) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels that `residual_of` had.
+
+    Raises:
+        InputError: a damaged residual, or latents that are not the sender's.
+    """
+    pixels = decode_residual(residual.payload, pixel_estimate(z, snr))
+    if zlib.crc32(pixels.tobytes()) != residual.crc:
+        raise InputError("its pixels do not fit their checksum")
+    return pixels
 
 
 def encode_residual(

@@ -19,6 +19,7 @@ from diffc_jax.channel_simulation.open_trellis_reach import (
     mean_projections,
 )
 from diffc_jax.channel_simulation.projection import Grid, bits_for, make_grid
+from diffc_jax.codec.announced_sizes import MOST_SIZES, OTHER_SIZE, SYMBOL_BITS, TILE_STEPS
 from diffc_jax.codec.fixed_point import (
     CDF_BITS,
     LOG_BITS,
@@ -39,14 +40,8 @@ _STEP_SHARE = 8
 # Of small tiles less: so many dimensions for each bit, and for each of the longest path.
 _DIMENSIONS_PER_BIT, _DIMENSIONS_PER_BIT_OF_LONGEST = 8, 4
 # A packet ends after so many path bits, or three quarters of those before it.
-_PACKET_BITS = 640
+PACKET_BITS = 640
 
-# A step of another size is announced by a symbol of this share of 2^24, and five bits: eighths of octaves.
-SYMBOL_BITS = 24
-OTHER_SIZE = 1 << 16
-SIZE_BITS, SIZE_AS_PLANNED, SIZES_PER_OCTAVE = 5, 24, 8
-# Announcements of one step: fewer lead from any size to any other.
-MOST_SIZES = 64
 # First counter of the words that a tile's key gives for targets; `chain` uses 0 and 1.
 TARGETS = 2
 
@@ -172,7 +167,7 @@ class StepSizes:
         self._key, self._size, self._memory = key, size, memory
         self._filter = LevelFilter(size)
         self.snr = self.n_steps = self.bits = 0
-        self._next_end = _PACKET_BITS
+        self._next_end = PACKET_BITS
         self.ends_packet = False
 
     def copy(self) -> "StepSizes":
@@ -197,16 +192,16 @@ class StepSizes:
         """
         if len(sizes) > MOST_SIZES:
             raise ValueError("too many other sizes")
-        eighths = sum(sizes) - SIZE_AS_PLANNED * len(sizes)
-        finer = STEPS_PER_OCTAVE // SIZES_PER_OCTAVE
+        change = TILE_STEPS.change(sizes)
         bits = self.planned_bits
         unit = ONE // STEPS_PER_OCTAVE
         wanted = log2_energy(bits, self._memory) - self._filter.level
-        code = (wanted + unit // 2) // unit + finer * eighths
+        code = (wanted + unit // 2) // unit + change
         if code not in DELTA_CODES:
             raise ValueError("a step is out of range")
         word, _ = word_pair(self._key, (TARGETS + len(sizes), self.n_steps))
-        own_bits = bits * power_of_two(finer * min(max(eighths, -64), 64), 16) >> 16
+        limit = 8 * STEPS_PER_OCTAVE
+        own_bits = bits * power_of_two(min(max(change, -limit), limit), 16) >> 16
         level, level_sd = self._filter.level, self._filter.sd()
         return make_offer(code, word, own_bits, level, level_sd, self._size, self._memory)
 
@@ -252,7 +247,7 @@ def packet_end(number: int) -> int:
 
 
 def _packet_bits(bits_before: int) -> int:
-    return max(_PACKET_BITS, 3 * bits_before // 4)
+    return max(PACKET_BITS, 3 * bits_before // 4)
 
 
 def planned_steps(bits: int | float, size: int) -> int:

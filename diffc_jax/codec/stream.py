@@ -7,15 +7,16 @@ from diffc_jax.errors import InputError
 
 LARGEST_SIDE = 65535
 LARGEST_SEED = 65535
-VERSIONS = (1, 2)
 # A picture is halved at most so many times for the denoiser.
 MOST_OCTAVES = 3
 
 # Bits after the point of signal-to-noise ratios.
 SNR_BITS = 48
 # Bytes of the fingerprint that a header holds, and bits of the checks of latents, by version.
-_FINGERPRINT_BYTES = {1: 4, 2: 2}
-_CHECK_BITS = {1: 8, 2: 4}
+FINGERPRINT_BYTES = {1: 4, 2: 2}
+CHECK_BITS = {1: 8, 2: 4}
+# Cells by which a check may be off through rounding.
+CHECK_TOLERANCE = 1
 
 
 def snr_to_float(units: int) -> float:
@@ -69,7 +70,7 @@ class Header:
                 raise InputError(f"{name} of {side} pixels; 1 to {LARGEST_SIDE} can be coded")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise InputError(f"seed {self.seed}; it must be 0 to {LARGEST_SEED}")
-        if len(self.fingerprint) != _FINGERPRINT_BYTES[self.version]:
+        if len(self.fingerprint) != FINGERPRINT_BYTES[self.version]:
             raise ValueError(f"a fingerprint of {len(self.fingerprint)} bytes")
         if self.stride is not None and not 1 <= self.stride <= self.tile:
             raise InputError(f"windows {self.stride} pixels apart; it must be 1 to {self.tile}")
@@ -79,9 +80,19 @@ class Header:
             )
 
     @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return -(-self.height // self.tile)
+
+    @property
+    def columns(self) -> int:
+        """Columns of tiles."""
+        return -(-self.width // self.tile)
+
+    @property
     def n_tiles(self) -> int:
         """Tiles of the image."""
-        return -(-self.width // self.tile) * -(-self.height // self.tile)
+        return self.rows * self.columns
 
     @property
     def n_chains(self) -> int:
@@ -101,7 +112,7 @@ class Header:
     @property
     def check_bits(self) -> int:
         """Bits of the checks of latents."""
-        return _CHECK_BITS[self.version]
+        return CHECK_BITS[self.version]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Target:
 
     bpp: float | None = None
     psnr: float | None = None
-    packets: int | None = None
+    packets: int | float | None = None
     gamma: float | None = None
     lossless: bool = False
 
@@ -43,12 +43,25 @@ class Target:
                 raise UsageError(f"{value} is not a finite number", field=name)
             if name != "gamma" and value <= 0:
                 raise UsageError(f"{value} is not positive", field=name)
+        if self.packets is not None and self.packets != int(self.packets):
+            raise UsageError(f"{self.packets} is not a whole number", field="packets")
 
 
 def mean_error_at(psnr: float) -> float:
     """Mean squared error of images in [-1, 1] with this PSNR in dB."""
-    # LEVELS / 2 pixel values are one unit of x.
-    return ((LEVELS - 1) / (LEVELS / 2)) ** 2 / 10 ** (psnr / 10)
+    return unit_error((LEVELS - 1) ** 2) / 10 ** (psnr / 10)
+
+
+def unit_error(pixel_error: int | float) -> float:
+    """Mean squared error of images in [-1, 1] that is so much in pixel values."""
+    return pixel_error / (LEVELS / 2) ** 2
+
+
+def unreachable_psnr(psnr: float) -> UsageError:
+    """The error of a PSNR that the last step does not reach."""
+    return UsageError(
+        f"{psnr} dB is not reached by the least noise of this model; use lossless", field="psnr"
+    )
 
 
 def check_target(target: Target, header: Header) -> None:

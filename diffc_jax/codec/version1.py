@@ -9,7 +9,15 @@ import heapq
 from typing import NamedTuple
 
 from diffc_jax.codec.framing import crc8, decode_varint
-from diffc_jax.codec.stream import SNR_BITS, Cut, Header, Residual, Step, Stream
+from diffc_jax.codec.stream import (
+    FINGERPRINT_BYTES,
+    SNR_BITS,
+    Cut,
+    Header,
+    Residual,
+    Step,
+    Stream,
+)
 from diffc_jax.errors import InputError
 
 PATH_BITS = (32, 64, 128, 256, 512, 1024, 2048)
@@ -18,8 +26,7 @@ MEMORIES = range(3, 16)
 _MAGIC = b"DFC"
 _GREY = 1
 _TRELLIS = 1
-_FINGERPRINT_BYTES = 4
-_FIXED_HEADER = len(_MAGIC) + 3 + 2 + _FINGERPRINT_BYTES
+_FIXED_HEADER = len(_MAGIC) + 3 + 2 + FINGERPRINT_BYTES[1]
 _RESIDUAL_HEAD = 0xE0
 _CRC32_BYTES = 4
 # Head, a byte for the increment, 32 path bits, latent check, checksum; a tile's first is no residual.

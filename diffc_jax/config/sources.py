@@ -152,7 +152,8 @@ def clean_source(config: ConfigDict) -> ConfigDict:
 def batch_composition(config: ConfigDict) -> tuple[int, ...]:
     """How many images of each source a batch has: the weights, rounded to whole images."""
     batch_size = config.train.batch_size
-    exact = [batch_size * source.get("weight", 1.0) for source in training_sources(config)]
+    weights = [source.get("weight", 1.0) for source in training_sources(config)]
+    exact = [batch_size * weight / sum(weights) for weight in weights]
     counts = [math.floor(share + 1e-9) for share in exact]
     # The largest remainders get the images that are left.
     order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])

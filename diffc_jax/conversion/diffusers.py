@@ -75,6 +75,8 @@ _BETAS = {
     "squaredcos_cap_v2": "cosine",
     "sigmoid": "sigmoid",
 }
+# Of the library's schedulers, where a file leaves them out.
+_DEFAULT_BETAS = {"beta_start": 1e-4, "beta_end": 0.02}
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
 # Names that layers of the attention had before.
 _FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -245,7 +247,7 @@ def _noise_fields(path: pathlib.Path) -> dict[str, Any]:
     }
     if betas == "cosine":
         return fields
-    return fields | {name: scheduler.get(name) for name in ("beta_start", "beta_end")}
+    return fields | {name: scheduler.get(name, value) for name, value in _DEFAULT_BETAS.items()}
 
 
 def _choice(

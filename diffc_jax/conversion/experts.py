@@ -115,7 +115,7 @@ def _join_cards(halves: dict[str, _Half], split_gamma: float) -> dict[str, Any]:
         **{
             name: sum(card[name] for card in cards.values())
             for name in _COSTS
-            if all(name in card for card in cards.values())
+            if all(card.get(name) is not None for card in cards.values())
         },
         **_accelerators(cards.values()),
         "joined_from": {

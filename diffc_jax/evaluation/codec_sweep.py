@@ -17,14 +17,13 @@ from absl import logging
 from jaxtyping import Float, Int, Shaped, UInt8, UInt32
 from scipy.interpolate import PchipInterpolator
 
-from diffc_jax.codec.chain import CHECK_TOLERANCE
 from diffc_jax.codec.container import CodedStep, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import Choice, TileEncoder
 from diffc_jax.codec.header import CHECK_BITS, header_bytes
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.stream import Header, Step, snr_from_float, snr_to_float
+from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, Step, snr_from_float, snr_to_float
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.data import Batch
 from diffc_jax.diffusion import process
@@ -39,7 +38,11 @@ from diffc_jax.evaluation.trained import Trained
 # arrives at, and the largest distance between the checks of encoder and decoder (see `codec.chain`).
 BYTES, PATH_BITS, GAMMA, DRIFT = "codec/bytes", "codec/path_bits", "codec/gamma", "codec/drift"
 _FILE_BITS, _IDEAL_BITS, _DRIFTED = "codec/file_bits", "codec/kl_bits", "codec/drifted"
-_SEEDS = 1 << 16
+
+
+def seed_of(index: int) -> int:
+    """The seed of the file of an image: a byte, as by default in files (`image_encoder.image_seed`)."""
+    return index % 256
 
 
 class CodecMethod(Method):
@@ -89,7 +92,7 @@ class CodecMethod(Method):
     ) -> tuple[Arrays, dict[str, list[np.ndarray]]]:
         """See `Method`; warns of images on which encoder and decoder went different ways."""
         programs, plan, indices, mask = self._programs, self.plan, batch["index"], batch["mask"]
-        keys = np.concatenate([tile_keys(int(i) % _SEEDS, 1) for i in indices])
+        keys = np.concatenate([tile_keys(seed_of(int(i)), 1) for i in indices])
         rows = np.flatnonzero(mask).tolist()
         files = self._encode(batch["image"], indices, keys, rows)
         chain = programs.chain(self._memory)
@@ -198,7 +201,7 @@ class CodecMethod(Method):
     def _header(self, index: int) -> Header:
         programs = self._programs
         side = programs.side
-        return Header(side, side, side, self._memory, index % _SEEDS, programs.fingerprint[:2])
+        return Header(side, side, side, self._memory, seed_of(index), programs.fingerprint[:2])
 
     def _encode(
         self,

@@ -78,7 +78,10 @@ def write_table(
     path: str | os.PathLike[str], fields: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Writes a CSV file, whole or not at all; floats keep their full precision, None is empty."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
         writer = csv.DictWriter(stream, tuple(fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

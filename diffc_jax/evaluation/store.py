@@ -19,8 +19,8 @@ from diffc_jax.runtime.array_files import ArrayFile, open_arrays
 
 Arrays = dict[str, np.ndarray]
 # Raised by hand with every change of the code that gives other numbers for the same image, weights and
-# config, so that none of before are used. What version 1 kept does not say so.
-NUMBERS_VERSION = 2
+# config, so that none of before are used.
+NUMBERS_VERSION = 3
 # How arrays are called that tell what the numbers of an image were made from.
 MADE_FROM = "made_from/"
 # Fields of config.eval that change no number of an image.
@@ -158,6 +158,7 @@ def open_samples(
         "schedule": config.schedule.to_dict(),
         "sample_steps": config.eval.sample_steps,
         "features": network,
+        "version": NUMBERS_VERSION,
     }
     key = fingerprint(description, parameters)
     return Store(workdir / "eval" / "progress" / f"samples-{key}")
@@ -183,7 +184,7 @@ def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
         "eval": settings,
-        **({"version": NUMBERS_VERSION} if NUMBERS_VERSION > 1 else {}),
+        "version": NUMBERS_VERSION,
     }
 
 

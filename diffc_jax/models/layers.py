@@ -33,10 +33,13 @@ def normalised_gamma(
     return (gamma - low) / (high - low)
 
 
+LEAST_SINUSOIDS = 4
+
+
 def sinusoidal_embedding(position: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
     """Sines, then cosines, of `width // 2` angular frequencies spaced logarithmically from 1000 to 0.1.
 
-    Positions are in [0, 1]; the width is even, at least 4.
+    Positions are in [0, 1]; the width is even, at least `LEAST_SINUSOIDS`.
     """
     half = width // 2
     frequencies = 1000.0 * jnp.exp(-math.log(1e4) / (half - 1) * jnp.arange(half))

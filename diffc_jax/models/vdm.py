@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
+from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
 from diffc_jax.models.convolution import conv
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
+    LEAST_SINUSOIDS,
     Depth,
     GammaEmbedding,
     SelfAttention,
@@ -210,6 +212,8 @@ def vdm_model(
     check_positive("model", blocks=blocks, width=width, groups=groups)
     check_multiple("model.width", width, groups, "the number of groups (model.groups)")
     check_multiple("model.width", width, 2, "for as many sines as cosines of gamma")
+    if width < LEAST_SINUSOIDS:
+        raise UsageError(f"{width} must be at least {LEAST_SINUSOIDS}", field="model.width")
     check_common("model", dropout, gamma_range)
     check_epsilon("model.epsilon", epsilon)
     network = VDMNetwork(

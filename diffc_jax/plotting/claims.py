@@ -28,6 +28,8 @@ from diffc_jax.plotting.measures import (
 from diffc_jax.runtime.files import atomic_write
 
 COMPARED_BPP = (0.1, 2.0)
+# Rates at which the classifier's areas under the curve are compared.
+CLASSIFIER_BPP = (0.1, 0.3, 1.0)
 _NONE = "-"
 # Standard errors on each side of a 95 % interval.
 _INTERVAL = 1.96
@@ -63,6 +65,7 @@ def write_claims(
             *_against_others(series),
             *_flow_and_ancestral(series),
             *_flow_and_mean(series),
+            *_classifier(series),
             *_files_and_bound(series),
             *_theory(theory / "gaussian" / "curves.csv"),
         )
@@ -185,6 +188,28 @@ def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
         ]
         heads = ("bpp", "Fréchet distance, F - D", "kernel distance, F - D", "AUC of F", "AUC of D")
         yield from _table(heads, rows)
+
+
+def _classifier(series: Sequence[style.Series]) -> Iterator[str]:
+    """How well the images of each method can be told from photographs at the same rates."""
+    rows = []
+    for one in series:
+        curve = _curve(one, "auc")
+        if not len(curve.x):
+            continue
+        logs = [math.log(bpp) for bpp in CLASSIFIER_BPP]
+        areas = [
+            f"{np.interp(x, curve.x, curve.y):.2f}" if curve.x[0] <= x <= curve.x[-1] else _NONE
+            for x in logs
+        ]
+        rows.append((_name(one), *areas))
+    if rows:
+        yield "\n## Told from photographs by a classifier\n"
+        yield (
+            "Area under the ROC curve of whole files and of bounds: 0.5 if it cannot tell, 1 if it"
+            " always can. Between points it is linear in the logarithm of the rate.\n"
+        )
+        yield from _table(("method", *(f"{bpp:g} bpp" for bpp in CLASSIFIER_BPP)), rows)
 
 
 def _with_interval(point: RatePoint, measure: str) -> str:

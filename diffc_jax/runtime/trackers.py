@@ -91,7 +91,7 @@ def open_trackers(names: Sequence[str], workdir: AnyPath, config: Mapping[str, A
     """Opens a run in each tracker, or goes on with the one that the folder's run has there.
 
     Args:
-        names: of the trackers, keys of `config.TRACKERS`.
+        names: of the trackers, of `config.base.TRACKERS`.
         workdir: folder of the run.
         config: of the run, nested.
 

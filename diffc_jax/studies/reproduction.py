@@ -90,6 +90,7 @@ def gaussian_config(config: ConfigDict) -> ConfigDict:
         own.schedule.name = "linear"
         own.eval.params = ""
         # It is fitted, not trained.
+        own.train.init_params = ""
         own.train.second_ema_decay = 0.0
     refine_steps(own)
     return own

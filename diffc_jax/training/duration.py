@@ -47,13 +47,16 @@ class TimeLimit:
     Time that earlier processes of the run spent counts too, as far as their checkpoints know it.
     """
 
-    def __init__(self, train: ConfigDict, start: float, end: int | None):
-        """`start`: `time.monotonic` less all time spent; `end`: last step, if the decay has begun."""
+    def __init__(self, train: ConfigDict, begin: float, spent: float, end: int | None):
+        """For a process that began at `begin` (`time.monotonic`), when `spent` seconds had been spent.
+
+        `end` is the last step, if the decay has begun.
+        """
         self._limit = train.max_seconds
         self._decay_fraction = train.decay_fraction if train.lr_decay == "wsd" else 0.0
         self._per_call = train.steps_per_call
         self._averages = 2 if train.second_ema_decay else 1
-        self._start = start
+        self._begin, self._spent_before = begin, spent
         self._reserve = _SECONDS_TO_SAVE
         self._first: tuple[float, int] | None = None
         self.end = end
@@ -61,7 +64,7 @@ class TimeLimit:
     @property
     def spent(self) -> float:
         """Seconds since the start of the run."""
-        return time.monotonic() - self._start
+        return self._spent_before + time.monotonic() - self._begin
 
     def evaluated(self, seconds: float) -> None:
         """Notes how long an evaluation of validation images takes."""
@@ -77,7 +80,7 @@ class TimeLimit:
             end without decay.
 
         Raises:
-            UsageError: the limit leaves no time to train; nothing is lost, for it is found at the start.
+            UsageError: the limit leaves no time to train a run that has just begun.
         """
         if self.end is not None:
             return None
@@ -86,13 +89,15 @@ class TimeLimit:
         if self._first is None:
             # The first call has compiled; its time says nothing about those that follow.
             self._first = (now, step)
-            if left <= 0.0:
+            if left <= 0.0 and not self._spent_before:
                 raise UsageError(
                     f"{self._limit:g} s are too short: it took {now:.0f} s to start and"
                     f" compile, and {self._reserve:.0f} s are needed to evaluate and save; use at least"
                     f" {2 * (now + self._reserve):.0f}",
                     field="train.max_seconds",
                 )
+            if left <= 0.0:
+                return self._end_after(ordered, 1, now)
             return None
         seconds, steps = now - self._first[0], step - self._first[1]
         if not steps:
@@ -103,10 +108,14 @@ class TimeLimit:
         if possible > self._decay_fraction * (step + possible) + self._per_call:
             return None
         calls = max(math.floor((possible - (ordered - step)) / self._per_call), 1)
+        return self._end_after(ordered, calls, now)
+
+    def _end_after(self, ordered: int, calls: int, now: float) -> int:
+        """Lets the run end with a decay of so many calls after the ordered steps; returns its steps."""
         length = calls * self._per_call if self._decay_fraction else 0
         self.end = ordered + length
-        time_left, limit = format_seconds(self._limit - now), format_seconds(self._limit)
-        logging.info("step %d: %d steps to the end, %s left of %s", step, length, time_left, limit)
+        left, limit = (format_seconds(max(one, 0.0)) for one in (self._limit - now, self._limit))
+        logging.info("step %d: %d steps to the end, %s left of %s", ordered, length, left, limit)
         return length
 
 
@@ -120,4 +129,4 @@ def make_time_limit(train: ConfigDict, progress: Mapping[str, Any], begin: float
         raise UsageError(
             "works in one process, not in several; use train.num_steps", field="train.max_seconds"
         )
-    return TimeLimit(train, begin - progress.get("limit_seconds", 0.0), progress.get("end"))
+    return TimeLimit(train, begin, progress.get("limit_seconds", 0.0), progress.get("end"))

@@ -35,6 +35,7 @@ class TrainingSet:
     """Opened sources and the order of their images.
 
     Attributes:
+        sources: in the order of the config.
         clean: the one that is used at all noise levels, which models are fitted to.
         order: which images each batch has.
     """

@@ -53,18 +53,19 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
     """Linear warm-up to `peak` (None: train.learning_rate), then what config.train.lr_decay says.
 
-    It does not decay if `num_steps` is 0, the number of a run whose end is not known yet.
+    It does not decay if `num_steps` is 0, the number of a run whose end is not known yet. A decay begins when
+    the warm-up is over, if it would begin before.
     """
     peak = train.learning_rate if peak is None else peak
     warmup = min(train.warmup_steps, num_steps) if num_steps else train.warmup_steps
     rest = max(num_steps - warmup, 1)
-    decay_steps = round(train.decay_fraction * num_steps)
+    decay_steps = min(round(train.decay_fraction * num_steps), rest)
     after = {
         "constant": lambda: optax.constant_schedule(peak),
         "drop": lambda: optax.piecewise_constant_schedule(peak, {rest // 2: 0.1}),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
-        "wsd": lambda: optax.linear_schedule(peak, 0.0, decay_steps, max(rest - decay_steps, 0)),
+        "wsd": lambda: optax.linear_schedule(peak, 0.0, decay_steps, rest - decay_steps),
     }["constant" if num_steps == 0 else train.lr_decay]()
     # The first update already moves: warm-up starts at peak / warmup, not at zero.
     rising = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))

@@ -83,6 +83,7 @@ def test_mistakes_are_named():
             ValueError,
             "mu has 5 dimensions, messages have 1000",
         ),
+        (lambda: channel.encode(keys, mu.at[0, 3].set(jnp.nan)), ValueError, "mu is not finite"),
         (
             lambda: channel.decode(keys, indices[:, :5]),
             ValueError,

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, message_keys, standardised_mean
+from diffc_jax.codec.chain import Chain, message_keys, standardised_mean
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
 from diffc_jax.codec.encoder import TileEncoder
 from diffc_jax.codec.header import CHECK_BITS
-from diffc_jax.codec.stream import Header, snr_from_float, snr_to_float
+from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, snr_from_float, snr_to_float
 from diffc_jax.diffusion import process
 from diffc_jax.models.gaussian import independent_eps_hat
 from diffc_jax.theory import gaussian

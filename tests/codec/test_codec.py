@@ -104,6 +104,7 @@ def test_images_that_are_refused(codec, image):
     assert fails(dj.UsageError, lambda: codec.encode(image)) == (
         "choose one of bpp, psnr, packets, gamma and lossless"
     )
+    assert fails(dj.UsageError, lambda: Target(packets=2.5)) == "packets: 2.5 is not a whole number"
 
 
 def test_data_that_are_refused(codec, data):
@@ -113,6 +114,10 @@ def test_data_that_are_refused(codec, data):
         f"bpp: 0.1 bits per pixel are too few; this stream begins at {least:.3f}"
     )
     assert fails(dj.UsageError, lambda: codec.decode(data, "foo")).startswith("decoder: 'foo' is")
+    for n_steps in (0, -1):
+        assert fails(dj.UsageError, lambda n=n_steps: codec.decode(data, n_steps=n)) == (
+            f"n_steps: {n_steps} must be at least 1"
+        )
 
 
 def test_missing_data_are_a_warning_and_damage_is_an_error(codec, data):

@@ -88,6 +88,11 @@ def test_inputs_and_outputs_that_do_not_fit():
         "--output x.diffc: is one file for a folder; name a folder",
         lambda: pairs(["in/sub.v1"], "x.diffc"),
     )
+    fails(
+        UsageError,
+        "--output x.DIFFC: is one file for a folder; name a folder",
+        lambda: pairs(["in/sub.v1"], "x.DIFFC"),
+    )
     pathlib.Path("empty").mkdir()
     fails(
         InputError,

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES, mean_projections, spreads
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec import version1
-from diffc_jax.codec.chain import CHECK_TOLERANCE, Chain, check_distance
+from diffc_jax.codec.chain import Chain, check_distance
 from diffc_jax.codec.codebooks import make_codebook
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import LatentDecoder
@@ -21,7 +21,7 @@ from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.picture_chain import PictureChain
 from diffc_jax.codec.picture_decoder import walk
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.stream import Header, Residual, Step, Stream
+from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, Residual, Step, Stream
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.codec.windows import WindowedDenoiser
 from diffc_jax.diffusion import process

@@ -124,6 +124,17 @@ def test_psnr_is_reached(codec, image, goal):
     assert goal <= psnr(decoded.image, image) < goal + 1
 
 
+def test_the_last_step_to_a_psnr_is_no_larger_than_the_one_that_sufficed(image):
+    """All steps end where noise is least, so that nothing may go further than they do."""
+    codec = dataclasses.replace(make_codec(), gamma_range=(-6.0, 5.0))
+    everything = encode(codec, image, gamma=-6.0)
+    best = psnr(decode_stream(codec, parse(everything)).image, image)
+    found = encode(codec, image, psnr=best - 0.02)
+    assert len(found) <= len(everything)
+    snr = [sum(step[0].delta for step in parse(one).picture_steps()) for one in (found, everything)]
+    assert snr[0] <= snr[1]
+
+
 def test_packets_and_gamma(codec, image):
     assert len(parse(encode(codec, image, packets=3)).cuts) == 3
     stream = parse(encode(codec, image, gamma=-3.0))

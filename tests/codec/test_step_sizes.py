@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from diffc_jax.channel_simulation.open_trellis_reach import mean_projections, spreads
+from diffc_jax.codec.announced_sizes import MOST_SIZES, OTHER_SIZE, SYMBOL_BITS
 from diffc_jax.codec.step_sizes import (
-    MOST_SIZES,
-    OTHER_SIZE,
-    SYMBOL_BITS,
     StepSizes,
     most_bits,
     packet_end,

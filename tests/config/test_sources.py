@@ -151,6 +151,10 @@ def test_mixtures_that_can_be_used():
         ((0.1, 0.9), 10, (1, 9)),
         ((0.7, 0.3), 10, (7, 3)),
         ((0.28, 0.72), 25, (7, 18)),
+        # Within the tolerance of their sum.
+        ((0.5005, 0.5004), 4096, (2048, 2048)),
+        ((0.4995, 0.4996), 4096, (2048, 2048)),
+        ((0.3333, 0.3333, 0.3333), 65536, (21846, 21845, 21845)),
     ],
 )
 def test_weights_are_rounded_to_whole_images(weights, batch_size, counts):

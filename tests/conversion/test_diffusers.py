@@ -211,6 +211,15 @@ def test_other_schedulers_are_refused(state_dict, tmp_path, scheduler, reason):
     assert found == f"{folder / 'scheduler_config.json'}: {reason}"
 
 
+def test_betas_that_a_file_leaves_out_are_those_of_the_library(state_dict, tmp_path):
+    folder = write_folder(tmp_path / "ddpm", state_dict)
+    path = folder / "scheduler_config.json"
+    scheduler = json.loads(path.read_text())
+    del scheduler["beta_start"], scheduler["beta_end"]
+    path.write_text(json.dumps(scheduler))
+    convert(smoke_config(), folder, None)  # the config has 0.0001 and 0.02
+
+
 def test_continuous_noise_is_refused(state_dict, tmp_path):
     folder = write_folder(tmp_path / "ve", state_dict)
     path = folder / "scheduler_config.json"

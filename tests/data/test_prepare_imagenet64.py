@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
@@ -314,6 +315,17 @@ def test_script(official, tmp_path):
     unnamed = run(f"--path={official.parent}", f"--output={output}")
     assert unnamed.returncode == 2
     assert unnamed.stderr.startswith("prepare_imagenet64.py: error: name: '' does not name")
+    PIL.Image.new("RGB", (9, 9)).save(tmp_path / "large.png")
+    large = (
+        "--source=folder",
+        f"--path={tmp_path}",
+        "--name=v1",
+        "--resize=crop",
+        "--max_pixels=80",
+    )
+    refused = run(*large, f"--output={tmp_path / 'other'}")
+    assert refused.returncode == 1
+    assert "is 9x9, and no image of more than 80 pixels is decoded" in refused.stderr
     missing = run("--path=nowhere.npz", "--name=v1", f"--output={output}")
     assert missing.returncode == 1
     assert missing.stderr == ("prepare_imagenet64.py: error: nowhere.npz: no such file or folder\n")

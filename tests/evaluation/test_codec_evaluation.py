@@ -9,14 +9,15 @@ import pytest
 
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.encoder import Choice
+from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.step_sizes import StepSizes
-from diffc_jax.codec.stream import snr_to_float
+from diffc_jax.codec.stream import Header, snr_to_float
 from diffc_jax.commands import train
 from diffc_jax.config import validate
 from diffc_jax.evaluation import codec_sweep
-from diffc_jax.evaluation.codec_sweep import nearest_steps
+from diffc_jax.evaluation.codec_sweep import nearest_steps, seed_of
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.plan import SweepPlan
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
@@ -250,3 +251,10 @@ def test_steps_nearest_to_a_noise_level():
     between = (reached[:-1] + reached[1:]) / 2
     gammas = np.array([50.0, between[0] + 0.01, between[0] - 0.01, between[3] - 0.01, -50.0])
     assert nearest_steps(choices, gammas).tolist() == [1, 1, 2, 5, 5]
+
+
+def test_all_images_have_headers_of_one_length():
+    seeds = [seed_of(index) for index in (0, 255, 256, 70_000)]
+    assert seeds == [0, 255, 0, 112]
+    headers = [Header(SIDE, SIDE, SIDE, 14, seed, b"ab") for seed in seeds]
+    assert {len(header_bytes(header)) for header in headers} == {5}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from diffc_jax.evaluation.results import (
     read_rate_points,
     training_costs,
     write_rate_points,
+    write_table,
 )
 from scripts import update_docs
 
@@ -140,6 +142,21 @@ def test_missing_file_and_column(tmp_path):
     with pytest.raises(InputError) as caught:
         read_rate_points(path)
     assert str(caught.value) == f"{path}, line 2: column 'dataset' is missing or empty"
+
+
+def test_tables_are_utf8_whatever_the_locale(tmp_path, monkeypatch):
+    opened, path = [], tmp_path / "table.csv"
+    real = pathlib.Path.open
+
+    def recording(self, mode="r", buffering=-1, encoding=None, *rest, **more):
+        opened.append((mode, encoding))
+        return real(self, mode, buffering, encoding, *rest, **more)
+
+    monkeypatch.setattr(pathlib.Path, "open", recording)
+    write_table(path, ("name",), [{"name": "Straße"}])
+    assert ("w", "utf-8") in opened
+    monkeypatch.undo()
+    assert path.read_bytes() == "name\nStraße\n".encode()
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):

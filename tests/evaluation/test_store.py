@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from diffc_jax.evaluation.store import Store, fingerprint
+from diffc_jax.config import base_config
+from diffc_jax.evaluation import store as stores
+from diffc_jax.evaluation.store import Store, fingerprint, open_samples
 from diffc_jax.evaluation.tables import Averages, read_numbers
 
 
@@ -77,3 +79,13 @@ def test_fingerprint_is_of_fields_and_values():
     assert first == fingerprint({"b": (2,), "a": 1}, params)
     assert first != fingerprint({"a": 1, "b": (3,)}, params)
     assert first != fingerprint({"a": 1, "b": (2,)}, {"w": np.zeros(3, np.float32)})
+
+
+def test_samples_of_other_numbers_are_not_used_again(tmp_path, monkeypatch):
+    def folder():
+        return open_samples(tmp_path, base_config(), "network", {})._folder
+
+    before = folder()
+    assert before == folder()
+    monkeypatch.setattr(stores, "NUMBERS_VERSION", stores.NUMBERS_VERSION + 1)
+    assert before != folder()

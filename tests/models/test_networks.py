@@ -270,6 +270,11 @@ def test_sinusoids_tell_levels_apart():
         ),
         (
             "vdm",
+            {"width": 2, "groups": 1},
+            "model.width: 2 must be at least 4",
+        ),
+        (
+            "vdm",
             {"width": 15, "groups": 5},
             "model.width: 15 is not a multiple of 2, for as many sines as cosines of gamma",
         ),

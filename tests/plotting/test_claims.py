@@ -200,3 +200,22 @@ def test_realism_against_the_posterior_mean(tmp_path):
     table = text[text.index(heading) :].split("\n## ")[0]
     assert "| 0.050 |" not in table
     assert "Realism" not in write(tmp_path, ROWS)
+
+
+def test_areas_under_the_curve_are_compared_at_equal_rates(tmp_path):
+    flow = [
+        dataclasses.replace(point, auc=0.75 + 0.05 * u)
+        for u, point in zip(
+            LOG_BPP, points(30, lambda u: 4 - u, decoder="flow", **DIFFC), strict=True
+        )
+    ]
+    webp = [
+        dataclasses.replace(point, auc=1.0) for point in points(28, lambda u: 4 - u, method="webp")
+    ]
+    text = write(tmp_path, [*flow, *webp[2:]])
+    heading = "## Told from photographs by a classifier"
+    assert cells(text, heading, "DiffC-F (flow), unet") == [
+        f"{0.75 + 0.05 * np.log(bpp):.2f}" for bpp in (0.1, 0.3, 1.0)
+    ]
+    assert cells(text, heading, "WebP") == ["-", "-", "1.00"]
+    assert heading not in write(tmp_path, ROWS)

@@ -38,6 +38,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
     config.model.name = "unet"
     config.train.num_steps = 3
     config.eval.params = str(tmp_path / "x.safetensors")
+    config.train.init_params = "y.safetensors"
     with pytest.raises(
         InputError, match=r"^eval\.params: there is no .*x\.safetensors; it is looked"
     ):
@@ -57,6 +58,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
     ]
     # The Gaussian baseline is fitted to the images, and never comes from the file.
     assert calls[0][2].eval.params == calls[1][2].eval.params == ""
+    assert calls[0][2].train.init_params == ""
     assert calls[2][2].eval.params == config.eval.params
     # Its denoiser is exact, costs nothing, and gets more steps.
     for field in ("flow_steps", "ancestral_steps"):

@@ -62,6 +62,14 @@ def test_wsd_is_constant_and_then_linear_to_zero():
     np.testing.assert_allclose(rates[80:], np.linspace(2.0, 0.0, 21), atol=1e-6)
 
 
+@pytest.mark.parametrize(("steps", "fraction"), [(300, 0.9), (150, 0.5), (101, 1.0)])
+def test_wsd_ends_at_zero_where_decay_and_warm_up_would_overlap(steps, fraction):
+    config = train_config(learning_rate=2.0, warmup_steps=100, decay_fraction=fraction)
+    rate = learning_rate_schedule(config, steps)
+    assert float(rate(99)) == 2.0
+    assert float(rate(steps)) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_rate_of_a_run_with_an_open_end_does_not_decay():
     rate = learning_rate_schedule(train_config(learning_rate=2.0, warmup_steps=4), 0)
     np.testing.assert_allclose([float(rate(step)) for step in (0, 3, 4, 10**6)], [0.5, 2, 2, 2])
@@ -142,7 +150,7 @@ def test_everything_ends_within_the_limit(
     )
     start = clock.now
     clock.now += 20.0  # to open the data and make the state
-    limit = TimeLimit(config, start, None)
+    limit = TimeLimit(config, start, 0.0, None)
     steps, decay, over = simulate(clock, limit, speed, compile_seconds, evaluation, averages)
     needed = evaluation * (averages + (averages > 1))
     used = seconds - 20.0 - compile_seconds - 2 * evaluation
@@ -157,7 +165,7 @@ def test_everything_ends_within_the_limit(
 
 def test_without_decay_the_run_just_ends(clock):
     config = train_config(lr_decay="constant", max_seconds=100.0, steps_per_call=4)
-    limit = TimeLimit(config, clock.now, None)
+    limit = TimeLimit(config, clock.now, 0.0, None)
     steps, decay, over = simulate(clock, limit, 10.0, 5.0, 2.0)
     assert decay == 0
     assert 1090.0 < over <= 1100.0
@@ -166,7 +174,7 @@ def test_without_decay_the_run_just_ends(clock):
 
 def test_one_call_says_nothing_about_the_speed(clock):
     """The first has compiled: taken for the speed it would end the run at once."""
-    limit = TimeLimit(train_config(max_seconds=100.0, steps_per_call=8), clock.now, None)
+    limit = TimeLimit(train_config(max_seconds=100.0, steps_per_call=8), clock.now, 0.0, None)
     clock.now += 60.0
     assert limit.finished(8, 8) is None
     assert limit.finished(8, 16) is None
@@ -177,7 +185,7 @@ def test_one_call_says_nothing_about_the_speed(clock):
 
 
 def test_too_short_a_limit_is_refused_at_the_start(clock):
-    limit = TimeLimit(train_config(max_seconds=30.0), clock.now, None)
+    limit = TimeLimit(train_config(max_seconds=30.0), clock.now, 0.0, None)
     limit.evaluated(10.0)
     clock.now += 20.0
     with pytest.raises(UsageError) as caught:
@@ -201,6 +209,16 @@ def test_time_of_earlier_processes_counts(clock):
     assert 1000 < more < 1000 + steps / 2
 
 
+@pytest.mark.parametrize(("decay", "length"), [("constant", 0), ("wsd", 4)])
+def test_a_run_that_was_stopped_near_its_end_ends_at_once(clock, decay, length):
+    """There is no time to compile again, and what was trained must not be lost."""
+    config = train_config(max_seconds=200.0, steps_per_call=4, lr_decay=decay)
+    limit = make_time_limit(config, {"limit_seconds": 190.0, "end": None}, clock.now)
+    clock.now += 30.0
+    assert limit.finished(1004, 1004) == length
+    assert limit.end == 1004 + length
+
+
 def test_end_that_is_known_stays(clock):
     config = train_config(max_seconds=200.0, steps_per_call=4)
     limit = make_time_limit(config, {"limit_seconds": 190.0, "end": 1200}, clock.now)
@@ -219,7 +237,7 @@ def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch):
     finished, seen = TimeLimit.finished, []
 
     def half_a_second_a_step(self, step, ordered):
-        self._start = time.monotonic() - 0.5 * step
+        self._begin = time.monotonic() - 0.5 * step
         self._reserve = 5.0
         seen.append((step, ordered))
         return finished(self, step, ordered)

@@ -42,8 +42,11 @@ class SimulatedPoint(NamedTuple):
         decoder: ancestral, flow, mean or kappa=K.
         gamma: negative log signal-to-noise ratio.
         bits: ideal rate of the chain.
+        bits_stderr: its standard error over the samples.
         distortion: E|X - Y|^2.
+        distortion_stderr: its standard error over the samples.
         n_steps: denoiser evaluations of the decoder.
+        n_rate_steps: steps of the chain.
     """
 
     decoder: str
@@ -53,6 +56,7 @@ class SimulatedPoint(NamedTuple):
     distortion: float
     distortion_stderr: float
     n_steps: int
+    n_rate_steps: int
 
 
 def gaussian_rows(eigenvalues: Eigenvalues, config: ConfigDict, seed: int) -> Iterator[Row]:
@@ -149,7 +153,7 @@ def mixture_rows(name: str, source: Mixture, config: ConfigDict, seed: int) -> I
             "gaussian_bits": float(gaussian.rates(eigenvalues, noise).sum()),
             "gaussian_d_a": float(gaussian.distortions_ancestral(eigenvalues, noise).sum()),
             "n_samples": config.samples,
-            "n_rate_steps": config.steps,
+            "n_rate_steps": flow.n_rate_steps,
         }
 
 
@@ -226,6 +230,7 @@ def _simulate(
                     float(error.mean()),
                     standard_error(error),
                     plan.n_steps(decoder, i),
+                    len(plan.gammas) - 1,
                 )
             )
     return points
@@ -271,6 +276,6 @@ def _simulated_row(
         "exact_bits": exact.bits,
         "exact_distortion": exact.distortion,
         "n_samples": config.samples,
-        "n_rate_steps": config.rate_steps,
+        "n_rate_steps": point.n_rate_steps,
         "n_steps": point.n_steps,
     }
