@@ -326,7 +326,7 @@ class _Progress:
             return done / (header.n_tiles * planned_steps(tile_bits, size))
         if target.packets is not None:
             # Beyond 64 packets there is nothing that an image could hold.
-            tile_bits = packet_end(min(-(-target.packets // header.n_tiles), 64))
+            tile_bits = packet_end(min(-(-int(target.packets) // header.n_tiles), 64))
             return sum(map(len, encoder.steps)) / (header.n_tiles * planned_steps(tile_bits, size))
         if target.psnr is not None:
             # The squared error of photographs falls about as the square of the number of steps.
