@@ -12,7 +12,7 @@ has run this config on them; `:smoke` runs all of its parts on a small network.
         --config.eval.params=W/params.safetensors --config.data.eval.path=valid_64x64.tar
 
 The data are those it was trained on, the van den Oord variant of ImageNet 64x64; results on others (the
-Chrabaszcz variant of TFDS) are not comparable. The sweep takes 664 network calls an image, each about a
+Chrabaszcz variant of TFDS) are not comparable. The sweep takes 207 network calls an image, each about a
 second on two CPU cores (docs/converted.md). For the FID:
 
     ... --config.eval.features=inception_v3_fid --config.eval.feature_weights=FILE
