@@ -174,3 +174,11 @@ def _name(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " | ".join(map(_name, get_args(kind)))
     return "object" if is_typeddict(kind) else _NAMES.get(origin, str(origin))
+
+
+def one_of(field: str, value: str | int, choices: Iterable[str | int]) -> None:
+    """Raises UsageError unless value is one of the choices."""
+    known = tuple(choices)
+    if value not in known:
+        names = ", ".join(map(str, known))
+        raise UsageError(f"unknown {value!r}; choose one of {names}", field=field)

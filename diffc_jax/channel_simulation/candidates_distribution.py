@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from diffc_jax.channel_simulation.channel import length_of_rate
 from diffc_jax.channel_simulation.index_codes import MAX_DIGITS, IndexCode, digits_code, zipf_code
 from diffc_jax.errors import UsageError
 
@@ -104,7 +105,7 @@ def _winner(
         raise UsageError(
             f"{ideal_rate} is not above 0 and at most {MAX_IDEAL_RATE:g}", field="chunk_bits"
         )
-    length = np.sqrt(2 * np.log(2) * ideal_rate)
+    length = length_of_rate(ideal_rate)
     g = np.arange(-_WIDTH, length + _WIDTH, _STEP)
     score = np.exp(np.arange(*_LOG_SCORES, _STEP))
     mass = np.exp(-(g**2) / 2) * _STEP / np.sqrt(2 * np.pi)

@@ -6,11 +6,14 @@ rate is KL = |mu|^2 / 2 nats (paper, section 3; Theis & Yosri 2022 call the task
 """
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+import math
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
+
+Number = TypeVar("Number", float, Array)
 
 
 @runtime_checkable
@@ -75,7 +78,17 @@ def check_means(mu: Float[Array, "b m"], size: int) -> None:
 
 def ideal_rate(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
     """KL[N(mu, I) || N(0, I)], what an ideal scheme spends on each message, in bits (paper, section 3)."""
-    return jnp.sum(mu**2, axis=-1) / (2 * np.log(2))
+    return rate_of_energy(jnp.sum(mu**2, axis=-1))
+
+
+def rate_of_energy(energy: Number) -> Number:
+    """The ideal rate of messages with |mu|^2 = `energy`, in bits."""
+    return energy / (2 * math.log(2))
+
+
+def length_of_rate(bits: int | float) -> float:
+    """|mu| of messages with an ideal rate of so many bits."""
+    return math.sqrt(2 * math.log(2) * bits)
 
 
 @dataclasses.dataclass(frozen=True)

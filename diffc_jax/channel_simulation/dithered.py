@@ -16,6 +16,7 @@ s^2: the less there is to say about a dimension, the worse.
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from scipy import special
 
 from diffc_jax.channel_simulation.bits import Stream, random_words
-from diffc_jax.channel_simulation.channel import check_means
+from diffc_jax.channel_simulation.channel import check_means, length_of_rate
 from diffc_jax.channel_simulation.index_codes import PlacesCode, integer_frequencies
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -107,7 +108,7 @@ class DitheredChannel:
     @property
     def _deviation(self) -> float:
         """Nominal standard deviation of a coordinate of mu, in steps."""
-        return float(np.sqrt(2 * np.log(2) * self.ideal_rate / self.size)) / STEP
+        return length_of_rate(self.ideal_rate) / math.sqrt(self.size) / STEP
 
     @property
     def _largest(self) -> int:

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from scipy import special
 
+from diffc_jax.channel_simulation.channel import length_of_rate
+
 # The integrands are smooth, so that sums of equidistant values are as good as exact.
 _STEP, _WIDTH = 1 / 32, 12.0
 # Where the tail of a normal is small beside 1 to the last digit, and its logarithm still is exact.
@@ -27,7 +29,7 @@ def channel_simulation_divergence(ideal_rate: int | float) -> float:
     """
     if not ideal_rate > 0:
         raise ValueError(f"ideal_rate is {ideal_rate}, not positive")
-    length = math.sqrt(2 * math.log(2) * ideal_rate)
+    length = length_of_rate(ideal_rate)
     # W is the probability of a projection beyond g, and h the ratio there.
     g = np.arange(-_WIDTH, length + _WIDTH, _STEP)
     log_w = special.log_ndtr(-g)

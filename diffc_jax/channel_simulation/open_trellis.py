@@ -26,11 +26,11 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Float, Int, Int16, UInt8, UInt32
 
-from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
+from diffc_jax.channel_simulation.bits import Stream, random_signs
 from diffc_jax.channel_simulation.channel import check_dimensions
+from diffc_jax.channel_simulation.labels import LABEL_SCALE, LARGEST_TARGET, label_table
 from diffc_jax.channel_simulation.open_trellis_stages import stage_ends
 from diffc_jax.channel_simulation.rotation import dealing_and_block, rotate, unrotate
 from diffc_jax.errors import UsageError
@@ -41,13 +41,10 @@ if typing.TYPE_CHECKING:
 MEMORY_RANGE = (4, 16)
 # The sums that place stages are integers below 2^31.
 MOST_BITS_RANGE = (1, 640)
-# Labels are multiples of 1 / LABEL_SCALE, and repeat after PERIOD dimensions.
-LABEL_SCALE = 16
+# Labels repeat after so many dimensions.
 PERIOD = 192
 # Rows of the table. More states than these use the same rows, shifted, with other signs.
 MOST_ROWS = 1024
-# The search sees mu in integers up to this one.
-LARGEST_TARGET = 127
 # Scores of a stage go up to this one: 4 * memory * LARGEST_SCORE < 2^15, see `_viterbi`.
 LARGEST_SCORE = 511
 # Sums of so many stages are computed at once.
@@ -181,17 +178,8 @@ class OpenTrellis:
 
     @functools.cached_property
     def table(self) -> Float[np.ndarray, "rows period"]:
-        """Labels times LABEL_SCALE before signs, the same for every message: integers.
-
-        Normal quantiles of fixed random words, in float64, each column scaled to mean square 1 and rounded.
-        """
-        count = self.n_rows * PERIOD
-        with jax.ensure_compile_time_eval():
-            key = jnp.zeros((1, 2), jnp.uint32)
-            words = np.asarray(random_words(key, Stream.OPEN_TRELLIS_TABLE, count // 2))
-        normal = scipy.special.ndtri((words.reshape(self.n_rows, PERIOD) + 0.5) / 2**32)
-        normal /= np.sqrt(np.mean(normal**2, axis=0))
-        return np.rint(LABEL_SCALE * normal).astype(np.float32)
+        """See `label_table`."""
+        return label_table(Stream.OPEN_TRELLIS_TABLE, self.n_rows, PERIOD)
 
     @functools.cached_property
     def _ends(self) -> Int[np.ndarray, "most1 most1"]:

@@ -22,11 +22,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_bits, random_signs, random_words
-from diffc_jax.channel_simulation.channel import check_dimensions
+from diffc_jax.channel_simulation.channel import check_dimensions, rate_of_energy
+from diffc_jax.channel_simulation.labels import LABEL_SCALE, LARGEST_TARGET, label_table
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.channel_simulation.trellis_reach import mean_projections
 from diffc_jax.errors import InputError, UsageError
@@ -34,10 +34,6 @@ from diffc_jax.errors import InputError, UsageError
 PATH_BITS_RANGE = (32, 2048)
 PATH_BITS_STEP = 32
 MEMORY_RANGE = (3, 15)
-# Labels are multiples of 1 / LABEL_SCALE.
-LABEL_SCALE = 16
-# The search sees mu in integers up to this one.
-LARGEST_TARGET = 127
 # Each pass of a search starts half a circle from the one before, in the state where that one came by.
 PASSES = 2
 # Searches of short paths begin at several seams, so many that the stages of a pass number this many.
@@ -104,7 +100,7 @@ class TrellisChannel:
     @property
     def ideal_rate(self) -> float:
         """Ideal rate of a message of the best efficiency, |mu| = `reach`, in bits."""
-        return self.reach**2 / (2 * np.log(2))
+        return rate_of_energy(self.reach**2)
 
     @property
     def bytes_per_message(self) -> int:
@@ -158,18 +154,8 @@ class TrellisChannel:
 
     @functools.cached_property
     def _table(self) -> Float[np.ndarray, "rows d"]:
-        """Labels times LABEL_SCALE before signs, the same for every message: integers.
-
-        Normal quantiles of fixed random words, in float64, each column scaled to mean square 1 and rounded.
-        """
-        rows, d = 1 << (self.memory - 1), _stage_sizes(self)[0]
-        with jax.ensure_compile_time_eval():
-            key = jnp.zeros((1, 2), jnp.uint32)
-            words = np.asarray(random_words(key, Stream.TRELLIS_TABLE, -(-rows * d // 2)))
-        uniform = (words.ravel()[: rows * d].reshape(rows, d) + 0.5) / 2**32
-        normal = scipy.special.ndtri(uniform)
-        normal /= np.sqrt(np.mean(normal**2, axis=0))
-        return np.rint(LABEL_SCALE * normal).astype(np.float32)
+        """See `label_table`."""
+        return label_table(Stream.TRELLIS_TABLE, 1 << (self.memory - 1), _stage_sizes(self)[0])
 
     @functools.cached_property
     def _projections(self) -> Float[np.ndarray, " k1"]:

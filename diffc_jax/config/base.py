@@ -7,10 +7,12 @@ import re
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, one_of, within
+from diffc_jax.config.checks import above, all_finite, at_least, within
 from diffc_jax.config.sources import check_sources, plain, source_config, training_sources
 from diffc_jax.diffusion.decoders import DEFAULT_BUDGET, parse_decoder
+from diffc_jax.diffusion.schedules import check_ends
 from diffc_jax.errors import UsageError
+from diffc_jax.typed import one_of
 
 FEATURE_NETWORKS = ("efficientnet_lite0", "inception_v3_fid")
 LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
@@ -320,10 +322,7 @@ def validate(config: ConfigDict) -> None:
             field="eval.codec_decoders",
         )
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
-    if not low < high:
-        raise UsageError(
-            f"{low} is not below schedule.gamma_max = {high}", field="schedule.gamma_min"
-        )
+    check_ends(low, high)
     split = config.model.get("split_gamma")
     if split is not None and not low < split < high:
         raise UsageError(

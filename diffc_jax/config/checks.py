@@ -46,10 +46,3 @@ def within(field: str, value: int | float, low: int | float, high: int | float) 
     """Raises UsageError unless low <= value < high."""
     if not low <= value < high:
         raise UsageError(f"{value} is not in [{low}, {high})", field=field)
-
-
-def one_of(field: str, value: str | int, choices: tuple[str | int, ...]) -> None:
-    """Raises UsageError unless value is one of the choices."""
-    if value not in choices:
-        known = ", ".join(map(str, choices))
-        raise UsageError(f"unknown {value!r}; choose one of {known}", field=field)

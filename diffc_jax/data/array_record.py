@@ -8,7 +8,6 @@ from typing import Any
 
 from absl import logging
 
-from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import encode, map_in_windows
 from diffc_jax.data.files import files_to_keep_open
@@ -24,6 +23,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.files import atomic_write
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress
+from diffc_jax.typed import one_of
 
 # Read ahead around a record; images are some kilobytes.
 _READ_BYTES = 1 << 15

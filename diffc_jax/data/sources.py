@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-from diffc_jax.config.checks import one_of
 from diffc_jax.config.sources import (
     NON_RGB_MODES,
     RESIZE_FILTERS,
@@ -21,6 +20,7 @@ from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.data.tars import TarStore
 from diffc_jax.data.tfds_store import TfdsStore
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.typed import one_of
 
 _STORES: dict[str, Callable[[SourceSpec], Store]] = {
     "photos": PhotosStore,

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.typed import Meta, check_arguments
+from diffc_jax.typed import Meta, check_arguments, one_of
 
 _HIDDEN = 1024
 # Beyond, exp(gamma) is no float64.
@@ -49,6 +49,18 @@ def build_schedule(name: str, gamma_min: _Gamma, gamma_max: _Gamma) -> Schedule:
     Raises:
         UsageError: unknown name, or ends that are not finite numbers, or not in order as float32.
     """
+    check_ends(gamma_min, gamma_max)
+    builders = {
+        "linear": _linear,
+        "learned_linear": _learned_linear,
+        "learned_network": _learned_network,
+    }
+    one_of("schedule.name", name, builders)
+    return builders[name](gamma_min, gamma_max)
+
+
+def check_ends(gamma_min: int | float, gamma_max: int | float) -> None:
+    """Raises UsageError for ends that are not finite numbers, or not in order as float32."""
     for field, gamma in (("gamma_min", gamma_min), ("gamma_max", gamma_max)):
         if not math.isfinite(gamma):
             raise UsageError(f"{gamma} is not a finite number", field=f"schedule.{field}")
@@ -56,16 +68,6 @@ def build_schedule(name: str, gamma_min: _Gamma, gamma_max: _Gamma) -> Schedule:
         raise UsageError(
             f"{gamma_min} is not below schedule.gamma_max = {gamma_max}", field="schedule.gamma_min"
         )
-    builders = {
-        "linear": _linear,
-        "learned_linear": _learned_linear,
-        "learned_network": _learned_network,
-    }
-    if name not in builders:
-        raise UsageError(
-            f"unknown {name!r}; choose one of {', '.join(builders)}", field="schedule.name"
-        )
-    return builders[name](gamma_min, gamma_max)
 
 
 def schedule_from_fields(fields: Mapping[str, Any]) -> Schedule:

@@ -7,17 +7,14 @@ out one image at a time needs sums of the kernel's rows only. The bootstrap woul
 with themselves are no pairs of different images.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Float
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Estimate, jackknife
+from diffc_jax.metrics.statistics import Estimate, blocks, jackknife
 
 # Fewer tell nothing, and leave the jackknife without a distribution.
 MIN_IMAGES = 20
-_BLOCK = 2048
 
 
 class KernelReference:
@@ -93,7 +90,7 @@ def _sums(
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """Sums of the kernel over y for each x, and over x for each y; memory for a block of rows."""
     rows, columns = np.empty(len(x)), np.zeros(len(y))
-    for block in _blocks(len(x)):
+    for block in blocks(len(x)):
         kernel = _kernel(x[block] @ y.T, x.shape[1])
         rows[block] = kernel.sum(1)
         columns += kernel.sum(0)
@@ -105,10 +102,6 @@ def _diagonal(
 ) -> Float[np.ndarray, " n"]:
     """The kernel of each x with its own y, or with itself."""
     return _kernel(np.sum(x * (x if y is None else y), axis=1), x.shape[1])
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _check_count(features: Float[np.ndarray, "n d"]) -> None:

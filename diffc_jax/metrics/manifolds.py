@@ -7,18 +7,17 @@ outliers with large balls matter less. All four depend on the number of images. 
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics.statistics import Estimate
+from diffc_jax.metrics.statistics import Estimate, blocks
 
 # Neighbours of precision and recall, and of density and coverage, as in the papers.
 NEAREST, NEAREST_COUNTED = 3, 5
 MIN_IMAGES = NEAREST_COUNTED + 1
-_BLOCK = 2048
 _ROUNDING = 1e-9
 
 
@@ -72,7 +71,7 @@ class ManifoldReference:
         (own_radii,) = _radii(x, (NEAREST,))
         inside, n_around = np.empty(len(x), bool), np.empty(len(x), int)
         found, covered = np.zeros((2, len(self._features)), bool)
-        for block in _blocks(len(x)):
+        for block in blocks(len(x)):
             distances = _squared_distances(x[block], self._features)
             inside[block] = (distances <= self._radii).any(1)
             found |= (distances <= own_radii[block, None]).any(0)
@@ -92,7 +91,7 @@ def _mean(
 def _radii(x: Float[np.ndarray, "n d"], nearest: Sequence[int]) -> list[Float[np.ndarray, " n"]]:
     """Squared distance of each vector to its k-th nearest other one, for each k."""
     radii = [np.empty(len(x)) for _ in nearest]
-    for block in _blocks(len(x)):
+    for block in blocks(len(x)):
         distances = _squared_distances(x[block], x)
         # Its own distance is 0 but for rounding, and must not be taken for a neighbour's.
         rows = np.arange(len(distances))
@@ -109,10 +108,6 @@ def _squared_distances(
 ) -> Float[np.ndarray, "n m"]:
     distances = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2.0 * (x @ y.T)
     return np.maximum(distances, 0.0, out=distances)
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def _check_count(features: Float[np.ndarray, "n d"], kind: str) -> None:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from diffc_jax.errors import InputError
+
+_BLOCK = 2048
 
 
 def standard_error(values: Float[np.ndarray, " n"]) -> float:
@@ -38,6 +41,11 @@ class Estimate:
         """The difference of two estimates from the same images, whose common errors cancel."""
         pairs = zip(self.influences, other.influences, strict=True)
         return Estimate(self.value - other.value, tuple(a - b for a, b in pairs))
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Rows of a matrix of pairs that is too large to be in memory as a whole, some at a time."""
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
 
 def jackknife(without_each: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Denoiser, Model, Variables
 from diffc_jax.models.diffusers_unet import diffusers_unet_model
 from diffc_jax.models.experts import experts_model
@@ -14,6 +13,7 @@ from diffc_jax.models.layers import build_from_fields
 from diffc_jax.models.parameters import model_variables
 from diffc_jax.models.unet import unet_model
 from diffc_jax.models.vdm import vdm_model
+from diffc_jax.typed import one_of
 
 __all__ = ["MODELS", "Denoiser", "Model", "Variables", "build_model", "model_variables"]
 
@@ -36,6 +36,5 @@ def build_model(config: Mapping[str, Any], image_shape: tuple[int, int, int]) ->
     """
     fields = dict(config)
     name = fields.pop("name")
-    if name not in MODELS:
-        raise UsageError(f"unknown {name!r}; choose one of {', '.join(MODELS)}", field="model.name")
+    one_of("model.name", name, MODELS)
     return build_from_fields(MODELS[name], "model", name, fields, image_shape)

@@ -29,9 +29,8 @@ from diffc_jax.models.layers import (
     check_halvings,
     check_multiple,
     check_positive,
-    one_of,
 )
-from diffc_jax.typed import Meta
+from diffc_jax.typed import Meta, one_of
 
 
 class DiffusersUNet(nn.Module):

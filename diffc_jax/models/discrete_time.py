@@ -19,8 +19,7 @@ from jaxtyping import Array, Float, Key
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.layers import one_of
-from diffc_jax.typed import Meta
+from diffc_jax.typed import Meta, one_of
 
 _PIXEL_SCALE = 256.0 / 255.0
 _LOG_SNR_SHIFT = 2.0 * math.log(_PIXEL_SCALE)

@@ -167,12 +167,6 @@ def check_epsilon(field: str, value: float) -> None:
         raise UsageError(f"{value} is not inside (0, 1)", field=field)
 
 
-def one_of(field: str, value: str, known: Sequence[str]) -> None:
-    """Raises UsageError for a name that is not known."""
-    if value not in known:
-        raise UsageError(f"unknown {value!r}; choose one of {', '.join(known)}", field=field)
-
-
 def check_common(group: str, dropout: float, gamma_range: Sequence[float | int]) -> None:
     """Raises UsageError for values of a group's fields that no network can use."""
     if not 0.0 <= dropout < 1.0:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics import kid
+from diffc_jax.metrics import kid, statistics
 from diffc_jax.metrics.kid import KernelReference
 
 
@@ -32,7 +32,7 @@ def test_squared_mmd_is_the_sum_over_pairs():
 @pytest.mark.parametrize("block", [7, 4096])
 def test_value_and_jackknife_are_those_of_sums_over_pairs(monkeypatch, paired, block):
     """With every image left out in turn: the definition of the jackknife."""
-    monkeypatch.setattr(kid, "_BLOCK", block)
+    monkeypatch.setattr(statistics, "_BLOCK", block)
     generator = np.random.default_rng(1)
     y = generator.normal(size=(20 if paired else 22, 3))
     x = 0.5 * y[:20] + generator.normal(size=(20, 3))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
-from diffc_jax.metrics import manifolds
+from diffc_jax.metrics import statistics
 from diffc_jax.metrics.manifolds import ManifoldReference
 
 
@@ -29,7 +29,7 @@ def by_definition(images, reference):
 
 @pytest.mark.parametrize("block", [7, 4096])
 def test_values_are_those_of_the_definitions(monkeypatch, block):
-    monkeypatch.setattr(manifolds, "_BLOCK", block)
+    monkeypatch.setattr(statistics, "_BLOCK", block)
     generator = np.random.default_rng(0)
     reference = 100.0 + generator.normal(size=(60, 3))
     images = 100.2 + 0.8 * generator.normal(size=(50, 3))

@@ -4,9 +4,9 @@
 samples: with the right mean along mu, or exact as the open trellis is made exact. `bound` is what suffices.
 """
 
-import math
 from collections.abc import Sequence
 
+from diffc_jax.channel_simulation.channel import rate_of_energy
 from diffc_jax.channel_simulation.limits import best_projection, channel_simulation_divergence
 from diffc_jax.channel_simulation.rate_bound import (
     POISSON_CONSTANT,
@@ -26,7 +26,7 @@ def limit_rows(*, bits: Sequence[int | float]) -> list[Row]:
         for sent in bits:
             if sent >= least:
                 energy = best_projection(sent) ** 2 - surplus
-                rows.append(_row("codewords", setting, energy / (2 * math.log(2)), sent))
+                rows.append(_row("codewords", setting, rate_of_energy(energy), sent))
     for constant in (POISSON_CONSTANT, REJECTION_CONSTANT):
         setting = f"KL + log2(KL + 1) + {constant:g}"
         rows += [_row("bound", setting, kl, float(rate_bound(kl, constant))) for kl in bits]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffc_jax.channel_simulation.channel import sample_statistics
+from diffc_jax.channel_simulation.channel import length_of_rate, rate_of_energy, sample_statistics
 from diffc_jax.channel_simulation.open_trellis import OpenTrellis
 from diffc_jax.channel_simulation.open_trellis_reach import mean_projections
 from diffc_jax.channel_simulation.projection import UNIT, Grid, bits_for, make_grid
@@ -16,7 +16,6 @@ from diffc_jax.studies.channel_comparison.rows import (
     TRUE_KS,
     Row,
     generator_of,
-    length_of,
     random_messages,
     row_of,
 )
@@ -34,8 +33,8 @@ def open_trellis_rows(
     may lie.
     """
     trellis = OpenTrellis(size, memory, most_bits(size))
-    ideal_rate = ((mean_projections(memory)[path_bits] / UNIT) ** 2 - 1) / (2 * math.log(2))
-    length = length_of(ideal_rate)
+    ideal_rate = rate_of_energy((mean_projections(memory)[path_bits] / UNIT) ** 2 - 1)
+    length = length_of_rate(ideal_rate)
     keys, directions = random_messages(messages, size, seed)
     mu = directions * length
     words = generator_of(seed, f"targets/{path_bits}/{memory}").integers(0, 1 << 32, messages)

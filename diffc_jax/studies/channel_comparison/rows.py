@@ -41,7 +41,7 @@ from diffc_jax.channel_simulation.candidate_schemes import (
 )
 from diffc_jax.channel_simulation.candidates import CandidateChannel
 from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
-from diffc_jax.channel_simulation.channel import Channel, sample_statistics
+from diffc_jax.channel_simulation.channel import Channel, length_of_rate, sample_statistics
 from diffc_jax.channel_simulation.dithered import DitheredChannel
 from diffc_jax.channel_simulation.index_codes import FixedCode, IndexCode, digits_code, zipf_code
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
@@ -159,7 +159,7 @@ def near_exact_race(
     normal above what it needs, and the losers in between are a Poisson number. `ideal_rate` is
     |mu|^2 / (2 ln 2).
     """
-    length = length_of(ideal_rate)
+    length = length_of_rate(ideal_rate)
     time = generator.exponential(size=count)
     g = generator.normal(size=count)
     log_score = np.log(time) - _log_ratio(g, length)
@@ -189,7 +189,7 @@ def bounded_races(
     ideal_rate: int | float, candidates: int, count: int, generator: np.random.Generator
 ) -> dict[str, Winners]:
     """poisson_truncated, ordered and minimal with `candidates` candidates, all on the same ones."""
-    length, rows = length_of(ideal_rate), max(1, _NORMALS_AT_ONCE // candidates)
+    length, rows = length_of_rate(ideal_rate), max(1, _NORMALS_AT_ONCE // candidates)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for start in range(0, count, rows):
         shape = (min(rows, count - start), candidates)
@@ -240,11 +240,11 @@ def _chunked_row(
 ) -> Row:
     keys, directions = random_messages(messages, size, seed)
     aims = np.asarray(_rotate(keys, directions)).reshape(messages, channel.chunks, -1)
-    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * length_of(ideal_rate)
+    aims = aims / np.linalg.norm(aims, axis=2, keepdims=True) * length_of_rate(ideal_rate)
     mu = _unrotate(keys, jnp.asarray(aims.reshape(messages, size)))
     sent = _Sent(channel, keys, mu, batch)
     noise = np.asarray(_rotate(keys, sent.sample)).reshape(aims.shape) - aims
-    along = np.sum(noise * aims, axis=2).ravel() / length_of(ideal_rate)
+    along = np.sum(noise * aims, axis=2).ravel() / length_of_rate(ideal_rate)
     return sent.row(scheme, setting, ideal_rate, along, channel.chunks)
 
 
@@ -259,10 +259,10 @@ def _whole_row(
     seed: int,
 ) -> Row:
     keys, directions = random_messages(messages, channel.size, seed)
-    mu = directions * length_of(ideal_rate)
+    mu = directions * length_of_rate(ideal_rate)
     sent = _Sent(channel, keys, mu, batch)
     projection = np.sum(np.asarray(mu, np.float64) * np.asarray(sent.sample), axis=1)
-    along = projection / length_of(ideal_rate) - length_of(ideal_rate)
+    along = projection / length_of_rate(ideal_rate) - length_of_rate(ideal_rate)
     return sent.row(scheme, setting, ideal_rate, along, chunks=1)
 
 
@@ -326,7 +326,7 @@ def row_of(
     along: Float[np.ndarray, " n"],
 ) -> Row:
     """The columns of every scheme, and None for the others."""
-    root, length, sent = len(along) ** 0.5, length_of(ideal_rate), float(bits.mean())
+    root, length, sent = len(along) ** 0.5, length_of_rate(ideal_rate), float(bits.mean())
     shift = float(1 + along.mean() / length)
     return dict.fromkeys(FIELDS) | {
         "scheme": scheme,
@@ -355,11 +355,6 @@ def random_messages(
     directions = generator.standard_normal((number, size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return jnp.asarray(keys), jnp.asarray(directions, jnp.float32)
-
-
-def length_of(ideal_rate: int | float) -> float:
-    """|mu| for that KL in bits."""
-    return float(np.sqrt(2 * np.log(2) * ideal_rate))
 
 
 def generator_of(seed: int, name: str) -> np.random.Generator:

@@ -5,11 +5,12 @@ import math
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, one_of, within
+from diffc_jax.config.checks import above, all_finite, at_least, within
 from diffc_jax.config.sources import check_unused_fields, plain, source_config
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.closed_forms import scalar_source
 from diffc_jax.theory.mixture import Mixture
+from diffc_jax.typed import one_of
 
 
 def analysis_config() -> ConfigDict:
