@@ -4,6 +4,7 @@ A file in `configs/` starts from `base_config()` and changes fields; `--config.x
 """
 
 import re
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -259,7 +260,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
-    data, train, evaluation = config.data, config.train, config.eval
+    data, train = config.data, config.train
     all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
     for field, size in config.mesh.items():
@@ -273,8 +274,16 @@ def validate(config: ConfigDict) -> None:
             at_least(f"{group}.{field}", config[group][field], low)
     check_sources(config)
     _check_optimizer(train)
+    _check_training(config)
+    _check_evaluation(config)
+    _check_noise_levels(config)
+
+
+def _check_training(config: ConfigDict) -> None:
+    train = config.train
     for tracker in train.trackers:
         one_of("train.trackers", tracker, TRACKERS)
+    _check_each_once("train.trackers", train.trackers)
     at_least("train.low_rate_emphasis", train.low_rate_emphasis, 0.0)
     if train.low_rate_emphasis and config.schedule.name != "linear":
         raise UsageError(
@@ -283,6 +292,10 @@ def validate(config: ConfigDict) -> None:
         )
     for field in ("beta2", "ema_decay", "second_ema_decay"):
         within(f"train.{field}", train[field], 0.0, 1.0)
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+    evaluation = config.eval
     for name in evaluation.subsets:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(
@@ -310,17 +323,24 @@ def validate(config: ConfigDict) -> None:
             f"{tuple(evaluation.decoders)} must name at least one, and each once",
             field="eval.decoders",
         )
-    for field in ("train.trackers", "eval.subsets", "eval.codec_decoders"):
-        group, _, name = field.partition(".")
-        if len(names := config[group][name]) != len(set(names)):
-            raise UsageError(f"{tuple(names)} must name each once", field=field)
+    for field in ("codec_decoders", "subsets"):
+        _check_each_once(f"eval.{field}", evaluation[field])
     one_of("eval.codec_memory", evaluation.codec_memory, CODEC_MEMORIES)
-    if evaluation.codec_decoders and data.image_size < _SMALLEST_CODED_IMAGE:
+    if evaluation.codec_decoders and config.data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(
-            f"the codec needs images of {_SMALLEST_CODED_IMAGE}x"
-            f"{_SMALLEST_CODED_IMAGE} or more, and data.image_size is {data.image_size}; use ()",
+            f"the codec needs images of {_SMALLEST_CODED_IMAGE}x{_SMALLEST_CODED_IMAGE} or more, and"
+            f" data.image_size is {config.data.image_size}; use ()",
             field="eval.codec_decoders",
         )
+
+
+def _check_each_once(field: str, names: Sequence[str]) -> None:
+    if len(names) != len(set(names)):
+        raise UsageError(f"{tuple(names)} must name each once", field=field)
+
+
+def _check_noise_levels(config: ConfigDict) -> None:
+    """Those of schedule, evaluation and experts."""
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     check_ends(low, high)
     split = config.model.get("split_gamma")
@@ -329,7 +349,7 @@ def validate(config: ConfigDict) -> None:
             f"{split} is not inside ({low}, {high}), the range of the schedule",
             field="model.split_gamma",
         )
-    first, last = evaluation.first_gamma, evaluation.last_gamma
+    first, last = config.eval.first_gamma, config.eval.last_gamma
     if not low < last <= first <= high:
         raise UsageError(
             f"{first}, {last} are not in decreasing order within "
