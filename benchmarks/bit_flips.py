@@ -34,6 +34,7 @@ from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.export import export_params, load_params, read_history
 from diffc_jax.runtime.images import save_png
 from diffc_jax.training.state import TrainState
+from diffc_jax.typed import one_of
 
 _FLIPS = flags.DEFINE_integer("flips", 1000, "Bits to flip in each kind of files.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the bits that are chosen.")
@@ -187,6 +188,8 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setLevel(standard_logging.ERROR)  # warnings are counted, not shown
     bad = 0
+    for name in _KINDS.value or ():
+        one_of("--kinds", name, KINDS)
     print(f"{'files':12}" + "".join(f"{name:>12}" for name in OUTCOMES))
     for name, keep in KINDS.items():
         if _KINDS.value and name not in _KINDS.value:

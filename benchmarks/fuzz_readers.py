@@ -163,6 +163,8 @@ def _shares() -> dict[str, int]:
         for name, reader in READERS.items()
         if not wanted or any(name.startswith(one) for one in wanted)
     }
+    if not chosen:
+        raise app.UsageError(f"--readers={','.join(wanted)}: no name begins like this")
     total = sum(reader.share for reader in chosen.values())
     return {
         name: max(_LEAST.value, round(_INPUTS.value * reader.share / total))

@@ -67,7 +67,7 @@ def overfit(width: float, downsamplings: int) -> None:
     state = init_state(model, optimizers, seed=0, adversarial=False)
     for count in range(1, _STEPS.value + 1):
         state, metrics = step(state, images)
-        if count % (_STEPS.value // 10) == 0:
+        if count % max(_STEPS.value // 10, 1) == 0:
             psnr = 10 * np.log10(255**2 / float(metrics["mse"]))
             print(f"step {count}: {metrics['bpp']:.3f} bpp, {psnr:.2f} dB", flush=True)
     begin = time.perf_counter()

@@ -151,7 +151,7 @@ def print_distribution(channel: TrellisChannel) -> None:
     print(f"  {'|mu|/reach':>10}{'bits/KL':>9}" + "".join(f"{name:>14}" for name in names))
     print(f"  {'exact':>10}{'':9}" + "".join(f"{value:14}" for value in (1, 0, 1, 0, 1, 3, 0, 0)))
     batch, number = _BATCH.value, _MESSAGES.value // _BATCH.value * _BATCH.value
-    for share in SHARES:
+    for share in SHARES if number else ():
         keys, mu = messages(channel, number, share)
         samples = [
             channel.encode(keys[i : i + batch], mu[i : i + batch])[1]

@@ -1,6 +1,5 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
-import argparse
 import math
 import os
 import pathlib
@@ -192,11 +191,19 @@ def _with_present_name(argument: str) -> str:
     return argument
 
 
+def _config_of(argv: list[str]) -> str:
+    """The last value of --config, or nothing."""
+    found = ""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, separator, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            found = value if separator else following
+    return found
+
+
 def _describe_flag_error(error: Exception, argv: list[str]) -> str:
     """Says what a flag, a config file or an override of one of its fields did wrong."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", default="")
-    file = parser.parse_known_args(argv)[0].config.partition(":")[0]
+    file = _config_of(argv).partition(":")[0]
     # absl and ml_collections wrap the errors of config files in others that quote tracebacks.
     chain: list[BaseException] = [error]
     while chain[-1].__context__ is not None:

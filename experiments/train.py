@@ -36,10 +36,12 @@ def _dry_run(config):
     if not _COST.value:
         return cli.describe(config)
     from diffc_jax.training import cost
+    from diffc_jax.training.duration import num_train_steps
 
+    # Not a number of images: data are not opened.
+    num_steps = num_train_steps(config.train, num_images=None)
     cost.simulate_devices(_COST_DEVICES.value)
     step = cost.measure_step(build_task(config))
-    num_steps = config.train.num_steps or -(-config.train.num_examples // config.train.batch_size)
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 
 

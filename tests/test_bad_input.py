@@ -72,6 +72,11 @@ def test_overrides(override, message, tmp_path):
     assert not workdir.exists()
 
 
+def test_a_config_that_is_not_named_is_one_line(tmp_path):
+    arguments = (f"--workdir={tmp_path / 'run'}", "--config")
+    fails("train", arguments, 2, "Missing value for flag --config")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -63,39 +63,35 @@ def _evaluate(
     max_workers: int | None,
     kept: EncodedFiles | None,
 ) -> Iterator[CodecPoint]:
-    n_files = len(images) * sum(len(ladder) for ladder in ladders.values())
-    progress = Progress("codecs", n_files, "files")
+    steps = [
+        (name, codec, quality) for name, codec in selected.items() for quality in ladders[name]
+    ]
+    n_kept = sum(kept.has(*step) for step in steps) if kept else 0
+    progress = Progress("codecs", len(images) * len(steps), "files", done=len(images) * n_kept)
     with ThreadPoolExecutor(max_workers) as pool:
-        for name, codec in selected.items():
-            for quality in ladders[name]:
-                files = kept.read(name, codec, quality) if kept else None
-                if files is None:
-                    encode = functools.partial(_encode, codec=codec, quality=quality)
-                    files = []
-                    for data in pool.map(encode, images, range(len(images))):
-                        files.append(data)
-                        progress.advance()
-                    if kept:
-                        kept.write(name, codec, quality, files)
-                else:
-                    progress.advance(len(files))
-                decoded = np.empty_like(images)
-                for i, image in enumerate(pool.map(codec.decode, files)):
-                    decoded[i] = image
-                sizes = [(len(data), codec.payload(data)) for data in files]
-                yield CodecPoint(
-                    name,
-                    {
-                        "method": codec.method,
-                        "model": codec.model,
-                        "level": float(quality),
-                        **source,
-                    },
-                    range(len(images)),
-                    np.array(sizes, np.float64),
-                    psnr.mse(images, decoded),
-                    decoded,
-                )
+        for name, codec, quality in steps:
+            files = kept.read(name, codec, quality) if kept else None
+            if files is None:
+                encode = functools.partial(_encode, codec=codec, quality=quality)
+                files = []
+                for data in pool.map(encode, images, range(len(images))):
+                    files.append(data)
+                    progress.advance()
+                if kept:
+                    kept.write(name, codec, quality, files)
+            decoded = np.empty_like(images)
+            for i, image in enumerate(pool.map(codec.decode, files)):
+                decoded[i] = image
+            sizes = [(len(data), codec.payload(data)) for data in files]
+            identity = {"method": codec.method, "model": codec.model, "level": float(quality)}
+            yield CodecPoint(
+                name,
+                {**identity, **source},
+                range(len(images)),
+                np.array(sizes, np.float64),
+                psnr.mse(images, decoded),
+                decoded,
+            )
 
 
 def _ladders(

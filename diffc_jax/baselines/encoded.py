@@ -23,6 +23,10 @@ class EncodedFiles:
         self._folder = folder
         self._count, self._images = len(images), set_digest(image_digests(images))
 
+    def has(self, name: str, codec: Codec, quality: Quality) -> bool:
+        """Whether the files of all images are there."""
+        return self._path(name, codec, quality).exists()
+
     def read(self, name: str, codec: Codec, quality: Quality) -> list[bytes] | None:
         """The files of all images in their order, if they are there.
 
@@ -30,7 +34,7 @@ class EncodedFiles:
             InputError: a damaged file.
         """
         path = self._path(name, codec, quality)
-        if not path.exists():
+        if not self.has(name, codec, quality):
             return None
         with open_arrays(path, "is damaged", "delete it and run again") as content:
             sizes = content.read("sizes", (self._count,), np.integer)

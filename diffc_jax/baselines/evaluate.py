@@ -1,9 +1,10 @@
 """`evaluate_baselines(config, workdir)`: the methods to compare with, on the images of the sweep."""
 
+import csv
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,12 @@ from diffc_jax.data.identity import image_digests
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, Measures, set_point
-from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
+from diffc_jax.evaluation.results import (
+    RatePoint,
+    read_rate_points,
+    write_rate_points,
+    write_table,
+)
 from diffc_jax.evaluation.spectra import (
     POWER,
     SPECTRA_OF_BASELINES,
@@ -37,6 +43,7 @@ from diffc_jax.evaluation.subsets import ResultSet, images_to_evaluate, open_ref
 from diffc_jax.metrics.feature_sets import FeatureSet
 from diffc_jax.metrics.sets import Comparison
 from diffc_jax.metrics.statistics import RunningMean
+from diffc_jax.runtime.array_files import open_arrays
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
@@ -44,12 +51,16 @@ from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.training.experiment import open_source
 
 _BATCH = 256
+# Of results: a method and its model.
+_Method = tuple[str, str | None]
 
 
 def evaluate_baselines(
     config: ConfigDict, workdir: AnyPath, trained: Sequence[AnyPath] = ()
 ) -> None:
     """Writes the rows of config.baselines to W/eval/rd.csv, and files of their own beside it.
+
+    What is there of other methods and models on the same images stays.
 
     The methods are config.baselines.codecs and the trained networks in config.baselines.trained; the files
     are per_image_baselines.csv and, for the first images, reconstructions_baselines.npz. With codecs also
@@ -59,7 +70,7 @@ def evaluate_baselines(
     Args:
         config: a validated config; the images are those of config.data.eval, eval.max_images and
             eval.subsets, measured as config.eval.features and config.eval.image_metrics say.
-        workdir: folder of the results; rows of other methods in it are kept.
+        workdir: folder of the results.
         trained: folders of more trained networks.
 
     Raises:
@@ -199,25 +210,35 @@ class _Results:
     def write(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
         """Writes rows, tables and reconstructions; `originals` are all images."""
         folder = self._set.folder
-        rows = (row for codec_point in self._codec_points for row in codec_point.rows)
-        write_table(folder / "per_image_baselines.csv", PER_IMAGE_FIELDS, rows)
-        spectra = spectra_table(originals.shape[1], zip(self._points, self._spectra, strict=True))
-        write_table(folder / SPECTRA_OF_BASELINES, spectra.fields, spectra.rows)
         methods = {point.method for point in self._points}
         claim_images(self._set, image_digests(self._set.of(originals)), methods)
+        # Rows of other images are gone now, and so is what else is known of them.
+        rates, own = folder / "rd.csv", {(point.method, point.model) for point in self._points}
+        before = read_rate_points(rates) if rates.exists() else []
+        kept = {(point.method, point.model) for point in before} - own
+        rows = (row for codec_point in self._codec_points for row in codec_point.rows)
+        spectra = spectra_table(originals.shape[1], zip(self._points, self._spectra, strict=True))
+        for name, fields, new in (
+            ("per_image_baselines.csv", PER_IMAGE_FIELDS, rows),
+            (SPECTRA_OF_BASELINES, spectra.fields, spectra.rows),
+        ):
+            write_table(folder / name, fields, [*_kept_rows(folder / name, kept), *new])
         write_rate_points(
-            folder / "rd.csv", self._points, keep=lambda point: point.method not in methods
+            rates, self._points, keep=lambda point: (point.method, point.model) not in own
         )
         if self._n_shown:
-            self._write_reconstructions(self._set.of(originals)[: self._n_shown])
+            self._write_reconstructions(self._set.of(originals)[: self._n_shown], kept)
         logging.info(
             "%d rate points of %s in %s", len(self._points), ", ".join(sorted(methods)), folder
         )
 
-    def _write_reconstructions(self, originals: UInt8[np.ndarray, "n h w 3"]) -> None:
+    def _write_reconstructions(
+        self, originals: UInt8[np.ndarray, "n h w 3"], kept: Collection[_Method]
+    ) -> None:
         """Writes what every codec and quality makes of the first images, as docs/output_files.md says."""
-        n = len(originals)
+        n, path = len(originals), self._set.folder / "reconstructions_baselines.npz"
         arrays = {"index": np.array(self._set.images[:n]), "original": originals}
+        arrays |= _kept_arrays(path, arrays, kept)
         by_name: dict[str, list[CodecPoint]] = {}
         for codec_point in self._codec_points:
             by_name.setdefault(codec_point.name, []).append(codec_point)
@@ -232,6 +253,36 @@ class _Results:
             for column in ("bpp", "psnr"):
                 values = [p.columns()[column][:n] for p in codec_points]
                 arrays[f"{name}/{column}"] = np.stack(values, axis=1)
-        path = self._set.folder / "reconstructions_baselines.npz"
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def _kept_rows(path: AnyPath, kept: Collection[_Method]) -> list[dict[str, str]]:
+    """Rows of an older table about these methods and models, as they stand there."""
+    if not kept or not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            row for row in csv.DictReader(stream) if (row["method"], row["model"] or None) in kept
+        ]
+
+
+def _kept_arrays(
+    path: AnyPath, now: Mapping[str, np.ndarray], kept: Collection[_Method]
+) -> dict[str, np.ndarray]:
+    """Arrays of older reconstructions of the same images by these methods and models."""
+    if not kept or not path.exists():
+        return {}
+    with open_arrays(path, "is damaged", "delete it and run again") as before:
+
+        def method(name: str) -> _Method:
+            texts = [str(before.read(f"{name}/{part}")) for part in ("method", "model")]
+            return texts[0], texts[1] or None
+
+        if not all(np.array_equal(before.read(name), array) for name, array in now.items()):
+            return {}
+        names = [name.removesuffix("/method") for name in before.names if name.endswith("/method")]
+        wanted = {name for name in names if method(name) in kept}
+        return {
+            name: before.read(name) for name in before.names if name.rpartition("/")[0] in wanted
+        }

@@ -21,7 +21,7 @@ def channel_simulation_divergence(ideal_rate: int | float) -> float:
     """Bits below which no code with shared randomness has an exact sample, for `ideal_rate` bits above 0.
 
     With r the density ratio of N(mu, I) to N(0, I) and W(h) the probability of r >= h under N(0, I), it is
-    -integral W(h) log2 W(h) dh over h > 0 (Goc & Flamich 2024, arXiv:2405.12203; a bound for all codes in
+    -integral W(h) log2 W(h) dh over h > 0 (Goc & Flamich 2024, arXiv:2401.16579; a bound for all codes in
     arXiv:2501.14053).
 
     Raises:

@@ -14,6 +14,7 @@ from PIL import Image
 from diffc_jax.config.sources import SourceSpec, check_pixels
 from diffc_jax.data.scaling import shrink
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.environment import available_cores
 from diffc_jax.runtime.image_files import UndecodableError, decode_image_file
 from diffc_jax.runtime.images import encode_image
 
@@ -71,7 +72,7 @@ def map_in_windows(function: Callable[[T], R], items: Sequence[T]) -> Iterator[l
 
     Memory does not grow with the number of items. Pillow and the encoders run in parallel.
     """
-    threads = os.cpu_count() or 1
+    threads = available_cores() or os.cpu_count() or 1
     window = 64 * threads
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(items), window):

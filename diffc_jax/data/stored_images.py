@@ -11,6 +11,7 @@ from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import UnreadableImageError, map_in_windows, to_rgb
 from diffc_jax.data.spec import PixelStore, Store
 from diffc_jax.errors import InputError
+from diffc_jax.runtime.environment import available_cores
 from diffc_jax.runtime.progress import Progress
 
 
@@ -40,7 +41,7 @@ class StoredImages:
             self._leave_out_corrupt(count)
 
     def _leave_out_corrupt(self, count: int) -> None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores() or os.cpu_count()) as pool:
             readable = np.fromiter(pool.map(self._is_readable, range(count)), bool, count)
         self._kept = np.flatnonzero(readable)
         self.skipped = tuple(self._store.label(int(index)) for index in np.flatnonzero(~readable))

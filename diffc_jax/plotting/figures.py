@@ -1,7 +1,5 @@
 """From result files to figure files: PNG, PDF and the CSV each figure was drawn from."""
 
-import collections
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from diffc_jax.plotting.inputs import (
     check_same_pixels,
     collect_rate_points,
     labels_of,
+    point_rows,
     read_inputs,
 )
 from diffc_jax.plotting.measures import (
@@ -122,7 +121,7 @@ def make_figures(
     if overlaps:
         panels["rate_precision_recall"] = ("precision", "recall")
     points = list(dict.fromkeys((*own, *more_points)))
-    rows = _rows(points)
+    rows = point_rows(points)
     # All figures are drawn before the first is written: a refused argument leaves no half of a set.
     drawn: _Drawn = {}
     for name, shown in panels.items():
@@ -145,15 +144,6 @@ def make_figures(
     for name, (figure, table) in drawn.items():
         written += save_figure(figure, pathlib.Path(output_dir) / name, table)
     return written
-
-
-def _rows(points: Sequence[results.RatePoint]) -> list[dict[str, Any]]:
-    """The columns of `rd.csv`, and those of `RunPoint` if there is one."""
-    rows = [dataclasses.asdict(point) for point in points]
-    if any(isinstance(point, style.RunPoint) for point in points):
-        rows = [{"run": None, "settings": None, **row} for row in rows]
-        rows = [{name: row[name] for name in (*results.COLUMNS, "run", "settings")} for row in rows]
-    return rows
 
 
 def _rate_figures(inputs: Sequence[Input]) -> _Drawn:
@@ -225,10 +215,13 @@ def _strip_figures(inputs: Sequence[Input]) -> _Drawn:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with _2, _3, ... after repeated ones."""
-    seen: collections.Counter[str] = collections.Counter()
-    distinct = []
+    """The names as parts of those of files, with _2, _3, ... after repeated ones."""
+    distinct: list[str] = []
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        whole, number = name.replace("/", "_"), 1
+        found = whole
+        while found in distinct:
+            number += 1
+            found = f"{whole}_{number}"
+        distinct.append(found)
     return distinct

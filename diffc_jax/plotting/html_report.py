@@ -5,7 +5,6 @@ summary and the tables remain.
 """
 
 import collections
-import dataclasses
 import math
 import os
 import pathlib
@@ -30,7 +29,7 @@ from diffc_jax.plotting.html_page import (
     on_dark,
     read_part,
 )
-from diffc_jax.plotting.inputs import check_same_pixels, labels_of, read_inputs
+from diffc_jax.plotting.inputs import check_same_pixels, labels_of, point_rows, read_inputs
 from diffc_jax.plotting.measures import (
     MEASURES,
     SET_MEASURES,
@@ -100,8 +99,8 @@ def make_report(
     reconstructions, without = _collect_reconstructions(runs, labels_of(read), allow_mixed_data)
     data = {
         "points": [
-            {name: _finite_or_text(value) for name, value in dataclasses.asdict(point).items()}
-            for point in points
+            {name: _finite_or_text(value) for name, value in row.items()}
+            for row in point_rows(points)
         ],
         "series": _series_data(points, series),
         "markers": {
@@ -160,6 +159,7 @@ def _measures(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
                 "axis": " ".join(measure.axis.split()) + images,
                 "stderr": measure.stderr,
                 "log": measure.scale == "log",
+                "least_span": measure.least_span,
                 "points": indices,
             }
         )

@@ -312,3 +312,12 @@ def _how_to_make(source: pathlib.Path) -> str:
         f"make it with: python experiments/evaluate.py --config=CONFIG --workdir={workdir} "
         "(or experiments/baselines.py with the same flags)"
     )
+
+
+def point_rows(points: Sequence[RatePoint]) -> list[dict[str, Any]]:
+    """The columns of `rd.csv`, the same for all points, and those of `RunPoint` if there is one."""
+    rows = [dataclasses.asdict(point) for point in points]
+    if any(isinstance(point, style.RunPoint) for point in points):
+        rows = [{"run": None, "settings": None, **row} for row in rows]
+        rows = [{name: row[name] for name in (*results.COLUMNS, "run", "settings")} for row in rows]
+    return rows

@@ -23,6 +23,7 @@ class Measure:
         stderr: column with its standard error, if there is one.
         lower_is_better: whether small values are good ones.
         scale: of the axis, one of `SCALES`.
+        least_span: of a linear axis, so that tiny differences do not look large.
     """
 
     axis: str
@@ -30,11 +31,14 @@ class Measure:
     stderr: str | None = None
     lower_is_better: bool = False
     scale: str = "linear"
+    least_span: float = 0.0
 
 
 MEASURES: Mapping[str, Measure] = {
-    "psnr": Measure("PSNR of the mean squared error (dB)", "PSNR"),
-    "psnr_mean": Measure("mean PSNR of the images (dB)", "mean PSNR", "psnr_mean_stderr"),
+    "psnr": Measure("PSNR of the mean squared error (dB)", "PSNR", least_span=5.0),
+    "psnr_mean": Measure(
+        "mean PSNR of the images (dB)", "mean PSNR", "psnr_mean_stderr", least_span=5.0
+    ),
     "fid": Measure(
         "Fréchet distance", "Fréchet distance", "fid_stderr", lower_is_better=True, scale="log"
     ),

@@ -50,7 +50,7 @@ def plot_rates(
         points: from any methods.
         measures: keys of `MEASURES`.
         scale: of the rate axis, `log` or `linear`.
-        y_scale: of measures of which less is better; None is log for `fid`, linear for the others.
+        y_scale: of measures of which less is better; None is log for Fréchet distances, linear for others.
         bpp_range: limits of the rate axis in bits per pixel; None shows the data within 0.02..10
             (log) or 0..5 (linear).
         show_ideal: also draws each bound's ideal rate `bpp_kl` as a faint dotted line.
@@ -58,7 +58,7 @@ def plot_rates(
 
     Raises:
         UsageError: unknown measure or scale, an empty range, points of different images, or, whatever
-            `allow_mixed_data`, `fid` or `kid` in different features or of different numbers of images.
+            `allow_mixed_data`, measures of sets in different features or of different numbers of images.
         InputError: no point has one of the measures.
     """
     _check_arguments(measures, scale, y_scale)
@@ -212,8 +212,7 @@ def _format_axes(
     if visible and measure.scale == "log":
         axes.set_ylim(min(visible) / 1.25, max(visible) * 1.25)
     elif visible:
-        smallest = 0.0 if measure.lower_is_better else 5.0
-        margin = 0.04 * max(max(visible) - min(visible), smallest) or 0.1
+        margin = 0.04 * max(max(visible) - min(visible), measure.least_span) or 0.1
         axes.set_ylim(min(visible) - margin, max(visible) + margin)
     axes.set_xlabel("rate (bits per pixel)")
     axes.set_ylabel(measure.axis)

@@ -65,7 +65,7 @@ def read_run(path: pathlib.Path) -> Run:
     name, workdir = path.resolve().name, path
     # The images of the subset hq64 in W/hq64 are of a split that is called "validation hq64" or the like.
     if all((point.split or "").endswith(f" {name}") for point in points):
-        workdir = path.parent
+        workdir = path.resolve().parent
         name = f"{path.resolve().parent.name}/{name}"
     documents = {
         file: content
@@ -199,12 +199,14 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
     lines = []
     for run in runs:
         flags = f"--config=CONFIG --workdir={_shell(run.workdir)}"
-        if run.is_sweep:
+        # HiFiC and the hyper-prior in a run of their own, which has a config; baselines.py leaves none there.
+        networks = style.NEURAL.keys() if "config.json" in run.documents else set[str]()
+        if run.is_sweep or run.methods & networks:
             programs = ["train"] if "config.json" in run.documents else []
             lines += [
                 f"python experiments/{program}.py {flags}" for program in (*programs, "evaluate")
             ]
-        if run.methods - set(style.DIFFC_METHODS):
+        if run.methods - {*style.DIFFC_METHODS, *networks}:
             lines.append(f"python experiments/baselines.py {flags}")
     folders = ",".join(_shell(run.path) for run in runs)
     lines.append(f"python experiments/plot.py --inputs={folders} --output=FOLDER")

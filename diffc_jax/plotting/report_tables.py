@@ -73,8 +73,8 @@ def cell(value: Any) -> str:
     if value is None:
         return "<td></td>"
     if isinstance(value, int | float):
-        exact = text(repr(value))
-        return f'<td class="number" title="{exact}" data-value="{exact}">{value:.5g}</td>'
+        exact, shown = text(repr(value)), f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+        return f'<td class="number" title="{exact}" data-value="{exact}">{shown}</td>'
     return f"<td>{text(value)}</td>"
 
 

@@ -248,6 +248,7 @@ class _Scene:
     networks: tuple[str | None, ...]
     decoders: tuple[str | None, ...]
     codecs: tuple[tuple[str, str | None], ...]
+    neural: tuple[tuple[str, str | None], ...]
     datasets: tuple[str, ...]
 
     @classmethod
@@ -260,6 +261,7 @@ class _Scene:
             networks=tuple(sorted({i.model for i in present if i.is_network}, key=str)),
             decoders=(*known_decoders, *sorted(decoders, key=str)),
             codecs=(*known_codecs, *sorted(codecs - set(known_codecs), key=str)),
+            neural=tuple(sorted({i.codec for i in present if i.method in NEURAL}, key=str)),
             datasets=tuple(sorted({i.dataset for i in present if i.dataset})),
         )
 
@@ -286,25 +288,30 @@ class _Scene:
             return self._published_line(identity) | _repeated(self.datasets.index(identity.dataset))
         if identity.method in NEURAL:
             _, color, marker = NEURAL[identity.method]
+            same = [codec for codec in self.neural if codec[0] == identity.method]
             line = {"color": color, "marker": marker, "linestyle": "-"}
+            line |= _repeated(same.index(identity.codec))
             return line | {"linewidth": 1.3, "markersize": 4.5, "zorder": 2.5}
         return self._diffc_line(identity) if identity.is_diffc else self._codec_line(identity)
 
     def _diffc_line(self, identity: Line) -> dict[str, Any]:
         position = self.decoders.index(identity.decoder)
         looks = [*((one.color, one.marker) for one in _single_decoders()), *_OTHER_DECODERS]
-        color, marker = looks[min(position, len(looks) - 1)]
+        turn, position = divmod(position, len(looks))
+        color, marker = looks[position]
         line: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "-"}
         if identity.is_files:
             red, green, blue = (_FILES_SHADE * value for value in to_rgb(color))
             dark = to_hex((red, green, blue)).upper()
             line |= {"color": dark, "linestyle": _FILES_DASHES, "markerfacecolor": "white"}
         if not identity.is_network:
-            return line | {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
+            line |= {"linewidth": 0.9, "markersize": 2.2, "alpha": 0.5, "zorder": 2.2}
+            return line | _repeated(turn)
         line |= {"linewidth": 1.6, "markersize": 4.2, "zorder": 3}
-        if self.networks.index(identity.model) % 2:
+        pair, second = divmod(self.networks.index(identity.model), 2)
+        if second:
             line |= {"linewidth": 1.2, "markerfacecolor": "white"}
-        return line
+        return line | _repeated(turn + pair)
 
     def _codec_line(self, identity: Line) -> dict[str, Any]:
         if identity.codec in CODECS:

@@ -37,7 +37,7 @@ def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
-        "cores": {"available": _available_cores(), "total": os.cpu_count()},
+        "cores": {"available": available_cores(), "total": os.cpu_count()},
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
     }
     if encoders is not None:
@@ -52,7 +52,7 @@ def accelerator() -> dict[str, str]:
     return {"accelerator": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
 
 
-def _available_cores() -> int | None:
+def available_cores() -> int | None:
     """Those that this process may use; None where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -69,9 +69,18 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """None outside git, and where git is not installed, as in container images."""
+    this = pathlib.Path(__file__)
+    # An environment may lie in the checkout of something else.
+    if _git("ls-files", "--error-unmatch", this.name) is None:
+        return None
+    return _git("describe", "--always", "--dirty")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints about this file's folder; None if it fails, or prints nothing."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
+        done = subprocess.run(
+            ["git", *arguments],
             cwd=pathlib.Path(__file__).parent,
             capture_output=True,
             text=True,
@@ -79,4 +88,4 @@ def _git_commit() -> str | None:
         )
     except FileNotFoundError:
         return None
-    return described.stdout.strip() or None
+    return (done.stdout.strip() or None) if done.returncode == 0 else None

@@ -17,28 +17,29 @@ _SECONDS_TO_SAVE = 5.0
 _MARGIN = 1.2
 
 
-def num_train_steps(train_config: ConfigDict, num_images: int) -> int:
-    """The duration of training in steps, from whichever of the fields is given; 0 if it is a wall time.
+def num_train_steps(train_config: ConfigDict, num_images: int | None) -> int:
+    """The duration of training in steps, from whichever of the fields is given.
+
+    It is 0 if a wall time is given, or epochs of an unknown number of images.
 
     Raises:
         UsageError: none or several of them are positive.
     """
-    batch_size = train_config.batch_size
-    examples = {
-        "train.num_steps": train_config.num_steps * batch_size,
-        "train.num_epochs": train_config.num_epochs * num_images,
-        "train.num_examples": train_config.num_examples,
-        "train.max_seconds": train_config.max_seconds,
-    }
-    given = [field for field, count in examples.items() if count > 0]
+    fields = ("num_steps", "num_epochs", "num_examples", "max_seconds")
+    given = [field for field in fields if train_config[field] > 0]
     if len(given) != 1:
+        names = [f"train.{field}" for field in fields]
         raise UsageError(
-            f"set exactly one of {', '.join(examples)} to a positive number",
-            field=", ".join(given) or "train.num_steps",
+            f"set exactly one of {', '.join(names)} to a positive number",
+            field=", ".join(f"train.{field}" for field in given) or "train.num_steps",
         )
-    if given == ["train.max_seconds"]:
-        return 0
-    return math.ceil(examples[given[0]] / batch_size)
+    examples = {
+        "num_steps": train_config.num_steps * train_config.batch_size,
+        "num_epochs": train_config.num_epochs * (num_images or 0),
+        "num_examples": train_config.num_examples,
+        "max_seconds": 0,
+    }
+    return math.ceil(examples[given[0]] / train_config.batch_size)
 
 
 class TimeLimit:

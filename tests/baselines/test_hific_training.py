@@ -335,12 +335,15 @@ def test_nothing_to_measure(tmp_path):
     )
 
 
-def test_runs_named_twice_are_measured_once(tmp_path):
+def test_runs_named_twice_are_measured_once(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "link").symlink_to("a")
     runs = [tmp_path / "b", tmp_path / "a"]
     assert find_runs(f"{tmp_path}/b,{tmp_path}/*,{tmp_path}/a/") == runs
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run[1]").mkdir()
+    assert find_runs("~/a,~/run[1]") == [tmp_path / "a", tmp_path / "run[1]"]
 
 
 def test_runs_that_cannot_be_used(hific, tmp_path):

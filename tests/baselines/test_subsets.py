@@ -72,3 +72,24 @@ def test_features_of_originals_and_of_another_reference_are_computed_once(
     assert sorted(seen) == [FILES["unnamed"]] + [18] * (len(points) + 1)
     assert {point.fid_reference for point in points} == {"three all, 3 images"}
     assert not (tmp_path / "small" / "eval" / "reference").exists()
+
+
+def test_methods_that_are_not_measured_again_keep_all_they_have(subset_images, tmp_path):
+    config = configured(subset_images)
+    config.eval.grid_images = 2
+    config.baselines.codecs = ("jpeg_420", "jpeg_444")
+    evaluate_baselines(config, tmp_path)
+    folder = tmp_path / "eval"
+
+    def contents():
+        tables = [
+            sorted((folder / name).read_text().splitlines())
+            for name in ("rd.csv", "per_image_baselines.csv", "spectra_baselines.csv")
+        ]
+        with np.load(folder / "reconstructions_baselines.npz") as arrays:
+            return tables, {name: arrays[name].tolist() for name in arrays.files}
+
+    before = contents()
+    config.baselines.codecs = ("jpeg_444",)
+    evaluate_baselines(config, tmp_path)
+    assert contents() == before

@@ -42,6 +42,23 @@ def test_lines_differ_without_colour_and_keep_their_look():
     assert flow[-1].line["linewidth"] < flow[0].line["linewidth"]
 
 
+def test_many_networks_and_trained_codecs_look_different():
+    points = [
+        point
+        for model in ("a", "b", "c", "d", "e")
+        for point in make_points(method="diffc", model=model, decoder="flow", rate_kind="bound")
+    ]
+    points += [
+        point
+        for model in ("width 0.125", "width 0.25", "width 1")
+        for point in make_points(method="hific", model=model)
+    ]
+    series = style.series_of(points)
+    assert len(series) == 8
+    looks = [tuple(sorted((name, str(v)) for name, v in s.line.items())) for s in series]
+    assert len(set(looks)) == len(looks)
+
+
 def test_published_series_stand_apart_and_name_their_data():
     series = style.series_of([*make_published("b"), *make_gallery(), *make_published("a")])
     groups = list(dict.fromkeys(line.group for line in series))

@@ -21,11 +21,20 @@ def test_versions_devices_and_commit(tmp_path, monkeypatch):
     def no_git(command, **_):
         raise FileNotFoundError(command[0])
 
-    found = written(lambda command, **_: types.SimpleNamespace(stdout="v0-12-gabc\n"))
+    def git(command, **_):
+        known = {"ls-files": "environment.py\n", "describe": "v0-12-gabc\n"}
+        return types.SimpleNamespace(stdout=known[command[1]], returncode=0)
+
+    def of_something_else(command, **_):
+        done = command[1] != "ls-files"
+        return types.SimpleNamespace(stdout="0123abc\n" * done, returncode=int(not done))
+
+    found = written(git)
     assert found["commit"] == "v0-12-gabc"
     assert found["packages"]["jax"] == jax.__version__
     assert found["num_devices"] == jax.device_count() == 8
-    assert written(lambda command, **_: types.SimpleNamespace(stdout=""))["commit"] == "of an image"
+    # An environment in the checkout of something else, which does not track its files.
+    assert written(of_something_else)["commit"] == "of an image"
     assert written(no_git)["commit"] == "of an image"
     monkeypatch.delenv("DIFFC_COMMIT")
     assert written(no_git)["commit"] is None

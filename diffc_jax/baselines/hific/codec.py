@@ -122,7 +122,9 @@ def find_runs(paths: str) -> list[AnyPath]:
     """
     found: dict[pathlib.Path, AnyPath] = {}
     for part in filter(None, map(str.strip, paths.split(","))):
-        matches = [path for path in map(pathlib.Path, sorted(glob.glob(part))) if path.is_dir()]
+        named = pathlib.Path(part).expanduser()
+        matches = [named] if named.is_dir() else sorted(map(pathlib.Path, glob.glob(str(named))))
+        matches = [path for path in matches if path.is_dir()]
         if not matches:
             raise InputError(f"baselines.trained: {part}: there is no such folder")
         for path in matches:

@@ -125,6 +125,7 @@ _UNUSED = {
     "accumulation_steps": 1,
     "optimizer": "adamw",
     "max_seconds": 0.0,
+    "low_rate_emphasis": 0.0,
     "init_params": "",
     "gamma_range": (),
 }

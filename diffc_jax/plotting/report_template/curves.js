@@ -82,7 +82,7 @@ function valueLimits(points, measure, [low, high], scale) {
   const least = Math.min(...values);
   const most = Math.max(...values);
   if (measure.log) return [least / 1.25, most * 1.25];
-  const margin = 0.04 * Math.max(most - least, measure.column.startsWith("psnr") ? 5 : 1e-3);
+  const margin = 0.04 * Math.max(most - least, measure.least_span || 1e-3);
   return [least - margin, most + margin];
 }
 
