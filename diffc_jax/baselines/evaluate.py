@@ -116,23 +116,27 @@ def evaluate_baselines(
         power, error = power_and_error(images, codec_point.decoded)
         for own in results:
             own.add(codec_point, pairs, features, (power, original_power, error))
-    for own in results:
-        own.write(images)
     versions = encoder_versions(codecs)
-    for result in sets:
+    for own, result in zip(results, sets, strict=True):
+        own.write(images)
         write_json(result.folder / "config.json", plain(config))
         write_environment(result.folder, versions)
     if codecs:
-        bits = measure_lossless(images)
-        for result in sets:
-            marks: dict[str, Any] = {
-                **lossless_marks({name: result.of(values) for name, values in bits.items()}),
-                "n_images": len(result.images),
-                "dataset": result.dataset,
-                "split": result.split,
-            }
-            write_json(result.folder / "lossless.json", marks)
+        _write_lossless(images, sets)
     kept.remove()
+
+
+def _write_lossless(images: UInt8[np.ndarray, "n h w 3"], sets: Sequence[ResultSet]) -> None:
+    """Writes lossless.json of each set."""
+    bits = measure_lossless(images)
+    for result in sets:
+        marks: dict[str, Any] = {
+            **lossless_marks({name: result.of(values) for name, values in bits.items()}),
+            "n_images": len(result.images),
+            "dataset": result.dataset,
+            "split": result.split,
+        }
+        write_json(result.folder / "lossless.json", marks)
 
 
 def check_baselines(config: ConfigDict) -> None:
