@@ -4,6 +4,7 @@ import PIL.ImageFile
 from PIL import TiffImagePlugin
 
 from diffc_jax.runtime.boxes import boxes
+from diffc_jax.runtime.png_data import png_chunks
 
 _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _PHOTOMETRIC = 258, 284, 262
 # Code points of ITU-T H.273: BT.709 or unspecified; the curves of BT.709 and BT.601 pass for sRGB's.
@@ -132,15 +133,12 @@ def _jp2_colours(data: bytes) -> tuple[bytes, str]:
 
 
 def _png_chunk(data: bytes, wanted: bytes) -> bytes:
-    position = 8
-    while position + 8 <= len(data):
-        size = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
+    """The first of this type before the image data; nothing if there is none."""
+    for kind, contents in png_chunks(data):
         if kind == wanted:
-            return data[position + 8 : position + 8 + size]
+            return contents
         if kind == b"IDAT":
             break
-        position += 12 + size
     return b""
 
 

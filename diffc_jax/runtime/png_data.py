@@ -34,7 +34,7 @@ def is_short(data: bytes) -> bool:
     except (struct.error, KeyError):
         return False
     inflate = zlib.decompressobj()
-    for part in _image_data(data):
+    for part in (contents for kind, contents in png_chunks(data) if kind == b"IDAT"):
         while part and needed > 0 and not inflate.eof:
             try:
                 needed -= len(inflate.decompress(part, _AT_ONCE))
@@ -55,11 +55,10 @@ def _bytes_of_pixels(width: int, height: int, bits: int, interlaced: bool) -> in
     return total
 
 
-def _image_data(data: bytes) -> Iterator[bytes]:
-    """Contents of the IDAT chunks."""
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Types and contents of the chunks of a PNG file; the last contents may be cut off."""
     position = _SIGNATURE_BYTES
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IDAT":
-            yield data[position + 8 : position + 8 + length]
+        yield kind, data[position + 8 : position + 8 + length]
         position += 12 + length
