@@ -194,15 +194,13 @@ def _classifier(series: Sequence[style.Series]) -> Iterator[str]:
     """How well the images of each method can be told from photographs at the same rates."""
     rows = []
     for one in series:
-        curve = _curve(one, "auc")
-        if not len(curve.x):
-            continue
-        logs = [math.log(bpp) for bpp in CLASSIFIER_BPP]
+        x, y = (curve := _curve(one, "auc")).x, curve.y
         areas = [
-            f"{np.interp(x, curve.x, curve.y):.2f}" if curve.x[0] <= x <= curve.x[-1] else _NONE
-            for x in logs
+            f"{np.interp(log, x, y):.2f}" if x.size and x[0] <= log <= x[-1] else _NONE
+            for log in map(math.log, CLASSIFIER_BPP)
         ]
-        rows.append((_name(one), *areas))
+        if {*areas} != {_NONE}:
+            rows.append((_name(one), *areas))
     if rows:
         yield "\n## Told from photographs by a classifier\n"
         yield (
