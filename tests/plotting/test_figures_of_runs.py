@@ -192,3 +192,18 @@ def test_legend_and_caption_overlap_nothing(extra_codecs):
         assert box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0
         assert box.y1 <= figure.bbox.y1
+
+
+def test_axes_are_as_wide_as_their_data():
+    points = [
+        dataclasses.replace(point, precision=0.60 + 0.05 * number / 4, fid_features="network")
+        for number, point in enumerate(make_points())
+    ]
+    figure = rate_distortion.plot_rates(points, measures=["precision"])
+    low, high = figure.axes[0].get_ylim()
+    assert high - low < 0.06
+    figure = rate_distortion.plot_rates(
+        [dataclasses.replace(point, psnr=30.0) for point in points], measures=["psnr"]
+    )
+    low, high = figure.axes[0].get_ylim()
+    assert high - low == pytest.approx(0.4)

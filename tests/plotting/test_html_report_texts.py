@@ -13,6 +13,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.runtime import files
+from tests.support.rate_points import make_points
 from tests.support.report_runs import (
     EVIL,
     SIZE,
@@ -180,3 +181,15 @@ def test_mixed_data_are_refused_as_in_the_figures(runs, tmp_path):
         in page.text
     )
     assert "DiffC on photos eval: rate" in page.text
+
+
+def test_a_trained_codec_is_trained_and_evaluated_again(runs, tmp_path):
+    """Not with baselines.py, whose config has the classical codecs."""
+    folder = tmp_path / "hific"
+    points = make_points(method="hific", model="width 0.25")
+    results.write_rate_points(folder / "eval" / "rd.csv", points)
+    files.write_json(folder / "config.json", {"model": {"name": "hific"}})
+    page = Page(make_report([*runs, folder], tmp_path / "r.html", allow_mixed_data=True))
+    for program in ("train", "evaluate"):
+        assert f"experiments/{program}.py --config=CONFIG --workdir={folder}" in page.text
+    assert f"experiments/baselines.py --config=CONFIG --workdir={folder}" not in page.text

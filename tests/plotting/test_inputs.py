@@ -282,3 +282,19 @@ def test_other_pixels_under_one_name_are_refused(tmp_path):
         " test, 12 images; evaluate all methods on the same images, or set allow_mixed_data"
     )
     figures.make_figures(paths, tmp_path / "out", allow_mixed_data=True)
+
+
+def test_all_rows_have_the_columns_of_runs_if_one_has():
+    plain = make_points(method="avif")
+    of_a_run = [style.RunPoint(**dataclasses.asdict(point), run="a") for point in make_points()]
+    for points in ([*plain, *of_a_run], [*of_a_run, *plain]):
+        rows = inputs.point_rows(points)
+        assert {(*row,)[-2:] for row in rows} == {("run", "settings")}
+        assert {tuple(row) for row in rows} == {tuple(rows[0])}
+        assert [row["run"] for row in rows if row["method"] == "avif"] == [None] * len(plain)
+    assert "run" not in inputs.point_rows(plain)[0]
+
+
+def test_no_two_figures_have_one_name():
+    names = ["unet", "unet", "unet_2", "a/b", "a_b"]
+    assert figures._distinct(names) == ["unet", "unet_2", "unet_2_2", "a_b", "a_b_2"]
