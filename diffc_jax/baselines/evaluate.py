@@ -1,6 +1,5 @@
 """`evaluate_baselines(config, workdir)`: the methods to compare with, on the images of the sweep."""
 
-import csv
 import dataclasses
 import functools
 import itertools
@@ -28,6 +27,7 @@ from diffc_jax.evaluation.measures import COLUMNS, Measures, set_point
 from diffc_jax.evaluation.results import (
     RatePoint,
     read_rate_points,
+    read_table,
     write_rate_points,
     write_table,
 )
@@ -226,7 +226,7 @@ class _Results:
             ("per_image_baselines.csv", PER_IMAGE_FIELDS, rows),
             (SPECTRA_OF_BASELINES, spectra.fields, spectra.rows),
         ):
-            write_table(folder / name, fields, [*_kept_rows(folder / name, kept), *new])
+            write_table(folder / name, fields, [*_kept_rows(folder / name, fields, kept), *new])
         write_rate_points(
             rates, self._points, keep=lambda point: (point.method, point.model) not in own
         )
@@ -261,14 +261,14 @@ class _Results:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def _kept_rows(path: AnyPath, kept: Collection[_Method]) -> list[dict[str, str]]:
+def _kept_rows(
+    path: AnyPath, fields: Sequence[str], kept: Collection[_Method]
+) -> list[dict[str, Any]]:
     """Rows of an older table about these methods and models, as they stand there."""
     if not kept or not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [
-            row for row in csv.DictReader(stream) if (row["method"], row["model"] or None) in kept
-        ]
+    rows = read_table(path, numbers=(), texts=fields)
+    return [row for row in rows if (row["method"], row["model"] or None) in kept]
 
 
 def _kept_arrays(
