@@ -130,6 +130,11 @@ def test_unknown_arguments(argument):
             2,
             "train.accumulation_steps: 2 must be 1 for hific, which has no such thing",
         ),
+        (
+            "train.low_rate_emphasis",
+            0.5,
+            "train.low_rate_emphasis: 0.5 must be 0.0 for hific, which has no such thing",
+        ),
     ],
 )
 def test_fields_are_checked(field, value, message):
