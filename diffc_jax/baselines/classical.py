@@ -1,97 +1,70 @@
-"""Measures codecs on images: rates of whole files with every byte counted, and distortions."""
+"""Classical codecs as baselines: rates of whole files with every byte counted."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, UInt8
 
 from diffc_jax.baselines.codecs import CODECS, Codec, Quality, select_codecs
-from diffc_jax.baselines.encoded import EncodedFiles
-from diffc_jax.baselines.points import CodecPoint
-from diffc_jax.errors import InputError, UsageError
-from diffc_jax.metrics import psnr
-from diffc_jax.runtime.progress import Progress
+from diffc_jax.baselines.method import Baseline, Coded, Images
+from diffc_jax.errors import UsageError
 
 
-def evaluate_codecs(
-    images: Shaped[np.ndarray, "..."],
-    dataset: str,
-    split: str | None,
-    *,
-    codecs: Sequence[str] = tuple(CODECS),
+class ClassicalBaseline(Baseline):
+    """A codec of `CODECS` at one quality."""
+
+    params = None
+
+    def __init__(self, name: str, codec: Codec, quality: Quality, pool: Executor):
+        """`name` is that of the codec in `CODECS`; images are encoded and decoded in parallel, by `pool`."""
+        self.curve = name
+        self.identity = {"method": codec.method, "model": codec.model, "level": float(quality)}
+        self._codec, self._quality, self._pool = codec, quality, pool
+
+    def made_by(self) -> dict[str, Any]:
+        """See `Baseline`; another version of an encoder may write other files."""
+        return {"codec": self._codec.version(), **self.identity, **self._codec.settings}
+
+    def code(
+        self, images: Images, indices: Int[np.ndarray, " b"], on_files: Callable[[int], None]
+    ) -> Coded:
+        """See `Baseline`."""
+        encode = functools.partial(_encode, codec=self._codec, quality=self._quality)
+        files, decoded = [], np.empty_like(images)
+        for file in self._pool.map(encode, images, indices.tolist()):
+            files.append(file)
+            on_files(1)
+        for row, image in enumerate(self._pool.map(self._codec.decode, files)):
+            decoded[row] = image
+        return Coded(np.array([(len(file), self._codec.payload(file)) for file in files]), decoded)
+
+
+def classical_baselines(
+    codecs: Sequence[str],
+    pool: Executor,
     qualities: Mapping[str, Sequence[Quality]] | None = None,
-    max_workers: int | None = None,
-    kept: EncodedFiles | None = None,
-) -> Iterator[CodecPoint]:
-    """Encodes and decodes every image at every quality.
+) -> list[Baseline]:
+    """Codecs one after the other, in order of rate.
 
     Args:
-        images: uint8 RGB, (n, h, w, 3).
-        dataset: copied into the results.
-        split: copied likewise.
         codecs: names from `CODECS`, or methods.
+        pool: what encodes and decodes.
         qualities: ladders that replace the default ones, by name from `CODECS`.
-        max_workers: threads; None is the choice of `ThreadPoolExecutor`.
-        kept: where files that were made of these images before are, and where new ones go.
-
-    Yields:
-        Codecs one after the other, in order of rate.
 
     Raises:
         UsageError: unknown codec, or a quality that its encoder does not take.
-        InputError: images of another type or shape, or an encoder that is not installed.
+        InputError: an encoder that is not installed.
     """
-    if images.dtype != np.uint8:
-        raise InputError(f"images: dtype is {images.dtype}; codecs take uint8 RGB")
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise InputError(
-            f"images: shape is {images.shape}; codecs take RGB as (n, height, width, 3)"
-        )
     selected = select_codecs(codecs)
     ladders = _ladders(selected, qualities or {})
-    source = {"dataset": dataset, "split": split}
-    return _evaluate(images, selected, ladders, source, max_workers, kept)
-
-
-def _evaluate(
-    images: UInt8[np.ndarray, "n h w 3"],
-    selected: Mapping[str, Codec],
-    ladders: Mapping[str, Sequence[Quality]],
-    source: Mapping[str, str | None],
-    max_workers: int | None,
-    kept: EncodedFiles | None,
-) -> Iterator[CodecPoint]:
-    steps = [
-        (name, codec, quality) for name, codec in selected.items() for quality in ladders[name]
+    return [
+        ClassicalBaseline(name, codec, quality, pool)
+        for name, codec in selected.items()
+        for quality in ladders[name]
     ]
-    n_kept = sum(kept.has(*step) for step in steps) if kept else 0
-    progress = Progress("codecs", len(images) * len(steps), "files", done=len(images) * n_kept)
-    with ThreadPoolExecutor(max_workers) as pool:
-        for name, codec, quality in steps:
-            files = kept.read(name, codec, quality) if kept else None
-            if files is None:
-                encode = functools.partial(_encode, codec=codec, quality=quality)
-                files = []
-                for data in pool.map(encode, images, range(len(images))):
-                    files.append(data)
-                    progress.advance()
-                if kept:
-                    kept.write(name, codec, quality, files)
-            decoded = np.empty_like(images)
-            for i, image in enumerate(pool.map(codec.decode, files)):
-                decoded[i] = image
-            sizes = [(len(data), codec.payload(data)) for data in files]
-            identity = {"method": codec.method, "model": codec.model, "level": float(quality)}
-            yield CodecPoint(
-                name,
-                {**identity, **source},
-                range(len(images)),
-                np.array(sizes, np.float64),
-                psnr.mse(images, decoded),
-                decoded,
-            )
 
 
 def _ladders(

@@ -247,18 +247,10 @@ def select_codecs(names: Sequence[str]) -> dict[str, Codec]:
 
 
 def encoder_versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of the libraries of these codecs and, where there are any, of those of lossless.json.
+    """Versions of the libraries of these codecs.
 
     Raises:
         UsageError: an unknown name.
         InputError: a library is not installed or lacks an encoder.
     """
-    versions = {name: codec.version() for name, codec in select_codecs(names).items()}
-    if versions:
-        imagecodecs = require("imagecodecs")
-        versions |= {
-            "lossless png": f"zlib {features.version('zlib')} in Pillow, {imagecodecs.png_version()}",
-            "lossless webp": f"libwebp {features.version('webp')}",
-            "lossless jpegxl": imagecodecs.jpegxl_version(),
-        }
-    return versions
+    return {name: codec.version() for name, codec in select_codecs(names).items()}

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, UInt8
+from PIL import features
 
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime.images import decode_image, decode_jpegxl, encode_image, encode_jpegxl
 from diffc_jax.runtime.optional import require
-from diffc_jax.runtime.progress import Progress
 
 _Encoder = Callable[[UInt8[np.ndarray, "h w 3"]], bytes]
 
@@ -58,25 +58,39 @@ LOSSLESS: Mapping[str, LosslessCodec] = {
 }
 
 
+def lossless_versions() -> dict[str, str]:
+    """Versions of the libraries of these codecs.
+
+    Raises:
+        InputError: imagecodecs is not installed.
+    """
+    imagecodecs = require("imagecodecs")
+    return {
+        "lossless png": f"zlib {features.version('zlib')} in Pillow, {imagecodecs.png_version()}",
+        "lossless webp": f"libwebp {features.version('webp')}",
+        "lossless jpegxl": imagecodecs.jpegxl_version(),
+    }
+
+
 def measure_lossless(
-    images: UInt8[np.ndarray, "n h w 3"],
+    images: UInt8[np.ndarray, "n h w 3"], on_files: Callable[[int], None] = lambda count: None
 ) -> dict[str, Float64[np.ndarray, "n settings"]]:
     """Bits per dimension of whole files, headers counted, by the names in `LOSSLESS`.
 
-    Each row is an image, each column one of the codec's settings, in their order.
+    Each row is an image, each column one of the codec's settings, in their order. `on_files` is called with
+    the number of files that are finished.
 
     Raises:
         InputError: a file that does not decode to its image.
     """
     jobs = [(name, setting) for name, codec in LOSSLESS.items() for setting in codec.settings]
-    progress = Progress("lossless codecs", len(images) * len(jobs), "files")
     bits: dict[str, list[np.ndarray]] = {name: [] for name in LOSSLESS}
     with ThreadPoolExecutor() as pool:
         for name, setting in jobs:
             sizes = []
             for size in pool.map(functools.partial(_file_bytes, name, setting), images):
                 sizes.append(size)
-                progress.advance()
+                on_files(1)
             bits[name].append(8.0 * np.array(sizes, np.float64) / images[0].size)
     return {name: np.stack(columns, axis=1) for name, columns in bits.items()}
 

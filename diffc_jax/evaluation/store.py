@@ -78,12 +78,12 @@ class Store:
                 unknown += end - start
         for what, count in changed.items():
             logging.warning(
-                "%s: %d images are swept again: they, or neighbours in their batches, had other %s before",
+                "%s: %d images are measured again: they, or neighbours in their batches, had other %s before",
                 *(self._folder, count, what),
             )
         if unknown:
             logging.info(
-                "%s: %d images were swept by an older version without digests; they count as unchanged",
+                "%s: %d images were measured by an older version without digests; they count as unchanged",
                 *(self._folder, unknown),
             )
 

@@ -15,7 +15,7 @@ from diffc_jax import config as config_lib
 from diffc_jax.baselines.codecs import CODECS
 from diffc_jax.baselines.evaluate import evaluate_baselines
 from diffc_jax.baselines.hific import config as hific_config
-from diffc_jax.baselines.hific.codec import evaluate_runs, find_runs, load_run
+from diffc_jax.baselines.hific.codec import find_runs, load_run
 from diffc_jax.baselines.hific.task import build_hific_task, learning_rates
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import read_rate_points
@@ -281,7 +281,7 @@ def test_rows_of_trained_baselines(hific, hyperprior, tmp_path):
         source = open_source(config, "eval")
         images = np.stack([source[i] for i in range(8)])
         files, bits = run.codec.encode(images)
-        point = ours[run.method]
+        point = ours[run.identity["method"]]
         assert point.bpp == np.mean([8 * len(file) for file in files]) / 32**2
         assert point.bpp_estimate == pytest.approx(bits.mean() / 32**2)
         assert point.bpp_headerless == pytest.approx(point.bpp_estimate, rel=0.05)
@@ -392,7 +392,7 @@ def test_runs_that_cannot_be_used(hific, tmp_path):
 def test_images_must_fit_the_latent(hific):
     images = np.zeros((1, 20, 32, 3), np.uint8)
     with pytest.raises(UsageError, match="image size: 20x32; sides must be multiples of 8"):
-        list(evaluate_runs([load_run(hific)], images, "x", None))
+        load_run(hific).code(images, np.arange(1), on_files=lambda count: None)
 
 
 def test_only_hific_names_are_baselines():

@@ -110,7 +110,7 @@ def test_replaced_images_are_measured_again(config, folder, workdir, caplog):
         evaluate(config, workdir)
     (progress,) = (workdir / "eval" / "progress").iterdir()
     assert warnings_of(caplog) == [
-        f"{progress}: 4 images are swept again: they, or neighbours in their batches, had other pixels"
+        f"{progress}: 4 images are measured again: they, or neighbours in their batches, had other pixels"
         " before"
     ]
     changed = {name for name, time in parts(workdir).items() if time != kept[name]}
@@ -141,7 +141,9 @@ def test_results_of_older_versions_are_used(config, workdir, caplog):
         evaluate(config, workdir)
     assert parts(workdir) == kept
     assert warnings_of(caplog) == []
-    note = f"{COUNT} images were swept by an older version without digests; they count as unchanged"
+    note = (
+        f"{COUNT} images were measured by an older version without digests; they count as unchanged"
+    )
     assert any(note in message for message in caplog.messages)
 
 
@@ -156,7 +158,7 @@ def test_other_weights_of_the_feature_network_are_noticed(config, workdir, monke
         evaluate(config, workdir)
     (warning,) = warnings_of(caplog)
     assert warning.endswith(
-        f"{COUNT} images are swept again: they, or neighbours in their batches, had other feature weights"
+        f"{COUNT} images are measured again: they, or neighbours in their batches, had other feature weights"
         " before"
     )
     assert all(time != kept[name] for name, time in parts(workdir).items())

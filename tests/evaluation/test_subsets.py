@@ -63,7 +63,7 @@ def pixels(subset_images):
 
 def numbers_of_all(workdir):
     """Everything that the evaluation kept, by image."""
-    (folder,) = (workdir / "eval" / "progress").iterdir()
+    (folder,) = (workdir / "eval" / "progress").glob(12 * "[0-9a-f]")  # not those of baselines
     batches = list(Store(folder).read(range(len(SUBSETS) * LIMIT)))
     return {
         name: np.concatenate([batch[name] for batch in batches])
@@ -244,7 +244,6 @@ def test_baselines_of_a_subset_are_those_of_its_images_alone(subset_images, work
     for subset in SUBSETS:
         config = configured(subset_images / subset, subsets=())
         evaluate_baselines(config, tmp_path / subset)
-        assert not (tmp_path / subset / "eval" / "codecs").exists()
         found, expected = workdir / subset / "eval", tmp_path / subset / "eval"
         points = [p for p in read_rate_points(found / "rd.csv") if p.method == "jpeg"]
         alone = read_rate_points(expected / "rd.csv")

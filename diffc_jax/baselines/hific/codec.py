@@ -1,10 +1,9 @@
 """Images to files and back with trained networks, and their rates by the bytes of real files."""
 
-import dataclasses
 import glob
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,11 @@ from diffc_jax import rng
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, build_architecture
 from diffc_jax.baselines.hific.entropy_coding import HYPER_LARGEST, LatentCoder, header_bytes
 from diffc_jax.baselines.hific.model import Hific, Params, Symbols
-from diffc_jax.baselines.points import CodecPoint
+from diffc_jax.baselines.method import Baseline, Coded, Images
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import training_costs
-from diffc_jax.metrics import psnr
 from diffc_jax.runtime.export import IS_IT_THE_CARD, Costs, load_params, read_card
 from diffc_jax.runtime.files import AnyPath
-from diffc_jax.runtime.progress import Progress
 from diffc_jax.typed import Count, NotNegative
 
 _BATCH = 32
@@ -95,25 +92,6 @@ class HificCodec:
         return reader.size, hyper.astype(np.int32), reader.latent(indices).astype(np.int32)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """A finished run of `configs/hific64.py` or the like.
-
-    Attributes:
-        method: "hific" or "hyperprior".
-        width: of its networks, as results name them.
-        target_bpp: that it was trained for.
-        codec: its networks.
-        costs: of its training, as columns of results (`evaluation.results.training_costs`).
-    """
-
-    method: str
-    width: str
-    target_bpp: float
-    codec: HificCodec
-    costs: Mapping[str, int | float]
-
-
 def find_runs(paths: str) -> list[AnyPath]:
     """Folders named by config.baselines.trained, each once: folders and globs, separated by commas.
 
@@ -149,7 +127,43 @@ class _HificCard(_AnyCard, Costs):
     trained_parameters: Count
 
 
-def load_run(path: AnyPath) -> TrainedRun:
+class TrainedBaseline(Baseline):
+    """A finished run of `configs/hific64.py` or the like."""
+
+    def __init__(self, model: Hific, params: Params, card: Mapping[str, Any]):
+        """`card` is that of the parameters of the autoencoder; ValueError if these are not finite."""
+        width = f"width {card['model']['width']:g}"
+        self.curve = f"{card['model']['name']}, {width}"
+        self.identity = {
+            "method": card["model"]["name"],
+            "model": width,
+            "level": float(card["hific"]["target_bpp"]),
+            **training_costs(card["trained_parameters"], card),
+        }
+        self.codec, self.params = HificCodec(model, params), params
+        self._architecture = card["model"]
+
+    def made_by(self) -> dict[str, Any]:
+        """See `Baseline`."""
+        return dict(self._architecture)
+
+    def code(
+        self, images: Images, indices: Int[np.ndarray, " b"], on_files: Callable[[int], None]
+    ) -> Coded:
+        """See `Baseline`; sides have to be multiples of the model's factor."""
+        del indices
+        head = header_bytes(images.shape[1:3])
+        sizes, decoded, estimates = [], [], []
+        for start in range(0, len(images), _BATCH):
+            files, bits = self.codec.encode(images[start : start + _BATCH])
+            sizes += [(len(file), len(file) - head) for file in files]
+            decoded.append(self.codec.decode(files))
+            estimates.append(bits)
+            on_files(len(files))
+        return Coded(np.array(sizes), np.concatenate(decoded), np.concatenate(estimates))
+
+
+def load_run(path: AnyPath) -> TrainedBaseline:
     """Reads the weights and the card of a run.
 
     Raises:
@@ -168,61 +182,15 @@ def load_run(path: AnyPath) -> TrainedRun:
         model = Hific(build_architecture(card["model"]))
     except UsageError as error:
         raise InputError(f"{weights.with_suffix('.json')}: {error}; {IS_IT_THE_CARD}") from error
-    target = float(card["hific"]["target_bpp"])
-    costs = training_costs(card["trained_parameters"], card)
     template = jax.eval_shape(lambda: model.init_autoencoder(rng.stream(0, "init/autoencoder")))
     params = load_params(weights, {"autoencoder": template})["autoencoder"]
     try:
-        codec = HificCodec(model, params)
+        return TrainedBaseline(model, params, card)
     except ValueError as error:
         raise InputError(f"{weights}: {error}") from error
-    return TrainedRun(
-        method=card["model"]["name"],
-        width=f"width {card['model']['width']:g}",
-        target_bpp=target,
-        codec=codec,
-        costs=costs,
-    )
 
 
-def evaluate_runs(
-    runs: list[TrainedRun], images: UInt8[np.ndarray, "n h w 3"], dataset: str, split: str | None
-) -> Iterator[CodecPoint]:
-    """Writes every image to a file with every run, and decodes the files.
-
-    `dataset` and `split` are copied into the results.
-
-    Yields:
-        Methods one after the other, in order of target.
-
-    Raises:
-        UsageError: sides that are not multiples of a model's factor.
-    """
-    progress = Progress("trained baselines", len(runs) * len(images), "files")
-    head = header_bytes(images.shape[1:3])
-    for run in sorted(runs, key=lambda run: (run.method, run.width, run.target_bpp)):
-        sizes, estimates, decoded = [], [], []
-        for start in range(0, len(images), _BATCH):
-            batch = images[start : start + _BATCH]
-            encoded, bits = run.codec.encode(batch)
-            decoded.append(run.codec.decode(encoded))
-            sizes += [(len(file), len(file) - head) for file in encoded]
-            estimates.append(bits)
-            progress.advance(len(batch))
-        whole = np.concatenate(decoded)
-        source = {"dataset": dataset, "split": split}
-        yield CodecPoint(
-            f"{run.method}, {run.width}",
-            {
-                "method": run.method,
-                "model": run.width,
-                "level": run.target_bpp,
-                **source,
-                **run.costs,
-            },
-            range(len(images)),
-            np.array(sizes, np.float64),
-            psnr.mse(images, whole),
-            whole,
-            np.concatenate(estimates),
-        )
+def in_order(runs: Iterable[TrainedBaseline]) -> list[TrainedBaseline]:
+    """Methods one after the other, in order of target."""
+    names = ("method", "model", "level")
+    return sorted(runs, key=lambda run: tuple(run.identity[name] for name in names))
