@@ -171,7 +171,7 @@ def parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
     except DiffcError as error:
         raise UsageError(str(error)) from error
     except Exception as error:  # a config file is a program: it may raise anything
-        raise UsageError(_describe_flag_error(error, argv)) from error
+        raise UsageError(_describe_flag_error(error, argv, values)) from error
     return remaining
 
 
@@ -201,7 +201,7 @@ def _config_of(argv: list[str]) -> str:
     return found
 
 
-def _describe_flag_error(error: Exception, argv: list[str]) -> str:
+def _describe_flag_error(error: Exception, argv: list[str], values: flags.FlagValues) -> str:
     """Says what a flag, a config file or an override of one of its fields did wrong."""
     file = _config_of(argv).partition(":")[0]
     # absl and ml_collections wrap the errors of config files in others that quote tracebacks.
@@ -217,6 +217,8 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"--config: {file}: no such file"
+    if wrong := _describe_wrong_index(values, argv):
+        return wrong
     names = (argument.partition("=")[0].lstrip("-") for argument in argv)
     field = next((name for name in names if root.args and root.args[0] in name.split(".")), None)
     if isinstance(root, KeyError) and field:
@@ -224,6 +226,37 @@ def _describe_flag_error(error: Exception, argv: list[str]) -> str:
         meant = f"; did you mean {suggestion[1]}?" if suggestion else ""
         return f"--{field}: no such field{meant}"
     return f"--config: {file}: {type(root).__name__}: {root}"
+
+
+def _describe_wrong_index(values: flags.FlagValues, argv: list[str]) -> str:
+    """Which override numbers what is not several, or does not number what is; empty if none does."""
+    try:
+        config = values["config"].parser.parse(_config_of(argv))
+    except Exception:  # it is the file that is wrong
+        return ""
+    for argument in argv:
+        prefix, _, field = argument.partition("=")[0].lstrip("-").partition(".")
+        if prefix == "config" and (flaw := _index_flaw(config, field)):
+            return f"--config.{field}: {flaw}"
+    return ""
+
+
+def _index_flaw(value: Any, field: str) -> str:
+    for part in re.finditer(r"\w+|\[(-?\d+)\]", field):
+        holder, rest = field[: part.start()].removesuffix("."), field[part.end() :]
+        number, several = part[1], isinstance(value, tuple)
+        if number and not several:
+            return f"{holder} is not several; use {holder}{rest}"
+        if number and not -len(value) <= int(number) < len(value):
+            return f"{holder} has {len(value)} parts, of which the first is [0]"
+        if several and not number:
+            if not any(isinstance(one, ConfigDict) for one in value):
+                return f"{holder} is a tuple and has no fields; set {holder}"
+            return f"{holder} is a mixture of {len(value)} sources; use {holder}[0].{part[0]}{rest}"
+        if not number and (not isinstance(value, ConfigDict) or part[0] not in value):
+            return ""
+        value = value[int(number) if number else part[0]]
+    return ""
 
 
 def _exit_with(error: DiffcError) -> Any:

@@ -3,7 +3,7 @@
 python experiments/compress.py --input=a.png --output=a.diffc --bpp=1
 """
 
-from absl import flags
+from absl import flags, logging
 
 from diffc_jax import cli
 from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES
@@ -12,6 +12,7 @@ from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.stream import LARGEST_SEED
 from diffc_jax.codec.targets import Target
 from diffc_jax.config.sources import MOST_PIXELS
+from diffc_jax.errors import DiffcError
 from diffc_jax.runtime.files import split_names
 from diffc_jax.runtime.optional import require
 
@@ -73,17 +74,22 @@ def main() -> None:
         from diffc_jax.baselines.picture_report import plan_report
 
         report = plan_report(_REPORT.value, inputs, _OUTPUT.value, max_pixels=_MAX_PIXELS.value)
-    compress(
-        _MODEL.value,
-        inputs,
-        _OUTPUT.value,
-        target,
-        memory=_MEMORY.value,
-        seed=_SEED.value,
-        batch_size=_BATCH_SIZE.value,
-        max_pixels=_MAX_PIXELS.value,
-        dry_run=_DRY_RUN.value,
-    )
+    try:
+        compress(
+            _MODEL.value,
+            inputs,
+            _OUTPUT.value,
+            target,
+            memory=_MEMORY.value,
+            seed=_SEED.value,
+            batch_size=_BATCH_SIZE.value,
+            max_pixels=_MAX_PIXELS.value,
+            dry_run=_DRY_RUN.value,
+        )
+    except DiffcError:
+        if report is not None and not _DRY_RUN.value:
+            logging.warning("%s: is not written, as not all files are", _REPORT.value)
+        raise
     if report is not None and _DRY_RUN.value:
         print(report.description)
     elif report is not None:

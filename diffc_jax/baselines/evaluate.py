@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax.baselines.classical import classical_baselines
 from diffc_jax.baselines.codecs import CODECS, encoder_versions, select_codecs
-from diffc_jax.baselines.hific.codec import find_runs, in_order, load_run
+from diffc_jax.baselines.hific.codec import find_runs, load_runs
 from diffc_jax.baselines.lossless import lossless_marks, lossless_versions
 from diffc_jax.baselines.method import Baseline
 from diffc_jax.baselines.points import PER_IMAGE_FIELDS, CodecPoint
@@ -23,6 +23,15 @@ from diffc_jax.data.identity import Digests, digests_of
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import Measures, set_point
+from diffc_jax.evaluation.rate_point import DIFFC_METHODS
+from diffc_jax.evaluation.result_files import (
+    BASELINE_PER_IMAGE,
+    BASELINE_RECONSTRUCTIONS,
+    BASELINE_SPECTRA,
+    CONFIG,
+    LOSSLESS,
+    RATES,
+)
 from diffc_jax.evaluation.results import (
     RatePoint,
     read_rate_points,
@@ -30,23 +39,19 @@ from diffc_jax.evaluation.results import (
     write_rate_points,
     write_table,
 )
-from diffc_jax.evaluation.spectra import SPECTRA_OF_BASELINES, spectra_table
+from diffc_jax.evaluation.spectra import spectra_table
 from diffc_jax.evaluation.subsets import ResultSet, images_to_evaluate, open_references
 from diffc_jax.metrics.feature_sets import FeatureSet
 from diffc_jax.metrics.sets import Comparison
 from diffc_jax.runtime.array_files import open_arrays
-from diffc_jax.runtime.environment import write_environment
-from diffc_jax.runtime.files import AnyPath, atomic_write, read_json, write_json
+from diffc_jax.runtime.environment import add_encoders, read_environment, write_environment
+from diffc_jax.runtime.files import AnyPath, atomic_write, write_json
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.training.experiment import open_source
 
 # Of results: a method and its model.
 _Method = tuple[str, str | None]
-
-
-class _Environment(TypedDict, total=False):
-    encoders: dict[str, str]
 
 
 def evaluate_baselines(
@@ -69,11 +74,12 @@ def evaluate_baselines(
         trained: folders of more trained networks.
 
     Raises:
-        UsageError: an unknown codec, neither codecs nor trained networks, or subsets that do not exist.
+        UsageError: an unknown codec, neither codecs nor trained networks, two of these with one target, or
+            subsets that do not exist.
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
-    runs = [load_run(path) for path in (*find_runs(config.baselines.trained), *trained)]
+    runs = load_runs([*find_runs(config.baselines.trained), *trained])
     codecs = tuple(config.baselines.codecs)
     if not (runs or codecs):
         raise UsageError(
@@ -88,7 +94,7 @@ def evaluate_baselines(
     sets, references = images.result_sets(workdir), open_references(config, images)
     pixels = digests_of(images)
     with ThreadPoolExecutor() as pool:
-        baselines = [*in_order(runs), *classical_baselines(codecs, pool)]
+        baselines = [*runs, *classical_baselines(codecs, pool)]
         folder = sets[0].folder / "progress"
         stores = BaselineStores(
             folder, settings, images, measures, baselines, lossless=bool(codecs)
@@ -103,8 +109,14 @@ def evaluate_baselines(
             )
         results = _Results(config, result, baselines, stores, comparison)
         kept = results.write(result.of(pixels))
-        write_json(result.folder / "config.json", plain(config))
-        write_environment(result.folder, _kept_versions(result.folder, kept) | versions)
+        before = read_environment(result.folder).get("encoders", {}).items()
+        encoders = {name: of for name, of in before if _is_kept(name, kept)} | versions
+        if any(method in DIFFC_METHODS for method, _ in kept):
+            # The config and the machine of the sweep, which says more about its rows than they about ours.
+            add_encoders(result.folder, encoders)
+        else:
+            write_json(result.folder / CONFIG, plain(config))
+            write_environment(result.folder, encoders)
 
 
 def check_baselines(config: ConfigDict) -> None:
@@ -152,21 +164,23 @@ class _Results:
         methods = {point.method for point in points}
         claim_images(self._set, digests, methods)
         # Rows of other images are gone now, and so is what else is known of them.
-        rates, own = folder / "rd.csv", {(point.method, point.model) for point in points}
+        rates, own = folder / RATES, {(point.method, point.model) for point in points}
         before = read_rate_points(rates) if rates.exists() else []
         kept = {(point.method, point.model) for point in before} - own
         rows = (row for baseline in self._baselines for row in self._point(baseline).rows())
         spectra = (self._stores.spectra(images, baseline) for baseline in self._baselines)
         power = spectra_table(self._side, zip(points, spectra, strict=True))
         for name, fields, new in (
-            ("per_image_baselines.csv", PER_IMAGE_FIELDS, rows),
-            (SPECTRA_OF_BASELINES, power.fields, power.rows),
+            (BASELINE_PER_IMAGE, PER_IMAGE_FIELDS, rows),
+            (BASELINE_SPECTRA, power.fields, power.rows),
         ):
             before_and_now = itertools.chain(_kept_rows(folder / name, fields, kept), new)
             write_table(folder / name, fields, before_and_now)
         write_rate_points(rates, points, keep=lambda point: (point.method, point.model) not in own)
         if self._n_shown:
             self._write_reconstructions(kept)
+        else:
+            (folder / BASELINE_RECONSTRUCTIONS).unlink(missing_ok=True)
         if bits := self._stores.lossless_bits(images):
             marks: dict[str, Any] = {
                 **lossless_marks(bits),
@@ -174,7 +188,7 @@ class _Results:
                 "dataset": self._set.dataset,
                 "split": self._set.split,
             }
-            write_json(folder / "lossless.json", marks)
+            write_json(folder / LOSSLESS, marks)
         logging.info("%d rate points of %s in %s", len(points), ", ".join(sorted(methods)), folder)
         return kept
 
@@ -192,7 +206,7 @@ class _Results:
     def _write_reconstructions(self, kept: Collection[_Method]) -> None:
         """Writes what every codec and quality makes of the first images, as docs/output_files.md says."""
         shown = self._set.images[: self._n_shown]
-        path = self._set.folder / "reconstructions_baselines.npz"
+        path = self._set.folder / BASELINE_RECONSTRUCTIONS
         arrays = {"index": np.array(shown), "original": self._stores.shown(shown)}
         arrays |= _kept_arrays(path, arrays, kept)
         by_curve: dict[str, list[Baseline]] = {}
@@ -215,17 +229,9 @@ class _Results:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def _kept_versions(folder: AnyPath, kept: Collection[_Method]) -> dict[str, str]:
-    """Versions of encoders whose results of before stay, those of lossless codecs among them."""
-    path = folder / "environment.json"
-    if not path.exists():
-        return {}
-    versions = read_json(path, _Environment, "delete it and run again").get("encoders", {})
-    return {
-        name: version
-        for name, version in versions.items()
-        if name not in CODECS or (CODECS[name].method, CODECS[name].model) in kept
-    }
+def _is_kept(name: str, kept: Collection[_Method]) -> bool:
+    """Whether results of an encoder stay that were there before; lossless.json has those of others."""
+    return name not in CODECS or (CODECS[name].method, CODECS[name].model) in kept
 
 
 def _kept_rows(

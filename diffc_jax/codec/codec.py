@@ -1,6 +1,7 @@
 """Images to `.diffc` bytes and back, with one denoiser: what programs and users call."""
 
 import warnings
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Array, Shaped, UInt8
@@ -37,7 +38,7 @@ class Codec:
         gamma: int | float | None = None,
         lossless: bool = False,
         memory: int = DEFAULT_MEMORY,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
     ) -> bytes:
         """Encodes an image, up to exactly one of `bpp`, `psnr`, `packets`, `gamma` and `lossless`.
 
@@ -95,7 +96,7 @@ class Codec:
             n_steps: denoiser evaluations of the flow and of ancestral sampling, at least 1; None for as many
                 as a sweep takes at the noise level.
             salvage: decode a damaged stream up to the damage.
-            max_pixels: refuse streams of more pixels, width times height; 131 kB can announce 67 million.
+            max_pixels: refuse streams of more pixels, width times height; 541 bytes can announce 67 million.
 
         Returns:
             Pixels; one channel if the image was grey, otherwise three.

@@ -18,6 +18,7 @@ from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import EARLIER_WEIGHTS, find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES
+from diffc_jax.codec.picture_targets import picture_header
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Stream
 from diffc_jax.codec.targets import Target, check_target
@@ -78,7 +79,7 @@ def compress(
                 fields = (width, height, programs.side, memory, seed or 0, programs.fingerprint[:2])
                 header = Header(*fields, grey=channels == 1)
                 with left_out.if_refused(source):
-                    check_target(target, header)
+                    check_target(target, picture_header(header) if header.n_tiles > 1 else header)
                     cost = _cost(header, PICTURE_BYTES * width * height)
                     print(f"{source} ({width}x{height}, {kind}; {cost}) -> {made}")
         if dry_run:

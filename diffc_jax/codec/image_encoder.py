@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Iterator
+from typing import SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def encode_image(
     target: Target,
     *,
     memory: int = DEFAULT_MEMORY,
-    seed: int | None = None,
+    seed: SupportsIndex | None = None,
     tiled: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> bytes:
@@ -79,6 +81,7 @@ def encode_image(
     """
     if seed is None:
         seed = image_seed(image)
+    seed = operator.index(seed)  # a number of NumPy, too
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"must be 0 to {LARGEST_SEED}, is {seed}", field="seed")
     height, width, channels = image.shape
@@ -155,10 +158,12 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
                 sizes: StepSizes, squared_error: float, fitting: list[Choice] = fitting
             ) -> Choice:
                 choices = [choose(sizes, squared_error, numbers) for numbers in all_sizes()]
-                fitting[:] = sorted((c for c in choices if left_after(c) >= 0), key=left_after)
-                if fitting and left_after(fitting[0]) > enough:
+                left = [left_after(choice) for choice in choices]
+                in_order = sorted((bits, i) for i, bits in enumerate(left) if bits >= 0)
+                fitting[:] = [choices[i] for _, i in in_order]
+                if in_order and in_order[0][0] > enough:
                     # Short steps can be measured out better than long ones.
-                    fitting[:1] = [*filter(leaves_room, fitting), fitting[0]][:1]
+                    fitting[0] = next(filter(leaves_room, fitting), fitting[0])
                 return fitting[0] if fitting else choices[0]
 
             encoder.advance([tile], fill)
@@ -276,7 +281,7 @@ def _encode_exactly(
     steps: list[CodedStep] = []
 
     def check_size(n_bytes: int) -> None:
-        check_exact_size(n_bytes, tiles.nbytes, header.n_tiles, "the pixels of all tiles")
+        check_exact_size(n_bytes, tiles.nbytes, header, "the pixels of all tiles")
 
     # A tile that has arrived stays the one whose turn it is only if all have.
     for _, step in _in_order(encoder, writer):

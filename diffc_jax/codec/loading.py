@@ -36,9 +36,12 @@ def load_codec(path: str | os.PathLike[str] | None = None, batch_size: int = 16)
         batch_size: tiles that go through the denoiser at once.
 
     Raises:
+        UsageError: `batch_size` is not positive.
         InputError: a file is missing, damaged or does not fit the other, the card describes a model that
             this version does not have, or its noise levels cannot be used.
     """
+    if batch_size < 1:
+        raise UsageError(f"must be positive, not {batch_size}", field="batch_size")
     weights = find_weights(path)
     card = read_card(weights)
     shape = card["image_size"], card["image_size"], 3

@@ -54,10 +54,8 @@ def encode_picture(
 
     The header is that of tiles.
     """
-    side = header.tile
+    header = picture_header(header)
     height, width = header.coded_shape
-    stride = max(side - side // _STRIDE_SHARE, 1)
-    header = dataclasses.replace(header, stride=stride, octaves=most_octaves(height, width, side))
     check_target(target, header)
     pixels = np.repeat(image, 3 // image.shape[2], axis=2)
     missing = (0, height - header.height), (0, width - header.width), (0, 0)
@@ -70,7 +68,7 @@ def encode_picture(
         last_gamma = max(last_gamma, target.gamma)
     end_snr = snr_from_float(math.exp(-last_gamma))
     if target.bpp is not None:
-        return _encode_to_size(header, encoder, target.bpp, work)
+        return _encode_to_size(header, encoder, end_snr, target.bpp, work)
     # Windows grow about as the fifth root of the signal-to-noise ratio of photographs.
     work.fraction = lambda: min(chain.snr / max(end_snr, 1), 1.0) ** 0.2
     if target.psnr is not None:
@@ -85,6 +83,14 @@ def encode_picture(
     return writer.to_bytes()
 
 
+def picture_header(header: Header) -> Header:
+    """The header of a picture, from that of its tiles."""
+    side = header.tile
+    stride = max(side - side // _STRIDE_SHARE, 1)
+    octaves = most_octaves(*header.coded_shape, side)
+    return dataclasses.replace(header, stride=stride, octaves=octaves)
+
+
 def _write(writer: StreamWriter, messages: list[CodedStep]) -> None:
     for message in messages:
         writer.append(message)
@@ -92,17 +98,21 @@ def _write(writer: StreamWriter, messages: list[CodedStep]) -> None:
 
 def _planned(encoder: PictureEncoder, end_snr: int) -> Iterator[list[CodedStep]]:
     """Planned steps, and as the last one that which leads nearest to a signal-to-noise ratio."""
-    while True:
-        left, planned = end_snr - encoder.chain.snr, encoder.sizes.offer().delta
-        numbers = PICTURE_STEPS.towards(left, planned, is_first=encoder.sizes.n_steps == 0)
-        if numbers is None:
-            return
+    while (numbers := _announced(encoder, end_snr)) is not None:
         encoder.predict()
         yield encoder.take(encoder.choose(numbers))
 
 
-def _encode_to_size(header: Header, encoder: PictureEncoder, bpp: float, work: "_Work") -> bytes:
-    """Planned steps as long as they fit, and a last one that fills what is left."""
+def _announced(encoder: PictureEncoder, end_snr: int) -> tuple[int, ...] | None:
+    """Announces the step that ends nearest to `end_snr`; None if none leads nearer."""
+    left, planned = end_snr - encoder.chain.snr, encoder.sizes.offer().delta
+    return PICTURE_STEPS.towards(left, planned, is_first=encoder.sizes.n_steps == 0)
+
+
+def _encode_to_size(
+    header: Header, encoder: PictureEncoder, end_snr: int, bpp: float, work: "_Work"
+) -> bytes:
+    """Planned steps as long as they fit, and a last one that fills what is left; none beyond `end_snr`."""
     budget = 8 * math.floor(bpp * header.n_pixels / 8)
     writer = StreamWriter(header)
     work.fraction = lambda: _fraction_of_size(header, encoder, budget, work.windows)
@@ -114,12 +124,18 @@ def _encode_to_size(header: Header, encoder: PictureEncoder, bpp: float, work: "
         least = max(_LEAST_MESSAGE * encoder.sizes.n_messages, _LEFT_SHARE * budget)
         if encoder.sizes.n_steps and budget - writer.bits_after(least) < 0:
             break
+        if (numbers := _announced(encoder, end_snr)) is None:
+            break
         encoder.predict()
-        step: PictureStep | None = encoder.choose()
+        step: PictureStep | None = encoder.choose(numbers)
         assert step is not None
         if left_after(step) < _LAST_SHARE * step.bits:
-            step = _largest(encoder, lambda one: left_after(one) >= 0)
-            if step is None:
+            most = max(end_snr - encoder.chain.snr, step.delta)
+
+            def fits(one: PictureStep, most: int = most) -> bool:
+                return left_after(one) >= 0 and one.delta <= most
+
+            if (step := _largest(encoder, fits)) is None:
                 break
         _write(writer, encoder.take(step))
     if not writer.all_started:
@@ -206,7 +222,7 @@ def _encode_exactly(
     messages: list[CodedStep] = []
 
     def check_size(n_bytes: int) -> None:
-        check_exact_size(n_bytes, pixels.nbytes, header.n_tiles, "the pixels")
+        check_exact_size(n_bytes, pixels.nbytes, header, "the pixels")
 
     for some in _planned(encoder, end_snr):
         _write(writer, some)

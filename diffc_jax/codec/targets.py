@@ -10,6 +10,8 @@ from diffc_jax.errors import UsageError
 
 # Bytes beside the pixels of a tile that exact ones may take; they matter for small pictures only.
 _OVERHEAD = 1024
+# Beyond what any image takes, so that nothing overflows.
+_LARGEST = {"bpp": 1_000_000, "psnr": 1_000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Target:
                 raise UsageError(f"{value} is not a finite number", field=name)
             if name != "gamma" and value <= 0:
                 raise UsageError(f"{value} is not positive", field=name)
+            if value > _LARGEST.get(name, math.inf):
+                raise UsageError(f"{value} is more than {_LARGEST[name]}", field=name)
         if self.packets is not None and self.packets != int(self.packets):
             raise UsageError(f"{self.packets} is not a whole number", field="packets")
 
@@ -78,12 +82,13 @@ def check_target(target: Target, header: Header) -> None:
         )
 
 
-def check_exact_size(n_bytes: int, n_pixel_bytes: int, n_tiles: int, pixels: str) -> None:
+def check_exact_size(n_bytes: int, n_rgb_bytes: int, header: Header, pixels: str) -> None:
     """Raises UsageError for exact pixels that take more bytes than storing them does.
 
-    `pixels` says which they are, for the message.
+    They have `n_rgb_bytes` as RGB. `pixels` says which they are, for the message.
     """
-    if n_bytes > n_pixel_bytes + n_tiles * _OVERHEAD:
+    n_pixel_bytes = n_rgb_bytes // 3 if header.grey else n_rgb_bytes
+    if n_bytes > n_pixel_bytes + header.n_tiles * _OVERHEAD:
         raise UsageError(
             f"takes more than the {n_pixel_bytes} bytes of {pixels}; this model does not know such images,"
             " so store them as PNG",

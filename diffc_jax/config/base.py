@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, within
+from diffc_jax.config.checks import above, all_finite, at_least, names, numbers, within
 from diffc_jax.config.sources import check_sources, plain, source_config, training_sources
 from diffc_jax.diffusion.decoders import DEFAULT_BUDGET, parse_decoder
 from diffc_jax.diffusion.schedules import check_ends
@@ -273,6 +273,7 @@ def validate(config: ConfigDict) -> None:
         for field in fields.split():
             at_least(f"{group}.{field}", config[group][field], low)
     check_sources(config)
+    numbers("baselines.targets", config.baselines.targets)
     _check_optimizer(train)
     _check_training(config)
     _check_evaluation(config)
@@ -296,6 +297,7 @@ def _check_training(config: ConfigDict) -> None:
 
 def _check_evaluation(config: ConfigDict) -> None:
     evaluation = config.eval
+    names("eval.subsets", evaluation.subsets)
     for name in evaluation.subsets:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(

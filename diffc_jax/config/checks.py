@@ -1,7 +1,7 @@
 """Checks of config values; every message starts with the field and says what it may be."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from diffc_jax.errors import UsageError
@@ -28,6 +28,25 @@ def _check_finite(field: str, value: Any) -> None:
             _check_finite(f"{field}[{number}]" if isinstance(part, Mapping) else field, part)
     elif isinstance(value, float):
         finite(field, value)
+
+
+def names(field: str, values: Iterable[Any]) -> None:
+    """Raises UsageError for the first value that is no text."""
+    for value in values:
+        if not isinstance(value, str):
+            raise UsageError(
+                f"{value!r} is not a name; give a tuple of names in quotes, ('{value}',)",
+                field=field,
+            )
+
+
+def numbers(field: str, values: Iterable[Any]) -> None:
+    """Raises UsageError for the first value that is no number."""
+    for value in values:
+        if not isinstance(value, int | float):
+            raise UsageError(
+                f"{value!r} is not a number; give a tuple of numbers, without quotes", field=field
+            )
 
 
 def at_least(field: str, value: int | float, low: int | float) -> None:

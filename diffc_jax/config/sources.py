@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from diffc_jax.config.checks import above
+from diffc_jax.config.checks import above, numbers
 from diffc_jax.errors import InputError, UsageError
 
 # What a source of a mixture has beside the fields of `SourceSpec`.
@@ -190,7 +190,13 @@ def check_sources(config: ConfigDict) -> None:
     if isinstance(train, ConfigDict):
         sources["train"] = train
     else:
-        sources |= {f"train[{number}]": source for number, source in enumerate(train)}
+        for number, source in enumerate(train):
+            if not isinstance(source, ConfigDict):
+                raise UsageError(
+                    f"{source!r} is not a source; set fields of the sources, as data.train[0].path",
+                    field="data.train",
+                )
+            sources[f"train[{number}]"] = source
     for name, source in sources.items():
         try:
             check_unused_fields(source)
@@ -202,6 +208,7 @@ def check_sources(config: ConfigDict) -> None:
 def _check_training_sources(config: ConfigDict) -> None:
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
     trained = tuple(config.train.gamma_range)
+    numbers("train.gamma_range", trained)
     if trained and not (len(trained) == 2 and low <= trained[0] < trained[1] <= high):
         raise UsageError(
             f"{trained} is not an increasing pair within the schedule's [{low}, {high}];"

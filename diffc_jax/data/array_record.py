@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from diffc_jax.config.sources import SourceSpec
-from diffc_jax.data.decoding import encode, map_in_windows
+from diffc_jax.data.decoding import UnreadableImageError, encode, map_in_windows
 from diffc_jax.data.files import files_to_keep_open
 from diffc_jax.data.manifest import (
     Manifest,
@@ -76,13 +76,17 @@ class ArrayRecordStore:
         return f"{file}, record {record}"
 
     def read(self, index: int) -> bytes:
-        """The encoded image."""
+        """The encoded image.
+
+        Raises:
+            UnreadableImageError: the record is damaged.
+        """
         file, record = self._locate(index)
         try:
             return self._open(file).read([record])[0]
         except (RuntimeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"{self.label(index)}: is damaged ({error}); prepare it again"
+            raise UnreadableImageError(
+                self.label(index), error, "is damaged", "prepare it again"
             ) from error
 
 

@@ -23,11 +23,12 @@ R = TypeVar("R")
 
 
 class UnreadableImageError(InputError):
-    """An image that cannot be decoded, and why; `SourceSpec.skip_corrupt` leaves it out."""
+    """An image that is damaged or cannot be decoded, and why; `SourceSpec.skip_corrupt` leaves it out."""
 
-    def __init__(self, label: str, reason: object):
-        self.flaw = f"{label}: cannot be decoded ({reason})"
-        super().__init__(f"{self.flaw}; set skip_corrupt=True to leave it out")
+    def __init__(self, label: str, reason: object, what: str = "cannot be decoded", fix: str = ""):
+        self.flaw = f"{label}: {what} ({reason})"
+        remedy = f"{fix}, or " if fix else ""
+        super().__init__(f"{self.flaw}; {remedy}set skip_corrupt=True to leave it out")
 
 
 def to_rgb(

@@ -88,5 +88,7 @@ def files_signature(source: ImageSource) -> str | None:
             status = os.stat(file)
         except OSError:
             return None
-        digest.update(f"\n{os.path.abspath(file)}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+        # A name need not be UTF-8.
+        digest.update(b"\n" + os.fsencode(os.path.abspath(file)))
+        digest.update(f"\t{status.st_size}\t{status.st_mtime_ns}".encode())
     return digest.hexdigest()

@@ -24,7 +24,7 @@ from diffc_jax.data.official import are_official
 from diffc_jax.data.packed import PackedWriter
 from diffc_jax.data.sources import open_source
 from diffc_jax.errors import UsageError
-from diffc_jax.runtime.files import file_sha256
+from diffc_jax.runtime.files import as_json, file_sha256
 
 INPUTS = ("npz", "pickle", "folder", "tar", *LAYOUTS)
 
@@ -65,7 +65,7 @@ def prepare(
         )
     writer = _writer(layout, encoding=encoding, shard_size=shard_size)
     source = open_source(spec)
-    fresh = {
+    described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "layout": layout,
@@ -78,6 +78,7 @@ def prepare(
         "skipped": list(source.skipped),
         **writer.describe(source),
     }
+    fresh = as_json(described)  # to be compared with what an earlier preparation wrote
     manifest = {**fresh, **_progress(output, fresh)}
     writer.write(source, output, manifest)
     logging.info("%s: %d images in %d files", output, len(source), len(manifest["shards"]))

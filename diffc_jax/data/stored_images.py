@@ -1,7 +1,6 @@
 """The images of any store: decoded, brought to one size, and left out if they are damaged."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import itertools
 
 import numpy as np
 from absl import logging
@@ -11,7 +10,6 @@ from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import UnreadableImageError, map_in_windows, to_rgb
 from diffc_jax.data.spec import PixelStore, Store
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.environment import available_cores
 from diffc_jax.runtime.progress import Progress
 
 
@@ -41,22 +39,27 @@ class StoredImages:
             self._leave_out_corrupt(count)
 
     def _leave_out_corrupt(self, count: int) -> None:
-        with ThreadPoolExecutor(available_cores() or os.cpu_count()) as pool:
-            readable = np.fromiter(pool.map(self._is_readable, range(count)), bool, count)
+        windows = map_in_windows(self._is_readable, range(count))
+        readable = np.fromiter(itertools.chain.from_iterable(windows), bool, count)
         self._kept = np.flatnonzero(readable)
         self.skipped = tuple(self._store.label(int(index)) for index in np.flatnonzero(~readable))
         if self.skipped:
             logging.warning("%s: %d of %d images left out", self.name, len(self.skipped), count)
 
     def _is_readable(self, index: int) -> bool:
-        item = self._store.read(index)
+        flaw: object
         try:
-            to_rgb(item, self._store.label(index), self._spec)
-        except InputError as error:
-            flaw = error.flaw if isinstance(error, UnreadableImageError) else error
-            logging.warning("left out: %s", flaw)
-            return False
-        return True
+            item = self._store.read(index)
+        except UnreadableImageError as error:  # others are of a whole file, or of the disk
+            flaw = error.flaw
+        else:
+            try:
+                to_rgb(item, self._store.label(index), self._spec)
+                return True
+            except InputError as error:
+                flaw = error.flaw if isinstance(error, UnreadableImageError) else error
+        logging.warning("left out: %s", flaw)
+        return False
 
     def _load(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return to_rgb(self._store.read(index), self._store.label(index), self._spec)

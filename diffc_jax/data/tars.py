@@ -28,6 +28,7 @@ _BLOCK = 512
 _MOST_LINKS, _LONGEST_PATH = 40, 4096
 _HIDDEN_PART = re.compile(r"(?:(?<=/)|^)\.(?!\.?(?:/|$))")
 _IMAGE, _LINK, _SPARSE = "image", "link to an image", "sparse files"
+_REPLACED = "earlier versions of members"
 
 
 class TarStore:
@@ -35,7 +36,8 @@ class TarStore:
 
     Nothing is extracted: an index of offsets is made when the archives are opened (about 30,000
     members a second), and members are read in place. Hard links are images of their own, as in the
-    folder that the archive was made of; a symbolic link counts if what it leads to does not.
+    folder that the archive was made of; a symbolic link counts if what it leads to does not. Of members with
+    one name the last counts, which is the one that extraction leaves.
     """
 
     def __init__(self, spec: SourceSpec):
@@ -159,8 +161,8 @@ def _images(index: _Index, path: pathlib.Path, left_out: LeftOut, skip_unusable:
     for number, (name, kind, place) in enumerate(zip(index.names, kinds, places, strict=True)):
         if not kind:
             left_out.add_other(name)
-        elif kind == HIDDEN:
-            left_out.add(HIDDEN)
+        elif kind in (HIDDEN, _REPLACED):
+            left_out.add(kind)
         elif place is None or place in index.sparse:
             if not skip_unusable:
                 raise InputError(
@@ -185,20 +187,35 @@ def _flaw(index: _Index, number: int, place: int | None) -> str:
 
 
 def _kinds(index: _Index) -> list[str]:
-    """What each entry is: an image, a link to one, hidden, or nothing of that."""
+    """What each entry is: an image, a link to one, hidden, replaced by a later one, or nothing of that."""
     images = [name for name in index.names if is_image_name(name)]
     # An archive may have been made inside of a hidden folder, which then hides nothing.
     common = posixpath.commonprefix(images)
     start = common.rfind("/") + 1
+    replaced = _replaced(index.names)
     kinds = []
     for number, name in enumerate(index.names):
         if not is_image_name(name):
             kinds.append("")
         elif _HIDDEN_PART.search(name, start):
             kinds.append(HIDDEN)
+        elif number in replaced:
+            kinds.append(_REPLACED)
         else:
             kinds.append(_LINK if number in index.soft else _IMAGE)
     return kinds
+
+
+def _replaced(names: list[str]) -> set[int]:
+    """The positions of names that come again, perhaps written in another way, as `tar -r` leaves them."""
+    found: set[int] = set()
+    later: set[str] = set()
+    for number in reversed(range(len(names))):
+        path = posixpath.normpath(names[number])
+        if path in later:
+            found.add(number)
+        later.add(path)
+    return found
 
 
 def _places(index: _Index) -> list[int | None]:
@@ -213,6 +230,7 @@ def _places(index: _Index) -> list[int | None]:
         if number in index.soft:
             links[path] = index.soft[number]
             continue
+        links.pop(path, None)  # a file takes the place of an earlier link
         if number in index.hard:  # to a file that came before
             places[number] = files.get(posixpath.normpath(index.hard[number]))
         if (place := places[number]) is not None:

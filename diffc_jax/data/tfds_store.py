@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from diffc_jax.config.sources import SourceSpec
+from diffc_jax.data.decoding import UnreadableImageError
 from diffc_jax.data.files import allow_open_files
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
@@ -71,12 +72,24 @@ class TfdsStore:
         return f"{self.name}, {self._split} example {index}"
 
     def read(self, index: int) -> bytes:
-        """The encoded image."""
-        with parsing(self.label(index), "cannot be read", _AGAIN):
-            image = self._records[index][self._key]
-            if not isinstance(image, bytes):
-                raise ValueError(f"it is a {type(image).__name__}, not an image")
-            return image
+        """The encoded image.
+
+        Raises:
+            UnreadableImageError: the example is damaged.
+            InputError: its file cannot be read.
+        """
+        label = self.label(index)
+        with parsing(label, "cannot be read", _AGAIN):
+            try:
+                image = self._records[index][self._key]
+                if not isinstance(image, bytes):
+                    raise ValueError(f"it is a {type(image).__name__}, not an image")
+                return image
+            except OSError:
+                raise
+            except Exception as error:  # as of `parsing`
+                reason = one_line(error)
+                raise UnreadableImageError(label, reason, "cannot be read", _AGAIN) from error
 
 
 def _check_shards(split: Any) -> None:

@@ -29,7 +29,9 @@ from diffc_jax.data import Batch
 from diffc_jax.diffusion import process
 from diffc_jax.evaluation.method import Means, Method, Table
 from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC
 from diffc_jax.evaluation.rd_sweep import IDEAL_BITS
+from diffc_jax.evaluation.result_files import CODEC_PER_IMAGE, CODEC_RECONSTRUCTIONS
 from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
@@ -51,8 +53,8 @@ class CodecMethod(Method):
     Without decoders it does nothing.
     """
 
-    name, work, rate_kind = "diffc_codec", "codec", "file"
-    image_table, reconstructions = "per_image_codec.csv", "reconstructions_codec.npz"
+    name, work, rate_kind = DIFFC_CODEC, "codec", "file"
+    image_table, reconstructions = CODEC_PER_IMAGE, CODEC_RECONSTRUCTIONS
     image_columns = ("bits_kl", "bits_path", "bits_file")
     arrays, prefix = (BYTES, PATH_BITS, GAMMA, DRIFT), "codec/"
 

@@ -8,6 +8,10 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, get_args, get_type_hints
 
+# `method` of the rows that `evaluate.py` writes: bounds of the sweep, and files of the same model.
+DIFFC, DIFFC_CODEC = "diffc", "diffc_codec"
+DIFFC_METHODS = (DIFFC, DIFFC_CODEC)
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:

@@ -28,6 +28,8 @@ from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
 from diffc_jax.diffusion.process import Images
 from diffc_jax.evaluation.method import Means, Method, Table
 from diffc_jax.evaluation.plan import SweepPlan
+from diffc_jax.evaluation.rate_point import DIFFC
+from diffc_jax.evaluation.result_files import PER_IMAGE, RATE_CURVE, RECONSTRUCTIONS
 from diffc_jax.evaluation.results import finite
 from diffc_jax.evaluation.store import Arrays
 from diffc_jax.evaluation.trained import Trained
@@ -41,8 +43,8 @@ IDEAL_BITS = "kl_bits"
 class SweepMethod(Method):
     """The sweep of a trained model as a method of an evaluation; its rates are bounds."""
 
-    name, work, rate_kind = "diffc", "sweep", "bound"
-    image_table, reconstructions = "per_image.csv", "reconstructions.npz"
+    name, work, rate_kind = DIFFC, "sweep", "bound"
+    image_table, reconstructions = PER_IMAGE, RECONSTRUCTIONS
     image_columns = ("bits_kl", "bits_bound")
     arrays, prefix = (IDEAL_BITS,), ""
 
@@ -128,7 +130,7 @@ class SweepMethod(Method):
             }
             for i, step in enumerate(self.plan.strata)
         ]
-        return {"rate_curve.csv": Table(list(rows[0]), rows)}
+        return {RATE_CURVE: Table(list(rows[0]), rows)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from diffc_jax.diffusion.decoders import parse_decoder
 from diffc_jax.evaluation import processes
 from diffc_jax.evaluation.measures import Measures
 from diffc_jax.evaluation.rate_point import COLUMNS
+from diffc_jax.evaluation.result_files import SAMPLES, SAMPLES_OF
 from diffc_jax.evaluation.results import finite, write_table
 from diffc_jax.evaluation.store import Arrays, Store, open_samples
 from diffc_jax.evaluation.subsets import ResultSet
@@ -32,7 +33,6 @@ from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.images import save_png, tile
 from diffc_jax.runtime.progress import Progress
 
-SAMPLES = "samples.csv"
 DECODERS = ("ancestral", "flow")
 # What the row of the evaluated images has in place of a decoder.
 PHOTOGRAPHS = "photographs"
@@ -155,7 +155,7 @@ def write_samples(
         name = f"pixels/{decoder}"
         pixels = [part[name] for part in samples.read(images, [name]) if name in part]
         shown = np.concatenate(pixels)[:_SHOWN]
-        save_png(tile(shown, _COLUMNS), result.folder / f"samples_{decoder}.png")
+        save_png(tile(shown, _COLUMNS), result.folder / SAMPLES_OF.format(decoder))
 
 
 class _Sampler:

@@ -12,7 +12,6 @@ from diffc_jax.evaluation.store import Arrays, Store
 from diffc_jax.metrics.spectrum import Coefficients, coefficients, frequencies, radial_power
 from diffc_jax.metrics.statistics import RunningMean
 
-SPECTRA, SPECTRA_OF_BASELINES = "spectra.csv", "spectra_baselines.csv"
 # Names of arrays of a store: of originals, and "NAME/SERIES" of reconstructions and of their errors.
 POWER, ERROR_POWER = "power", "error_power"
 FIELDS = (

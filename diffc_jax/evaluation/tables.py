@@ -13,14 +13,24 @@ from diffc_jax.data.identity import Digests
 from diffc_jax.evaluation.image_sets import claim_images
 from diffc_jax.evaluation.measures import COLUMNS, Distances
 from diffc_jax.evaluation.method import Method, Table
+from diffc_jax.evaluation.result_files import (
+    CONFIG,
+    GRID,
+    RATES,
+    SAMPLES,
+    SAMPLES_OF,
+    SPECTRA,
+    SUMMARY,
+)
 from diffc_jax.evaluation.results import RatePoint, finite, write_rate_points, write_table
-from diffc_jax.evaluation.spectra import SPECTRA, spectra_table, stored_spectra
+from diffc_jax.evaluation.samples import DECODERS as SAMPLE_DECODERS
+from diffc_jax.evaluation.spectra import spectra_table, stored_spectra
 from diffc_jax.evaluation.store import Arrays, Store
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.psnr import psnr_from_mse
 from diffc_jax.metrics.statistics import RunningMean
 from diffc_jax.runtime import files
-from diffc_jax.runtime.environment import write_environment
+from diffc_jax.runtime.environment import read_environment, write_environment
 from diffc_jax.training.validation import describe_elbo
 
 # By the names of files.
@@ -107,8 +117,8 @@ class Tables:
         Rows of rd.csv about other images that have the same name go away (`image_sets.claim_images`).
         """
         result, names = self._result, [method.name for method in self._all_methods]
-        write_environment(result.folder)
         claim_images(result, result.of(pixels), names)
+        write_environment(result.folder, read_environment(result.folder).get("encoders"))
 
     def write_rates(self) -> None:
         """Writes config.json, rd.csv and rate_curve.csv of the images that are done so far."""
@@ -128,9 +138,9 @@ class Tables:
             seconds: for each image, of each piece of work; None where nothing was computed.
         """
         contents = self._rates(distances)
-        contents[SPECTRA] = self._spectra(contents["rd.csv"])
+        contents[SPECTRA] = self._spectra(contents[RATES])
         contents |= self._images(self._config.eval.grid_images)
-        contents["summary.json"] = self._summary(elbo, seconds)
+        contents[SUMMARY] = self._summary(elbo, seconds)
         self._write(contents)
         logging.info(
             "%s on %d images of %s %s: %s; results in %s",
@@ -146,13 +156,13 @@ class Tables:
         contents: Contents = {}
         for method in self._methods:
             contents |= method.tables(self._averages.means)
-        contents["rd.csv"] = [
+        contents[RATES] = [
             self._rate_point(method, decoder, level, distances)
             for method in self._methods
             for decoder in method.decoders
             for level in range(len(method.plan.levels))
         ]
-        contents["config.json"] = self._config
+        contents[CONFIG] = self._config
         return contents
 
     def _images(self, n_shown: int) -> Contents:
@@ -166,10 +176,15 @@ class Tables:
             fields = ["index", "model", "decoder", "level", "gamma", *method.image_columns]
             fields += ["mse", "psnr", *(COLUMNS[metric] for metric in self._metrics)]
             contents[method.image_table] = Table(fields, self._image_rows(method))
+            contents[method.reconstructions] = None
             if first:
                 originals = first["pixels"]
                 arrays = {"index": first["index"][: len(originals)], "original": originals}
                 contents[method.reconstructions] = arrays | method.shown(first)
+        if not first:
+            contents[GRID] = None  # of earlier reconstructions
+        if not self._config.eval.samples:
+            contents |= dict.fromkeys([SAMPLES, *map(SAMPLES_OF.format, SAMPLE_DECODERS)])
         return contents
 
     def _spectra(self, points: Sequence[RatePoint]) -> Table | None:
@@ -206,7 +221,7 @@ class Tables:
             path = self._result.folder / name
             if content is None:
                 path.unlink(missing_ok=True)
-            elif name == "rd.csv":
+            elif name == RATES:
                 write_rate_points(path, content, keep=lambda point: point.method not in own)
             elif path.suffix == ".csv":
                 write_table(path, content.fields, content.rows)

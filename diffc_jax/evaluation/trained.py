@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -20,11 +21,13 @@ from diffc_jax.models import Model, Variables, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
-from diffc_jax.runtime.export import load_params, read_history
+from diffc_jax.runtime.export import Costs, load_params, read_card, read_history
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.training.experiment import Experiment
+from diffc_jax.training.restoring import restore
 from diffc_jax.training.state import TrainState, count_parameters
 from diffc_jax.training.validation import NegativeElbo
+from diffc_jax.typed import Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Trained:
 def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
     """Reads the exported file that config.eval.params names, else the newest checkpoint of the run.
 
+    Of two averages in a checkpoint it takes the exported one, as far as the run's card says which that is.
+
     Raises:
         UsageError: the run in the folder, or the card of the file, is of another model.
         InputError: no checkpoint or file, or a damaged one, or a noise schedule that cannot be used.
@@ -124,9 +129,12 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         source, name = str(params), params.name
     else:
         run_config.check_same_model(config, workdir)
+        # The flags of an evaluation need not repeat how the model was trained.
+        as_trained = run_config.as_trained(config, workdir)
+        template = dataclasses.replace(experiment, config=as_trained).state_template()
         checkpoints = Checkpoints(workdir)
         try:
-            state, progress = checkpoints.restore(template)
+            state, progress = restore(checkpoints, template)
         finally:
             checkpoints.close()
         batch_size = run_config.trained_batch_size(workdir)
@@ -136,6 +144,9 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
             "train_accelerator": progress.get("accelerator"),
         }
         name = f"step {int(state.step)}"
+        if state.second_ema is not None:
+            state, decay = _exported_average(state, as_trained.train, workdir)
+            name += f" (ema_decay {decay:g})"
         source = f"{workdir}/checkpoints/{int(state.step)}"
     noise_range(experiment.schedule, state.ema["schedule"], source)
     # Programs that contain the network share one trace of it for each shape of a batch.
@@ -153,3 +164,31 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
         name=name,
         spent=spent,
     )
+
+
+class _Choice(Costs, total=False):
+    """What the card of a run with two averages says about them."""
+
+    steps: Count
+    ema_decay: float
+
+
+def _exported_average(
+    state: TrainState, train: ConfigDict, workdir: AnyPath
+) -> tuple[TrainState, float]:
+    """The state with the average that training has exported in place of the first, and the decay of it."""
+    weights = workdir / "params.safetensors"
+    card: dict[str, Any] = {}
+    if weights.with_suffix(".json").exists():
+        card = read_card(weights, _Choice)
+    if card.get("steps") != int(state.step) or "ema_decay" not in card:
+        logging.warning(
+            "%s: no params.json says which average was exported at step %d; evaluating the first one,"
+            " train.ema_decay = %g",
+            workdir,
+            int(state.step),
+            train.ema_decay,
+        )
+    elif card["ema_decay"] == train.second_ema_decay:
+        return dataclasses.replace(state, ema=state.second_ema), train.second_ema_decay
+    return state, train.ema_decay

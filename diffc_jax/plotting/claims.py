@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC, DIFFC_METHODS
 from diffc_jax.evaluation.results import RatePoint, read_table
 from diffc_jax.plotting import style
 from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
@@ -98,10 +99,14 @@ def _against_others(series: Sequence[style.Series]) -> Iterator[str]:
 def _row_against(own: style.Series, other: style.Series, *, headerless: bool) -> Row:
     psnr = _delta(*(_curve(series, "psnr", headerless) for series in (own, other)))
     distance = _delta(*(_log_distance(series, headerless) for series in (own, other)))
-    found = psnr or distance
+    compared = [
+        f"{np.exp(found.at[0]):.2f} to {np.exp(found.at[-1]):.2f}"
+        for found in (distance, psnr)
+        if found
+    ]
     return (
         _name(other),
-        f"{np.exp(found.at[0]):.2f} to {np.exp(found.at[-1]):.2f}" if found else _NONE,
+        ", PSNR ".join(dict.fromkeys(compared)) or _NONE,
         _where_higher(distance.swapped) if distance else _NONE,
         _span(np.exp(-distance.difference), ".2f") if distance else _NONE,
         _where_higher(psnr) if psnr else _NONE,
@@ -226,7 +231,7 @@ def _files_and_bound(series: Sequence[style.Series]) -> Iterator[str]:
     """Bits of files over bits of the bound at equal PSNR, for each decoder that has both."""
     rows = []
     for files in series:
-        if files.points[0].method != style.DIFFC_CODEC:
+        if files.points[0].method != DIFFC_CODEC:
             continue
         bound = _bound(series, files, files.points[0].decoder)
         least = _curve(bound, "psnr") if bound else None
@@ -295,7 +300,7 @@ def _bound(
 def _name(series: style.Series) -> str:
     """As in the legends; a decoder's with its denoiser."""
     point = series.points[0]
-    return f"{series.label}, {point.model}" if point.method in style.DIFFC_METHODS else series.label
+    return f"{series.label}, {point.model}" if point.method in DIFFC_METHODS else series.label
 
 
 def _span(values: np.ndarray, form: str) -> str:

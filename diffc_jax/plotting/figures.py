@@ -9,7 +9,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diffc_jax.evaluation import results
-from diffc_jax.evaluation.spectra import SPECTRA, SPECTRA_OF_BASELINES
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC
+from diffc_jax.evaluation.result_files import BASELINE_SPECTRA, RATE_CURVE, SPECTRA
 from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.inputs import (
@@ -29,7 +30,6 @@ from diffc_jax.plotting.measures import (
 )
 from diffc_jax.plotting.rate_distortion import plot_rates
 from diffc_jax.plotting.rates import (
-    RATE_CURVE,
     bounds_rows,
     coding_cost_rows,
     load_rate_curve,
@@ -178,7 +178,7 @@ def _spectra_figure(inputs: Sequence[Input]) -> _Drawn:
     """`spectra` of all inputs that have any together."""
     spectra: dict[results.RatePoint, Spectrum] = {}
     for one in inputs:
-        for name in (SPECTRA, SPECTRA_OF_BASELINES):
+        for name in (SPECTRA, BASELINE_SPECTRA):
             if (path := one.path / "eval" / name).is_file():
                 found = load_spectra(path)
                 spectra |= {p: found[key_of(p)] for p in one.points if key_of(p) in found}
@@ -201,7 +201,7 @@ def _strip_figures(inputs: Sequence[Input]) -> _Drawn:
                 by_model.setdefault((series.model, series.run), []).append(series)
         for (model, run), decoders in by_model.items():
             flow = next((s for s in decoders if s.decoder == "flow"), decoders[0])
-            own = (style.DIFFC_CODEC, model, flow.decoder, run)
+            own = (DIFFC_CODEC, model, flow.decoder, run)
             files = [
                 s for s in reconstructions.series if (s.method, s.model, s.decoder, s.run) == own
             ]

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC
+from diffc_jax.evaluation.result_files import CODEC_RECONSTRUCTIONS, GRID, RECONSTRUCTIONS
 from diffc_jax.plotting import layout, style
 from diffc_jax.plotting.reconstructions import (
-    CODEC,
-    SWEEP,
     DecodedImages,
     Reconstructions,
     load_files,
@@ -93,12 +93,12 @@ def draw_evaluation_grid(folder: AnyPath) -> None:
     Raises:
         InputError: a broken file.
     """
-    if not (folder / SWEEP).is_file():
+    if not (folder / RECONSTRUCTIONS).is_file():
         return
     sweep = load_sweep(folder)
     series = [(style.decoder_label(one.decoder or ""), one) for one in sweep.series]
-    if (folder / CODEC).is_file():
-        files = load_files(folder / CODEC)
+    if (folder / CODEC_RECONSTRUCTIONS).is_file():
+        files = load_files(folder / CODEC_RECONSTRUCTIONS)
         series += [(style.files_label(one.decoder or ""), one) for one in files.series]
     n_levels = len(sweep.series[0].levels)
     shown = np.unique(np.linspace(0, n_levels - 1, _SHOWN_LEVELS).round().astype(int))
@@ -107,7 +107,7 @@ def draw_evaluation_grid(folder: AnyPath) -> None:
         for group, one in series
         for level in shown
     ]
-    with atomic_write(folder / "reconstructions.png") as temporary:
+    with atomic_write(folder / GRID) as temporary:
         reconstruction_grid(sweep.originals, columns).savefig(temporary)
 
 
@@ -333,7 +333,7 @@ def _cell(decoded: DecodedImages, image: int, level: int) -> Cell:
 
 
 def _is_own(codec: DecodedImages) -> bool:
-    return codec.method == style.DIFFC_CODEC
+    return codec.method == DIFFC_CODEC
 
 
 def _below(shown: DecodedImages, codec: DecodedImages, image: int, level: int) -> Cell:

@@ -19,6 +19,12 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.result_files import (
+    BASELINE_RECONSTRUCTIONS,
+    CODEC_RECONSTRUCTIONS,
+    PER_IMAGE,
+    RECONSTRUCTIONS,
+)
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import report_sections as sections
 from diffc_jax.plotting import report_tables, style
@@ -39,9 +45,6 @@ from diffc_jax.plotting.measures import (
     set_basis,
 )
 from diffc_jax.plotting.reconstructions import (
-    BASELINES,
-    CODEC,
-    SWEEP,
     DecodedImages,
     Label,
     Reconstructions,
@@ -228,11 +231,17 @@ def _collect_reconstructions(
     """The reconstructions of all runs, and for each run without any the reason."""
     missing, complete = [], []
     for run in runs:
-        found = [name for name in (SWEEP, CODEC, BASELINES) if (run.path / "eval" / name).is_file()]
+        found = [
+            name
+            for name in (RECONSTRUCTIONS, CODEC_RECONSTRUCTIONS, BASELINE_RECONSTRUCTIONS)
+            if (run.path / "eval" / name).is_file()
+        ]
         if not found:
-            missing.append(f"{run.name}: no reconstructions (eval/{SWEEP} or eval/{BASELINES}).")
-        elif SWEEP in found and not (run.path / "eval" / "per_image.csv").is_file():
-            missing.append(f"{run.name}: no rates for its reconstructions (eval/per_image.csv).")
+            missing.append(
+                f"{run.name}: no reconstructions (eval/{RECONSTRUCTIONS} or eval/{BASELINE_RECONSTRUCTIONS})."
+            )
+        elif RECONSTRUCTIONS in found and not (run.path / "eval" / PER_IMAGE).is_file():
+            missing.append(f"{run.name}: no rates for its reconstructions (eval/{PER_IMAGE}).")
         else:
             complete.append(run.path)
     if not runs:

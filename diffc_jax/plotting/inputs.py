@@ -15,6 +15,7 @@ from typing import Any
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
 from diffc_jax.evaluation.image_sets import read_images
+from diffc_jax.evaluation.result_files import CONFIG, RATES
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
 from diffc_jax.plotting.reconstructions import Label
@@ -133,7 +134,7 @@ def check_same_pixels(inputs: Sequence[str | os.PathLike[str]]) -> None:
 
 def _runs(path: pathlib.Path) -> dict[str, dict[Line, list[RatePoint]]]:
     """The lines of an input: of one run without a name, or of those in the table behind a figure."""
-    table = path if _is_table(path) else path / "eval" / "rd.csv"
+    table = path if _is_table(path) else path / "eval" / RATES
     if not table.is_file():
         raise InputError(f"{table}: does not exist; {_how_to_make(path)}")
     points = dict.fromkeys(enumerate(results.read_rate_points(table)), "")
@@ -250,7 +251,7 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
     if _is_table(path) and not _is_result(path):
         return {}
     folder = _folder(path)
-    evaluation = _flat(folder / "config.json")
+    evaluation = _flat(folder / CONFIG)
     settings = {
         field: value
         for field, value in evaluation.items()
@@ -260,8 +261,8 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
     if isinstance(params, str) and pathlib.Path(params).name:
         return settings | dict(_of_weights(pathlib.Path(params)))
     # The images of a subset are evaluated in a folder inside that of the run.
-    run = next((at for at in folder.parents[:2] if (at / "config.json").is_file()), folder)
-    trained = {f: v for f, v in _flat(run / "config.json").items() if is_trained(f)}
+    run = next((at for at in folder.parents[:2] if (at / CONFIG).is_file()), folder)
+    trained = {f: v for f, v in _flat(run / CONFIG).items() if is_trained(f)}
     trained.pop("seed", None)  # a column of its own
     return settings | trained
 
@@ -303,7 +304,7 @@ def _is_table(path: pathlib.Path) -> bool:
 
 def _is_result(path: pathlib.Path) -> bool:
     """Whether a table is the one of a workdir."""
-    return _is_table(path) and path.name == "rd.csv" and path.absolute().parent.name == "eval"
+    return _is_table(path) and path.name == RATES and path.absolute().parent.name == "eval"
 
 
 def _how_to_make(source: pathlib.Path) -> str:

@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform
 
+from diffc_jax.evaluation.rate_point import DIFFC_METHODS
 from diffc_jax.evaluation.results import RatePoint
 from diffc_jax.plotting import style
 
@@ -95,7 +96,7 @@ def describe_training(points: Iterable[RatePoint]) -> str:
     networks: dict[str, set[RatePoint]] = {}
     for point in points:
         if point.trained_parameters:
-            is_ours = point.method in style.DIFFC_METHODS
+            is_ours = point.method in DIFFC_METHODS
             name = (
                 f"DiffC, {point.model}" if is_ours else style.codec_label(point.method, point.model)
             )

@@ -257,12 +257,14 @@ def _caption(
     if any(p.bpp_stderr or any(getattr(p, column) for column in columns) for p in points):
         sentences.append("Bars: standard error over the images.")
     edges = {
-        _on_edge(p, name, measure, limits)
+        (_on_edge(p, name, measure, limits), name == "psnr_mean")
         for name, measure in described.items()
         for p in by_measure[name]
     }
-    if 1.0 in edges:
+    if (1.0, False) in edges:
         sentences.append("Triangles on the top edge: lossless.")
-    if 0.0 in edges:
-        sentences.append("Triangles on the bottom edge: distance 0.")
+    elif (1.0, True) in edges:  # the mean is infinite as soon as one PSNR is
+        sentences.append("Triangles on the top edge: an image that is exact.")
+    if (0.0, False) in edges:
+        sentences.append("Triangles on the bottom edge: distance 0 or less.")
     return " ".join(sentences)

@@ -17,7 +17,6 @@ from diffc_jax.errors import InputError
 from diffc_jax.evaluation.results import read_table
 from diffc_jax.plotting import layout, style
 
-RATE_CURVE = "rate_curve.csv"
 CHUNKS = (4, 16, 64)
 _CHUNK_LINES = (
     (style.ORANGE, (0, (2.5, 1))),

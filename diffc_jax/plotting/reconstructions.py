@@ -10,13 +10,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.result_files import (
+    BASELINE_RECONSTRUCTIONS,
+    CODEC_RECONSTRUCTIONS,
+    PER_IMAGE,
+    RECONSTRUCTIONS,
+)
 from diffc_jax.evaluation.results import read_table
 from diffc_jax.runtime.array_files import ArrayFile, open_arrays
 from diffc_jax.runtime.files import AnyPath, as_path
 
-SWEEP = "reconstructions.npz"
-# Real files, of the codec of DiffC and of others, in one layout.
-CODEC, BASELINES = "reconstructions_codec.npz", "reconstructions_baselines.npz"
 _SHARED = ("index", "original", "gammas")
 # label(workdir, method, model): what tells these results from those of other workdirs.
 Label = Callable[[AnyPath, str, str | None], str | None]
@@ -80,8 +83,8 @@ def collect_reconstructions(
     found: list[Reconstructions] = []
     for workdir in map(as_path, workdirs):
         folder = workdir / "eval"
-        own = [load_sweep(folder)] if (folder / SWEEP).is_file() else []
-        paths = (folder / name for name in (CODEC, BASELINES))
+        own = [load_sweep(folder)] if (folder / RECONSTRUCTIONS).is_file() else []
+        paths = (folder / name for name in (CODEC_RECONSTRUCTIONS, BASELINE_RECONSTRUCTIONS))
         own += [load_files(path) for path in paths if path.is_file()]
         found += [_labelled(one, functools.partial(label, workdir)) for one in own]
     joined: list[Reconstructions] = []
@@ -114,7 +117,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
         InputError: a missing or broken file, or images without rows in the table.
     """
     folder = as_path(folder)
-    with open_arrays(folder / SWEEP) as arrays:
+    with open_arrays(folder / RECONSTRUCTIONS) as arrays:
         index, originals = _images(arrays)
         gammas = _levels(arrays, "gammas", np.floating)
         decoders = [name for name in arrays.names if name not in _SHARED]
@@ -122,7 +125,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> Reconstructions:
             raise arrays.refuse("holds no reconstructions")
         shape = (len(index), len(gammas), *originals.shape[1:])
         images = {name: arrays.read(name, shape, np.uint8) for name in decoders}
-    model, bits, psnr = _numbers_of_sweep(folder / "per_image.csv", index, gammas, decoders)
+    model, bits, psnr = _numbers_of_sweep(folder / PER_IMAGE, index, gammas, decoders)
     n_pixels = originals.shape[1] * originals.shape[2]
     return Reconstructions(
         index,
@@ -197,7 +200,7 @@ def _numbers_of_sweep(
         for row, level in np.argwhere(np.isnan(bits[name]) | np.isnan(psnr[name])):
             raise InputError(
                 f"{path}: has no row for image {index[row]}, decoder {name!r}, "
-                f"gamma {gammas[level]:g}, which {SWEEP} shows"
+                f"gamma {gammas[level]:g}, which {RECONSTRUCTIONS} shows"
             )
     return model, bits, psnr
 

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC, DIFFC_METHODS
+from diffc_jax.evaluation.result_files import CONFIG, ENVIRONMENT, LOSSLESS, RATES, SUMMARY
 from diffc_jax.evaluation.results import RatePoint, read_rate_points
 from diffc_jax.plotting import report_tables as tables
 from diffc_jax.plotting import style
@@ -52,7 +54,7 @@ class Run:
     @property
     def is_sweep(self) -> bool:
         """Whether a model of ours is among the methods."""
-        return not self.methods.isdisjoint(style.DIFFC_METHODS)
+        return not self.methods.isdisjoint(DIFFC_METHODS)
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -61,7 +63,7 @@ def read_run(path: pathlib.Path) -> Run:
     Raises:
         InputError: one of the files is broken.
     """
-    points = read_rate_points(path / "eval" / "rd.csv")
+    points = read_rate_points(path / "eval" / RATES)
     name, workdir = path.resolve().name, path
     # The images of the subset hq64 in W/hq64 are of a split that is called "validation hq64" or the like.
     if all((point.split or "").endswith(f" {name}") for point in points):
@@ -69,7 +71,7 @@ def read_run(path: pathlib.Path) -> Run:
         name = f"{path.resolve().parent.name}/{name}"
     documents = {
         file: content
-        for file in ("config.json", "environment.json", "eval/config.json", "eval/environment.json")
+        for file in (CONFIG, ENVIRONMENT, f"eval/{CONFIG}", f"eval/{ENVIRONMENT}")
         if (content := _read_object((path if "/" in file else workdir) / file)) is not None
     }
     return Run(
@@ -77,8 +79,8 @@ def read_run(path: pathlib.Path) -> Run:
         path=path,
         workdir=workdir,
         methods=frozenset(point.method for point in points),
-        summary=_read_object(path / "eval" / "summary.json", _Summary),
-        lossless=_read_object(path / "eval" / "lossless.json", _Lossless),
+        summary=_read_object(path / "eval" / SUMMARY, _Summary),
+        lossless=_read_object(path / "eval" / LOSSLESS, _Lossless),
         documents=documents,
     )
 
@@ -96,8 +98,8 @@ def summary(
     own = [point for point in points if not style.is_published(point)]
     lines = [line for line in series if not style.is_published(line.points[0])]
     diffc = [line for line in lines if line.points[0].method == "diffc"]
-    files = [line for line in lines if line.points[0].method == style.DIFFC_CODEC]
-    codecs = [line for line in lines if line.points[0].method not in style.DIFFC_METHODS]
+    files = [line for line in lines if line.points[0].method == DIFFC_CODEC]
+    codecs = [line for line in lines if line.points[0].method not in DIFFC_METHODS]
     sentences = []
     if own:
         images = _and(tables.count(n, "image") for n in sorted({point.n_images for point in own}))
@@ -187,7 +189,7 @@ def settings(runs: Sequence[Run]) -> str:
             heading = f"<summary>{tables.text(f'{run.name}/{name}')}</summary>"
             parts.append(f"<details>{heading}<pre>{text}</pre></details>")
         found = {pathlib.PurePath(file).name for file in run.documents}
-        if absent := [name for name in ("config.json", "environment.json") if name not in found]:
+        if absent := [name for name in (CONFIG, ENVIRONMENT) if name not in found]:
             missing.append(f"{run.name}: no {_and(absent)}.")
     return "".join(parts) + notes(missing)
 
@@ -200,13 +202,13 @@ def commands(points: Sequence[RatePoint], runs: Sequence[Run]) -> str:
     for run in runs:
         flags = f"--config=CONFIG --workdir={_shell(run.workdir)}"
         # HiFiC and the hyper-prior in a run of their own, which has a config; baselines.py leaves none there.
-        networks = style.NEURAL.keys() if "config.json" in run.documents else set[str]()
+        networks = style.NEURAL.keys() if CONFIG in run.documents else set[str]()
         if run.is_sweep or run.methods & networks:
-            programs = ["train"] if "config.json" in run.documents else []
+            programs = ["train"] if CONFIG in run.documents else []
             lines += [
                 f"python experiments/{program}.py {flags}" for program in (*programs, "evaluate")
             ]
-        if run.methods - {*style.DIFFC_METHODS, *networks}:
+        if run.methods - {*DIFFC_METHODS, *networks}:
             lines.append(f"python experiments/baselines.py {flags}")
     folders = ",".join(_shell(run.path) for run in runs)
     lines.append(f"python experiments/plot.py --inputs={folders} --output=FOLDER")

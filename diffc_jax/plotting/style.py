@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from matplotlib.colors import to_hex, to_rgb
 
 from diffc_jax.diffusion.decoders import DECODERS, Decoder, find_decoder
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC, DIFFC_METHODS
 from diffc_jax.evaluation.results import PUBLISHED_PREFIX, RatePoint
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -41,8 +42,6 @@ ONE_FONT = dict(RC) | {"axes.titleweight": "normal"}
 # Members of families of decoders, and decoders that are not registered here, take these in turn.
 _OTHER_DECODERS = ((PURPLE, "D"), (ORANGE, "P"), (SKY, "v"), (BLACK, "h"))
 
-DIFFC_CODEC = "diffc_codec"
-DIFFC_METHODS = ("diffc", DIFFC_CODEC)
 # Models whose exact denoiser is known: fitted distributions that every network should beat.
 GAUSSIAN_BASELINES = ("gaussian",)
 _FILES_DASHES, _FILES_SHADE = (0, (7, 1.3)), 0.55

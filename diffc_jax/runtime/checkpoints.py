@@ -65,16 +65,19 @@ class Checkpoints:
                 ),
             )
 
-    def restore(self, template: State) -> tuple[State, dict[str, Any]]:
-        """Restores the newest checkpoint with the shapes and shardings of `template`.
+    def restore(self, *templates: State) -> tuple[State, dict[str, Any]]:
+        """Restores the newest checkpoint with the shapes and shardings of a template.
+
+        Of several it is the first one with the arrays that were saved.
 
         Raises:
-            InputError: no checkpoint, or a damaged one.
+            InputError: no checkpoint, a damaged one, or one with other arrays than any template.
         """
         step = self.latest_step()
         if step is None:
             raise InputError(f"{self._path}: has no checkpoint; run experiments/train.py first")
         try:
+            template = self._fitting(step, templates)
             parts: dict[str, Any] = {
                 "state": ocp.args.StandardRestore(abstract(template)),
                 "progress": ocp.args.JsonRestore(),
@@ -90,11 +93,29 @@ class Checkpoints:
                 )
             elif restored.digest["digest"] != digest(restored.state, to_json(restored.progress)):
                 raise ValueError(DAMAGE)
+        except _OtherArraysError as error:
+            # Not damage: what that message asks for would delete a good checkpoint.
+            raise InputError(str(error)) from None
         except Exception as error:  # Orbax raises plain Exception for damaged arrays
             raise self._damaged(step, one_line(error)[:200]) from error
         if flaw := mismatch(restored.progress, _Progress):
             raise self._damaged(step, flaw)
         return restored.state, restored.progress
+
+    def _fitting(self, step: int, templates: tuple[State, ...]) -> State:
+        path = self._path / str(step) / "state"
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            saved = _names(handler.metadata(path).tree)
+        for template in templates:
+            if _names(template) == saved:
+                return template
+        first = min(_names(templates[0]) ^ saved)
+        raise _OtherArraysError(
+            f"{self._path}/{step}: was saved with other train.* fields (optimizer, second_ema_decay,"
+            f" max_seconds) or by another version: {first!r} is only in"
+            f" {'it' if first in saved else 'what is needed'}; use those of"
+            f" {self._path.parent / 'config.json'}"
+        )
 
     def _damaged(self, step: int, why: str) -> InputError:
         return InputError(
@@ -121,6 +142,15 @@ class Checkpoints:
             # What cannot be saved any more is no news, and must not hide the error.
             with contextlib.suppress(Exception):
                 self.close()
+
+
+class _OtherArraysError(Exception):
+    """A checkpoint has other arrays than are asked for."""
+
+
+def _names(tree: PyTree) -> set[str]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves}
 
 
 def abstract(tree: PyTree) -> PyTree:

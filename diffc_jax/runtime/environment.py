@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
-from diffc_jax.runtime.files import AnyPath, write_json
+from diffc_jax.runtime.files import AnyPath, read_json, write_json
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
@@ -20,6 +20,12 @@ _PACKAGES = (
 # order of sums.
 _THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
 
+_FILE = "environment.json"
+
+
+class _Environment(TypedDict, total=False):
+    encoders: dict[str, str]
+
 
 def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None) -> None:
     """Writes environment.json: versions, devices, cores, settings of threads and the commit of the code.
@@ -28,7 +34,7 @@ def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None
 
     Args:
         folder: where.
-        encoders: versions of the libraries of codecs that made the results.
+        encoders: versions of the libraries of codecs that made some of the results.
     """
     environment: dict[str, Any] = {
         "python": sys.version.split()[0],
@@ -40,9 +46,24 @@ def write_environment(folder: AnyPath, encoders: Mapping[str, str] | None = None
         "cores": {"available": available_cores(), "total": os.cpu_count()},
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
     }
-    if encoders is not None:
+    if encoders:
         environment["encoders"] = dict(encoders)
-    write_json(folder / "environment.json", environment)
+    write_json(folder / _FILE, environment)
+
+
+def read_environment(folder: AnyPath) -> dict[str, Any]:
+    """The content of environment.json; {} if there is no such file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / _FILE
+    return read_json(path, _Environment, "delete it and run again") if path.exists() else {}
+
+
+def add_encoders(folder: AnyPath, encoders: Mapping[str, str]) -> None:
+    """Replaces the versions of encoders in environment.json, and leaves the rest."""
+    write_json(folder / _FILE, read_environment(folder) | {"encoders": dict(encoders)})
 
 
 def accelerator() -> dict[str, str]:

@@ -122,19 +122,26 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def to_json(value: Any, *, in_one_line: bool = False) -> str:
-    """`value` as JSON (RFC 8259), which has no NaN and no infinity: they become null.
+    """`value` as JSON (RFC 8259), of what `as_json` makes of it.
 
     Fields are sorted and indented, or in their order in one line.
     """
     layout: dict[str, Any] = {} if in_one_line else {"indent": 2, "sort_keys": True}
-    return json.dumps(_without_nan(value), allow_nan=False, **layout)
+    return json.dumps(as_json(value), allow_nan=False, **layout)
 
 
-def _without_nan(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    r"""`value` as `read_json` gives it back once it was written.
+
+    JSON has no NaN and no infinity, which become None, and only Unicode: in names of files that are not
+    UTF-8, `\udce9` stands for the byte 0xe9, as in the names of packed images.
+    """
     if isinstance(value, Mapping):
-        return {name: _without_nan(part) for name, part in value.items()}
+        return {as_json(name): as_json(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
+        return [as_json(part) for part in value]
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ml_collections import ConfigDict
 
@@ -38,6 +38,9 @@ _FREE_TO_CHANGE = (
 _OF_THE_MODEL = ("model", "schedule", "hific", "data.image_size")
 _HOW_IT_IS_COMPUTED = re.compile(r"model\.(\w+\.)?(dtype|dropout|remat)")
 _NUMBER_IN_MIXTURE = re.compile(r"\[\d+\]")
+
+# Fields of config.train that decide which arrays a checkpoint has, and what its averages are.
+_OF_CHECKPOINTS = ("optimizer", "ema_decay", "second_ema_decay")
 
 # Fields by name, as `flatten` gives them.
 _Flat = dict[str, Any]
@@ -104,8 +107,24 @@ def trained_batch_size(workdir: files.AnyPath) -> int:
     return recorded["train"]["batch_size"]
 
 
+def as_trained(config: ConfigDict, workdir: files.AnyPath) -> ConfigDict:
+    """`config` with the optimiser and the averages of the run in a folder, on which its checkpoints depend.
+
+    Raises:
+        InputError: its config.json is damaged.
+    """
+    recorded: _Trained = _read(config_path(workdir), _Trained)
+    known = base_config().train.to_dict() | recorded["train"]
+    own = config.copy_and_resolve_references()
+    own.train.update({name: known[name] for name in _OF_CHECKPOINTS})
+    return own
+
+
 class _Training(TypedDict):
     batch_size: typed.Positive
+    optimizer: NotRequired[str]
+    ema_decay: NotRequired[float]
+    second_ema_decay: NotRequired[float]
 
 
 class _Trained(TypedDict):

@@ -63,7 +63,9 @@ def wasserstein_flow(
 
     lambda_i (1 - rho_i^(kappa - 1))^2: zero for kappa = 1, that of the posterior mean for kappa = 2 (1.7).
     """
-    return np.expm1(_log_gain(eigenvalues, noise, kappa - 1.0)) ** 2 * eigenvalues
+    # A component without variance has none in the output either, though its gain is infinite for kappa < 1.
+    loss = np.expm1(_log_gain(eigenvalues, noise, kappa - 1.0)) ** 2
+    return np.multiply(loss, eigenvalues, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
 
 
 def wasserstein_mix(eigenvalues: Eigenvalues, noise: Noise, weight: int | float) -> Eigenvalues:

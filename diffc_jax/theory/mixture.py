@@ -202,6 +202,7 @@ class Mixture:
             raise UsageError(
                 f"{self.weights.tolist()} are not positive numbers that sum to one", field="weights"
             )
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
         if not np.allclose(self.covariances, self.covariances.transpose(0, 2, 1)):
             raise UsageError("not symmetric", field="covariances")
         eigenvalues = np.linalg.eigvalsh(self.covariances)

@@ -23,6 +23,7 @@ from diffc_jax.runtime.writers import MetricWriter
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.feed import Runner, TrainingSet, make_batches, open_training_set
 from diffc_jax.training.meter import Meter
+from diffc_jax.training.restoring import restore
 from diffc_jax.training.task import State, Task, Update, Validation
 
 
@@ -57,10 +58,11 @@ def train(task: Task, workdir: AnyPath) -> None:
         run_config.claim_workdir(config, workdir, write=False)
         images = training_set.identity()
         checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-        if checkpoints.latest_step() is None:
+        is_resumed = checkpoints.latest_step() is not None
+        if not is_resumed:
             state, progress = task.fresh_state(training_set.clean), dict[str, Any]()
         else:
-            state, progress = checkpoints.restore(template)
+            state, progress = restore(checkpoints, template)
             training_set.check_unchanged(images, progress)
         if multihost.is_primary():
             run_config.claim_workdir(config, workdir)
@@ -83,7 +85,8 @@ def train(task: Task, workdir: AnyPath) -> None:
         writer = None
         if multihost.is_primary():
             trackers = open_trackers(config.train.trackers, workdir, plain(config))
-            writer = MetricWriter(workdir, first_step, trackers)
+            # Without a checkpoint even what was written before the first step is written again.
+            writer = MetricWriter(workdir, first_step if is_resumed else -1, trackers)
         meter = Meter(
             first_step,
             num_steps,
@@ -100,7 +103,10 @@ def train(task: Task, workdir: AnyPath) -> None:
             if limit is not None and not num_steps:
                 # How long this takes, once it is compiled, has to be known before the time is nearly over.
                 evaluate(state)
-                run.report_validation(first_step, state)
+                if is_resumed:
+                    run.time_validation(state)  # its values are known, or not due
+                else:
+                    run.report_validation(first_step, state)
             if first_step < num_steps or (limit is not None and not num_steps):
                 state = run.steps(state, first_step, num_steps, preempted)
             if checkpoints.latest_step() is None:
@@ -114,12 +120,17 @@ def _describe_extent(train: ConfigDict, trainable: int, first_step: int, num_ste
     """Which steps will be run; `num_steps` is 0 where time is the limit and the last step not known."""
     if trainable and train.max_seconds and not num_steps:
         return f"from step {first_step} to the end of {train.max_seconds:g} s"
+    # An end that was chosen to suit a limit stays, since the learning rate decays towards it.
+    fixed = ""
+    if trainable and train.max_seconds:
+        fixed = (
+            f"; {num_steps} was fixed as the last step when time was nearly over, and a larger"
+            " train.max_seconds does not move it: to train longer, set train.num_steps instead"
+        )
     if not trainable or first_step < num_steps:
-        return f"from step {first_step} to {num_steps}"
+        return f"from step {first_step} to {num_steps}{fixed}"
     beyond = f", beyond the {num_steps} that are asked for" if first_step > num_steps else ""
-    return (
-        f"already at step {first_step}{beyond}: nothing is trained, step {first_step} is exported"
-    )
+    return f"already at step {first_step}{beyond}: nothing is trained, step {first_step} is exported{fixed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +171,14 @@ class _Run:
         if self.limit is not None:
             self.limit.evaluated(time.monotonic() - begin)
         logging.info("step %d: %s on validation images", step, validation.summary)
+
+    def time_validation(self, state: State) -> None:
+        """Evaluates validation images only to tell the limit of time how long it takes."""
+        assert self.limit is not None
+        begin = time.monotonic()
+        with self.meter.paused():
+            self.evaluate(state)
+        self.limit.evaluated(time.monotonic() - begin)
 
     def steps(
         self, state: State, first_step: int, num_steps: int, preempted: Callable[[], bool]

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 # of Muon's updates, that of AdamW's (Liu et al. 2025, arXiv 2502.16982).
 _NEWTON_SCHULZ_STEPS = 5
 _UPDATE_RMS = 0.2
-# The first and the last layer of a network, which are left to AdamW (Jordan et al. 2024).
-_FIRST_AND_LAST = ("stem", "head")
+# The first and the last layer of a network, which are left to AdamW (Jordan et al. 2024): ours, and those of
+# networks with OpenAI's names and with those of diffusers.
+_FIRST_AND_LAST = ("stem", "head", "input_blocks.0.0", "out.2", "conv_in", "conv_out")
 
 
 def make_optimizer(

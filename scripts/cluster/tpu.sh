@@ -41,13 +41,25 @@ if [[ "${options[*]-}" != *--runtime-version=* ]]; then
 fi
 
 queued() { gcloud compute tpus queued-resources "$1" "$name" "${place[@]}" "${@:2}"; }
-state() { queued describe --format='value(state.state)' 2> /dev/null || true; }
+# Empty if there is no such resource. Any other error of gcloud, such as one of the network, says nothing about it.
+state() {
+  local try
+  for try in {1..20}; do
+    if queued describe --format='value(state.state)' 2> "$errors"; then return; fi
+    if grep -q NOT_FOUND "$errors"; then return; fi
+    echo "try $try: $(< "$errors")" >&2
+    sleep "${TPU_POLL_SECONDS:-30}"
+  done
+  return 1
+}
 
 # Until the pod is ours; a pod that was taken away stays in the list until it is deleted.
 obtain() {
   local now
-  while now=$(state) && [ "$now" != ACTIVE ]; do
+  while true; do
+    now=$(state)
     case $now in
+      ACTIVE) return ;;
       FAILED | SUSPENDED) give_back ;;
       '') queued create --node-id="$name" --accelerator-type="$type" "${options[@]}" ;;
       *) sleep "${TPU_POLL_SECONDS:-30}" ;;
@@ -55,6 +67,13 @@ obtain() {
   done
 }
 give_back() { queued delete --force --quiet; }
+# Whatever ends the script; the code stays that of the run.
+at_exit() {
+  local code=$?
+  [ -n "$keep" ] || give_back || echo "$name may be left: see gcloud compute tpus queued-resources list" >&2
+  rm -f "$errors"
+  exit "$code"
+}
 
 printf -v command '%q ' "experiments/$1.py" "${@:2}" --distributed=auto
 command="$setup && sudo docker run --rm --privileged --network=host --volume=/mnt:/mnt $image $command"
@@ -71,6 +90,8 @@ if [ -n "$dry_run" ]; then
   [ -n "$keep" ] || give_back
   exit
 fi
+errors=$(mktemp)
+trap at_exit EXIT
 while true; do
   obtain
   code=0
@@ -78,5 +99,4 @@ while true; do
   # 85: saved after SIGTERM, goes on. Anything else is an error, unless the pod is gone.
   if [ $code -eq 0 ] || { [ $code -ne 85 ] && [ "$(state)" = ACTIVE ]; }; then break; fi
 done
-[ -n "$keep" ] || give_back
 exit "$code"

@@ -9,8 +9,10 @@ import pytest
 
 from diffc_jax.baselines import classical, codecs, lossless, stores
 from diffc_jax.baselines.evaluate import evaluate_baselines
-from diffc_jax.errors import InputError
-from diffc_jax.evaluation.results import read_rate_points
+from diffc_jax.baselines.hific import codec
+from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.results import read_rate_points, write_rate_points
+from tests.support.rate_points import make_points
 from tests.support.run_files import arrays
 from tests.support.subset_images import configured, write_images
 
@@ -132,6 +134,49 @@ def test_a_damaged_file_is_named(tmp_path, run):
     path.unlink()
     run(tmp_path)
     assert len(read_rate_points(tmp_path / "eval" / "rd.csv")) == len(LADDER)
+
+
+def test_pictures_that_are_not_wanted_any_more_go(tmp_path, run):
+    shown = tmp_path / "eval" / "reconstructions_baselines.npz"
+    run(tmp_path)
+    assert shown.exists()
+    run(tmp_path, grid_images=0)
+    assert not shown.exists()
+
+
+def test_config_and_machine_of_a_sweep_stay(tmp_path, run):
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    write_rate_points(folder / "rd.csv", make_points(dataset="corpus", split="eval"))
+    (folder / "config.json").write_text('{"of": "the sweep"}')
+    (folder / "environment.json").write_text('{"device": "another"}')
+    run(tmp_path)
+    assert json.loads((folder / "config.json").read_text()) == {"of": "the sweep"}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["device"] == "another"
+    assert "jpeg_444" in environment["encoders"]
+    assert {p.method for p in read_rate_points(folder / "rd.csv")} == {"diffc", "jpeg"}
+
+
+def test_runs_whose_rows_would_look_the_same_are_refused(tmp_path, monkeypatch):
+    def load(path):
+        run = object.__new__(codec.TrainedBaseline)
+        level = 0.4 if path.name == "b" else 1.6
+        run.identity = {"method": "hific", "model": "width 1", "level": level}
+        return run
+
+    monkeypatch.setattr(codec, "load_run", load)
+    paths = [tmp_path / name for name in ("a", "b", "c", "link")]
+    for path in paths[:3]:
+        path.mkdir()
+    paths[3].symlink_to(paths[0])
+    runs = codec.load_runs([paths[0], paths[1], paths[3]])
+    assert [run.identity["level"] for run in runs] == [0.4, 1.6]
+    with pytest.raises(UsageError) as error:
+        codec.load_runs(paths)
+    assert str(error.value) == (
+        f"baselines.trained: {paths[0]} and {paths[2]} are both hific of width 1 at 1.6 bpp; name one"
+    )
 
 
 def test_versions_of_encoders_stay_with_their_rows(tmp_path, run, subset_images):

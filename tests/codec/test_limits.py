@@ -10,12 +10,14 @@ import PIL.Image
 import pytest
 
 import diffc_jax as dj
-from diffc_jax.codec import image_decoder
+from diffc_jax.codec import image_decoder, targets
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.files import compress, decompress
+from diffc_jax.codec.header import least_bytes
 from diffc_jax.codec.image_decoder import decode_stream, decoding_bytes
 from diffc_jax.codec.image_encoder import encode_image
+from diffc_jax.codec.picture_targets import picture_header
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header
 from diffc_jax.codec.targets import Target
@@ -37,6 +39,36 @@ def announcing(width, height, tile):
     """A stream of one step for each tile of an image of this size."""
     header = Header(width, height, tile, MEMORY, 0, bytes(2))
     return random_stream(header, header.n_tiles)[0]
+
+
+def test_grey_pixels_are_counted_once(codec, monkeypatch):
+    monkeypatch.setattr(targets, "_OVERHEAD", 0)
+    for shape in ((SIDE, SIDE, 1), (SIDE, 2 * SIDE, 1)):
+        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        with pytest.raises(dj.UsageError, match=f"more than the {noise.size} bytes of the pixels"):
+            encode(codec, noise, lossless=True)
+
+
+def test_a_picture_may_be_smaller_than_its_tiles():
+    """A dry run asks for the least size of the stream that is written: it has one chain."""
+    header = Header(8 * SIDE, 8 * SIDE, SIDE, MEMORY, 0, bytes(2))
+    target = Target(bpp=8 * least_bytes(picture_header(header)) / header.n_pixels)
+    targets.check_target(target, picture_header(header))
+    with pytest.raises(dj.UsageError, match="is too little"):
+        targets.check_target(target, header)
+
+
+def test_seeds_are_whole_numbers_of_any_type(codec):
+    image = make_image(SIDE, SIDE)
+    same = [
+        encode_image(codec, image, Target(packets=1), memory=MEMORY, seed=seed)
+        for seed in (3, np.int64(3))
+    ]
+    assert same[0] == same[1]
+
+
+def test_batches_of_no_tiles_are_refused():
+    fails(dj.UsageError, "batch_size: must be positive, not 0", lambda: dj.load_codec(batch_size=0))
 
 
 def test_streams_of_too_many_pixels_are_refused(tmp_path, codec, capsys):

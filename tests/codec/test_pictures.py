@@ -92,6 +92,21 @@ def test_bpp_is_met_from_below(codec, image, bpp):
     assert (decoded.lossless, decoded.warnings) == (False, [])
 
 
+def test_more_bits_than_the_model_can_use_are_left(codec, image):
+    """A picture ends at the least noise, as tiles do."""
+    end = encode(codec, image, gamma=-100.0)
+    assert len(encode(codec, image, bpp=200.0)) <= 1.05 * len(end)
+
+
+@pytest.mark.parametrize("bpp", [0.5, 20.0])
+def test_blank_pictures(codec, bpp):
+    """x_hat is nearly right at once: nothing is left that a step beyond the end could send."""
+    blank = np.zeros((16, 24, 3), np.uint8)
+    data = encode(codec, blank, bpp=bpp)
+    assert 8 * len(data) <= bpp * blank[..., 0].size
+    assert decode_stream(codec, parse(data)).image.shape == blank.shape
+
+
 @pytest.mark.parametrize("bpp", [4.0, 10.0])
 def test_better_than_tiles(codec, image, bpp):
     target = Target(bpp=bpp)

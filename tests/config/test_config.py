@@ -80,6 +80,21 @@ def changed(field, value):
         ("eval.codec_decoders", ("flow", "flow"), "('flow', 'flow') must name each once"),
         ("eval.codec_memory", 7, "unknown 7; choose one of 8, 12, 14"),
         ("eval.codec_memory", 10, "unknown 10; choose one of 8, 12, 14"),
+        (
+            "eval.subsets",
+            (2012,),
+            "2012 is not a name; give a tuple of names in quotes, ('2012',)",
+        ),
+        (
+            "baselines.targets",
+            ("a",),
+            "'a' is not a number; give a tuple of numbers, without quotes",
+        ),
+        (
+            "train.gamma_range",
+            ("a", "b"),
+            "'a' is not a number; give a tuple of numbers, without quotes",
+        ),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
 )

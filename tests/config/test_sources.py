@@ -5,9 +5,11 @@ import json
 import pathlib
 
 import pytest
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import imagenet64_h100
+from diffc_jax.cli import parse_flags
 from diffc_jax.config import (
     base_config,
     set_training_sources,
@@ -22,7 +24,7 @@ from diffc_jax.studies.channel_comparison.config import validate as validate_cha
 from diffc_jax.studies.gaussian_analysis.config import analysis_config
 from diffc_jax.studies.gaussian_analysis.config import validate as validate_analysis
 from diffc_jax.training import loop
-from tests.support.processes import run_program
+from tests.support.processes import ROOT, run_program
 from tests.support.quick_training import quick_config, quick_task
 from tests.support.refusals import message
 
@@ -95,6 +97,15 @@ def mixed(*sources, **train):
 )
 def test_first_bad_field_is_named(config, text):
     assert message(lambda: validate(config)) == text
+
+
+def test_what_is_no_source_is_named():
+    config = mixed()
+    with config.data.ignore_type():
+        config.data.train = ("x",)
+    assert message(lambda: validate(config)) == (
+        "data.train: 'x' is not a source; set fields of the sources, as data.train[0].path"
+    )
 
 
 def test_placement_is_one_of_three():
@@ -280,6 +291,43 @@ def test_bad_field_of_one_source_is_one_line(tmp_path):
         "train.py: error: data.train: the weights 0.5, 0.2, 0.35 add up to 1.05, not to 1; they are"
         " shares of a batch\n"
     )
+
+
+SINGLE, MIXTURE = "configs/quickstart.py", "configs/imagenet64_h100.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "text"),
+    [
+        (
+            MIXTURE,
+            ["data.train[0].path=x", "data.train.path=x"],
+            "--config.data.train.path: data.train is a mixture of 3 sources; use data.train[0].path",
+        ),
+        (
+            MIXTURE,
+            ["data.train[2].path=x", "data.train[3].path=x"],
+            "--config.data.train[3].path: data.train has 3 parts, of which the first is [0]",
+        ),
+        (
+            SINGLE,
+            ["train.num_steps=1", "data.train[0].path=x"],
+            "--config.data.train[0].path: data.train is not several; use data.train.path",
+        ),
+        (
+            SINGLE,
+            ["data.train.path=x", "eval.subsets.x=1"],
+            "--config.eval.subsets.x: eval.subsets is a tuple and has no fields; set eval.subsets",
+        ),
+    ],
+)
+def test_overrides_with_and_without_a_number(file, overrides, text, monkeypatch):
+    argv = ["train.py", f"--config={file}", *(f"--config.{one}" for one in overrides)]
+    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.chdir(ROOT)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    assert message(lambda: parse_flags(argv, values)) == text
 
 
 # Runs

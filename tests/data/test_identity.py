@@ -30,6 +30,14 @@ def folder(tmp_path):
     return write(tmp_path / "images")
 
 
+def test_names_of_files_need_not_be_utf8(folder):
+    known = identity.files_signature(opened(folder))
+    os.rename(folder / "003.png", os.fsencode(folder) + b"/caf\xe9.png")
+    changed = identity.files_signature(opened(folder))
+    assert changed not in (None, known)
+    assert identity.files_signature(opened(folder)) == changed
+
+
 def test_digests_are_of_the_pixels(folder, tmp_path):
     digests = identity.digests_of(opened(folder))
     assert digests.shape == (COUNT, identity.DIGEST_BYTES)

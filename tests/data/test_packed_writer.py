@@ -100,6 +100,17 @@ def test_left_out_images_are_neither_packed_nor_named(tmp_path):
     assert (tmp_path / "out" / "train.npy").read_bytes() == npy(IMAGES[:2])
 
 
+@pytest.mark.parametrize("layout", ["packed", "array_record"])
+def test_left_out_images_whose_names_are_not_utf8(tmp_path, layout):
+    broken = write_broken_folder(tmp_path / "in")
+    (broken / "1.png").rename(broken / os.fsdecode(b"caf\xe9.png"))
+    inputs = spec(broken, source="folder", skip_corrupt=True)
+    for _ in range(2):  # the second keeps what the first wrote
+        prepare(inputs, tmp_path / "out", layout=layout)
+    manifest = read_manifest(tmp_path / "out" / "manifest.json")
+    assert manifest["skipped"] == [rf"{broken}/caf\udce9.png"]
+
+
 # Interruption
 
 

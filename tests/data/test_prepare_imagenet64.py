@@ -179,8 +179,12 @@ def test_damaged_shards_are_named(official, tmp_path):
     )
     middle = content.index(b"WEBP")
     shard.write_bytes(content[:middle] + b"XXXX" + content[middle + 4 :])
-    with pytest.raises(InputError, match=f"{shard}, record [0-4]: is damaged"):
+    with pytest.raises(InputError, match=f"{shard}, record [0-4]: is damaged .* skip_corrupt=True"):
         [read(output)[index] for index in range(COUNT)]
+    kept = read(output, skip_corrupt=True)
+    (skipped,) = kept.skipped
+    assert skipped.startswith(f"{shard}, record ")
+    assert len([kept[index] for index in range(len(kept))]) == COUNT - 1
     shard.write_bytes(content[: len(content) // 2])
     fails(
         InputError,

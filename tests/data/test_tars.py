@@ -171,11 +171,28 @@ def test_sparse_members_are_refused(tmp_path, version, caplog):
 
 
 def test_ordinary_archives_keep_order_and_labels(tmp_path):
-    names = ["b/2.png", "a/10.PNG", "a/2.png", "./c.png", "b/2.png"]
+    names = ["b/2.png", "a/10.PNG", "a/2.png", "./c.png", "b/1.png"]
     path = write(tmp_path / "a.tar", *((name, number) for number, name in enumerate(names)))
     found, images = read(path)
     assert found == names
     np.testing.assert_array_equal(images, [pixels(number) for number in range(5)])
+
+
+def test_of_members_with_one_name_the_last_counts(tmp_path, caplog):
+    path = write(
+        tmp_path / "a.tar",
+        ("a/x.png", 0),
+        ("a/kept.png", "a/x.png", HARD),
+        ("a/y.png", "kept.png", SOFT),
+        ("./a/x.png", 1),
+        ("a/y.png", 2),
+        ("a/./x.png", 3),
+        ("b/late.png", "../a/y.png", SOFT),
+    )
+    check(path, {"a/kept.png": 0, "a/y.png": 2, "a/./x.png": 3})
+    assert left_out(caplog) == [
+        "a: left out: earlier versions of members 3, links to what is there already 1"
+    ]
 
 
 def test_archives_found_twice_count_once(tmp_path, caplog):

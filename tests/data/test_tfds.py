@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow."""
 
+import dataclasses
 import io
 import resource
 import shutil
@@ -196,3 +197,16 @@ def test_unprepared_or_prepared_in_a_sequential_format(tmp_path, data_dir):
         name="tiny_shapes",
         path=str(tmp_path),
     )
+
+
+def test_damaged_examples_are_named_or_left_out_on_request(tmp_path, data_dir):
+    folder = tmp_path / "tiny_shapes" / "1.2.0"
+    shutil.copytree(data_dir / "tiny_shapes" / "1.2.0", folder)
+    (shard,) = folder.glob("*train*")
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"IDAT") + 8] ^= 255
+    shard.write_bytes(content)
+    spec = SourceSpec(source="tfds", name="tiny_shapes", path=str(tmp_path))
+    with pytest.raises(InputError, match=r"example 0: cannot be read .* set skip_corrupt=True"):
+        tfds_store.TfdsStore(spec).read(0)
+    assert len(open_source(dataclasses.replace(spec, skip_corrupt=True))) == 4

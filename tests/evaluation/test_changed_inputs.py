@@ -11,7 +11,7 @@ import pytest
 
 from diffc_jax.commands import train
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation import measures
+from diffc_jax.evaluation import measures, result_files
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.image_sets import claim_images, read_images
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
@@ -191,6 +191,54 @@ def test_rows_of_other_methods_go_with_their_images(tmp_path, caplog):
     assert message(lambda: read_images(tmp_path), InputError) == (
         f"{tmp_path}/images.json: object missing required field `dataset`; delete it and run again"
     )
+
+
+def test_other_numbers_of_images_do_not_cost_rows(tmp_path, caplog):
+    digests = np.arange(16 * COUNT, dtype=np.uint8).reshape(COUNT, 16)
+    rows = make_points(n_images=COUNT, dataset="pictures", split="eval")
+    few = make_points(method="jpeg", n_images=2, dataset="pictures", split="eval")
+    written = []
+    for count, method in ((COUNT, "diffc"), (2, "jpeg"), (COUNT, "jpeg"), (2, "diffc")):
+        result = ResultSet(tmp_path, "pictures", "eval", range(count))
+        claim_images(result, digests[:count], [method])
+        assert read_images(tmp_path).n_images == count
+        assert (read_rate_points(tmp_path / "rd.csv") if written else []) == written
+        if len(written) < len(rows) + len(few):
+            written = [*written, *(few if written else rows)]
+            write_rate_points(tmp_path / "rd.csv", written)
+    assert not caplog.messages
+    claim_images(result, digests[1:3], ["diffc"])
+    assert read_rate_points(tmp_path / "rd.csv") == rows
+    assert "removed the rows of jpeg: the 2 images" in caplog.text
+
+
+def test_all_that_is_about_other_pixels_goes(tmp_path):
+    result = ResultSet(tmp_path, "pictures", "eval", range(COUNT))
+    digests = np.arange(16 * COUNT, dtype=np.uint8).reshape(COUNT, 16)
+    write_rate_points(
+        tmp_path / "rd.csv", make_points(n_images=COUNT, dataset="pictures", split="eval")
+    )
+    for name in result_files.OF_IMAGES:
+        (tmp_path / name).touch()
+    for _ in range(2):
+        claim_images(result, digests, ["jpeg"])
+        assert all((tmp_path / name).exists() for name in result_files.OF_IMAGES)
+    claim_images(result, digests[::-1], ["jpeg"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.json", "rd.csv"]
+
+
+def test_pictures_that_are_not_wanted_any_more_go(config, workdir):
+    names = {"reconstructions.npz", "reconstructions.png"}
+    config.eval.grid_images = 2
+    evaluate(config, workdir)
+    (workdir / "eval" / "reconstructions.png").touch()
+    assert names < {path.name for path in (workdir / "eval").iterdir()}
+    (workdir / "eval" / "samples.csv").touch()
+    config.eval.grid_images = 0
+    evaluate(config, workdir)
+    left = {path.name for path in (workdir / "eval").iterdir()}
+    assert left.isdisjoint({*names, "samples.csv"})
+    assert {"rd.csv", "per_image.csv"} < left
 
 
 def test_training_is_refused_with_other_images(config, folder, workdir):

@@ -9,8 +9,8 @@ from diffc_jax.config import validate
 from diffc_jax.errors import UsageError
 from diffc_jax.evaluation import measures, samples
 from diffc_jax.evaluation.evaluate import evaluate
+from diffc_jax.evaluation.result_files import SPECTRA
 from diffc_jax.evaluation.samples import DECODERS, PHOTOGRAPHS
-from diffc_jax.evaluation.spectra import SPECTRA
 from diffc_jax.evaluation.store import Store
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.frechet import frechet_distance

@@ -112,6 +112,8 @@ def test_lossless_and_missing_points():
     assert triangles.get_marker() == "^"
     assert np.isfinite(figure.axes[0].get_ylim()).all()
     assert "Triangles on the top edge: lossless." in caption_of(figure)
+    mean = rate_distortion.plot_rates(points, measures=["psnr_mean"])
+    assert "Triangles on the top edge: an image that is exact." in caption_of(mean)
     assert "File bytes: whole files, headers counted." in caption_of(figure)
     pixels_of(figure)
     pixels_of(rate_distortion.plot_rates([points[-2]]))

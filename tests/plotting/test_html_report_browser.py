@@ -42,7 +42,7 @@ def test_works_in_a_browser(runs, tmp_path, width):
     axis = "Fréchet distance, EfficientNet-Lite0 features (lower is better), 12 images"
     assert seen["fid"] == [12, f"Rate in bits per pixel against {axis}", 2]
     assert seen["caption"] == (
-        "Bars: standard error over the images. Triangles on the bottom edge: distance 0."
+        "Bars: standard error over the images. Triangles on the bottom edge: distance 0 or less."
     )
     assert seen["ideal"] == 4
 

@@ -66,7 +66,7 @@ def test_distance_of_nothing_stands_on_the_edge_of_a_log_axis():
     np.testing.assert_allclose(triangles.get_xdata(), RATES[-1:])
     np.testing.assert_allclose(triangles.get_ydata(), [0.0])
     assert triangles.get_marker() == "v"
-    assert "Triangles on the bottom edge: distance 0." in caption_of(figure)
+    assert "Triangles on the bottom edge: distance 0 or less." in caption_of(figure)
     figure = rate_distortion.plot_rates(points, measures=["fid"], y_scale="linear")
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), RATES)
 

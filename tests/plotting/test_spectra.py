@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.result_files import BASELINE_SPECTRA, SPECTRA
 from diffc_jax.evaluation.results import write_rate_points, write_table
-from diffc_jax.evaluation.spectra import FIELDS, SPECTRA, SPECTRA_OF_BASELINES
+from diffc_jax.evaluation.spectra import FIELDS
 from diffc_jax.plotting import spectra
 from diffc_jax.plotting.figures import make_figures
 from tests.support.rate_points import make_points
@@ -39,7 +40,7 @@ def workdir(tmp_path):
     flow, jpeg = make_points(), make_points(method="jpeg", model="4:2:0")
     write_rate_points(tmp_path / "eval" / "rd.csv", [*flow, *jpeg])
     write_spectra(tmp_path / "eval" / SPECTRA, flow, 0.8)
-    write_spectra(tmp_path / "eval" / SPECTRA_OF_BASELINES, jpeg, 0.3)
+    write_spectra(tmp_path / "eval" / BASELINE_SPECTRA, jpeg, 0.3)
     return tmp_path
 
 
@@ -55,7 +56,7 @@ def test_ratios_of_every_rate_point(workdir):
 def test_panels_show_the_points_near_their_rates(workdir):
     points = [*make_points(), *make_points(method="jpeg", model="4:2:0")]
     found = spectra.load_spectra(workdir / "eval" / SPECTRA)
-    found |= spectra.load_spectra(workdir / "eval" / SPECTRA_OF_BASELINES)
+    found |= spectra.load_spectra(workdir / "eval" / BASELINE_SPECTRA)
     by_point = {point: found[spectra.key_of(point)] for point in points}
     moved = {
         dataclasses.replace(point, bpp=bpp): spectrum

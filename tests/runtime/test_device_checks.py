@@ -95,6 +95,18 @@ def test_gpus_of_slurm_that_jax_does_not_use(machine):
     )
 
 
+def test_cpus_are_there_beside_the_platform_that_was_asked_for(monkeypatch):
+    """HiFiC's tables of a file are computed on them, wherever its network is."""
+    asked = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
+    for given, wanted in (("cuda", ["cuda,cpu"]), ("tpu,cpu", []), ("cpu", []), (None, [])):
+        asked.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(jax.config), "jax_platforms", given, raising=False)
+            assert devices.missing_platform() is None
+        assert asked == [("jax_platforms", value) for value in wanted]
+
+
 def test_a_platform_that_is_not_there(monkeypatch):
     devices.check_platform()
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import os
 import pathlib
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import standard_error
-from diffc_jax.runtime.files import read_json, to_json, write_json
+from diffc_jax.runtime.files import as_json, read_json, to_json, write_json
 from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.runtime.writers import MetricWriter, drop_after
 from diffc_jax.training.validation import describe_elbo
@@ -36,6 +37,14 @@ def test_what_is_not_finite_is_null(tmp_path):
     assert strict(text) == expected
     assert text.startswith('{\n  "a"')
     assert to_json({"step": 1, "a": math.nan}, in_one_line=True) == '{"step": 1, "a": null}'
+
+
+def test_names_of_files_that_are_not_utf8_can_be_read_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    write_json(tmp_path / "value.json", {"skipped": [name], name: "\u00e9"})
+    found = read_json(tmp_path / "value.json")
+    assert found == {"skipped": [r"caf\udce9.png"], r"caf\udce9.png": "\u00e9"}
+    assert as_json(found) == found
 
 
 def test_files_of_older_versions_are_read(tmp_path):

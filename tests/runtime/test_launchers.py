@@ -237,7 +237,7 @@ def tpu_story(tmp_path, exits, states):
             #!/bin/bash
             next() {{ head -n 1 {tmp_path}/$1; sed -i 1d {tmp_path}/$1; }}
             case $4 in
-              describe) next describe ;;
+              describe) said=$(next describe); echo "$said" >&2; [[ $said != ERROR* ]] && echo "$said" ;;
               ssh) echo ssh >> {tmp_path}/did; exit $(next ssh) ;;
               *) echo $4 >> {tmp_path}/did ;;
             esac
@@ -263,6 +263,17 @@ def tpu_story(tmp_path, exits, states):
             0,
             id="taken away",
         ),
+        pytest.param(
+            [0],
+            ["ERROR: NOT_FOUND", "PROVISIONING", "ERROR: network", "ACTIVE"],
+            "create ssh delete",
+            0,
+            id="well, though the network fails once",
+        ),
+        pytest.param(
+            [1], ["ACTIVE", "ERROR: network", "ACTIVE"], "ssh delete", 1, id="both at once"
+        ),
+        pytest.param([1], ["ACTIVE", *40 * ["ERROR: network"]], "ssh delete", 1, id="no network"),
     ],
 )
 def test_tpu_run_goes_on(tmp_path, exits, states, does, code):

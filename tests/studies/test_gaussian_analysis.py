@@ -176,6 +176,37 @@ def test_simulation_of_a_plane_mixture_agrees_with_quadrature():
     assert row["shannon_lower_bound"] < bits < row["gaussian_bits"]
 
 
+def test_the_mean_of_a_mixture_costs_nothing():
+    config = analysis_config()
+    config.mixture.samples, config.mixture.sigma2, config.mixture.steps = 50, (0.5,), 20
+    weights, means, covariances = (
+        np.array([0.5, 0.5]),
+        np.array([[-1.0], [1.0]]),
+        np.ones((2, 1, 1)),
+    )
+    rows = [
+        next(simulation.mixture_rows("one", source, config.mixture, seed=0))
+        for source in (Mixture(weights, means + shift, covariances) for shift in (0.0, 30.0))
+    ]
+    for column in ("bits", "d_a", "d_f", "d_d"):
+        assert rows[0][column] == pytest.approx(rows[1][column], rel=1e-3), column
+
+
+def test_weights_of_a_mixture_sum_to_one():
+    source = Mixture(np.full(3, 0.3333333), np.zeros((3, 1)), np.ones((3, 1, 1)))
+    assert source.weights.sum() == 1.0
+    assert source.sample(5, np.random.default_rng(0)).shape == (5, 1)
+
+
+def test_simulation_of_hardly_any_bits():
+    config = analysis_config().gaussian
+    config.samples, config.sample_bpp = 20, (5e-4,)
+    config.rate_steps = config.ancestral_steps = config.flow_steps = 4
+    rows = list(simulation.gaussian_rows(np.array([3.0, 2.0, 1.0]), config, seed=0))
+    assert len(rows) == 6
+    assert all(np.isfinite([row["bits"], row["distortion"]]).all() for row in rows)
+
+
 def test_entropy_of_a_mixture_of_one():
     covariance = np.array([[0.5, 0.2], [0.2, 0.3]])
     source = Mixture(np.ones(1), np.zeros((1, 2)), covariance[None])
@@ -280,6 +311,10 @@ def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
             "mixture.sigma2: (0.1, 1.0) must be numbers above 0 and below 1.0, at least one",
         ),
         ({"source__patch_size": 65}, "source.patch_size: 65 is not in [1, 65)"),
+        (
+            {"gaussian__component_bpp": (2000,)},
+            "gaussian.component_bpp: (2000,) must be numbers above 0 and below 192.0, at least one",
+        ),
         ({"gaussian__samples": 1}, "gaussian.samples: 1 is not at least 2"),
         (
             {"monte_carlo": "maybe"},

@@ -128,12 +128,20 @@ def test_mix_is_the_least_distortion_at_its_realism():
         theory.distortions_flow,
         lambda e, n: theory.distortions_flow(e, n, 1.7),
         lambda e, n: theory.distortions_mix(e, n, 0.5),
+        lambda e, n: theory.wasserstein_flow(e, n, 1.5),
     ],
 )
 def test_components_without_variance_cost_and_lose_nothing(function, noise):
     values = function(np.array([1.0, 0.0]), noise)
     assert values[1] == 0.0
     assert values[0] == function(one(1.0), noise)[0]
+
+
+def test_a_component_without_variance_has_none_in_the_output():
+    """Though its gain is infinite where kappa is below 1."""
+    found = theory.wasserstein_flow(np.array([1.0, 0.0]), 0.3, 0.5)
+    assert found[1] == 0.0
+    assert found[0] == theory.wasserstein_flow(one(1.0), 0.3, 0.5)[0] > 0
 
 
 def test_components_of_which_nothing_is_told():

@@ -9,6 +9,7 @@ import pytest
 
 from diffc_jax.config import base_config
 from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.training import duration, loop
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
 from diffc_jax.training.optimizer import decay_factor, fresh_decay, learning_rate_schedule
@@ -231,18 +232,27 @@ def test_end_that_is_known_stays(clock):
 # A run
 
 
-def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch):
-    """Seconds on a clock that runs with the steps, so that it ends on slow machines too."""
-    config = quick_config(max_seconds=20.0, lr_decay="wsd")
+def play_clock(monkeypatch, stop_at=None):
+    """Lets every step take half a second, and Ctrl-C come after `stop_at`; what is asked is returned."""
     finished, seen = TimeLimit.finished, []
 
     def half_a_second_a_step(self, step, ordered):
+        if step == stop_at:
+            raise KeyboardInterrupt
         self._begin = time.monotonic() - 0.5 * step
+        self._spent_before = 0.0
         self._reserve = 5.0
         seen.append((step, ordered))
         return finished(self, step, ordered)
 
     monkeypatch.setattr(TimeLimit, "finished", half_a_second_a_step)
+    return seen
+
+
+def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch, caplog):
+    """Seconds on a clock that runs with the steps, so that it ends on slow machines too."""
+    config = quick_config(max_seconds=20.0, lr_decay="wsd")
+    seen = play_clock(monkeypatch)
     loop.train(quick_task(config), tmp_path)
     # 15 s for 30 steps, of which one in five decays.
     card = json.loads((tmp_path / "params.json").read_text())
@@ -253,6 +263,43 @@ def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch):
     exported = (tmp_path / "params.safetensors").read_bytes()
 
     monkeypatch.setattr(TimeLimit, "finished", None)  # not asked again
-    loop.train(quick_task(config), tmp_path)
+    config.train.max_seconds = 40.0
+    with caplog.at_level("INFO", "absl"):
+        loop.train(quick_task(config), tmp_path)
+    (said,) = (text for text in caplog.messages if " trained parameters, " in text)
+    assert said.endswith(
+        f"step {card['steps']} is exported; {card['steps']} was fixed as the last step when time was"
+        " nearly over, and a larger train.max_seconds does not move it: to train longer, set"
+        " train.num_steps instead"
+    )
     assert (tmp_path / "params.safetensors").read_bytes() == exported
     assert json.loads((tmp_path / "params.json").read_text())["steps"] == card["steps"]
+
+
+@pytest.mark.parametrize("stop_at", [3, 9])  # before the first checkpoint and after it
+def test_a_resumed_run_writes_no_metric_of_a_step_twice(tmp_path, monkeypatch, stop_at):
+    every = {f"{name}_every_steps": 4 for name in ("eval", "checkpoint")}
+    config = quick_config(max_seconds=20.0, lr_decay="wsd", **every)
+    with monkeypatch.context() as patch:
+        play_clock(patch, stop_at)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(quick_task(config), tmp_path)
+    play_clock(monkeypatch)
+    loop.train(quick_task(config), tmp_path)
+    lines = [(row["step"], *sorted(row)) for row in logged(tmp_path)]
+    assert (0, "eval/bits_per_dim", "step") in lines
+    assert len(lines) == len(set(lines))
+
+
+def test_a_run_goes_on_with_a_limit_of_time_and_without_one_again(tmp_path, monkeypatch):
+    play_clock(monkeypatch)
+
+    def train(**fields):
+        task = quick_task(quick_config(lr_decay="wsd", **fields))
+        loop.train(task, tmp_path)
+        assert load_trained(quick_task(quick_config(num_steps=1)), tmp_path).state.decay is None
+        return json.loads((tmp_path / "params.json").read_text())["steps"]
+
+    assert train(num_steps=6) == 6
+    assert 28 <= (ended := train(max_seconds=20.0)) <= 31
+    assert train(num_steps=ended + 3) == ended + 3

@@ -2,19 +2,25 @@
 
 import collections
 import contextlib
+import dataclasses
 import errno
 import json
 import pathlib
 import shutil
 import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.trained import load_trained
-from diffc_jax.runtime import multihost, writers
+from diffc_jax.models.parameters import parameter_tree
+from diffc_jax.runtime import multihost, run_config, writers
 from diffc_jax.runtime.checkpoints import Checkpoints
+from diffc_jax.runtime.export import export_params
 from diffc_jax.training import loop
+from diffc_jax.training.restoring import restore
 from tests.support.quick_training import quick_config, quick_task
 from tests.support.refusals import message
 from tests.support.run_files import logged
@@ -69,6 +75,63 @@ def test_a_run_with_two_averages_ends(tmp_path):
     losses = card["bits_per_dim_by_ema_decay"]
     assert losses.keys() == {"0.9", "0.5"}
     assert losses[str(card["ema_decay"])] == min(losses.values())
+
+
+@pytest.mark.parametrize("best", [0.9, 0.5])
+def test_the_exported_average_is_evaluated_without_the_flags_of_the_training(
+    tmp_path, caplog, best
+):
+    task = quick_task(
+        quick_config(num_steps=4, ema_decay=0.9, second_ema_decay=0.5, optimizer="muon")
+    )
+    template = task.state_template()
+    run_config.claim_workdir(task.config, tmp_path)
+    state = task.fresh_state(task.open_source("train"))
+    averages = {
+        decay: jax.tree.map(lambda leaf, value=value: jnp.full_like(leaf, value), state.ema)
+        for decay, value in ((0.9, 0.0), (0.5, 1.0))
+    }
+    state = dataclasses.replace(
+        state, step=jnp.int32(4), ema=averages[0.9], second_ema=averages[0.5]
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {"num_images": 24})
+
+    def evaluated():
+        trained = load_trained(quick_task(quick_config(num_steps=4)), tmp_path)
+        (value,) = {float(leaf.mean()) for leaf in jax.tree.leaves(trained.state.ema)}
+        return trained.name, value
+
+    def export(step):
+        tree = parameter_tree(averages[best], template.fixed)
+        export_params(tmp_path / "params.safetensors", tree, {"steps": step, "ema_decay": best})
+
+    said = (
+        f"{tmp_path}: no params.json says which average was exported at step 4; evaluating the first"
+        " one, train.ema_decay = 0.9"
+    )
+    assert evaluated() == ("step 4 (ema_decay 0.9)", 0.0)
+    export(step=2)
+    assert evaluated() == ("step 4 (ema_decay 0.9)", 0.0)
+    assert caplog.messages.count(said) == 2
+    export(step=4)
+    assert evaluated() == (f"step 4 (ema_decay {best})", float(best == 0.5))
+    assert caplog.messages.count(said) == 2
+
+
+def test_a_checkpoint_with_other_arrays_is_not_called_damaged(tmp_path):
+    task = quick_task(quick_config(num_steps=4, second_ema_decay=0.5))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(task.fresh_state(task.open_source("train")), {})
+    template = quick_task(quick_config(num_steps=4)).state_template()
+    with Checkpoints(tmp_path) as checkpoints:
+        said = message(lambda: restore(checkpoints, template), InputError)
+    path = tmp_path.resolve()
+    assert said == (
+        f"{path}/checkpoints/0: was saved with other train.* fields (optimizer, second_ema_decay,"
+        " max_seconds) or by another version: 'second_ema/model/layer/bias' is only in it; use those of"
+        f" {path}/config.json"
+    )
 
 
 @pytest.mark.parametrize("moment", ["scalars", "save"])

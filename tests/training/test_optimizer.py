@@ -1,6 +1,7 @@
 """Optimisers, averages of parameters, and the end of a training that fails."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,9 @@ from diffc_jax.runtime.export import export_params
 from diffc_jax.training import loop
 from diffc_jax.training.experiment import build_experiment
 from diffc_jax.training.meter import DivergedError
-from diffc_jax.training.optimizer import make_optimizer
+from diffc_jax.training.optimizer import _matrices, make_optimizer
 from diffc_jax.training.state import update_ema
+from tests.support.diffusers import FIELDS
 from tests.support.quick_training import quick_config, quick_task
 from tests.support.run_files import logged
 
@@ -119,6 +121,39 @@ def test_muon_leaves_the_first_and_last_layer_and_vectors_to_adamw(params):
     for name in found:
         same = np.allclose(found[name], expected[name], rtol=1e-5, atol=1e-9)
         assert same == (name in rest), name
+
+
+OPENAI = {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (8,), "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "improved_diffusion", **OPENAI},
+        {"name": "guided_diffusion", "head_channels": 16, "heads_last": False, **OPENAI},
+        {"name": "diffusers_unet", **FIELDS["ddpm"]},
+    ],
+    ids=lambda fields: fields["name"],
+)
+def test_first_and_last_layers_of_converted_networks_are_left_to_adamw(fields):
+    model = build_model(fields, (16, 16, 3))
+    init = functools.partial(model.init, jax.random.key(0))
+    shapes = jax.eval_shape(init, model.statistics)["params"]
+    axes = named(_matrices(shapes), is_leaf=lambda leaf: not isinstance(leaf, dict))
+    ends = [
+        name
+        for name, leaf in named(shapes).items()
+        if leaf.ndim == 4 and {3, 6} & set(leaf.shape[2:])
+    ]
+    assert len(ends) == 2
+    assert [axes[name] for name in ends] == [None, None]
+    assert sum(found is not None for found in axes.values()) > 10
+
+
+def named(tree, **options):
+    """Leaves by their path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, **options)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
 
 def test_weight_decay_of_muon_shrinks_kernels(params):

@@ -190,7 +190,24 @@ def load_run(path: AnyPath) -> TrainedBaseline:
         raise InputError(f"{weights}: {error}") from error
 
 
-def in_order(runs: Iterable[TrainedBaseline]) -> list[TrainedBaseline]:
-    """Methods one after the other, in order of target."""
-    names = ("method", "model", "level")
-    return sorted(runs, key=lambda run: tuple(run.identity[name] for name in names))
+def load_runs(paths: Iterable[AnyPath]) -> list[TrainedBaseline]:
+    """Runs of different folders: methods one after the other, in order of target.
+
+    Raises:
+        UsageError: rows of two runs would look the same.
+        InputError: as of `load_run`.
+    """
+    found: dict[tuple[str, str, float], tuple[AnyPath, TrainedBaseline]] = {}
+    named: dict[AnyPath, AnyPath] = {}
+    for path in paths:
+        named.setdefault(path.resolve(), path)
+    for path in named.values():
+        run = load_run(path)
+        method, model, level = key = tuple(run.identity[n] for n in ("method", "model", "level"))
+        if key in found:
+            raise UsageError(
+                f"{found[key][0]} and {path} are both {method} of {model} at {level:g} bpp; name one",
+                field="baselines.trained",
+            )
+        found[key] = path, run
+    return [run for _, (_, run) in sorted(found.items())]

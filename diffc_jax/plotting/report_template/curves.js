@@ -187,6 +187,11 @@ function drawCurves() {
   });
 }
 
+/** What an infinite PSNR means. */
+function exact(measure) {
+  return measure.column === "psnr_mean" ? "an image that is exact" : "lossless";
+}
+
 function writeCaption(measure, points, outside) {
   const sentences = [];
   if (byId("ideal").checked) sentences.push("Dotted: ideal rate C, which no code is known to reach.");
@@ -194,8 +199,8 @@ function writeCaption(measure, points, outside) {
     sentences.push("Bars: standard error over the images.");
   }
   const edges = new Set(plotted.map(({ point }) => edgeOf(point, measure)));
-  if (edges.has("top")) sentences.push("Triangles on the top edge: lossless.");
-  if (edges.has("bottom")) sentences.push("Triangles on the bottom edge: distance 0.");
+  if (edges.has("top")) sentences.push(`Triangles on the top edge: ${exact(measure)}.`);
+  if (edges.has("bottom")) sentences.push("Triangles on the bottom edge: distance 0 or less.");
   if (outside) sentences.push(`${outside} of ${points.length} points lie outside the axes.`);
   byId("caption").textContent = sentences.join(" ");
 }
@@ -222,7 +227,7 @@ function select(place) {
   const value = toNumber(point[measure.column]);
   const unit = measure.column.startsWith("psnr") && Number.isFinite(value) ? " dB" : "";
   const error = measure.stderr ? point[measure.stderr] : null;
-  rows.push([measure.title, value === Infinity ? "∞ (lossless)" : withError(value, error) + unit]);
+  rows.push([measure.title, value === Infinity ? `∞ (${exact(measure)})` : withError(value, error) + unit]);
   rows.push(["images", String(point.n_images)]);
   if (point.n_steps !== null) rows.push(["evaluations", `${point.n_steps} per image`]);
   const list = element("dl");

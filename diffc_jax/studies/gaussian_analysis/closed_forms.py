@@ -25,7 +25,7 @@ Row = dict[str, Any]
 DIMENSIONS_PER_PIXEL = 3
 _KAPPAS = np.linspace(1.0, 2.0, 21)
 # The last bits of a component are far below the noise of any data: no curve has more than this many.
-_MAX_BITS_PER_COMPONENT = 64.0
+MAX_BITS_PER_COMPONENT = 64.0
 
 
 def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
@@ -34,12 +34,12 @@ def curve_rows(eigenvalues: Eigenvalues, config: ConfigDict) -> list[Row]:
     Raises:
         UsageError: the range of rates has none of them.
     """
-    limit = min(config.max_bits, _MAX_BITS_PER_COMPONENT * np.count_nonzero(eigenvalues))
+    limit = min(config.max_bits, MAX_BITS_PER_COMPONENT * np.count_nonzero(eigenvalues))
     rates = _powers_of_ten(config.min_bits, limit, config.points_per_decade)
     if not rates:
         raise UsageError(
             f"from {config.min_bits:g} to {config.max_bits:g} bits, and at most "
-            f"{_MAX_BITS_PER_COMPONENT:g} a component, there is no rate to draw",
+            f"{MAX_BITS_PER_COMPONENT:g} a component, there is no rate to draw",
             field="gaussian.min_bits",
         )
     return [

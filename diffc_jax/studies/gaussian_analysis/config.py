@@ -1,14 +1,12 @@
 """The configuration of the analysis; the experiments on images have theirs in `diffc_jax.config`."""
 
-import math
-
 import numpy as np
 from ml_collections import ConfigDict
 
 from diffc_jax.config.checks import above, all_finite, at_least, within
 from diffc_jax.config.sources import check_unused_fields, plain, source_config
 from diffc_jax.errors import UsageError
-from diffc_jax.studies.gaussian_analysis.closed_forms import scalar_source
+from diffc_jax.studies.gaussian_analysis.closed_forms import MAX_BITS_PER_COMPONENT, scalar_source
 from diffc_jax.theory.mixture import Mixture
 from diffc_jax.typed import one_of
 
@@ -105,7 +103,7 @@ def validate(config: ConfigDict) -> None:
     above("gaussian.min_bits", gaussian.min_bits, 0.0)
     at_least("gaussian.max_bits", gaussian.max_bits, gaussian.min_bits)
     for field in ("component_bpp", "sample_bpp"):
-        _levels(f"gaussian.{field}", gaussian[field], math.inf)
+        _levels(f"gaussian.{field}", gaussian[field], 3 * MAX_BITS_PER_COMPONENT)
     for field in ("points_per_decade", "rate_steps", "ancestral_steps", "flow_steps"):
         at_least(f"gaussian.{field}", gaussian[field], 1)
     at_least("gaussian.samples", gaussian.samples, 2)

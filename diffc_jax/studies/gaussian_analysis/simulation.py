@@ -91,6 +91,7 @@ def gaussian_rows(eigenvalues: Eigenvalues, config: ConfigDict, seed: int) -> It
             noise = allocate(eigenvalues, star.parameter)
             # Of other components (almost) nothing is sent: the receiver draws them from their distribution.
             sent = eigenvalues > _LEAST_SNR * noise if decoder == "ancestral" else eigenvalues > 0
+            sent[np.argmax(eigenvalues / noise)] = True  # at the lowest rates nothing else
             drawn = np.square(x - other)[:, ~sent].sum(1)
             (point,) = _simulate_gaussian(
                 f"{name} at {bits:.4g} bits",
@@ -114,7 +115,9 @@ def mixture_rows(name: str, source: Mixture, config: ConfigDict, seed: int) -> I
     sent at every level, as config.mixture says.
     """
     generator = np.random.default_rng(rng.numpy_seed(seed, f"analysis/{name}"))
-    x = source.sample(config.samples, generator)
+    # A mean is no information, but would have its price at the start of the chain, N(0, I).
+    mean = source.weights @ source.means
+    x = source.sample(config.samples, generator) - mean
     entropy, _ = source.entropy(_ENTROPY_SAMPLES, generator)
     eigenvalues = np.linalg.eigvalsh(source.covariance())
     levels = np.sort(np.array(config.sigma2))[::-1]
@@ -126,7 +129,7 @@ def mixture_rows(name: str, source: Mixture, config: ConfigDict, seed: int) -> I
     points = _simulate(
         name,
         mixture_model.eps_hat,
-        mixture_model.mixture_variables(source.weights, source.means, source.covariances),
+        mixture_model.mixture_variables(source.weights, source.means - mean, source.covariances),
         x[:, None, None],
         SweepPlan(grid, strata, positions, decoders, config.steps, config.steps),
         seed,
