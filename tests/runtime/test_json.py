@@ -40,10 +40,10 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 def test_names_of_files_that_are_not_utf8_can_be_read_back(tmp_path):
-    name = os.fsdecode(b"caf\xe9.png")
+    name = os.fsdecode(b"\xe9t\xe9.png")
     write_json(tmp_path / "value.json", {"skipped": [name], name: "\u00e9"})
     found = read_json(tmp_path / "value.json")
-    assert found == {"skipped": [r"caf\udce9.png"], r"caf\udce9.png": "\u00e9"}
+    assert found == {"skipped": [r"\udce9t\udce9.png"], r"\udce9t\udce9.png": "\u00e9"}
     assert as_json(found) == found
 
 
