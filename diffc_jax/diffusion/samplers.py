@@ -145,9 +145,8 @@ def _exponential_multistep(
         z = process.alpha(gammas[i]) * (before.end + before.weight * before.slope)
         x_hat = posterior_mean(denoise, z, gammas[i])
         # A step of length 0, where a level is the end of the chain, says nothing about the slope.
-        known = before.length > 0
-        slope = (x_hat - before.x_hat) / jnp.where(known, before.length, 1.0)
-        slope = jnp.where(known, slope, 0.0)
+        change = x_hat - before.x_hat
+        slope = jnp.where(before.length > 0, change / before.length, jnp.zeros_like(change))
         return take(i, before.end + before.weight * slope, x_hat, slope)
 
     y = z / process.alpha(gammas[0])

@@ -66,7 +66,7 @@ def contents(workdir):
     return {name.removeprefix(workdir.name): content for name, content in found.items()}
 
 
-def test_a_stopped_run_goes_on_with_what_is_finished(tmp_path, made, run, monkeypatch):
+def test_a_stopped_run_goes_on_with_what_is_finished(tmp_path, made, run, monkeypatch, caplog):
     asked, limit = made
     run(tmp_path / "whole")
     assert asked == [quality for quality in LADDER for _ in range(COUNT)]
@@ -77,7 +77,10 @@ def test_a_stopped_run_goes_on_with_what_is_finished(tmp_path, made, run, monkey
     assert not (tmp_path / "stopped" / "eval" / "rd.csv").exists()
     asked.clear()
     limit.clear()
-    run(tmp_path / "stopped")
+    with caplog.at_level("INFO", "absl"):
+        run(tmp_path / "stopped")
+    n_files = COUNT * (len(LADDER) + sum(len(one.settings) for one in lossless.LOSSLESS.values()))
+    assert f"baselines: {n_files}/{n_files} files (100 %)" in caplog.text
     assert asked == [LADDER[1]] * (COUNT - 9) + [LADDER[2]] * COUNT
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
     asked.clear()
