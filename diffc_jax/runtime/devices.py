@@ -17,10 +17,6 @@ def check_platform() -> None:
 
 def missing_platform() -> InputError | None:
     """The error that JAX cannot use what JAX_PLATFORMS names; None if it has devices."""
-    asked_for = getattr(jax.config, "jax_platforms", None) or ""
-    if asked_for and "cpu" not in asked_for.split(","):
-        # What has to be equal on every machine is computed on CPUs; the first platform stays the default.
-        jax.config.update("jax_platforms", f"{asked_for},cpu")
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:  # an AssertionError without a text for cuda
@@ -31,6 +27,22 @@ def missing_platform() -> InputError | None:
             " docs/accelerators.md for the packages that a device needs"
         )
     return None
+
+
+def host_cpu() -> jax.Device:
+    """A CPU of this process, for what has to be equal on every machine.
+
+    Raises:
+        InputError: JAX_PLATFORMS leaves CPUs out.
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX_PLATFORMS={asked}: the tables of HiFiC's files are computed on CPUs; use"
+            f" JAX_PLATFORMS={asked},cpu"
+        ) from error
 
 
 def check_devices(expected: int | None, environment: Mapping[str, str] = os.environ) -> None:

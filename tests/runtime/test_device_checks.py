@@ -95,16 +95,18 @@ def test_gpus_of_slurm_that_jax_does_not_use(machine):
     )
 
 
-def test_cpus_are_there_beside_the_platform_that_was_asked_for(monkeypatch):
-    """HiFiC's tables of a file are computed on them, wherever its network is."""
-    asked = []
-    monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append((name, value)))
-    for given, wanted in (("cuda", ["cuda,cpu"]), ("tpu,cpu", []), ("cpu", []), (None, [])):
-        asked.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(type(jax.config), "jax_platforms", given, raising=False)
-            assert devices.missing_platform() is None
-        assert asked == [("jax_platforms", value) for value in wanted]
+def test_hific_says_that_it_needs_cpus(monkeypatch):
+    assert devices.host_cpu().platform == "cpu"
+
+    def none(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "local_devices", none)
+    assert message(devices.host_cpu, InputError) == (
+        "JAX_PLATFORMS=cuda: the tables of HiFiC's files are computed on CPUs; use"
+        " JAX_PLATFORMS=cuda,cpu"
+    )
 
 
 def test_a_platform_that_is_not_there(monkeypatch):

@@ -312,8 +312,8 @@ def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
         ),
         ({"source__patch_size": 65}, "source.patch_size: 65 is not in [1, 65)"),
         (
-            {"gaussian__component_bpp": (2000,)},
-            "gaussian.component_bpp: (2000,) must be numbers above 0 and below 192.0, at least one",
+            {"gaussian__component_bpp": (2000.0,)},
+            "gaussian.component_bpp: (2000.0,) must be numbers above 0 and below 192.0, at least one",
         ),
         ({"gaussian__samples": 1}, "gaussian.samples: 1 is not at least 2"),
         (

@@ -21,6 +21,7 @@ from diffc_jax.baselines.hific.networks import (
     HyperAnalysis,
     HyperSynthesis,
 )
+from diffc_jax.runtime.devices import host_cpu
 
 Params = PyTree
 Images = Float[Array, "b h w 3"]
@@ -156,7 +157,7 @@ def _in_double_precision(function: Any, params: Params, *arguments: Any) -> Any:
     about 1e-6 of a value, and some scale in every few images lies that close to the boundary between two
     tables; in float64 they differ by about 1e-15.
     """
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.enable_x64(True), jax.default_device(host_cpu()):
         doubles = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         return function(doubles, *arguments)
 

@@ -28,6 +28,7 @@ from diffc_jax.baselines.hific.model import Forward, Hific, Params
 from diffc_jax.errors import UsageError
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
 from diffc_jax.runtime import sharding
+from diffc_jax.runtime.devices import host_cpu
 from diffc_jax.runtime.images import tile
 from diffc_jax.training.experiment import open_source
 from diffc_jax.training.meter import DivergedError
@@ -228,8 +229,9 @@ def build_hific_task(config: ConfigDict) -> HificTask:
 
     Raises:
         UsageError: a field of config.mesh or config.model that cannot be used.
-        InputError: HiFiC without the weights of LPIPS.
+        InputError: HiFiC without the weights of LPIPS, or without CPUs, which its files will need.
     """
+    host_cpu()
     return HificTask(
         config=config,
         mesh=sharding.make_mesh(**config.mesh),
