@@ -155,7 +155,6 @@ class StepSizes:
         "_key",
         "_memory",
         "_next_end",
-        "_offers",
         "_size",
         "bits",
         "ends_packet",
@@ -170,7 +169,6 @@ class StepSizes:
         self.snr = self.n_steps = self.bits = 0
         self._next_end = PACKET_BITS
         self.ends_packet = False
-        self._offers: dict[tuple[int, ...], StepOffer] = {}
 
     def copy(self) -> "StepSizes":
         """One that goes on from here by itself."""
@@ -192,11 +190,6 @@ class StepSizes:
             ValueError: delta is out of range, or there are more than `MOST_SIZES` numbers, so they are not a
                 sender's.
         """
-        if sizes not in self._offers:
-            self._offers[sizes] = self._offer(sizes)
-        return self._offers[sizes]
-
-    def _offer(self, sizes: tuple[int, ...]) -> StepOffer:
         if len(sizes) > MOST_SIZES:
             raise ValueError("too many other sizes")
         change = TILE_STEPS.change(sizes)
@@ -218,7 +211,6 @@ class StepSizes:
         Returns:
             Bits of its path.
         """
-        self._offers = {}  # not cleared: copies may share it
         target = offer.target(cell)
         path_bits = offer.path_bits(cell)
         # The error of the target is uniform in +- half_width.
