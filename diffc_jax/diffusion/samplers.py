@@ -144,9 +144,7 @@ def _exponential_multistep(
     def step(i: Int[Array, ""] | int, before: _Step) -> _Step:
         z = process.alpha(gammas[i]) * (before.end + before.weight * before.slope)
         x_hat = posterior_mean(denoise, z, gammas[i])
-        # A step of length 0, where a level is the end of the chain, says nothing about the slope.
-        change = x_hat - before.x_hat
-        slope = jnp.where(before.length > 0, change / before.length, jnp.zeros_like(change))
+        slope = (x_hat - before.x_hat) / before.length
         return take(i, before.end + before.weight * slope, x_hat, slope)
 
     y = z / process.alpha(gammas[0])

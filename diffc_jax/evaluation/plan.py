@@ -45,6 +45,8 @@ class SweepPlan:
     def n_steps(self, decoder: str, level: int) -> int:
         """Denoiser evaluations for each image."""
         below = self.level_gammas[level] - self.gammas[-1]
+        if below <= 0:  # a level at the end of the chain; several steps of length 0 have no slope
+            return 1
         return self._n_steps(decoder, below / (self.gammas[0] - self.gammas[-1]))
 
     def evaluations_per_image(self) -> int:

@@ -176,18 +176,6 @@ def test_posterior_mean_is_the_wiener_estimate(denoise):
     np.testing.assert_allclose(np.asarray(found)[0].reshape(-1), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_steps_of_length_zero_change_nothing(denoise):
-    """A level may be the end of the chain."""
-    z = jax.random.normal(jax.random.key(2), (2, *SHAPE))
-    keys = jax.random.split(jax.random.key(3), 2)
-    grid = jnp.full(5, LAST)
-    for found in (
-        samplers.flow(denoise, z, grid, 4),
-        samplers.ancestral(denoise, z, grid, 4, keys),
-    ):
-        np.testing.assert_allclose(found, z / process.alpha(grid[0]), rtol=1e-6)
-
-
 def test_padded_grids_and_traced_counts_change_nothing(denoise):
     z = jax.random.normal(jax.random.key(2), (2, *SHAPE))
     keys = jax.random.split(jax.random.key(3), 2)

@@ -72,3 +72,17 @@ def test_calls_are_as_many_as_the_plan_says(decoders):
     Sweep(eps_hat, plan, seed=0).run({}, jnp.zeros((1, 2, 2, 1)), jnp.arange(1), told.append)
     jax.effects_barrier()
     assert sum(told) == len(made) == plan.evaluations_per_image()
+
+
+def test_a_level_at_the_end_of_the_chain_is_decoded_in_one_step():
+    """Nothing is left to remove, and several steps of length 0 would have no slope."""
+    gammas, decoders = np.linspace(5.0, -13.3, 41), ("ancestral", "flow", "mean", "kappa=1.5")
+    plan = SweepPlan(
+        gammas, np.array([0, 20, 40]), np.array([1, 2]), decoders, ancestral_steps=9, flow_steps=8
+    )
+    assert {plan.n_steps(name, 1) for name in decoders} == {1}
+    assert min(plan.n_steps(name, 0) for name in ("ancestral", "flow")) > 1
+    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    swept = Sweep(lambda variables, z, gamma: 0.0 * z, plan, 0).run({}, x, jnp.arange(2))
+    for name in decoders:
+        np.testing.assert_allclose(swept.reconstructions[name][1], x, atol=0.02)
