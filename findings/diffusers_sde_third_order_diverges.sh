@@ -42,7 +42,7 @@ LATENT = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0
 
 
 def variance(steps, **options):
-    """Of samples with the exact denoiser E[x_0 | x_t] of a Gaussian source with mean 0."""
+    """The variance of samples, with the exact denoiser E[x_0 | x_t] of a Gaussian source of mean 0."""
     scheduler = DPMSolverMultistepScheduler(prediction_type="sample", **options)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(0)
