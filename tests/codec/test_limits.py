@@ -11,7 +11,7 @@ import pytest
 
 import diffc_jax as dj
 from diffc_jax.codec import image_decoder, targets
-from diffc_jax.codec.container import parse
+from diffc_jax.codec.container import CodedStep, StreamWriter, parse
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.header import least_bytes
@@ -56,6 +56,20 @@ def test_a_picture_may_be_smaller_than_its_tiles():
     targets.check_target(target, picture_header(header))
     with pytest.raises(dj.UsageError, match="is too little"):
         targets.check_target(target, header)
+
+
+def test_few_bytes_announce_many_pixels():
+    """One step of no bits, as docs/limits.md says."""
+    writer = StreamWriter(picture_header(Header(8192, 8192, 64, 14, 0, bytes(2))))
+    sizes: tuple[int, ...] = (0,)
+    while sizes or not writer.between_steps:
+        path_bits = writer.next_sizes.offer(sizes).path_bits(0)
+        writer.append(CodedStep(sizes, 0, bytes(-(-path_bits // 8)), 0))
+        sizes = ()
+    data = writer.to_bytes()
+    assert parse(data).header.n_pixels == 67108864
+    pages = pathlib.Path(__file__).parents[2] / "docs" / "limits.md"
+    assert f"a `.diffc` file of {len(data)} bytes can announce them" in pages.read_text()
 
 
 def test_seeds_are_whole_numbers_of_any_type(codec):
