@@ -133,6 +133,7 @@ def decode_image_file(
         if file.format == "PNG" and png_data.is_short(data):
             raise UndecodableError(label, "there are fewer pixels than the header says")
         file.load()
+        image_headers.scale_transparent_grey(file, bits)
         image: PIL.Image.Image = file
         if upright:
             ImageOps.exif_transpose(image, in_place=True)

@@ -88,6 +88,13 @@ def inconvertible(image: PIL.ImageFile.ImageFile, bits: int) -> str:
     return f"a {bits}-bit image where 0 is white" if image.tag_v2.get(_PHOTOMETRIC) == 0 else ""
 
 
+def scale_transparent_grey(image: PIL.ImageFile.ImageFile, bits: int) -> None:
+    """Brings the transparent value of a grey PNG file of 2 or 4 bits to 8 bits, as Pillow does pixels."""
+    value = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and bits in (2, 4) and isinstance(value, int):
+        image.info["transparency"] = value * 255 // (2**bits - 1)
+
+
 def colour_space(image: PIL.ImageFile.ImageFile, data: bytes) -> tuple[bytes, str]:
     """How the file says what its colours are.
 

@@ -324,6 +324,18 @@ def test_a_transparent_colour_is_left_in_the_image():
     assert decoded.image.mode == "RGB"
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_value_of_few_bits_is_put_on_black(bits):
+    """Pillow stretches the pixels to 8 bits, and leaves the value as it is."""
+    most = 2**bits - 1
+    rows = np.packbits(np.tile([1] * bits + [0] * bits, (8, 4)).astype(np.uint8), axis=1)
+    content = png(rows, {b"tRNS": most.to_bytes(2, "big")}, width=8, bits=bits)
+    decoded = decode_image_file(content, "x")
+    assert np.asarray(decoded.image.convert("L"))[0, :2].tolist() == [255, 0]
+    assert decoded.has_alpha
+    np.testing.assert_array_equal(decoded.to_rgb(), np.zeros((8, 8, 3)))
+
+
 @pytest.mark.filterwarnings("ignore:::PIL")
 def test_whatever_the_decoder_raises_is_one_line(tmp_path):
     found = damaged()

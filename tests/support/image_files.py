@@ -49,10 +49,15 @@ def encoded(image: np.ndarray | Image.Image, file_format: str = "PNG", **options
     return buffer.getvalue()
 
 
-def png(image: np.ndarray, chunks: dict[bytes, bytes] | None = None) -> bytes:
-    """A PNG file of grey or RGB pixels, uint8 or uint16, with chunks that Pillow does not write."""
-    height, width = image.shape[:2]
-    header = bytes([8 * image.itemsize, 0 if image.ndim == 2 else 2, 0, 0, 0])
+def png(
+    image: np.ndarray, chunks: dict[bytes, bytes] | None = None, width: int = 0, bits: int = 0
+) -> bytes:
+    """A PNG file of grey or RGB pixels, uint8 or uint16, with chunks that Pillow does not write.
+
+    Grey pixels of fewer `bits` come packed into bytes, with their `width`.
+    """
+    height, width = len(image), width or image.shape[1]
+    header = bytes([bits or 8 * image.itemsize, 0 if image.ndim == 2 else 2, 0, 0, 0])
     rows = b"".join(b"\0" + row.tobytes() for row in image.astype(image.dtype.newbyteorder(">")))
     parts = {
         b"IHDR": width.to_bytes(4, "big") + height.to_bytes(4, "big") + header,
