@@ -232,6 +232,7 @@ def _each_once(files: list[pathlib.Path], left_out: LeftOut) -> list[pathlib.Pat
     return [file for file in dict.fromkeys(files) if str(file) in chosen]
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts `batch_2` before `batch_10`."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key that puts `batch_2` before `batch_10`, and that no two names share."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], name

@@ -195,6 +195,19 @@ def test_of_members_with_one_name_the_last_counts(tmp_path, caplog):
     ]
 
 
+def test_order_of_archives_is_not_that_of_the_file_system(tmp_path, monkeypatch):
+    """Numbers that are equal are told apart, too."""
+    names = ["n_01.tar", "n_1.tar", "n_001.tar"]
+    for name in names:
+        write(tmp_path / name, ("0.png", 0))
+    orders = set()
+    for found in (names, names[::-1]):
+        paths = [str(tmp_path / name) for name in found]
+        monkeypatch.setattr("glob.glob", lambda *_, paths=paths, **__: paths)
+        orders.add(tuple(opened(source="tar", path=f"{tmp_path}/n_*.tar").files))
+    assert orders == {tuple(str(tmp_path / name) for name in sorted(names))}
+
+
 def test_archives_found_twice_count_once(tmp_path, caplog):
     folder = tmp_path / "d"
     folder.mkdir()
