@@ -38,7 +38,7 @@ from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.errors import InputError
 from diffc_jax.runtime.digests import DAMAGE
 from diffc_jax.runtime.disk import only_writing
-from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.files import atomic_write, file_sha256
 from diffc_jax.runtime.npz import read_npy
 from diffc_jax.runtime.parsing import parsing
 from diffc_jax.runtime.progress import Progress
@@ -243,7 +243,8 @@ class PackedWriter:
     def write(self, source: StoredImages, output: pathlib.Path, manifest: Manifest) -> None:
         """Writes what is missing of the files, and lists them in the manifest."""
         names = output / manifest["names"]["file"]
-        if not names.is_file() or names.stat().st_size != manifest["names"]["bytes"]:
+        # One of another preparation, which failed before it had a manifest, may be of the same size.
+        if not names.is_file() or file_sha256(names) != manifest["names"]["sha256"]:
             with (
                 only_writing(names),
                 atomic_write(names) as temporary,

@@ -74,6 +74,19 @@ def test_names_of_a_folder_begin_where_its_files_part(tmp_path):
     assert (tmp_path / "out" / "train.names.txt").read_text() == "a/1.png\nb/2.png\n"
 
 
+def test_names_that_a_failed_preparation_left_are_replaced(tmp_path):
+    """They are as long as those that are needed, and there is no manifest yet that says whose they are."""
+    write_broken_folder(tmp_path / "broken")
+    with pytest.raises(InputError):
+        prepare(spec(tmp_path / "broken", source="folder"), tmp_path / "out", layout="packed")
+    (tmp_path / "whole").mkdir()
+    for name in ("3.png", "4.png", "5.png"):
+        (tmp_path / "whole" / name).write_bytes(encode(IMAGES[0], "png"))
+    prepare(spec(tmp_path / "whole", source="folder"), tmp_path / "out", layout="packed")
+    assert (tmp_path / "out" / "train.names.txt").read_text() == "3.png\n4.png\n5.png\n"
+    verify_hashes(tmp_path / "out")
+
+
 @pytest.mark.parametrize("layout", ["packed", "array_record"])
 def test_prepared_images_are_packed_again(whole, tars, tmp_path, layout):
     first, second = tmp_path / "first", tmp_path / "second"
