@@ -67,6 +67,11 @@ class TimeLimit:
         """Seconds since the start of the run."""
         return self._spent_before + time.monotonic() - self._begin
 
+    @property
+    def left(self) -> float:
+        """Seconds up to the limit."""
+        return self._limit - self.spent
+
     def evaluated(self, seconds: float) -> None:
         """Notes how long an evaluation of validation images takes."""
         # The last report, and a choice between averages.

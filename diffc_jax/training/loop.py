@@ -94,7 +94,7 @@ def train(task: Task, workdir: AnyPath) -> None:
             seconds=progress.get("seconds", 0.0),
             cpu_seconds=progress.get("cpu_seconds", 0.0),
             summarise=task.summarise,
-            limit=config.train.max_seconds,
+            limit=limit,
         )
         with checkpoints, writer or contextlib.nullcontext():
             run = _Run(
@@ -102,7 +102,8 @@ def train(task: Task, workdir: AnyPath) -> None:
             )
             if limit is not None and not num_steps:
                 # How long this takes, once it is compiled, has to be known before the time is nearly over.
-                evaluate(state)
+                with meter.paused():
+                    evaluate(state)
                 if is_resumed:
                     run.time_validation(state)  # its values are known, or not due
                 else:

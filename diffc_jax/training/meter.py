@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from diffc_jax.errors import DiffcError
 from diffc_jax.runtime.progress import format_seconds
+from diffc_jax.training.duration import TimeLimit
 
 
 class DivergedError(DiffcError):
@@ -29,12 +30,12 @@ class Meter:
         seconds: float,
         cpu_seconds: float,
         summarise: Callable[[dict[str, float]], str],
-        limit: float = 0.0,
+        limit: TimeLimit | None = None,
     ):
         """Starts after `step` of `num_steps` (0: not known yet) and so much time spent on them.
 
         `cpu_seconds` are of all cores together; `summarise` makes means of metrics the text to log; `limit`
-        is the time that the run may take, for its ETA as long as its steps are not known.
+        is that of the time that the run may take, for its ETA as long as its steps are not known.
         """
         self._summarise, self._limit = summarise, limit
         self._given = 0.0
@@ -121,7 +122,8 @@ class Meter:
     def _eta(self, steps_per_second: float) -> str:
         if self._num_steps:
             return format_seconds((self._num_steps - self._step) / steps_per_second)
-        return format_seconds(self._limit - self.spent()["seconds"])
+        assert self._limit is not None  # else the steps would be known
+        return format_seconds(max(self._limit.left, 0.0))
 
 
 def _split(rows: dict[str, Any]) -> list[dict[str, Any]]:

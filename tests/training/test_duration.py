@@ -1,5 +1,6 @@
 """How long a run lasts: numbers of steps, and a limit of time that holds with evaluation and export."""
 
+import contextlib
 import json
 import time
 
@@ -12,8 +13,9 @@ from diffc_jax.errors import UsageError
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.training import duration, loop
 from diffc_jax.training.duration import TimeLimit, make_time_limit, num_train_steps
+from diffc_jax.training.meter import Meter
 from diffc_jax.training.optimizer import decay_factor, fresh_decay, learning_rate_schedule
-from tests.support.quick_training import quick_config, quick_task
+from tests.support.quick_training import QuickTask, quick_config, quick_task
 from tests.support.run_files import logged
 
 FIELDS = "train.num_steps, train.num_epochs, train.num_examples, train.max_seconds"
@@ -229,6 +231,19 @@ def test_end_that_is_known_stays(clock):
     assert limit.end == 1200
 
 
+def test_time_that_is_left_counts_what_is_no_training(clock, caplog):
+    """Start and validations take of the limit, too."""
+    limit = TimeLimit(train_config(max_seconds=200.0), clock.now - 20.0, 0.0, None)
+    meter = Meter(0, 0, batch_size=4, seconds=0.0, cpu_seconds=0.0, summarise=str, limit=limit)
+    with meter.paused():
+        clock.now += 30.0
+    meter.add([{"loss": jnp.ones(())}])
+    clock.now += 50.0
+    with caplog.at_level("INFO", "absl"):
+        assert meter.report()["seconds"] == 50.0
+    assert caplog.messages[-1].endswith(" images/s, ETA 1:40")
+
+
 # A run
 
 
@@ -274,6 +289,32 @@ def test_a_run_ends_in_time_and_is_resumed_as_finished(tmp_path, monkeypatch, ca
     )
     assert (tmp_path / "params.safetensors").read_bytes() == exported
     assert json.loads((tmp_path / "params.json").read_text())["steps"] == card["steps"]
+
+
+def test_no_validation_counts_as_training(tmp_path, monkeypatch):
+    paused, make_validation, held, asked = Meter.paused, QuickTask.make_validation, [], []
+
+    @contextlib.contextmanager
+    def noting(meter):
+        with paused(meter):
+            held.append(meter)
+            yield
+            held.pop()
+
+    def noted(task):
+        evaluate = make_validation(task)
+
+        def evaluate_and_note(state):
+            asked.append(bool(held))
+            return evaluate(state)
+
+        return evaluate_and_note
+
+    monkeypatch.setattr(Meter, "paused", noting)
+    monkeypatch.setattr(QuickTask, "make_validation", noted)
+    play_clock(monkeypatch)
+    loop.train(quick_task(quick_config(max_seconds=20.0, lr_decay="wsd")), tmp_path)
+    assert asked == [True] * 3  # to compile, before the first step, after the last
 
 
 @pytest.mark.parametrize("stop_at", [3, 9])  # before the first checkpoint and after it
