@@ -157,7 +157,7 @@ def check_halvings(image_shape: tuple[int, int, int], halvings: int) -> None:
     """Raises UsageError unless height and width can be halved that many times."""
     for side in image_shape[:2]:
         check_multiple(
-            "model.image_shape", side, 2**halvings, f"halved {halvings} times by the levels"
+            "data.image_size", side, 2**halvings, f"halved {halvings} times by the levels"
         )
 
 

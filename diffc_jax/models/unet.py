@@ -182,7 +182,7 @@ def unet_model(
     halvings = len(widths) - 1
     for side in image_shape[:2]:
         reason = f"patches of {group}.patch={patch} halved {halvings} times by {group}.widths"
-        check_multiple(f"{group}.image_shape", side, patch * 2**halvings, reason)
+        check_multiple("data.image_size", side, patch * 2**halvings, reason)
     check_common(group, dropout, gamma_range)
     channels = image_shape[-1]
     network = PatchUNet(

@@ -122,7 +122,7 @@ def test_configs_have_the_parameters_of_the_checkpoints(argument, size, count):
         ({"widths": (32, 48)}, "widths: 48 is not a multiple of 32, the number of groups"),
         ({"head_channels": 24}, "widths: 32 is not a multiple of 24, the channels of a head"),
         ({"widths": ()}, "widths: 0 must be at least 1"),
-        ({"widths": (32,) * 6}, "image_shape: 16 is not a multiple of 32, halved 5 times"),
+        ({"widths": (32,) * 6}, "image_size: 16 is not a multiple of 32, halved 5 times"),
         ({"epsilon": 0.0}, "epsilon: 0.0 is not inside (0, 1)"),
         ({"prediction": "noise"}, "prediction: unknown 'noise'; choose one of eps, v, x"),
         ({"betas": "laplace"}, "betas: unknown 'laplace'; choose one of linear,"),
@@ -131,4 +131,5 @@ def test_configs_have_the_parameters_of_the_checkpoints(argument, size, count):
 def test_bad_fields_are_named(changes, message):
     with pytest.raises(UsageError) as error:
         diffusers_unet_model((SIDE, SIDE, 3), **{**FIELDS["ddpm"], **changes})
-    assert str(error.value).startswith(f"model.{message}")
+    group = "data" if message.startswith("image_size") else "model"
+    assert str(error.value).startswith(f"{group}.{message}")

@@ -170,7 +170,7 @@ def test_it_starts_from_zero():
         ({"multipliers": ()}, "multipliers: 0 must be at least 1"),
         (
             {"multipliers": (1,) * 6},
-            "image_shape: 16 is not a multiple of 32, halved 5 times by the levels",
+            "image_size: 16 is not a multiple of 32, halved 5 times by the levels",
         ),
         ({"dtype": "half"}, "dtype: unknown 'half'; choose one of float32, bfloat16"),
     ],
@@ -178,4 +178,5 @@ def test_it_starts_from_zero():
 def test_bad_fields_are_named(changes, message):
     with pytest.raises(UsageError) as error:
         improved_diffusion_model((SIDE, SIDE, 3), **{**SMALL, **changes})
-    assert str(error.value) == f"model.{message}"
+    group = "data" if message.startswith("image_size") else "model"
+    assert str(error.value) == f"{group}.{message}"

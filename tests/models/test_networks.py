@@ -303,7 +303,7 @@ def test_sinusoids_tell_levels_apart():
         (
             "unet",
             {"image_shape": (16, 18, 3)},
-            "model.image_shape: 18 is not a multiple of 4, "
+            "data.image_size: 18 is not a multiple of 4, "
             "patches of model.patch=2 halved 1 times by model.widths",
         ),
         ("unet", {"dropout": -0.1}, "model.dropout: -0.1 is not in [0, 1)"),
