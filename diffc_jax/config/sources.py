@@ -10,6 +10,7 @@ from ml_collections.config_dict import placeholder
 
 from diffc_jax.config.checks import above, numbers
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.typed import one_of
 
 # What a source of a mixture has beside the fields of `SourceSpec`.
 MIXTURE_FIELDS = ("weight", "min_gamma")
@@ -31,6 +32,7 @@ _UNUSED = {
 # Pixels of a picture, unless somebody asks for more: 0.2 GB in RGB.
 MOST_PIXELS = 1 << 26
 
+SOURCES = ("photos", "tfds", "npz", "pickle", "folder", "tar", "array_record", "packed")
 RESIZE_MODES = ("refuse", "squash", "crop")
 RESIZE_FILTERS = ("box", "area")
 NON_RGB_MODES = ("refuse", "convert")
@@ -162,6 +164,26 @@ def batch_composition(config: ConfigDict) -> tuple[int, ...]:
     return tuple(counts)
 
 
+def check_fields(fields: Mapping[str, Any] | ConfigDict, is_reference: bool = False) -> None:
+    """Checks the fields of a source, as far as its files are not needed for that.
+
+    Those of a reference may be `REST` or no source.
+
+    Raises:
+        UsageError: the first field that cannot be used.
+    """
+    if fields["source"] or not is_reference:
+        one_of("source", fields["source"], (*SOURCES, REST) if is_reference else SOURCES)
+    one_of("resize", fields["resize"], RESIZE_MODES)
+    one_of("resize_filter", fields["resize_filter"], RESIZE_FILTERS)
+    one_of("non_rgb", fields["non_rgb"], NON_RGB_MODES)
+    if fields["max_images"] < 0:
+        raise UsageError(
+            f"must be 0 (all) or positive, not {fields['max_images']}", field="max_images"
+        )
+    check_unused_fields(fields)
+
+
 def check_unused_fields(fields: Mapping[str, Any] | ConfigDict) -> None:
     """Checks that no field of a source is set that it does not look at.
 
@@ -199,7 +221,7 @@ def check_sources(config: ConfigDict) -> None:
             sources[f"train[{number}]"] = source
     for name, source in sources.items():
         try:
-            check_unused_fields(source)
+            check_fields(source, is_reference=name == "reference")
         except UsageError as error:
             raise error.in_group(f"data.{name}") from None
     _check_training_sources(config)

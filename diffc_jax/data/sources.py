@@ -3,13 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from diffc_jax.config.sources import (
-    NON_RGB_MODES,
-    RESIZE_FILTERS,
-    RESIZE_MODES,
-    SourceSpec,
-    check_unused_fields,
-)
+from diffc_jax.config.sources import SourceSpec, check_fields
 from diffc_jax.data.array_record import ArrayRecordStore
 from diffc_jax.data.folders import FolderStore
 from diffc_jax.data.official import OfficialStore
@@ -20,7 +14,6 @@ from diffc_jax.data.stored_images import StoredImages
 from diffc_jax.data.tars import TarStore
 from diffc_jax.data.tfds_store import TfdsStore
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.typed import one_of
 
 _STORES: dict[str, Callable[[SourceSpec], Store]] = {
     "photos": PhotosStore,
@@ -42,15 +35,9 @@ def open_source(spec: SourceSpec) -> StoredImages:
         InputError: a file is missing, damaged, empty or holds images that `spec` refuses. Images
             are checked when they are read: later ones raise it from `source[index]`.
     """
-    one_of("source", spec.source, tuple(_STORES))
-    one_of("resize", spec.resize, RESIZE_MODES)
-    one_of("resize_filter", spec.resize_filter, RESIZE_FILTERS)
-    one_of("non_rgb", spec.non_rgb, NON_RGB_MODES)
+    check_fields(dataclasses.asdict(spec))
     if spec.image_size < 1:
         raise UsageError(f"must be positive, not {spec.image_size}", field="image_size")
-    if spec.max_images < 0:
-        raise UsageError(f"must be 0 (all) or positive, not {spec.max_images}", field="max_images")
-    check_unused_fields(dataclasses.asdict(spec))
     source = StoredImages(_STORES[spec.source](spec), spec)
     if not len(source):
         raise InputError(f"{source.name}: has no readable image in split {source.split!r}")

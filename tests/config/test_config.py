@@ -43,6 +43,19 @@ def changed(field, value):
         ("seed", -1, "-1 is not in [0, 4294967296)"),
         ("data.image_size", 0, "0 is not at least 1"),
         ("data.num_threads", 0, "0 is not at least 1"),
+        (
+            "data.eval.source",
+            "rest",
+            "unknown 'rest'; choose one of photos, tfds, npz, pickle, folder, tar, array_record, packed",
+        ),
+        (
+            "data.reference.source",
+            "foldr",
+            "unknown 'foldr'; choose one of photos, tfds, npz, pickle, folder, tar, array_record, packed,"
+            " rest",
+        ),
+        ("data.train.resize_filter", "lanczos", "unknown 'lanczos'; choose one of box, area"),
+        ("data.train.max_images", -3, "must be 0 (all) or positive, not -3"),
         ("train.batch_size", 0, "0 is not at least 1"),
         ("train.num_steps", -5, "-5 is not at least 0"),
         ("train.num_epochs", -1.0, "-1.0 is not at least 0"),

@@ -8,7 +8,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from diffc_jax.data import SourceSpec, open_source
+from diffc_jax.config.sources import SOURCES
+from diffc_jax.data import SourceSpec, open_source, sources
 from diffc_jax.errors import InputError, UsageError
 from tests.support.image_files import encoded, opened, pixels, write_tar
 from tests.support.refusals import fails
@@ -43,6 +44,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 )
 def test_bad_field_is_named(field, value, message):
     fails(UsageError, message, lambda: open_source(SourceSpec(**{field: value})))
+
+
+def test_every_source_has_a_store():
+    assert tuple(sources._STORES) == SOURCES
 
 
 @pytest.mark.parametrize(
