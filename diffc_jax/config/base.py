@@ -20,6 +20,7 @@ LR_DECAYS = ("constant", "cosine", "linear", "drop", "wsd")
 OPTIMIZERS = ("adamw", "muon")
 PLACEMENTS = ("host", "device", "auto")
 TRACKERS = ("wandb", "mlflow")
+_DURATIONS = ("num_steps", "num_epochs", "num_examples", "max_seconds")
 # Of the codec: those for which there are tables.
 CODEC_MEMORIES = (8, 12, 14)
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "ms_ssim")
@@ -280,8 +281,25 @@ def validate(config: ConfigDict) -> None:
     _check_noise_levels(config)
 
 
+def given_duration(train: ConfigDict) -> str:
+    """Which field of config.train says how long the training is.
+
+    Raises:
+        UsageError: none or several of them are positive.
+    """
+    given = [field for field in _DURATIONS if train[field] > 0]
+    if len(given) == 1:
+        return given[0]
+    raise UsageError(
+        f"set exactly one of {', '.join(f'train.{field}' for field in _DURATIONS)} to a positive number",
+        field=", ".join(f"train.{field}" for field in given) or "train.num_steps",
+    )
+
+
 def _check_training(config: ConfigDict) -> None:
     train = config.train
+    if any(train[field] > 0 for field in _DURATIONS):  # a fitted Gaussian needs none
+        given_duration(train)
     for tracker in train.trackers:
         one_of("train.trackers", tracker, TRACKERS)
     _check_each_once("train.trackers", train.trackers)

@@ -9,6 +9,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from diffc_jax.config.base import given_duration
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.progress import format_seconds
 
@@ -25,21 +26,14 @@ def num_train_steps(train_config: ConfigDict, num_images: int | None) -> int:
     Raises:
         UsageError: none or several of them are positive.
     """
-    fields = ("num_steps", "num_epochs", "num_examples", "max_seconds")
-    given = [field for field in fields if train_config[field] > 0]
-    if len(given) != 1:
-        names = [f"train.{field}" for field in fields]
-        raise UsageError(
-            f"set exactly one of {', '.join(names)} to a positive number",
-            field=", ".join(f"train.{field}" for field in given) or "train.num_steps",
-        )
+    given = given_duration(train_config)
     examples = {
         "num_steps": train_config.num_steps * train_config.batch_size,
         "num_epochs": train_config.num_epochs * (num_images or 0),
         "num_examples": train_config.num_examples,
         "max_seconds": 0,
     }
-    return math.ceil(examples[given[0]] / train_config.batch_size)
+    return math.ceil(examples[given] / train_config.batch_size)
 
 
 class TimeLimit:

@@ -115,6 +115,17 @@ def test_first_bad_field_is_named(field, value, text):
     assert message(lambda: validate(changed(field, value))) == f"{field}: {text}"
 
 
+def test_training_has_one_duration():
+    config = changed("train.num_steps", 100)
+    config.train.num_epochs = 2.0
+    assert message(lambda: validate(config)) == (
+        "train.num_steps, train.num_epochs: set exactly one of train.num_steps, train.num_epochs,"
+        " train.num_examples, train.max_seconds to a positive number"
+    )
+    config.train.num_steps = 0
+    validate(config)
+
+
 def test_learned_schedules_minimise_the_bound():
     config = changed("train.low_rate_emphasis", 0.5)
     validate(config)
