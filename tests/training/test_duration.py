@@ -40,6 +40,14 @@ def test_number_of_steps(fields, steps):
     assert num_train_steps(train_config(batch_size=32, **fields), num_images=100) == steps
 
 
+def test_rounding_adds_no_step():
+    """0.1, 0.2, ... 3 passes over 100 images."""
+    steps = [
+        num_train_steps(train_config(batch_size=10, num_epochs=n / 10), 100) for n in range(1, 31)
+    ]
+    assert steps == list(range(1, 31))
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
