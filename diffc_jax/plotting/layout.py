@@ -150,7 +150,8 @@ def _value_range(values: Sequence[int | float | None], name: str) -> str:
 
 
 def _short(value: int | float) -> str:
+    rounded = float(f"{value:.3g}")  # 999,936 is 1 M, and not 1e+03 k
     for size, letter in ((1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+        if rounded >= size:
+            return f"{rounded / size:.3g}{letter}"
+    return f"{rounded:.3g}"

@@ -116,7 +116,7 @@ def _limits(
     low, high = _DEFAULT_RANGES[scale]
     rates = [p.bpp for p in points if p.bpp > 0] or [low]
     if scale == "linear":
-        return low, min(high, 1.05 * max(rates))
+        return low, 1.05 * max(rates) if min(rates) > high else min(high, 1.05 * max(rates))
     low, high = max(low, min(rates) / 1.15), min(high, max(rates) * 1.15)
     return (low, high) if low < high else (min(rates) / 1.15, max(rates) * 1.15)
 
@@ -209,8 +209,10 @@ def _format_axes(
         for p in points
         if low <= p.bpp <= high and _edge(p, name, measure) is None
     ]
-    if visible and measure.scale == "log":
+    if measure.scale == "log" and visible:
         axes.set_ylim(min(visible) / 1.25, max(visible) * 1.25)
+    elif measure.scale == "log":
+        axes.set_ylim(1.0, 10.0)  # matplotlib chooses no limits where nothing is above 0
     elif visible:
         margin = 0.04 * max(max(visible) - min(visible), measure.least_span) or 0.1
         axes.set_ylim(min(visible) - margin, max(visible) + margin)

@@ -37,3 +37,11 @@ def test_costs_of_every_network():
         " 192 k images, 0.501 to 0.75 CPU hours for each of 2 rates."
     )
     assert describe_training(jpeg) == ""
+
+
+def test_numbers_that_round_up_take_the_next_unit():
+    for images, expected in ((999_936, "1 M"), (999_499, "999 k"), (998, "998")):
+        network = point(method="diffc", model="unet", trained_parameters=10, images_seen=images)
+        assert describe_training([network]) == (
+            f"Trained: DiffC, unet: 10 parameters, {expected} images."
+        )

@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 
 from diffc_jax.errors import UsageError
 from diffc_jax.plotting import measures, rate_distortion, style
+from tests.support.figures import pixels_of
 from tests.support.rate_points import RATES, caption_of, legend_of, make_judged, make_points
 
 
@@ -136,3 +137,20 @@ def test_measures_of_the_originals_do_not_depend_on_the_reference():
     for measure in ("fid", "precision"):
         with pytest.raises(UsageError, match=f"^{measure}: distances in different features"):
             rate_distortion.plot_rates(points, measures=[measure])
+
+
+@pytest.mark.parametrize("y_scale", measures.SCALES)
+def test_distances_of_which_none_is_positive_are_drawn(y_scale):
+    """A kernel distance to the originals is around 0, of either sign, where all of them are close."""
+    points = [dataclasses.replace(p, kid=-1e-4 * p.bpp) for p in make_judged()]
+    figure = rate_distortion.plot_rates(points, measures=["kid"], y_scale=y_scale)
+    assert pixels_of(figure).size
+    edge = "Triangles on the bottom edge: distance 0 or less." in caption_of(figure)
+    assert edge == (y_scale == "log")
+
+
+@pytest.mark.parametrize("scale", measures.SCALES)
+def test_rates_beyond_the_usual_ones_are_in_sight(scale):
+    points = [p for factor in (3.0, 4.0) for p in make_points(bpp=2 * factor)]
+    low, high = rate_distortion.plot_rates(points, scale=scale).axes[0].get_xlim()
+    assert low < 6.0 < 8.0 < high

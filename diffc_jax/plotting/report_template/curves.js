@@ -60,7 +60,7 @@ function rateLimits(points, scale) {
   if (!rates.length) return [scale === "log" ? low : 0, high];
   const least = Math.min(...rates);
   const most = Math.max(...rates);
-  if (scale === "linear") return [0, Math.min(high, 1.05 * most)];
+  if (scale === "linear") return [0, least > high ? 1.05 * most : Math.min(high, 1.05 * most)];
   const limits = [Math.max(low, least / 1.15), Math.min(high, most * 1.15)];
   return limits[0] < limits[1] ? limits : [least / 1.15, most * 1.15];
 }
