@@ -15,6 +15,7 @@ from diffc_jax.plotting import style
 from diffc_jax.plotting.grids import make_strips, plot_strips, strips_rows
 from diffc_jax.plotting.inputs import (
     Input,
+    check_output,
     check_same_pixels,
     collect_rate_points,
     labels_of,
@@ -103,9 +104,10 @@ def make_figures(
         more_points: drawn beside those of the inputs, such as published ones.
 
     Raises:
-        UsageError: no inputs, or what `plot_rates` refuses.
+        UsageError: no inputs, what `plot_rates` refuses, or the folder of an input's results.
         InputError: missing or broken results, or an output folder that cannot be written.
     """
+    check_output(inputs, pathlib.Path(output_dir))
     found = read_inputs(inputs)
     own = [point for one in found for point in one.points]
     if not allow_mixed_data:

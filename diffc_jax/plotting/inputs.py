@@ -132,6 +132,22 @@ def check_same_pixels(inputs: Sequence[str | os.PathLike[str]]) -> None:
             )
 
 
+def check_output(inputs: Sequence[str | os.PathLike[str]], output: pathlib.Path) -> None:
+    """Refuses a folder with the results of an input, where figures would replace the tables they come from.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for path in map(pathlib.Path, inputs):
+        if (_is_result(path) or not _is_table(path)) and _folder(
+            path
+        ).resolve() == output.resolve():
+            raise UsageError(
+                f"{output} has the results of {path}, which figures would replace; choose another folder",
+                field="output",
+            )
+
+
 def _runs(path: pathlib.Path) -> dict[str, dict[Line, list[RatePoint]]]:
     """The lines of an input: of one run without a name, or of those in the table behind a figure."""
     table = path if _is_table(path) else path / "eval" / RATES

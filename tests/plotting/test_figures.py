@@ -125,3 +125,17 @@ def test_unknown_methods_are_drawn_and_broken_rows_refused(tmp_path):
     with pytest.raises(InputError) as error:
         figures.make_figures([path], tmp_path / "out")
     assert str(error.value) == f"{path}, line 7: column 'level' is not a number: 'three'"
+
+
+@pytest.mark.parametrize("given", ["run", "run/eval/rd.csv"])
+def test_results_are_not_replaced_by_figures(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    results.write_rate_points(tmp_path / "run" / "eval" / "rd.csv", make_points())
+    with pytest.raises(UsageError) as error:
+        figures.make_figures([given], "run/../run/eval")
+    assert str(error.value) == (
+        f"output: run/../run/eval has the results of {given}, which figures would replace; choose another"
+        " folder"
+    )
+    assert [path.name for path in (tmp_path / "run" / "eval").iterdir()] == ["rd.csv"]
+    assert figures.make_figures([given], "run")
