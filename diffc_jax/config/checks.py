@@ -49,6 +49,16 @@ def numbers(field: str, values: Iterable[Any]) -> None:
             )
 
 
+def integers(field: str, values: Iterable[Any]) -> None:
+    """Raises UsageError for the first value that is no whole number."""
+    for value in values:
+        if not isinstance(value, int):
+            raise UsageError(
+                f"{value!r} is not a whole number; give a tuple of them, without quotes",
+                field=field,
+            )
+
+
 def at_least(field: str, value: int | float, low: int | float) -> None:
     """Raises UsageError unless value >= low."""
     if not value >= low:

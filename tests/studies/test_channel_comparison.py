@@ -219,6 +219,27 @@ def test_the_defaults_can_be_used():
         ("exact.path_bits", (449,), "exact.path_bits: 449 is not in [8, 449)"),
         ("exact.memory", (9,), "exact.memory: 9 is not one of 8, 12, 14"),
         ("limit_bits", (0.5,), "limit_bits: 0.5 is not in [1.0, 65536.0)"),
+        (
+            "limit_bits",
+            ("many",),
+            "limit_bits: 'many' is not a number; give a tuple of numbers, without quotes",
+        ),
+        (
+            "exact.path_bits",
+            (32.5,),
+            "exact.path_bits: 32.5 is not a whole number; give a tuple of them, without quotes",
+        ),
+        (
+            "whole.memory",
+            (8.5,),
+            "whole.memory: 8.5 is not a whole number; give a tuple of them, without quotes",
+        ),
+        ("extra_bits", (2, 2), "extra_bits: (2, 2) names a number twice"),
+        (
+            "extra_bits",
+            (),
+            "extra_bits: () has no number for the schemes of chunks.bounded_bits; give one, or empty both",
+        ),
     ],
 )
 def test_mistakes_are_named(field, value, message):

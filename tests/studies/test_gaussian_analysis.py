@@ -310,6 +310,10 @@ def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
             {"mixture__sigma2": (0.1, 1.0)},
             "mixture.sigma2: (0.1, 1.0) must be numbers above 0 and below 1.0, at least one",
         ),
+        (
+            {"mixture__sigma2": ("small",)},
+            "mixture.sigma2: 'small' is not a number; give a tuple of numbers, without quotes",
+        ),
         ({"source__patch_size": 65}, "source.patch_size: 65 is not in [1, 65)"),
         (
             {"gaussian__component_bpp": (2000.0,)},

@@ -7,7 +7,7 @@ from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
 from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
-from diffc_jax.config.checks import above, all_finite, at_least, within
+from diffc_jax.config.checks import above, all_finite, at_least, integers, numbers, within
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 
@@ -81,9 +81,27 @@ def validate(config: ConfigDict) -> None:
     """
     races, chunks, whole = config.races, config.chunks, config.whole
     all_finite(plain(config))
+    for field, values in (
+        ("extra_bits", config.extra_bits),
+        ("races.chunk_bits", races.chunk_bits),
+        ("chunks.near_exact_bits", chunks.near_exact_bits),
+        ("chunks.bounded_bits", chunks.bounded_bits),
+        ("whole.dithered_bits", whole.dithered_bits),
+        ("limit_bits", config.limit_bits),
+    ):
+        numbers(field, values)
+    for group in ("whole", "exact"):
+        for field in ("path_bits", "memory"):
+            integers(f"{group}.{field}", config[group][field])
     within("seed", config.seed, 0, 2**32)
     above("tail", config.tail, 0.0)
     within("tail", config.tail, 0.0, 1.0)
+    _distinct("extra_bits", config.extra_bits)
+    if chunks.bounded_bits and not config.extra_bits:
+        raise UsageError(
+            "() has no number for the schemes of chunks.bounded_bits; give one, or empty both",
+            field="extra_bits",
+        )
     for value in config.extra_bits:
         within("extra_bits", value, 0, 11)
     for field, values in (

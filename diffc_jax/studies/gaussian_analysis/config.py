@@ -1,9 +1,11 @@
 """The configuration of the analysis; the experiments on images have theirs in `diffc_jax.config`."""
 
+from typing import Any
+
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, within
+from diffc_jax.config.checks import above, all_finite, at_least, numbers, within
 from diffc_jax.config.sources import check_unused_fields, plain, source_config
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.closed_forms import MAX_BITS_PER_COMPONENT, scalar_source
@@ -142,7 +144,8 @@ def vector_mixture(config: ConfigDict) -> Mixture:
         raise error.in_group("vector") from error
 
 
-def _levels(field: str, values: tuple[float, ...], below: float) -> None:
+def _levels(field: str, values: tuple[Any, ...], below: float) -> None:
+    numbers(field, values)
     if not values or not all(0 < value < below for value in values):
         raise UsageError(
             f"{values} must be numbers above 0 and below {below}, at least one", field=field
