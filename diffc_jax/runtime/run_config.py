@@ -78,6 +78,21 @@ def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True
         files.write_json(path, plain(config))
 
 
+def check_no_training(workdir: files.AnyPath) -> None:
+    """Checks that a folder has no run of experiments/train.py, whose config.json another one would replace.
+
+    Raises:
+        UsageError: it has.
+        InputError: its config.json is damaged.
+    """
+    path = config_path(workdir)
+    if path.exists() and "train" in _read(path):
+        raise UsageError(
+            "holds a run of experiments/train.py, whose config.json would be replaced; use another --workdir",
+            field=f"--workdir {workdir}",
+        )
+
+
 def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
     """Checks that a run's model is the one that `config` describes.
 

@@ -255,3 +255,12 @@ def test_trellis_settings_are_checked_early():
     config.whole.memory = (40,)
     with pytest.raises(UsageError, match=r"^whole\.memory: 40; "):
         validate(config)
+
+
+def test_the_folder_of_a_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"train": {}}')
+    with pytest.raises(
+        UsageError, match=r": holds a run of experiments/train\.py, whose config\.json"
+    ):
+        compare_schemes(small_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

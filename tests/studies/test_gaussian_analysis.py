@@ -80,6 +80,34 @@ def test_a_given_spectrum_is_not_simulated_unless_asked(spectrum_run):
     assert not (spectrum_run / "vector").exists()
 
 
+def test_an_earlier_simulation_is_not_left_beside_other_curves(tmp_path):
+    np.save(tmp_path / "e.npy", np.array([2.0]))
+    simulated = ["gaussian/simulation.csv", "scalar/simulation.csv"]
+    simulated += [f"vector/curves.{kind}" for kind in ("csv", "png", "pdf")]
+    for name in (*simulated, "gaussian/eigenvalues.npy", "vector/mine.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("of an earlier source")
+    config = changed(source__eigenvalues=str(tmp_path / "e.npy"), scalar__sources=("uniform",))
+    config.gaussian.points_per_decade = config.scalar.points_per_decade = 1
+    analyse_theory(config, tmp_path)
+    assert not [name for name in simulated if (tmp_path / name).exists()]
+    # What the command itself may read, and what others have left.
+    assert (tmp_path / "gaussian" / "eigenvalues.npy").exists()
+    assert (tmp_path / "vector" / "mine.txt").exists()
+
+
+def test_the_folder_of_a_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"train": {}}')
+    with pytest.raises(UsageError) as error:
+        analyse_theory(changed(), tmp_path)
+    assert str(error.value) == (
+        f"--workdir {tmp_path}: holds a run of experiments/train.py, whose config.json would be replaced;"
+        " use another --workdir"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == '{"train": {}}'
+
+
 def test_scalar_table(spectrum_run):
     rows = table(spectrum_run / "scalar" / "curves.csv")
     assert list(rows[0])[:8] == [

@@ -16,6 +16,7 @@ from diffc_jax.plotting.figures import save_figure
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.progress import Progress
+from diffc_jax.runtime.run_config import check_no_training
 from diffc_jax.studies.channel_comparison import rows as schemes
 from diffc_jax.studies.channel_comparison.limit_rows import limit_rows
 from diffc_jax.studies.channel_comparison.open_trellis_rows import open_trellis_rows
@@ -37,8 +38,13 @@ def compare_schemes(config: ConfigDict, workdir: pathlib.Path) -> None:
     The config is one that `config.validate` has checked. Each job's rows are kept in
     W/channel_simulation/progress, so that a killed run continues. Take another folder after changing a
     scheme's code. Seconds are those of the machine that ran the job.
+
+    Raises:
+        UsageError: the folder has a run of a model.
+        InputError: rows that were kept are damaged.
     """
     begin = time.monotonic()
+    check_no_training(workdir)
     folder = workdir / "channel_simulation"
     write_json(workdir / "config.json", config.to_dict())
     write_environment(workdir)

@@ -13,10 +13,17 @@ from diffc_jax.plotting import analysis as figures
 from diffc_jax.plotting.figures import save_figure
 from diffc_jax.runtime.environment import write_environment
 from diffc_jax.runtime.files import atomic_write, write_json
+from diffc_jax.runtime.run_config import check_no_training
 from diffc_jax.studies.gaussian_analysis import closed_forms
 from diffc_jax.studies.gaussian_analysis.config import vector_mixture
 from diffc_jax.theory.gaussian import Eigenvalues
 from diffc_jax.theory.mixture import GaussianMixture, Mixture
+
+# Files that only a run with a simulation has.
+_SIMULATED = (
+    *("gaussian/simulation.csv", "scalar/simulation.csv"),
+    *("vector/curves.csv", "vector/curves.png", "vector/curves.pdf"),
+)
 
 # Modules that need JAX or images are imported where they are used: a given spectrum needs neither, and
 # loading them would take as long as its analysis.
@@ -25,19 +32,24 @@ from diffc_jax.theory.mixture import GaussianMixture, Mixture
 def analyse_theory(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes W/gaussian, W/scalar and W/vector: tables as CSV, each with its figure as PNG and PDF.
 
-    The config is one that `config.validate` has checked. Files of the same names are replaced.
+    The config is one that `config.validate` has checked. Files of the same names are replaced; without a
+    simulation those of an earlier one are removed.
 
     Raises:
-        UsageError: a field that cannot be used.
+        UsageError: a field that cannot be used, or a folder with a run of a model.
         InputError: a spectrum or images that cannot be read.
     """
     begin = time.monotonic()
+    check_no_training(workdir)
     eigenvalues, source = _open_source(config, workdir)
     write_json(workdir / "config.json", config.to_dict())
     write_environment(workdir)
     simulated = config.monte_carlo == "always" or (
         config.monte_carlo == "auto" and not config.source.eigenvalues
     )
+    if not simulated:
+        for name in _SIMULATED:
+            (workdir / name).unlink(missing_ok=True)
     _analyse_gaussian(config, workdir / "gaussian", eigenvalues, source, simulated)
     _analyse_scalar(config, workdir / "scalar", simulated)
     if simulated:
