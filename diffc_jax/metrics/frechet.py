@@ -19,6 +19,9 @@ from jaxtyping import Float, Float64
 from diffc_jax.errors import InputError
 from diffc_jax.metrics.statistics import Estimate, RunningCovariance
 
+# Of a distance, over the sum of both variances.
+_ROUNDING = 1e-13
+
 
 class FrechetReference:
     """Reference set of images; its eigen-decomposition, the slow part, is computed once."""
@@ -127,8 +130,10 @@ def _value(
     # With S = R R^T the trace of the mixed root is the sum of the singular values of R_a^T R_b. Roots of
     # the eigenvalues of S_a^(1/2) S_b S_a^(1/2) are the same in theory, but the rounding of small
     # eigenvalues, once its root is taken, adds up over the thousands of weak directions of features.
-    spread = np.square(root_a).sum() + np.square(root_b).sum() - 2.0 * mixed.sum()
-    return float(np.square(apart).sum() + spread)
+    traces = np.square(root_a).sum() + np.square(root_b).sum()
+    value = float(np.square(apart).sum() + traces - 2.0 * mixed.sum())
+    # What equal sets are apart is rounding, which a log axis would show as a distance of its own.
+    return 0.0 if abs(value) <= _ROUNDING * traces else value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

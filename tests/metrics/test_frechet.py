@@ -252,3 +252,18 @@ def test_sets_of_equal_images():
     still = np.ones((5, 3))
     found = estimate(still, still, paired=True)
     assert found.value == found.stderr == 0.0
+
+
+@pytest.mark.parametrize("count", [20, 64, 300])
+def test_equal_sets_have_no_distance_and_small_ones_are_kept(count):
+    images = np.abs(
+        np.random.default_rng(count).normal(size=(count, 40)) * np.geomspace(1, 0.01, 40)
+    )
+    moments = RunningCovariance.of(images)
+    first, second = (RunningCovariance.of(part) for part in np.array_split(images, 2))
+    reference = FrechetReference(moments, "features")
+    for same in (RunningCovariance.of(images.copy()), first + second):
+        assert frechet_distance(moments, same) == 0.0
+        assert reference.estimate(same, images, images, paired=True).value == 0.0
+    shifted = RunningCovariance.of(images + 1e-5)
+    assert reference.distance(shifted) == pytest.approx(40 * 1e-10, rel=1e-4)
