@@ -21,6 +21,11 @@ def rate_bound(
     return np.asarray(bits + np.log2(bits + 1.0) + constant)
 
 
+def rate_bound_slope(bits: Float[np.ndarray, "*s"] | float) -> Float[np.ndarray, "*s"]:
+    """Derivative of `rate_bound` by the ideal rate in bits: it carries the error of a mean to the bound."""
+    return np.asarray(1.0 + 1.0 / ((np.asarray(bits, np.float64) + 1.0) * np.log(2.0)))
+
+
 def chunked_rate_bound(
     bits: Float[np.ndarray, "*s"] | float, chunk_bits: int | float
 ) -> Float[np.ndarray, "*s"]:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from diffc_jax import rng
-from diffc_jax.channel_simulation.rate_bound import rate_bound
+from diffc_jax.channel_simulation.rate_bound import rate_bound, rate_bound_slope
 from diffc_jax.data import Batch
 from diffc_jax.diffusion import elbo, process, samplers
 from diffc_jax.diffusion.decoders import Reconstruct, parse_decoder
@@ -81,11 +81,12 @@ class SweepMethod(Method):
         """See `Method`; the bound is that of the mean ideal rate."""
         bits, position = means[IDEAL_BITS], self.plan.levels[level]
         ideal = float(bits.mean[position])
+        stderr = float(rate_bound_slope(ideal)) * bits.stderr[position]
         return {
             "gamma": float(self.plan.level_gammas[level]),
             "bpp": float(rate_bound(ideal)) / self._n_pixels,
             "bpp_kl": ideal / self._n_pixels,
-            "bpp_stderr": finite(bits.stderr[position] / self._n_pixels),
+            "bpp_stderr": finite(stderr / self._n_pixels),
             "seed": self._seed,
         }
 

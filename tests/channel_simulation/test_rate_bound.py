@@ -6,6 +6,7 @@ import pytest
 from diffc_jax.channel_simulation.rate_bound import (
     chunked_rate_bound,
     rate_bound,
+    rate_bound_slope,
     stepwise_rate_bound,
 )
 
@@ -48,3 +49,9 @@ def test_steps_are_messages_of_their_own():
     np.testing.assert_allclose(
         stepwise_rate_bound(np.array([1.0, 0.0, 14.0]), np.array([1, 1, 2])), [7.0, 12.0, 42.0]
     )
+
+
+def test_slope_is_the_derivative_of_the_bound():
+    bits, step = np.array([0.5, 3.0, 40.0, 1e4]), 1e-5
+    rise = rate_bound(bits + step) - rate_bound(bits - step)
+    np.testing.assert_allclose(rate_bound_slope(bits), rise / (2 * step), rtol=1e-6)
