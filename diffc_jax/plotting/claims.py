@@ -159,9 +159,11 @@ def _flow_and_ancestral(series: Sequence[style.Series]) -> Iterator[str]:
         for point in flow.points:
             if point.gamma in psnrs:
                 a, f = psnrs[point.gamma], value_of(point, "psnr")
-                numbers = f"{point.bpp:.3f}", f"{a:.2f}", f"{f:.2f}", f"{f - a:+.2f}"
-                ratio = f"{10 ** ((a - f) / 10):.3f}"
-                rows.append((f"{value_of(point, 'gamma'):.2f}", *numbers, ratio))
+                numbers = f"{point.bpp:.3f}", f"{a:.2f}", f"{f:.2f}"
+                compared = f"{f - a:+.2f}", f"{10 ** ((a - f) / 10):.3f}"
+                if math.isnan(f - a):  # both are exact
+                    compared = _NONE, _NONE
+                rows.append((f"{value_of(point, 'gamma'):.2f}", *numbers, *compared))
         yield from _table(("-log SNR", "bpp", "A, dB", "F, dB", "F over A, dB", "D_F / D_A"), rows)
 
 

@@ -1,6 +1,8 @@
 """The table of claims: straight lines have differences in closed form."""
 
 import dataclasses
+import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import RatePoint, write_rate_points, write_table
 from diffc_jax.plotting.claims import write_claims
+from tests.support.report_runs import sweep_points
 
 LOG_BPP = np.log([0.05, 0.2, 0.8, 3.0])
 CURVES = {"diffc_a": 10.0, "diffc_f": 12.5, "diffc_f_star": 12.75, "diffc_a_star": 11.0, "rd": 13.0}
@@ -219,3 +222,12 @@ def test_areas_under_the_curve_are_compared_at_equal_rates(tmp_path):
     ]
     assert cells(text, heading, "WebP") == ["-", "-", "1.00"]
     assert heading not in write(tmp_path, ROWS)
+
+
+def test_decoders_that_are_both_exact_are_not_compared(tmp_path):
+    write_rate_points(tmp_path / "w" / "eval" / "rd.csv", sweep_points(psnr=math.inf))
+    theory = pathlib.Path(__file__).parents[2] / "docs" / "results" / "v0.2" / "theory"
+    write_claims([tmp_path / "w"], theory, tmp_path / "claims.md")
+    text = (tmp_path / "claims.md").read_text()
+    assert "| 2.00 | 0.033 | inf | inf | - | - |" in text
+    assert "nan" not in text
