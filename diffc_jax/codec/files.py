@@ -77,10 +77,10 @@ def compress(
             if dry_run:
                 kind = "grey" if channels == 1 else "RGB"
                 fields = (width, height, programs.side, memory, seed or 0, programs.fingerprint[:2])
-                header = Header(*fields, grey=channels == 1)
                 with left_out.if_refused(source):
+                    header = Header(*fields, grey=channels == 1)
                     check_target(target, picture_header(header) if header.n_tiles > 1 else header)
-                    cost = _cost(header, PICTURE_BYTES * width * height)
+                    cost = _cost(header, PICTURE_BYTES * math.prod(header.coded_shape))
                     print(f"{source} ({width}x{height}, {kind}; {cost}) -> {made}")
         if dry_run:
             return

@@ -198,3 +198,28 @@ def test_nothing_is_open_before_there_is_something_to_write(model, images, tmp_p
         f"{tmp_path}/locked/x/a.diffc: cannot be written ({tmp_path}/locked is not a folder)",
         lambda: encode(model, images, tmp_path / "locked" / "x", Target(bpp=5.0)),
     )
+
+
+def test_an_image_that_is_too_wide_is_left_out_of_a_dry_run(
+    model, images, tmp_path, caplog, capsys
+):
+    PIL.Image.fromarray(np.zeros((1, 65536, 3), np.uint8)).save(images / "wide.png")
+    fails(
+        InputError,
+        "1 of 4 files are left out, as said above",
+        lambda: encode(model, images, tmp_path / "out", Target(bpp=20.0), dry_run=True),
+    )
+    said = f"{images}/wide.png: width of 65536 pixels; 1 to 65535 can be coded"
+    assert said in caplog.messages
+    shown = [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [f"{images}/{name}.png" for name in "abc"]
+
+
+def test_a_dry_run_counts_the_rows_that_are_added_to_a_narrow_picture(
+    model, images, tmp_path, capsys, monkeypatch
+):
+    """65535x1 pixels are coded as 65535x8."""
+    monkeypatch.setattr("diffc_jax.codec.files.PICTURE_BYTES", 15_000)
+    PIL.Image.fromarray(np.zeros((1, 65535, 3), np.uint8)).save(images / "long.png")
+    encode(model, images / "long.png", tmp_path / "out", Target(bpp=20.0), dry_run=True)
+    assert "(65535x1, RGB; about 7.9 GB" in capsys.readouterr().out
