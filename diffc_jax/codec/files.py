@@ -139,7 +139,7 @@ def decompress(
         InputError: a file that cannot be read or written, or files were left out.
     """
     parse_decoder(decoder, "--decoder")
-    pairs = pair_files(inputs, output, ".png", lambda name: name.endswith(".diffc"))
+    pairs = pair_files(inputs, output, ".png", lambda name: name.lower().endswith(".diffc"))
     streams = {}
     with _LeftOut(len(pairs)) as left_out:
         for source, made in pairs:

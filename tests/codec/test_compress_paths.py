@@ -184,6 +184,15 @@ def test_a_stream_that_has_nothing_to_decode_is_left_out(model, images, tmp_path
     assert names(out) == ["a.png", "c.png"]
 
 
+def test_a_folder_of_streams_has_names_in_capitals(model, images, tmp_path, capsys):
+    """As compress.py writes them where --output says so."""
+    coded = tmp_path / "coded" / "A.DIFFC"
+    encode(model, images / "a.png", coded, Target(gamma=2.0))
+    options = {"decoder": "mean", "n_steps": None, "at_bpp": None, "batch_size": 2}
+    decompress(None, [str(coded.parent)], f"{tmp_path}/out/", **options, dry_run=True)
+    assert capsys.readouterr().out.endswith(f" -> {tmp_path}/out/A.png\n")
+
+
 def test_nothing_is_open_before_there_is_something_to_write(model, images, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(
