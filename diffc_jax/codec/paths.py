@@ -37,9 +37,9 @@ def pair_files(
         )
     if not files:
         raise UsageError("name at least one file", field="--input")
-    is_folder = target.is_dir() or output.endswith(("/", os.sep))
+    is_folder = os.path.isdir(target) or output.endswith(("/", os.sep))
     if any(map(os.path.isdir, inputs)) or len(files) > 1:
-        if not is_folder and (target.is_file() or target.suffix.lower() == suffix):
+        if not is_folder and (os.path.isfile(target) or target.suffix.lower() == suffix):
             number = f"{len(files)} inputs" if len(files) > 1 else "a folder"
             raise UsageError(f"is one file for {number}; name a folder", field=f"--output {output}")
         is_folder = True
@@ -58,7 +58,7 @@ def pair_files(
             raise UsageError(
                 f"{sources[made]} and {file} would both become {made}", field="--input"
             )
-        if made.exists() and made.samefile(file):
+        if os.path.exists(made) and made.samefile(file):
             raise InputError(f"--output {made}: is the input; choose another name or folder")
         sources[made] = file
     return pairs

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 
 from diffc_jax.errors import DiffcError, InputError
@@ -50,11 +51,14 @@ def check_writable(path: pathlib.Path) -> None:
     """Checks, before work whose result goes to `path`, that it can be written; creates nothing.
 
     Raises:
-        InputError: it is a folder, or its folder cannot be made or written.
+        InputError: it is a folder, its name is too long, or its folder cannot be made or written.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written (Is a directory)")
     folder = _existing(path.parent)
+    # A name can be too long for a folder that is still to be made, too.
+    with only_writing(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.stat(folder / path.name)
+        if folder == path.parent and stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path}: cannot be written (Is a directory)")
     if not folder.is_dir():
         raise InputError(f"{path}: cannot be written ({folder} is not a folder)")
     if not os.access(folder, os.W_OK | os.X_OK):

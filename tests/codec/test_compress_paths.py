@@ -184,6 +184,29 @@ def test_a_stream_that_has_nothing_to_decode_is_left_out(model, images, tmp_path
     assert names(out) == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("n_inputs", [1, 2])
+def test_names_that_become_too_long_are_refused(model, images, tmp_path, n_inputs):
+    """A suffix that is longer than the old one, and a name that no folder can hold."""
+    long = images / f"{250 * 'x'}.png"
+    (images / "a.png").rename(long)
+    if n_inputs == 1:
+        (images / "b.png").unlink()
+        (images / "c.png").unlink()
+    made = tmp_path / "out" / f"{250 * 'x'}.diffc"
+    fails(
+        InputError,
+        f"{made}: cannot be written (File name too long)",
+        lambda: encode(model, images, f"{tmp_path}/out", Target(bpp=5.0)),
+    )
+    made = tmp_path / f"{300 * 'x'}.diffc"
+    fails(
+        InputError,
+        f"{made}: cannot be written (File name too long)",
+        lambda: encode(model, long, made, Target(bpp=5.0)),
+    )
+    assert names(tmp_path) == ["images"]
+
+
 def test_a_folder_of_streams_has_names_in_capitals(model, images, tmp_path, capsys):
     """As compress.py writes them where --output says so."""
     coded = tmp_path / "coded" / "A.DIFFC"
