@@ -16,7 +16,7 @@ def pair_files(
     """Each input with its output.
 
     Args:
-        inputs: files, patterns, and folders, of which all wanted files at any depth are taken.
+        inputs: files, patterns of files, and folders, of which all wanted files at any depth are taken.
         output: a folder, if it exists as one, ends in a slash, or there is not just one input file; otherwise
             a file that ends in `suffix`. In it, files of an input folder keep their own folders.
         suffix: of outputs, with the dot.
@@ -68,6 +68,8 @@ def _matching(name: str) -> dict[pathlib.Path, pathlib.Path]:
     """The file of a name, or those of a pattern."""
     found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
     files = {pathlib.Path(one): pathlib.Path() for one in found if os.path.isfile(one)}
+    if not files and found:
+        raise InputError(f"--input {name}: matches no file, and patterns leave folders out")
     if not files:
         raise InputError(f"--input {name}: no such file or folder")
     return files
@@ -76,15 +78,25 @@ def _matching(name: str) -> dict[pathlib.Path, pathlib.Path]:
 def _below(
     folder: pathlib.Path, output: pathlib.Path, is_wanted: Callable[[str], bool]
 ) -> dict[pathlib.Path, pathlib.Path]:
-    """The wanted files of a folder, sorted, with their folders in it; without those in `output`."""
+    """The wanted files of a folder, sorted, with their folders in it; without those in `output`.
+
+    Links to folders are followed, but not to one that has been or will be passed.
+    """
     files: dict[pathlib.Path, pathlib.Path] = {}
-    n_others = 0
-    for place, folders, names in os.walk(folder):
+    n_others, root = 0, pathlib.Path(os.path.realpath(folder))
+    passed = {root, pathlib.Path(os.path.realpath(output))}
+
+    def is_next(path: pathlib.Path) -> bool:
+        real = pathlib.Path(os.path.realpath(path))
+        if real in passed or (os.path.islink(path) and real.is_relative_to(root)):
+            return False
+        passed.add(real)
+        return True
+
+    for place, folders, names in os.walk(folder, followlinks=True):
         below = pathlib.Path(place)
         folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (below / name).absolute() != output.absolute()
+            name for name in sorted(folders) if not name.startswith(".") and is_next(below / name)
         ]
         shown = [name for name in names if not name.startswith(".")]
         wanted = list(filter(is_wanted, shown))

@@ -56,6 +56,29 @@ def test_a_folder_is_not_taken_from_where_it_goes_to():
     assert pairs(["in"], "in/out") == expected
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_folder_where_it_goes_to_may_be_named_in_other_ways():
+    pathlib.Path("in/out").mkdir()
+    pathlib.Path("in/out/old.png").touch()
+    pathlib.Path("link").symlink_to("in/out")
+    for output in ("in/sub.v1/../out", "link"):
+        assert set(pairs(["in"], output)) == set(OF_FOLDER)
+
+
+@pytest.mark.usefixtures("folder")
+def test_links_to_folders_are_followed_once():
+    """Not in circles, nor to what the folder holds anyway."""
+    pathlib.Path("elsewhere/deep").mkdir(parents=True)
+    pathlib.Path("elsewhere/deep/d.png").touch()
+    pathlib.Path("elsewhere/back").symlink_to("../in")
+    pathlib.Path("in/linked").symlink_to("../elsewhere")
+    pathlib.Path("in/other").symlink_to("../elsewhere/deep")
+    pathlib.Path("in/again").symlink_to("sub.v1")
+    pathlib.Path("in/self").symlink_to(".")
+    linked = {"in/other/d.png": "out/other/d.diffc"}
+    assert pairs(["in"], "out") == {**OF_FOLDER, **linked}
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -103,6 +126,11 @@ def test_inputs_and_outputs_that_do_not_fit():
         InputError,
         "--input in/b: no such file or folder",
         lambda: pairs(["in/a.png,in/b,d.JPG"], "out"),
+    )
+    fails(
+        InputError,
+        "--input in/s*: matches no file, and patterns leave folders out",
+        lambda: pairs(["in/s*"], "out"),
     )
     fails(
         UsageError,
