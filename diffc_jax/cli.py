@@ -1,5 +1,6 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
+import io
 import math
 import os
 import pathlib
@@ -99,6 +100,8 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             _exit_with(UsageError(f"unexpected argument {argv[1]!r}"))
         logging.set_verbosity(logging.INFO)
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files, as on stderr
         # Libraries announce their own steps at this level; ours are the ones to read.
         logging.get_absl_handler().addFilter(_is_ours)
         compilation_cache.keep_compiled()

@@ -34,6 +34,7 @@ from diffc_jax.plotting.picture_page import (
     write_picture_page,
 )
 from diffc_jax.runtime.disk import check_writable
+from diffc_jax.runtime.files import as_json
 from diffc_jax.runtime.progress import Progress
 
 _DECODER = "flow"
@@ -103,7 +104,7 @@ class PictureReport:
         for (source, _), data, some in zip(self.pairs, files, sizes, strict=True):
             image = read_image(source, max_pixels=self.max_pixels)
             methods, without = _methods(codec, image, data, some, advance)
-            pictures.append(Picture(source.name, image, some, methods, without))
+            pictures.append(Picture(as_json(source.name), image, some, methods, without))
         write_picture_page(self.path, pictures, _settings(codec))
         logging.info("%s: %.1f MB", self.path, self.path.stat().st_size / 1e6)
 

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import pathlib
 import shutil
 import types
@@ -23,6 +24,7 @@ from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.targets import Target
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.metrics.psnr import mse, psnr_from_mse
+from diffc_jax.plotting.picture_page import Method, Version
 from diffc_jax.runtime import optional
 from tests.support.browser import drive
 from tests.support.gaussian_run import export_model
@@ -322,3 +324,24 @@ def test_one_picture_as_a_program(coded, tmp_path):
     (picture,) = Page(report).data["pictures"]
     assert picture["sizes"][-1] == output.stat().st_size
     assert json.dumps(picture["name"]) == '"grey.png"'
+
+
+def test_names_that_are_not_utf8(coded, tmp_path, monkeypatch):
+    """In the page, and in what a dry run prints where the locale has no such characters."""
+    name = os.fsdecode(b"caf\xe9")
+    shutil.copy(coded / "in" / "grey.png", tmp_path / f"{name}.png")
+    shutil.copy(coded / "grey.diffc", tmp_path / f"{name}.diffc")
+
+    def methods(*arguments):
+        sizes = arguments[3]
+        return [Method("ours", "#000000", [Version("data:,", size, 30.0) for size in sizes])], []
+
+    monkeypatch.setattr(picture_report, "_methods", methods)
+    plan = plan_report(str(tmp_path / "r.html"), [str(tmp_path / f"{name}.png")], str(tmp_path))
+    plan.write(coded, 8)
+    assert "<h3>caf\\udce9.png</h3>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    flags = f"--input={tmp_path}", f"--output={tmp_path}/out/", "--dry_run"
+    shown = run_program("experiments/decompress.py", *flags)
+    assert (shown.returncode, shown.stdout[: len(f"{tmp_path}")]) == (0, f"{tmp_path}")
+    assert "/caf\\udce9.diffc (12x8, grey" in shown.stdout
