@@ -61,5 +61,10 @@ def stepwise_rate_bound(
 
     Returns:
         Running sums of KL_i + log2(KL_i + 1) + 5 over the steps.
+
+    Raises:
+        ValueError: a group has no steps.
     """
+    if np.any(n_steps < 1):
+        raise ValueError(f"n_steps is {np.min(n_steps)} in a group, not at least 1")
     return np.cumsum(n_steps * rate_bound(bits / n_steps))

@@ -96,7 +96,7 @@ def flow(
         y = z / alpha at gammas[n_steps].
 
     Raises:
-        ValueError: another order.
+        ValueError: another order, or a number of steps (if it is not traced) that the grid does not have.
     """
     return _exponential_multistep(
         denoise, z, gammas, n_steps, kappa, order, lambda i: jnp.zeros(()), x_hat
@@ -134,6 +134,8 @@ def _exponential_multistep(
     """The exponential multistep method of `flow`; `noise(i)` is added to y after step i."""
     if order not in (1, 2):
         raise ValueError(f"order is {order}, not 1 or 2")
+    if isinstance(n_steps, int) and not 1 <= n_steps < len(gammas):
+        raise ValueError(f"n_steps is {n_steps}, not 1 to {len(gammas) - 1} as of the gammas")
 
     def take(i: Int[Array, ""] | int, y: Images, x_hat: Images, slope: Images) -> _Step:
         h = 0.5 * (gammas[i] - gammas[i + 1])

@@ -55,3 +55,8 @@ def test_slope_is_the_derivative_of_the_bound():
     bits, step = np.array([0.5, 3.0, 40.0, 1e4]), 1e-5
     rise = rate_bound(bits + step) - rate_bound(bits - step)
     np.testing.assert_allclose(rate_bound_slope(bits), rise / (2 * step), rtol=1e-6)
+
+
+def test_groups_without_steps_are_refused():
+    with pytest.raises(ValueError, match=r"^n_steps is 0 in a group, not at least 1$"):
+        stepwise_rate_bound(np.array([1.0, 2.0]), np.array([1, 0]))

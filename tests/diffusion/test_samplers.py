@@ -85,6 +85,17 @@ def test_unknown_order_is_refused(denoise):
         solve(denoise, 0.0, 4, order=3)
 
 
+@pytest.mark.parametrize("n_steps", [-1, 0, 4])
+def test_numbers_of_steps_that_a_grid_does_not_have_are_refused(denoise, n_steps):
+    """The longest would be NaN, and none at all a single step."""
+    z, grid = jnp.ones((2, *SHAPE)), jnp.linspace(2.0, -6.0, 4)
+    message = f"^n_steps is {n_steps}, not 1 to 3 as of the gammas$"
+    with pytest.raises(ValueError, match=message):
+        samplers.flow(denoise, z, grid, n_steps)
+    with pytest.raises(ValueError, match=message):
+        samplers.ancestral(denoise, z, grid, n_steps, jax.random.split(jax.random.key(0), 2))
+
+
 def test_ancestral_samples_have_the_distribution_of_the_source(denoise):
     n, gamma, steps = 20_000, 1.0, 60
     keys = jax.random.split(jax.random.key(1), 3)
