@@ -93,8 +93,8 @@ class Codec:
             decoder: "flow" (DiffC-F), "ancestral" (DiffC-A), "mean" (the posterior mean) or "kappa=K" (the
                 flow with the score scaled by K). Exact pixels need none.
             bpp: decode only the packets within so many bits per pixel; None for all.
-            n_steps: denoiser evaluations of the flow and of ancestral sampling, at least 1; None for as many
-                as a sweep takes at the noise level.
+            n_steps: denoiser evaluations of all decoders but the mean, at least 1; None for as many as a
+                sweep takes at the noise level.
             salvage: decode a damaged stream up to the damage.
             max_pixels: refuse streams of more pixels, width times height; 541 bytes can announce 67 million.
 

@@ -19,7 +19,7 @@ _GREY, _SIZE, _MEMORY, _LONG_SEED, _LOSSLESS = 8, 16, 32, 64, 128
 
 
 def header_bytes(header: Header) -> bytes:
-    """The header as it stands in a file: five bytes for one tile with nothing unusual, 27 at most."""
+    """The header as it stands in a file: five bytes for one tile with nothing unusual, 25 at most."""
     side = _SIDES.index(header.tile) if header.tile in _SIDES[1:] else 0
     flags, more = side, b""
     if not side:

@@ -77,7 +77,7 @@ def decode_stream(
         programs: of the denoiser that it was made with.
         stream: as parsed.
         decoder: flow, ancestral, mean or kappa=K; where the pixels are exact there is nothing to choose.
-        n_steps: denoiser evaluations of flow and ancestral; None for as many as a sweep takes there.
+        n_steps: denoiser evaluations of all but mean; None for as many as a sweep takes there.
         on_progress: called now and then with the fraction of the work that is done, 0 to 1.
 
     Raises:

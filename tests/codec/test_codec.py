@@ -160,3 +160,11 @@ def test_programs_take_the_weights_of_the_repository(tmp_path):
         f"{tmp_path}/a.png (4x4, grey; about 0.1 GB, and 1 min with the shipped model on 2 CPU cores)"
         f" -> {tmp_path}/a.diffc\n",
     ), done.stderr
+
+
+def test_all_decoders_but_the_mean_take_steps(codec, image):
+    """As docs/api.md and docs/usage.md say."""
+    data = codec.encode(image, packets=1, memory=8)
+    for name in ("flow", "ancestral", "kappa=1.5", "mean"):
+        one, four = (codec.decode(data, name, n_steps=n_steps) for n_steps in (1, 4))
+        assert (one != four).any() == (name != "mean")

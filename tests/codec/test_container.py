@@ -1,11 +1,14 @@
 """The container: what is written is read, every prefix at a cut is a stream, and what is refused."""
 
+import dataclasses
 import math
+import pathlib
 import random
 import tracemalloc
 
 import pytest
 
+from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES
 from diffc_jax.codec.container import StreamWriter, parse, write_stream
 from diffc_jax.codec.header import CHECK_BITS, header_bytes
 from diffc_jax.codec.stream import Header, Residual, snr_from_float, snr_to_float
@@ -218,3 +221,14 @@ def test_memory_follows_the_data_and_not_what_they_claim():
 def test_noise_levels_as_numbers():
     assert snr_to_float(1 << 48) == 1.0
     assert snr_from_float(0.25) == 1 << 46
+
+
+def test_the_longest_headers_and_the_memories_are_those_of_the_page():
+    fields = 65535, 65534, 65533, 8, 65535, b"ab"
+    tiles = Header(*fields, n_steps=(1 << 35) - 1)
+    sizes = [len(header_bytes(one)) for one in (tiles, dataclasses.replace(tiles, stride=65533))]
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    assert f"5 bytes for an image of one tile, at most {sizes[0]}." in page
+    assert f"A header takes at most {sizes[1]} bytes." in page
+    *others, last = map(str, MEMORIES)
+    assert f"memory nu of the trellis, {', '.join(others)} or {last}, if flag 32 is set" in page
