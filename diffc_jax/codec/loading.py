@@ -107,6 +107,7 @@ def make_codec(
     low, high = noise_range(schedule, params["schedule"], source)
     named = {name: description[name] for name in ("model", "schedule", "image_size")}
     shape, name = (named["image_size"], named["image_size"], 3), fingerprint(named, variables)
+    variables = model.prepare(variables)
     return Codec(
         ProgramCache(model.eps_hat, variables, shape, (low, high), name, batch_size, place)
     )

@@ -52,10 +52,10 @@ class Trained:
     name: str
     spent: Mapping[str, Any]
 
-    @property
+    @functools.cached_property
     def variables(self) -> Variables:
-        """The variables of the denoiser."""
-        return model_variables(self.state.ema, self.state.fixed)
+        """The variables of the denoiser, prepared for many calls."""
+        return self.model.prepare(model_variables(self.state.ema, self.state.fixed))
 
     @property
     def costs(self) -> dict[str, int | float]:

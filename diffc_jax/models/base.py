@@ -28,6 +28,8 @@ class Model:
         eps_hat: the deterministic denoiser used by every sweep, decoder and codec.
         train_eps_hat: `train_eps_hat(variables, z, gamma, key)`, with dropout if the model has any.
         statistics: shapes of the data's DCT statistics (`models.gaussian`), if `init` needs them.
+        prepare: `prepare(variables)` adds what `eps_hat` would compute from the parameters at each call;
+            for many calls with the same parameters, not for gradients or files.
     """
 
     name: str
@@ -35,3 +37,4 @@ class Model:
     eps_hat: Denoiser
     train_eps_hat: Callable[..., Float[Array, "b h w c"]]
     statistics: Mapping[str, jax.ShapeDtypeStruct] | None = None
+    prepare: Callable[[Variables], Variables] = lambda variables: variables

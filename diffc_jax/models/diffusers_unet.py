@@ -13,6 +13,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model
+from diffc_jax.models.convolution import Conv
 from diffc_jax.models.discrete_time import (
     PREDICTIONS,
     Steps,
@@ -60,8 +61,7 @@ class DiffusersUNet(nn.Module):
             return cast(Array, module(x))
 
         def conv(x: Array, width: int, name: str, **options: Any) -> Array:
-            options = {"padding": 1, "dtype": self.dtype} | options
-            return cast(Array, nn.Conv(width, (3, 3), name=name, **options)(x))
+            return Conv(width, name=name, **({"dtype": self.dtype} | options))(x)
 
         def dense(x: Array, width: int, name: str, dtype: DTypeLike = self.dtype) -> Array:
             return cast(Array, nn.Dense(width, dtype=dtype, name=name)(x))
@@ -108,7 +108,8 @@ class DiffusersUNet(nn.Module):
                 name = f"{prefix}.downsamplers.0.conv"
                 # One more row and column at the end only is "SAME" for even sides.
                 padding: Any = 1 if self.pad_both_sides else ((0, 1), (0, 1))
-                x = conv(x, x.shape[-1], name, strides=2, padding=padding)
+                shrink = nn.Conv(x.shape[-1], (3, 3), 2, padding, dtype=self.dtype, name=name)
+                x = shrink(x)
                 skips.append(x)
 
         x = residual(x, x.shape[-1], "mid_block.resnets.0")

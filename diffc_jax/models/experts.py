@@ -48,13 +48,19 @@ def experts_model(
                 field="model.split_gamma",
             )
 
+    def together(parts: Mapping[str, Variables]) -> Variables:
+        return {name: {side: part[name] for side, part in parts.items()} for name in parts["fine"]}
+
+    def alone(variables: Variables, side: str) -> Variables:
+        return {name: part[side] for name, part in variables.items()}
+
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
         keys = jax.random.split(key, len(experts))
         parts = {
             side: expert.init(own, statistics)
             for (side, expert), own in zip(experts.items(), keys, strict=True)
         }
-        return {name: {side: part[name] for side, part in parts.items()} for name in parts["fine"]}
+        return together(parts)
 
     def denoise(
         variables: Variables,
@@ -63,7 +69,7 @@ def experts_model(
         dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "b h w c"]:
         def ask(side: str, is_its: Bool[Array, " b"]) -> Float[Array, "b h w c"]:
-            own = {name: part[side] for name, part in variables.items()}
+            own = alone(variables, side)
             return jax.lax.cond(
                 _any_of_all_batches(is_its),
                 lambda: experts[side].train_eps_hat(own, z, gamma, dropout_key),
@@ -74,7 +80,10 @@ def experts_model(
         noisy_eps, fine_eps = ask("noisy", is_noisy), ask("fine", ~is_noisy)
         return jnp.where(is_noisy[:, None, None, None], noisy_eps, fine_eps)
 
-    return Model("unet_experts", init, denoise, denoise, experts["fine"].statistics)
+    def prepare(variables: Variables) -> Variables:
+        return together({side: experts[side].prepare(alone(variables, side)) for side in experts})
+
+    return Model("unet_experts", init, denoise, denoise, experts["fine"].statistics, prepare)
 
 
 def _expert(side: str, fields: Any, image_shape: tuple[int, int, int]) -> Model:

@@ -16,6 +16,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model
+from diffc_jax.models.convolution import Conv
 from diffc_jax.models.discrete_time import discrete_time_model, time_embedding
 from diffc_jax.models.layers import (
     Depth,
@@ -56,9 +57,11 @@ def _norm(name: str, dtype: DTypeLike) -> nn.GroupNorm:
 
 def _conv(
     features: int, name: str, dtype: DTypeLike, stride: int = 1, zero: bool = False
-) -> nn.Conv:
+) -> nn.Module:
     """3x3, padded by one pixel on each side; with stride 2 "SAME" would pad otherwise."""
     initializer = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+    if stride == 1:
+        return Conv(features, dtype, initializer, name=name)
     return nn.Conv(
         features, (3, 3), stride, padding=1, dtype=dtype, kernel_init=initializer, name=name
     )

@@ -12,6 +12,7 @@ from jaxtyping import Array, DTypeLike, Float, Key
 from diffc_jax.errors import UsageError
 from diffc_jax.models.attention import attend
 from diffc_jax.models.base import Model, Variables
+from diffc_jax.models.convolution import KERNELS
 from diffc_jax.typed import Meta, check_arguments
 
 # The ends of the noise range that the networks expect, for 8-bit images (Kingma et al. 2021).
@@ -87,10 +88,10 @@ def run_network(
     *inputs: Array,
     dropout_key: Key[Array, ""] | None = None,
 ) -> Array:
-    """Applies `network` to variables["params"], with dropout if there is a key for it."""
+    """Applies `network` to its own of the variables, with dropout if there is a key for it."""
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    params = {"params": variables["params"]}
-    return cast(Array, network.apply(params, *inputs, training=rngs is not None, rngs=rngs))
+    own = {name: variables[name] for name in ("params", KERNELS) if name in variables}
+    return cast(Array, network.apply(own, *inputs, training=rngs is not None, rngs=rngs))
 
 
 def space_to_depth(

@@ -7,16 +7,18 @@ Wiener filter in units of its posterior deviation, and for each pixel a variance
 put on the grid of 8-bit values. At initialisation it is that denoiser, and it trains without a plateau.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.convolution import conv
+from diffc_jax.models.convolution import KERNELS, Conv, transformed_kernels
 from diffc_jax.models.gaussian import dct2, statistics_shapes
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
@@ -72,7 +74,7 @@ class GatedBlock(nn.Module):
     ) -> Float[Array, "b h w c"]:
         width = x.shape[-1]
         h = ModulatedNorm(self.dtype)(x, embedding)
-        h = nn.Conv(2 * width, (3, 3), dtype=self.dtype, conv_general_dilated=conv)(h)
+        h = Conv(2 * width, self.dtype)(h)
         h = gate(h)
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
         initializer = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
@@ -197,6 +199,9 @@ def unet_model(
         remat=remat,
     )
 
+    def blank() -> tuple[Array, Array]:
+        return jnp.zeros((1, *image_shape[:2], 2 * channels)), jnp.zeros(1)
+
     def init(key: Key[Array, ""], statistics: Any) -> Variables:
         found = None if statistics is None else statistics["variances"].shape
         if found != tuple(image_shape):
@@ -204,8 +209,7 @@ def unet_model(
                 f"unet needs variances of shape {tuple(image_shape)}, got {found}",
                 field="statistics",
             )
-        features = jnp.zeros((1, *image_shape[:2], 2 * channels))
-        return {**network.init(key, features, jnp.zeros(1)), "fixed": statistics}
+        return {**network.init(key, *blank()), "fixed": statistics}
 
     def denoise(
         variables: Variables,
@@ -219,4 +223,8 @@ def unet_model(
         eps = view.corrected_eps(dct2(correction))
         return grid_posterior(eps, view.mean_error * jnp.exp(log_variance), z, gamma)
 
-    return Model("unet", init, denoise, denoise, statistics_shapes(image_shape))
+    def prepare(variables: Variables) -> Variables:
+        kernels = functools.partial(transformed_kernels, network)
+        return {**variables, KERNELS: jax.jit(kernels)(variables["params"], *blank())}
+
+    return Model("unet", init, denoise, denoise, statistics_shapes(image_shape), prepare)

@@ -14,7 +14,7 @@ from jaxtyping import Array, DTypeLike, Float, Key
 
 from diffc_jax.errors import UsageError
 from diffc_jax.models.base import Model, Variables
-from diffc_jax.models.convolution import conv
+from diffc_jax.models.convolution import Conv
 from diffc_jax.models.layers import (
     GAMMA_RANGE,
     LEAST_SINUSOIDS,
@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], training: bool
     ) -> Float[Array, "b h w d"]:
         h = nn.swish(nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype)(x))
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, conv_general_dilated=conv)(h)
+        h = Conv(self.width, self.dtype)(h)
         shift = nn.Dense(
             self.width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros
         )(embedding)
@@ -78,13 +78,7 @@ class ResidualBlock(nn.Module):
             )
         )
         h = nn.Dropout(self.dropout, deterministic=not training)(h)
-        h = nn.Conv(
-            self.width,
-            (3, 3),
-            dtype=self.dtype,
-            kernel_init=nn.initializers.zeros,
-            conv_general_dilated=conv,
-        )(h)
+        h = Conv(self.width, self.dtype, kernel_init=nn.initializers.zeros)(h)
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width, dtype=self.dtype)(x)
         return x + h
