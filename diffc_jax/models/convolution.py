@@ -10,7 +10,7 @@ from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from diffc_jax.models.winograd import convolve, kernel_gradient, tile_side, transform_kernel
 
-# Variables that are kept between calls: kernels as `transform_kernel` makes them.
+# Variables that are kept between calls: kernels as `transform_kernel` makes them, in parts.
 KERNELS = "kernels"
 # With fewer channels the transformations take longer than the products that they save.
 _FEWEST_CHANNELS = 32
@@ -39,7 +39,8 @@ class Conv(nn.Module):
             result = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_SAME)
             return result + bias
         if self.is_mutable_collection(KERNELS) and not self.is_initializing():
-            self.put_variable(KERNELS, "kernel", transform_kernel(kernel, side))
+            rows = jnp.split(transform_kernel(kernel, side), side + 2)
+            self.put_variable(KERNELS, "kernel", tuple(rows))
         if self.has_variable(KERNELS, "kernel"):
             return convolve(x, self.get_variable(KERNELS, "kernel")) + bias
         return winograd(x, kernel) + bias
@@ -58,7 +59,7 @@ def winograd(
     """Winograd's convolution of images that tiles fill; so are its gradients."""
     side = tile_side(*x.shape[1:3])
     assert side is not None
-    return convolve(x, transform_kernel(kernel, side))
+    return convolve(x, [transform_kernel(kernel, side)])
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:

@@ -10,6 +10,8 @@ product. So each output takes (m + 2)^2 / m^2 multiplications for a pair of chan
 """
 
 import functools
+import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,13 +38,24 @@ def transform_kernel(kernel: Float[Array, "3 3 c d"], side: int) -> Float[Array,
     return jnp.matmul(g, kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
 
 
-def convolve(x: Float[Array, "b h w c"], kernel: Float[Array, "t c d"]) -> Float[Array, "b h w d"]:
-    """Convolution, zero beyond the borders, with a transformed kernel whose tiles fill the images."""
+def convolve(
+    x: Float[Array, "b h w c"], kernels: Sequence[Float[Array, "s c d"]]
+) -> Float[Array, "b h w d"]:
+    """Convolution, zero beyond the borders, with a transformed kernel whose tiles fill the images.
+
+    It may be in parts. Their products are apart, so that several cores have work where images are few.
+    """
     batch, height, width, _ = x.shape
-    side = round(len(kernel) ** 0.5) - 2
-    _, _, a = _matrices(side)
-    products = jnp.matmul(_transform_images(x, side), kernel)
-    tiles = jnp.matmul(a, products.reshape(len(kernel), -1))
+    ends = np.cumsum([len(kernel) for kernel in kernels])
+    side = math.isqrt(ends[-1]) - 2
+    b, _, a = _matrices(side)
+    values = _values(x, side)
+    parts = []
+    for end, kernel in zip(ends, kernels, strict=True):
+        own = slice(end - len(kernel), end)
+        products = jnp.matmul(_over_values(b[own], values), kernel)
+        parts.append(_over_values(a[:, own], products))
+    tiles = functools.reduce(jnp.add, parts)
     tiles = tiles.reshape(side, side, batch, height // side, width // side, -1)
     return tiles.transpose(2, 3, 0, 4, 1, 5).reshape(batch, height, width, -1)
 
@@ -54,25 +67,31 @@ def kernel_gradient(
     batch, height, width, channels = x.shape
     # There is one kernel for all images, so tiles of four pay off even in small ones.
     side = 4 if height % 4 == 0 == width % 4 else 2
-    _, g, a = _matrices(side)
+    b, g, a = _matrices(side)
     tiles = grad.reshape(batch, height // side, side, width // side, side, -1)
-    tiles = tiles.transpose(2, 4, 0, 1, 3, 5).reshape(side**2, -1)
-    products = jnp.matmul(a.T, tiles).reshape(len(g), -1, grad.shape[-1])
-    sums = jnp.matmul(_transform_images(x, side).swapaxes(1, 2), products)
-    return jnp.matmul(g.T, sums.reshape(len(g), -1)).reshape(3, 3, channels, -1)
+    tiles = tiles.transpose(2, 4, 0, 1, 3, 5).reshape(side**2, -1, grad.shape[-1])
+    values = _over_values(b, _values(x, side))
+    sums = jnp.matmul(values.swapaxes(1, 2), _over_values(a.T, tiles))
+    return _over_values(g.T, sums).reshape(3, 3, channels, -1)
 
 
-def _transform_images(x: Float[Array, "b h w c"], side: int) -> Float[Array, "t n c"]:
-    """B^T x of all n tiles."""
+def _values(x: Float[Array, "b h w c"], side: int) -> Float[Array, "t n c"]:
+    """The t = (side + 2)^2 inputs of each of n tiles."""
     _, height, width, channels = x.shape
     size = side + 2
-    b, _, _ = _matrices(side)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # In two steps, of which XLA makes a smaller program than of all pairs.
     rows = jnp.stack([padded[:, i : i + height - side + 1 : side] for i in range(size)])
     values = [rows[:, :, :, j : j + width - side + 1 : side] for j in range(size)]
-    transformed = jnp.matmul(b, jnp.stack(values, axis=1).reshape(size**2, -1))
-    return transformed.reshape(size**2, -1, channels)
+    return jnp.stack(values, axis=1).reshape(size**2, -1, channels)
+
+
+def _over_values(
+    matrix: Float[np.ndarray, "s t"], values: Float[Array, "t n c"]
+) -> Float[Array, "s n c"]:
+    """Sums over the values of a tile."""
+    _, n, channels = values.shape
+    return jnp.matmul(matrix, values.reshape(len(values), -1)).reshape(-1, n, channels)
 
 
 @functools.cache

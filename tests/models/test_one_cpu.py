@@ -21,7 +21,7 @@ FIELDS = {
     "diffusers_unet": {"widths": (32, 64), "blocks": 1, "groups": 8},
     "improved_diffusion": {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (16,)},
 }
-N_PREPARED = {"unet": 3, "unet_experts": 6}
+N_PREPARED = {"unet": 14, "unet_experts": 28}
 Z = jax.random.normal(jax.random.key(2), (4, *SHAPE))
 GAMMAS = jnp.linspace(-5.0, 1.0, 4)
 
