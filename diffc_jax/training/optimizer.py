@@ -76,7 +76,9 @@ def learning_rate_schedule(
 def _matrices(params: PyTree) -> PyTree:
     """Which axes of a kernel are inputs and outputs; None for what is no matrix."""
 
-    def axes(path: tuple[Any, ...], leaf: Array) -> optax.contrib.MuonDimensionNumbers | None:
+    def axes(
+        path: tuple[Any, ...], leaf: Array | jax.ShapeDtypeStruct
+    ) -> optax.contrib.MuonDimensionNumbers | None:
         names = [getattr(key, "key", "") for key in path]
         if leaf.ndim < 2 or names[-1] != "kernel" or set(names) & set(_FIRST_AND_LAST):
             return None

@@ -35,7 +35,7 @@ def make(name):
     """A small model, and variables none of whose layers is zero, as some are at first."""
     model = build_model({"name": name, **FIELDS[name]}, SHAPE)
     statistics = {field: jnp.ones(s.shape) for field, s in (model.statistics or {}).items()}
-    leaves, tree = jax.tree.flatten(model.init(jax.random.key(0), statistics or None))
+    leaves, tree = jax.tree.flatten(jax.jit(model.init)(jax.random.key(0), statistics or None))
     keys = jax.random.split(jax.random.key(1), len(leaves))
     noisy = [x + 0.05 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     # Variances stay positive.
@@ -45,16 +45,19 @@ def make(name):
 @pytest.mark.parametrize("name", FIELDS)
 def test_networks_are_those_of_several_devices(name, monkeypatch):
     model, variables = make(name)
-    calls = []
     convolve = convolution.convolve
-    monkeypatch.setattr(convolution, "convolve", lambda *a: calls.append(a) or convolve(*a))
-    found = model.eps_hat(variables, Z, GAMMAS)
-    assert calls
-    calls.clear()
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    expected = model.eps_hat(variables, Z, GAMMAS)
-    assert not calls
-    np.testing.assert_allclose(found, expected, atol=2e-5 * np.std(expected))
+    results, calls = {}, {}
+    for n_devices in (1, 8):
+        monkeypatch.setattr(jax, "device_count", lambda n=n_devices: n)
+        calls[n_devices] = traced = []
+        monkeypatch.setattr(
+            convolution, "convolve", lambda *a, traced=traced: traced.append(a) or convolve(*a)
+        )
+        # A function of its own, or the first program would be used again.
+        results[n_devices] = jax.jit(lambda *a: model.eps_hat(*a))(variables, Z, GAMMAS)
+    assert calls[1]
+    assert not calls[8]
+    np.testing.assert_allclose(results[1], results[8], atol=2e-5 * np.std(results[8]))
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -71,7 +74,8 @@ def test_prepared_kernels_are_used(name):
     model, variables = make(name)
     prepared = model.prepare(variables)
     silent = {**prepared, KERNELS: jax.tree.map(jnp.zeros_like, prepared[KERNELS])}
-    found, expected = (model.eps_hat(v, Z, GAMMAS) for v in (silent, prepared))
+    program = jax.jit(model.eps_hat)
+    found, expected = (program(v, Z, GAMMAS) for v in (silent, prepared))
     assert jnp.max(jnp.abs(found - expected)) > 1e-3
 
 
