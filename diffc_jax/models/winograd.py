@@ -1,7 +1,7 @@
 """Winograd's convolution with 3x3 kernels: 4 or 2.25 multiplications for an output in place of 9.
 
-Along one axis, m outputs y need m + 2 inputs x. Seen as polynomials, they are products at m + 2 points (Toom
-and Cook; Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308):
+Along one axis, m outputs y need m + 2 inputs x. Seen as polynomials, they are products at m + 2 points
+(Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308):
 
     y = A^T ((G k) * (B^T x)),        * elementwise
 
