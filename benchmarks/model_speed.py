@@ -153,9 +153,6 @@ def compiled_functions(
     optimizer = optax.adamw(1e-4)
     state = optimizer.init(params)
 
-    def forward(params: Any, z: Array, gamma: Array) -> Array:
-        return model.eps_hat({"params": params, **fixed}, z, gamma)
-
     def train(params: Any, state: Any, z: Array, gamma: Array) -> tuple[Any, Any]:
         def loss(params: Any) -> Array:
             eps_hat = model.train_eps_hat({"params": params, **fixed}, z, gamma, jax.random.key(2))
@@ -164,11 +161,12 @@ def compiled_functions(
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    forward_step = jax.jit(forward).lower(params, z, gamma).compile()
+    prepared = model.prepare(variables)
+    forward_step = jax.jit(model.eps_hat).lower(prepared, z, gamma).compile()
     train_step = jax.jit(train).lower(params, state, z, gamma).compile()
     cost = forward_step.cost_analysis() or {}
     functions = {
-        "forward": lambda: forward_step(params, z, gamma),
+        "forward": lambda: forward_step(prepared, z, gamma),
         "train": lambda: train_step(params, state, z, gamma),
     }
     size = sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -123,7 +123,8 @@ def sides(_: pathlib.Path) -> Jobs:
 def _network(widths: tuple[int, ...], side: int = 32) -> tuple[Any, Any, tuple[int, int, int]]:
     shape = (side, side, 3)
     model = build_model({"name": "unet", "widths": widths, "blocks": (1, 1)}, shape)
-    return model, jax.jit(model.init)(jax.random.key(0), photograph_statistics(side)), shape
+    variables = jax.jit(model.init)(jax.random.key(0), photograph_statistics(side))
+    return model, model.prepare(variables), shape
 
 
 def exponent(jobs: Jobs) -> tuple[dict[int, float], float]:

@@ -1,5 +1,8 @@
 """3x3 convolutions that are fast on CPUs."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, cast
 
 import flax.linen as nn
@@ -14,6 +17,7 @@ from diffc_jax.models.winograd import convolve, kernel_gradient, tile_side, tran
 KERNELS = "kernels"
 # With fewer channels the transformations take longer than the products that they save.
 _FEWEST_CHANNELS = 32
+_ONLY_XLA = contextvars.ContextVar("only_xla", default=False)
 _SAME = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
 
 
@@ -44,6 +48,16 @@ class Conv(nn.Module):
         if self.has_variable(KERNELS, "kernel"):
             return convolve(x, self.get_variable(KERNELS, "kernel")) + bias
         return winograd(x, kernel) + bias
+
+
+@contextlib.contextmanager
+def only_xla() -> Iterator[None]:
+    """Networks that are traced in it have XLA's convolutions, as on accelerators."""
+    token = _ONLY_XLA.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_XLA.reset(token)
 
 
 def transformed_kernels(network: nn.Module, params: PyTree, *inputs: Array) -> dict[str, Any]:
@@ -77,7 +91,7 @@ winograd.defvjp(_forward, _backward)
 
 def _tile_side(x: Array, kernel: Array) -> int | None:
     """That of Winograd's tiles; None where XLA's convolution is faster, or more exact."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or _ONLY_XLA.get():
         return None
     if min(kernel.shape[2:]) < _FEWEST_CHANNELS or x.dtype != jnp.float32:
         return None

@@ -72,6 +72,12 @@ def test_arithmetic_is_that_of_the_layers(whole):
     assert whole.flops == pytest.approx(64 * 3 * forward, rel=0.05)
 
 
+def test_one_cpu_counts_the_arithmetic_of_accelerators(whole, monkeypatch):
+    task = build_diffusion_task(vdm_config())
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert cost.measure_step(task).flops == whole.flops
+
+
 def test_parameters_are_gathered_once_and_activations_stay_where_they_are(whole):
     found = {(c.kind, c.group): c for c in whole.collectives}
     assert {kind for kind, _ in found} == {"all-gather", "all-reduce"}
