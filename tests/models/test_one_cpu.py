@@ -1,6 +1,7 @@
 """Networks on one CPU, whose convolutions are Winograd's: as XLA's, and the same from prepared variables."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.diffusion.schedules import build_schedule
+from diffc_jax.evaluation.trained import Trained
 from diffc_jax.models import build_model, convolution
 from diffc_jax.models.convolution import KERNELS
 
@@ -93,3 +95,12 @@ def test_a_codec_prepares_its_model_and_keeps_its_name():
     assert KERNELS not in other.programs.variables
     # It names the parameters, however they are kept in memory.
     assert codec.programs.fingerprint == other.programs.fingerprint
+
+
+def test_an_evaluation_prepares_its_model_once():
+    model, variables = make("unet")
+    trained = object.__new__(Trained)  # without a checkpoint
+    state = types.SimpleNamespace(ema={"model": variables["params"]}, fixed=variables["fixed"])
+    vars(trained).update(model=model, state=state)
+    assert KERNELS in trained.variables
+    assert trained.variables is trained.variables
