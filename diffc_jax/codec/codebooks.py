@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from diffc_jax.channel_simulation.open_trellis import OpenTrellis
-from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
+from diffc_jax.channel_simulation.open_trellis_reach import MEMORIES
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
 from diffc_jax.errors import UsageError
@@ -20,9 +20,9 @@ class Codebook(Protocol):
     """Decodes the paths of a batch of messages, of which each has its own number of bits."""
 
     def decode(
-        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int]]
     ) -> Float[Array, "b m"]:
-        """Samples of N(0, I) by path and number of its bits; for None the sample does not count."""
+        """Samples of N(0, I), by path and number of its bits."""
         ...
 
 
@@ -51,17 +51,13 @@ class OpenCodebook:
         return [row[: -(-k // 8)].tobytes() for row, k in zip(packed, path_bits, strict=True)]
 
     def decode(
-        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int]]
     ) -> Float[Array, "b m"]:
         """See `Codebook`."""
         bits = np.zeros((len(paths), self.trellis.most_bits), np.uint8)
-        path_bits = np.full(len(paths), LEAST_BITS, np.int32)
-        for i, one in enumerate(paths):
-            if one is not None:
-                path, path_bits[i] = one
-                bits[i, : path_bits[i]] = np.unpackbits(
-                    np.frombuffer(path, np.uint8), count=path_bits[i]
-                )
+        path_bits = np.array([k for _, k in paths], np.int32)
+        for row, (path, k) in zip(bits, paths, strict=True):
+            row[:k] = np.unpackbits(np.frombuffer(path, np.uint8), count=k)
         return self.trellis.decode(keys, bits, path_bits)
 
 
@@ -73,17 +69,15 @@ class CircularCodebook:
         self._size = size
 
     def decode(
-        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int] | None]
+        self, keys: UInt32[Array, "b 2"], paths: Sequence[tuple[bytes, int]]
     ) -> Float[Array, "b m"]:
         """See `Codebook`."""
         samples = jnp.zeros((len(paths), self._size), jnp.float32)
-        for path_bits in sorted({one[1] for one in paths if one}):
-            mine = [one is not None and one[1] == path_bits for one in paths]
+        for path_bits in sorted({k for _, k in paths}):
+            mine = [k == path_bits for _, k in paths]
             rows: list[UInt8[np.ndarray, " bytes"]] = [
-                np.frombuffer(one[0], np.uint8)
-                if one and is_mine
-                else np.zeros(path_bits // 8, np.uint8)
-                for one, is_mine in zip(paths, mine, strict=True)
+                np.frombuffer(path, np.uint8) if is_mine else np.zeros(path_bits // 8, np.uint8)
+                for (path, _), is_mine in zip(paths, mine, strict=True)
             ]
             found = self._channel(path_bits).decode(keys, jnp.asarray(np.stack(rows)))
             samples = jnp.where(np.array(mine)[:, None], found, samples)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec.chain import Chain, TileKeys, check_distance, estimate, message_keys
 from diffc_jax.codec.stream import Step, snr_to_float
-from diffc_jax.codec.tiles import Place, batches, least_batch_size
+from diffc_jax.codec.tiles import Place, make_batching
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, parse_decoder
 from diffc_jax.models import Denoiser, Variables
@@ -45,66 +45,58 @@ class LatentDecoder:
         batch_size: int,
         check_bits: int,
     ):
-        """`batch_size` tiles go through the denoiser at once, each with its key."""
+        """At most `batch_size` tiles go through the denoiser at once, each with its key."""
         n_tiles = len(tile_keys)
         self._chain = chain
         self._variables = variables
         self._keys = tile_keys
         self._check_bits = check_bits
-        self._batch_size = least_batch_size(n_tiles, batch_size, chain.place)
+        self._batching = make_batching(batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
         self._n_steps = [0] * n_tiles
         self._drift = np.zeros(n_tiles, int)
-        for rows in batches(range(n_tiles), self._batch_size):
-            self._z[rows] = chain.start(tile_keys[rows])
+        for rows, count in self._batching(range(n_tiles)):
+            self._z[rows[:count]] = chain.start(tile_keys[rows])[:count]
 
     def advance(self, steps: Mapping[int, Sequence[Step]]) -> None:
         """Decodes the next steps of each of these tiles, side by side."""
-        some = {tile: own for tile, own in steps.items() if own}
-        # Tiles that are about equally long share a batch.
-        for rows in batches(sorted(some, key=lambda tile: len(some[tile])), self._batch_size):
-            self._advance_batch(rows, [some[row] for row in rows.tolist()])
+        for number in range(max(map(len, steps.values()), default=0)):
+            now = {tile: own[number] for tile, own in steps.items() if number < len(own)}
+            for rows, count in self._batching(list(now)):
+                self._advance_batch(rows, count, [now[row] for row in rows.tolist()])
 
     def latents(self) -> Latents:
         """Where the tiles are."""
         snr = np.array([snr_to_float(value) for value in self._snr])
         return Latents(self._z.copy(), snr, self._drift.copy())
 
-    def _advance_batch(self, rows: Int[np.ndarray, " b"], steps: Sequence[Sequence[Step]]) -> None:
-        """One network call and one of the channel for each step."""
-        chain, tile_keys = self._chain, self._keys[rows]
+    def _advance_batch(
+        self, rows: Int[np.ndarray, " b"], count: int, steps: Sequence[Step]
+    ) -> None:
+        """A step of each row, of which the first `count` are kept: a network call and one of the channel."""
+        chain = self._chain
         z = chain.place(self._z[rows])
-        for step in range(max(map(len, steps))):
-            now = [some[step] if step < len(some) else None for some in steps]
-            snr = np.array([snr_to_float(self._snr[row]) for row in rows])
-            x_hat = chain.predict(self._variables, z, snr)
-            keys = message_keys(tile_keys, np.array([self._n_steps[row] for row in rows]))
-            sample = chain.codebook.decode(
-                keys, [(one.path, one.path_bits) if one else None for one in now]
-            )
-            delta = np.array([snr_to_float(one.delta) if one else 1.0 for one in now])
-            z_s, checks = chain.step(keys, z, x_hat, sample, snr, delta)
-            active = np.array([one is not None for one in now])
-            z = jnp.where(active[:, None, None, None], z_s, z)
-            self._compare(rows, now, checks)
-            # A tile may be in a batch several times, to fill it up.
-            for row, one in dict(zip(rows.tolist(), now, strict=True)).items():
-                if one:
-                    self._snr[row] += one.delta
-                    self._n_steps[row] += 1
-        self._z[rows] = z
+        snr = np.array([snr_to_float(self._snr[row]) for row in rows])
+        x_hat = chain.predict(self._variables, z, snr)
+        keys = message_keys(self._keys[rows], np.array([self._n_steps[row] for row in rows]))
+        sample = chain.codebook.decode(keys, [(one.path, one.path_bits) for one in steps])
+        delta = np.array([snr_to_float(one.delta) for one in steps])
+        z_s, checks = jax.device_get(chain.step(keys, z, x_hat, sample, snr, delta))
+        rows, steps = rows[:count], steps[:count]
+        self._z[rows] = z_s[:count]
+        for row, step in zip(rows.tolist(), steps, strict=True):
+            self._snr[row] += step.delta
+            self._n_steps[row] += 1
+        self._compare(rows, steps, checks[:count])
 
     def _compare(
-        self,
-        rows: Int[np.ndarray, " b"],
-        steps: Sequence[Step | None],
-        checks: UInt8[Array, " b"],
+        self, rows: Int[np.ndarray, " b"], steps: Sequence[Step], checks: UInt8[np.ndarray, " b"]
     ) -> None:
-        checked = [i for i, one in enumerate(steps) if one and one.check is not None]
+        checked = [i for i, one in enumerate(steps) if one.check is not None]
         if checked:
-            sent = np.array([one.check for one in steps if one and one.check is not None], np.uint8)
-            distance = check_distance(np.asarray(checks)[checked], sent, self._check_bits)
+            sent = np.array([one.check for one in steps if one.check is not None], np.uint8)
+            distance = check_distance(checks[checked], sent, self._check_bits)
             self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
 
 
@@ -144,7 +136,7 @@ class Reconstructor:
         seeds: Int[np.ndarray, " n"],
         batch_size: int,
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """Pixels of latents of positive signal-to-noise ratios, `batch_size` at once.
+        """Pixels of latents of positive signal-to-noise ratios, at most `batch_size` at once.
 
         `seeds` are those of the noise of a random decoder, which is the receiver's own.
         """
@@ -153,15 +145,15 @@ class Reconstructor:
         # One length for all noise levels, so that there is one program.
         longest = len(gammas_from(self._decoder, math.inf, *settings))
         pixels = np.zeros(z.shape, np.uint8)
-        batch_size = least_batch_size(len(z), batch_size, self.place)
-        for rows in batches(range(len(z)), batch_size):
+        for rows, count in make_batching(batch_size, self.place)(range(len(z))):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
             placed, own = self.place(z[rows]), [grids[row] for row in rows]
             some = np.stack([np.pad(g, (0, longest - len(g)), mode="edge") for g in own])
             some = some.astype(np.float32)
             x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
             n_steps = np.array([len(grid) - 1 for grid in own])
-            pixels[rows] = self._reconstruct(variables, placed, x_hat, some, n_steps, keys)
+            found = self._reconstruct(variables, placed, x_hat, some, n_steps, keys)
+            pixels[rows[:count]] = found[:count]
         return pixels
 
 

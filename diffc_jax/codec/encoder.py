@@ -24,7 +24,7 @@ from diffc_jax.codec.step_sizes import (
     StepSizes,
 )
 from diffc_jax.codec.stream import snr_to_float
-from diffc_jax.codec.tiles import batches, least_batch_size
+from diffc_jax.codec.tiles import make_batching
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.errors import InputError
@@ -204,10 +204,11 @@ class TileEncoder:
         self._chain, self._variables = chain, variables
         self._x, self._keys = x, tile_keys
         self.end_snr = end_snr
-        self._batch_size = least_batch_size(len(x), batch_size, chain.place)
+        self._batch_size = batch_size
+        self._batching = make_batching(batch_size, chain.place)
         self._z = np.zeros(x.shape, np.float32)
-        for rows in batches(range(len(x)), self._batch_size):
-            self._z[rows] = chain.start(tile_keys[rows])
+        for rows, count in self._batching(range(len(x))):
+            self._z[rows[:count]] = chain.start(tile_keys[rows])[:count]
         self.steps: list[list[CodedStep]] = [[] for _ in x]
         self.choices: list[list[Choice]] = [[] for _ in x]
         size = math.prod(chain.image_shape)
@@ -234,7 +235,7 @@ class TileEncoder:
             InputError: the denoiser predicts NaN or infinity.
         """
         chain = self._chain
-        for rows in batches(tiles, self._batch_size):
+        for rows, count in self._batching(tiles):
             sent = send_step(
                 chain,
                 self._variables,
@@ -245,8 +246,7 @@ class TileEncoder:
                 chooser or towards(self.end_snr),
             )
             z = np.asarray(sent.z)
-            # A tile may be in a batch several times, to fill it up.
-            for row, i in zip(*np.unique(rows, return_index=True), strict=True):
+            for i, row in enumerate(rows[:count].tolist()):
                 self._before[row] = self._z[row].copy(), self.sizes[row].copy()
                 self.steps[row].append(sent.steps[i])
                 self.choices[row].append(sent.choices[i])

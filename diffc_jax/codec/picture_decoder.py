@@ -144,8 +144,8 @@ def walk(chain: PictureChain, header: Header, steps: Sequence[Sequence[Step]]) -
         def samples(
             codebook: OpenCodebook, keys: jax.Array, group: range, step: Sequence[Step] = step
         ) -> Float[np.ndarray, "b m"]:
-            some = [step[m] if m < len(step) else None for m in group]
-            paths = [(one.path, one.path_bits) if one else None for one in some]
+            some = [step[m] if m < len(step) else step[0] for m in group]
+            paths = [(one.path, one.path_bits) for one in some]
             return np.asarray(codebook.decode(keys, paths))
 
         sent = step[-1].check

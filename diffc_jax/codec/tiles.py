@@ -7,8 +7,11 @@ with the rest and cut off afterwards. Each tile is coded on its own: at low rate
 so larger images are coded as pictures (`picture_chain`). Residuals are of tiles there, too.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Array, Int, UInt8, UInt32
 
@@ -40,20 +43,52 @@ def tile_keys(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
     return np.stack([np.full(n_tiles, seed), np.arange(n_tiles)], axis=1).astype(np.uint32)
 
 
-def least_batch_size(n_tiles: int, batch_size: int, place: Place) -> int:
-    """The size of a batch of all tiles, or `batch_size` if that is less.
+@dataclasses.dataclass(frozen=True)
+class Batching:
+    """How tiles or windows go through the denoiser together.
 
-    Both it and `batch_size` are multiples of the number of devices among which `place` divides a batch.
+    Attributes:
+        sizes: of batches, falling; programs are compiled for each that is needed, whatever the image.
+        fills_up: whether a large batch that is not full takes less time than several small ones.
     """
-    devices = len(place(np.zeros((batch_size, 1))).sharding.addressable_devices)
-    return min(-(-n_tiles // devices) * devices, batch_size)
+
+    sizes: tuple[int, ...]
+    fills_up: bool
+
+    def __call__(self, rows: Sequence[int]) -> Iterator[tuple[Int[np.ndarray, " b"], int]]:
+        """Consecutive rows in batches, with the number of those that count.
+
+        The first one of a batch fills it up. Unless `fills_up`, fewer are added than the next smaller size,
+        which would have been another batch.
+        """
+        first = 0
+        while left := len(rows) - first:
+            size = self._size_for(left)
+            count = min(left, size)
+            some = list(rows[first : first + count])
+            yield np.array(some + some[:1] * (size - count)), count
+            first += count
+
+    def _size_for(self, left: int) -> int:
+        if self.fills_up:
+            return min((one for one in self.sizes if one >= left), default=self.sizes[0])
+        smaller = (*self.sizes[1:], 1)
+        fitting = (
+            one for one, less in zip(self.sizes, smaller, strict=True) if left > one - less
+        )
+        return next(fitting, self.sizes[-1])
 
 
-def batches(tiles: Sequence[int], batch_size: int) -> Iterator[Int[np.ndarray, " b"]]:
-    """Consecutive tiles, in batches of one size so that each program compiles once.
+@functools.lru_cache(maxsize=16)
+def make_batching(batch_size: int, place: Place) -> Batching:
+    """Batches of `batch_size`, of a quarter, a sixteenth and so on, down to one for each device.
 
-    The last batch is filled up with its first tile.
+    `batch_size` is a multiple of the number of devices among which `place` divides a batch. On one CPU a
+    call takes about as long as its images do one after the other.
     """
-    for start in range(0, len(tiles), batch_size):
-        batch = list(tiles[start : start + batch_size])
-        yield np.array(batch + batch[:1] * (batch_size - len(batch)))
+    placed = place(np.zeros((batch_size, 1)))
+    devices = len(placed.sharding.addressable_devices)
+    sizes = [batch_size]
+    while sizes[-1] > devices:
+        sizes.append(-(-sizes[-1] // (4 * devices)) * devices)
+    return Batching(tuple(sizes), jax.default_backend() != "cpu")

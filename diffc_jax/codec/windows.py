@@ -11,7 +11,7 @@ Sender and receiver add the same float32 numbers in the same order.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from diffc_jax.codec.chain import estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import MOST_OCTAVES, SNR_BITS, snr_to_float
-from diffc_jax.codec.tiles import least_batch_size
+from diffc_jax.codec.tiles import make_batching
 from diffc_jax.errors import InputError
 
 Picture = Float[np.ndarray, "h w 3"]
@@ -115,19 +115,17 @@ class WindowedDenoiser:
         places = [(i, j) for i in range(len(tops)) for j in range(len(lefts))]
         total = np.zeros(padded.shape, np.float32)
         level = np.float32(np.clip(gamma, *programs.gamma_range))
-        most = programs.batch_size
-        least = least_batch_size(-(-most // 4), most, programs.place)
-        for rows, size in window_batches(len(places), most, least):
-            some = places[rows]
-            batch = np.zeros((size, side, side, 3), np.float32)
-            for one, (i, j) in zip(batch, some, strict=False):
-                one[:] = padded[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side]
-            placed, levels = programs.place(batch), np.full(size, level)
+        for rows, count in make_batching(programs.batch_size, programs.place)(range(len(places))):
+            some = [places[row] for row in rows]
+            batch = np.stack(
+                [padded[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side] for i, j in some]
+            )
+            placed, levels = programs.place(batch), np.full(len(rows), level)
             found = jax.device_get(estimate(programs.denoiser, programs.variables, placed, levels))
-            for (i, j), one in zip(some, found, strict=False):
+            for (i, j), one in zip(some[:count], found, strict=False):
                 weights = of_rows[i][:, None, None] * of_columns[j][:, None]
                 total[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side] += weights * one
-            self.on_windows(len(some))
+            self.on_windows(count)
         if not np.isfinite(total).all():
             raise InputError("the model's prediction holds NaN or infinity")
         return total[:height, :width]
@@ -138,18 +136,6 @@ class WindowedDenoiser:
         for _ in range(octave):
             height, width = -(-height // 2), -(-width // 2)
         return math.prod(len(window_starts(one, side, self.stride)) for one in (height, width))
-
-
-def window_batches(count: int, most: int, least: int) -> Iterator[tuple[slice, int]]:
-    """So many windows in batches, and the size of each: `most`, or `least` where few are left.
-
-    Two sizes, because each is compiled, and a shrunk picture may have a single window.
-    """
-    first = 0
-    while first < count:
-        size = most if count - first > most - least else least
-        yield slice(first, first + size), size
-        first += size
 
 
 def halve(picture: Picture) -> Float[np.ndarray, "half_h half_w 3"]:
