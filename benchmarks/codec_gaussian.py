@@ -32,9 +32,9 @@ from diffc_jax.codec.chain import Chain
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.encoder import TileEncoder
 from diffc_jax.codec.header import CHECK_BITS, DEFAULT_MEMORY
 from diffc_jax.codec.stream import Header, Step, snr_from_float
+from diffc_jax.codec.tile_encoder import TileEncoder
 from diffc_jax.models.gaussian import independent_eps_hat
 from diffc_jax.theory import gaussian
 

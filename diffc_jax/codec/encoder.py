@@ -24,7 +24,6 @@ from diffc_jax.codec.step_sizes import (
     StepSizes,
 )
 from diffc_jax.codec.stream import snr_to_float
-from diffc_jax.codec.tiles import make_batching
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.errors import InputError
@@ -128,7 +127,7 @@ def send_step(
     x: Images,
     z: Images,
     sizes: Sequence[StepSizes],
-    chooser: Chooser,
+    choosers: Sequence[Chooser],
 ) -> Sent:
     """Communicates z_s, one step from z_t towards x: the algorithm of the paper (sections 2 and 3).
 
@@ -139,10 +138,10 @@ def send_step(
         x: images in [-1, 1].
         z: z_t, the latents so far.
         sizes: what both sides know of each tile; not changed.
-        chooser: of the size of the steps.
+        choosers: of the size of each step.
 
     Raises:
-        InputError: the denoiser predicts NaN or infinity.
+        InputError: the denoiser predicts NaN or infinity, or what is too far from x.
     """
     assert isinstance(chain.codebook, OpenCodebook)
     # p(z_s | z_t) puts x_hat(z_t) for x. Both sides know it.
@@ -152,7 +151,9 @@ def send_step(
     error = np.asarray(_squared_error(x, x_hat), np.float64)
     if not np.isfinite(error).all():
         raise InputError("the model's prediction holds NaN or infinity")
-    choices = [chooser(one, float(e)) for one, e in zip(sizes, error, strict=True)]
+    choices = [
+        choose_one(one, float(e)) for choose_one, one, e in zip(choosers, sizes, error, strict=True)
+    ]
     delta = np.array([snr_to_float(one.offer.delta) for one in choices])
     # In units in which p is N(0, I), q is N(mu, I). Shared randomness says how far its sample goes in the
     # direction of mu; the best path of the number of bits that this takes is the sample.
@@ -174,109 +175,3 @@ def send_step(
 def _squared_error(x: Images, x_hat: Images) -> Float[Array, " b"]:
     # At least the square of what float32 resolves, so that its logarithm is finite.
     return jnp.maximum(process.squared_norm(x - x_hat), 1e-9)
-
-
-class TileEncoder:
-    """Encodes tiles side by side, each as far as it is asked to.
-
-    Attributes:
-        steps: of each tile, so far.
-        choices: of which they came.
-        sizes: where each tile is after its last step.
-        end_snr: where tiles end.
-        squared_error: |x - x_hat|^2 of each tile before its last step.
-    """
-
-    def __init__(
-        self,
-        chain: Chain,
-        variables: Variables,
-        x: Float[np.ndarray, "n h w c"],
-        tile_keys: TileKeys,
-        end_snr: int,
-        batch_size: int,
-        on_steps: Callable[["TileEncoder"], None] = lambda encoder: None,
-    ):
-        """Begins with no bits of x, tiles with a key each.
-
-        `batch_size` of them go through the denoiser at once, and `on_steps` is called after each batch.
-        """
-        self._chain, self._variables = chain, variables
-        self._x, self._keys = x, tile_keys
-        self.end_snr = end_snr
-        self._batch_size = batch_size
-        self._batching = make_batching(batch_size, chain.place)
-        self._z = np.zeros(x.shape, np.float32)
-        for rows, count in self._batching(range(len(x))):
-            self._z[rows[:count]] = chain.start(tile_keys[rows])[:count]
-        self.steps: list[list[CodedStep]] = [[] for _ in x]
-        self.choices: list[list[Choice]] = [[] for _ in x]
-        size = math.prod(chain.image_shape)
-        self.sizes = [
-            StepSizes((int(first), int(second)), size, chain.memory) for first, second in tile_keys
-        ]
-        self.squared_error = np.full(len(x), np.inf)
-        self._n_taken = [0] * len(x)
-        self._before = [(self._z[i], one.copy()) for i, one in enumerate(self.sizes)]
-        self._on_steps = on_steps
-
-    def latent(self, tile: int) -> Float[np.ndarray, "h w c"]:
-        """The latent of a tile after its last step."""
-        return self._z[tile]
-
-    def finished(self, tile: int) -> bool:
-        """Whether a tile has arrived at the end."""
-        return arrived(self.sizes[tile], self.end_snr)
-
-    def advance(self, tiles: Sequence[int], chooser: Chooser | None = None) -> None:
-        """Adds a step to each of these tiles, of which none is finished.
-
-        Raises:
-            InputError: the denoiser predicts NaN or infinity.
-        """
-        chain = self._chain
-        for rows, count in self._batching(tiles):
-            sent = send_step(
-                chain,
-                self._variables,
-                self._keys[rows],
-                chain.place(self._x[rows]),
-                chain.place(self._z[rows]),
-                [self.sizes[row] for row in rows],
-                chooser or towards(self.end_snr),
-            )
-            z = np.asarray(sent.z)
-            for i, row in enumerate(rows[:count].tolist()):
-                self._before[row] = self._z[row].copy(), self.sizes[row].copy()
-                self.steps[row].append(sent.steps[i])
-                self.choices[row].append(sent.choices[i])
-                self._z[row] = z[i]
-                self.sizes[row].advance(sent.choices[i].offer, sent.choices[i].cell)
-                self.squared_error[row] = sent.squared_error[i]
-        self._on_steps(self)
-
-    def undo(self, tile: int) -> None:
-        """Takes the last step of a tile back."""
-        self._z[tile], sizes = self._before[tile]
-        self.sizes[tile] = sizes.copy()
-        self.steps[tile].pop()
-        self.choices[tile].pop()
-        self._n_taken[tile] = min(self._n_taken[tile], len(self.steps[tile]))
-
-    def next_step(self, tile: int) -> CodedStep | None:
-        """The next step of a tile that was not given out yet, None after its last one.
-
-        Where it has to be encoded, the tiles that are furthest behind get theirs along with it.
-        """
-        if self._n_taken[tile] == len(self.steps[tile]):
-            if self.finished(tile):
-                return None
-            waiting = [
-                one
-                for one in range(len(self.steps))
-                if self._n_taken[one] == len(self.steps[one]) and not self.finished(one)
-            ]
-            waiting.sort(key=lambda one: self.sizes[one].snr)
-            self.advance(waiting[: self._batch_size])
-        self._n_taken[tile] += 1
-        return self.steps[tile][self._n_taken[tile] - 1]

@@ -6,22 +6,33 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
 from diffc_jax.codec.container import parse
-from diffc_jax.codec.image_decoder import check_damage, decode_stream, decoding_bytes, prefix_at
-from diffc_jax.codec.image_encoder import encode_image
+from diffc_jax.codec.image_decoder import (
+    can_be_decoded_together,
+    check_damage,
+    check_decodable,
+    decode_small,
+    decode_stream,
+    decoding_bytes,
+    prefix_at,
+)
+from diffc_jax.codec.image_encoder import encoding
 from diffc_jax.codec.loading import EARLIER_WEIGHTS, find_weights, load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES
 from diffc_jax.codec.picture_targets import picture_header
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.side_by_side import run_all
 from diffc_jax.codec.stream import Header, Stream
 from diffc_jax.codec.targets import Target, check_target
+from diffc_jax.codec.tile_encoder import Job
 from diffc_jax.config.sources import MOST_PIXELS, check_pixels
 from diffc_jax.data.files import is_image_name
 from diffc_jax.diffusion.decoders import parse_decoder
@@ -32,6 +43,8 @@ from diffc_jax.runtime.image_files import as_array, decode_image_file
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
+
+Pair = tuple[pathlib.Path, pathlib.Path]
 
 _GREY_MODES = ("1", "L")
 # 0.5 s for 64x64 pixels in either direction (docs/codec_efficiency.md, "Time").
@@ -50,7 +63,7 @@ def compress(
     max_pixels: int = MOST_PIXELS,
     dry_run: bool = False,
 ) -> None:
-    """Encodes files one after the other; each is whole or absent.
+    """Encodes files; each is whole or absent. `batch_size` of those of a tile or less are encoded at once.
 
     A file that cannot be read stops all before any work. One of several that cannot meet the target is left
     out.
@@ -85,28 +98,47 @@ def compress(
         if dry_run:
             return
         progress = Progress("compress", len(pairs), "files")
-        for source, made in pairs:
-            begin = time.monotonic()
+
+        def start(source: pathlib.Path) -> Job[_Encoded]:
             image = read_image(source, exact=target.lossless, max_pixels=max_pixels)
-            with left_out.if_refused(source):
-                data = encode_image(
-                    programs,
-                    image,
-                    target,
-                    memory=memory,
-                    seed=seed,
-                    on_progress=ShareProgress(str(source)).reach,
-                )
+            height, width, _ = image.shape
+            # Others are encoded beside one another, and their shares and seconds would say nothing.
+            alone = len(pairs) == 1 or max(height, width) > programs.side
+            job = encoding(
+                programs,
+                image,
+                target,
+                memory=memory,
+                seed=seed,
+                on_progress=ShareProgress(str(source)).reach if alone else lambda fraction: None,
+            )
+            return _described(job, height * width, alone)
+
+        jobs = (((source, made), start(source)) for source, made in pairs)
+        for (source, made), result in run_all(jobs, batch_size):
             progress.advance()
+            with left_out.if_refused(source):
+                encoded = result()
             if source in left_out:
                 continue
             with only_writing(made), atomic_write(made) as temporary:
-                temporary.write_bytes(data)
-            n_pixels = image.shape[0] * image.shape[1]
-            logging.info(
-                "%s: %d bytes, %.3f bits per pixel, %.1f s",
-                *(made, len(data), 8 * len(data) / n_pixels, time.monotonic() - begin),
-            )
+                temporary.write_bytes(encoded.data)
+            logging.info("%s: %s", made, encoded.description)
+
+
+class _Encoded(NamedTuple):
+    """A file, and what to log of it."""
+
+    data: bytes
+    description: str
+
+
+def _described(job: Job[bytes], n_pixels: int, with_seconds: bool) -> Job[_Encoded]:
+    begin = time.monotonic()
+    data = yield from job
+    text = f"{len(data)} bytes, {8 * len(data) / n_pixels:.3f} bits per pixel"
+    seconds = f", {time.monotonic() - begin:.1f} s" if with_seconds else ""
+    return _Encoded(data, text + seconds)
 
 
 def decompress(
@@ -122,7 +154,7 @@ def decompress(
     max_pixels: int = MOST_PIXELS,
     dry_run: bool = False,
 ) -> None:
-    """Decodes files one after the other; each image is whole or absent.
+    """Decodes files; each image is whole or absent. `batch_size` of those of a tile are decoded at once.
 
     A stream that cannot be parsed stops all before any work. One of several that has no packets within
     `at_bpp`, needs another model, or is damaged (unless `salvage` says to decode what comes before), is left
@@ -162,33 +194,51 @@ def decompress(
             return
         choose_programs = _load_for_decoding(model, batch_size)
         progress = Progress("decompress", len(streams), "files")
-        for source, made in pairs:
-            if source in left_out:
-                continue
-            begin = time.monotonic()
+        for source in streams:
             with left_out.if_refused(source):
-                decoded = decode_stream(
-                    choose_programs(streams[source].header),
-                    streams[source],
-                    decoder,
-                    n_steps,
-                    ShareProgress(str(source)).reach,
+                check_decodable(choose_programs(streams[source].header), streams[source], n_steps)
+        wanted = [pair for pair in pairs if pair[0] not in left_out]
+        for some in _groups(wanted, streams, batch_size):
+            begin = time.monotonic()
+            own = [streams[source] for source, _ in some]
+            programs = choose_programs(own[0].header)
+            if len(some) > 1:
+                decoded = decode_small(programs, own, decoder, n_steps)
+            else:
+                share = ShareProgress(str(some[0][0]))
+                decoded = [decode_stream(programs, own[0], decoder, n_steps, share.reach)]
+            seconds = time.monotonic() - begin
+            progress.advance(len(some))
+            for (source, made), one in zip(some, decoded, strict=True):
+                for warning in one.warnings:
+                    logging.warning("%s: %s", source, warning)
+                image = one.image
+                with only_writing(made):
+                    save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
+                logging.info(
+                    "%s: %s, %s%s",
+                    made,
+                    describe(streams[source]),
+                    "exact pixels" if one.lossless else decoder,
+                    f", {seconds:.1f} s" if len(some) == 1 else "",
                 )
-            progress.advance()
-            if source in left_out:
-                continue
-            for warning in decoded.warnings:
-                logging.warning("%s: %s", source, warning)
-            image = decoded.image
-            with only_writing(made):
-                save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
-            logging.info(
-                "%s: %s, %s, %.1f s",
-                made,
-                describe(streams[source]),
-                "exact pixels" if decoded.lossless else decoder,
-                time.monotonic() - begin,
-            )
+
+
+def _groups(
+    pairs: Sequence[Pair], streams: Mapping[pathlib.Path, Stream], size: int
+) -> Iterator[list[Pair]]:
+    """Neighbouring files that are decoded together, at most so many."""
+    group: list[Pair] = []
+    for pair in pairs:
+        header = streams[pair[0]].header
+        if group and (
+            len(group) == size or not can_be_decoded_together(streams[group[0][0]].header, header)
+        ):
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
 
 
 class _LeftOut:

@@ -2,14 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8, UInt32
 
-from diffc_jax.codec.chain import TileKeys
-from diffc_jax.codec.decoder import LatentDecoder, Latents, Reconstructor
+from diffc_jax.codec.decoder import LatentDecoder, Reconstructor
 from diffc_jax.codec.picture_decoder import PICTURE_BYTES, decode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import exact_pixels
@@ -85,6 +84,36 @@ def decode_stream(
             coder is not installed.
         UsageError: unknown decoder, or less than one evaluation.
     """
+    check_decodable(programs, stream, n_steps)
+    header = stream.header
+    warnings = [stream.problem] if stream.problem else []
+    if header.stride is not None:
+        pixels, more, lossless = decode_picture(programs, stream, decoder, n_steps, on_progress)
+        image = in_channels(pixels, header)
+        return Decoded(image, stream.n_bytes, lossless, warnings + more)
+    tiles, reconstruct = tiles_of(stream), programs.reconstructor(decoder, n_steps)
+    image = np.empty((header.height, header.width, 1 if header.grey else 3), np.uint8)
+    n_lossy = drifted = 0
+    for rows in _bands(header, programs.batch_size):
+        some = tiles[rows[0] * header.columns : (rows[-1] + 1) * header.columns]
+        band = _decode_tiles(programs, header, some, reconstruct)
+        top, end = rows[0] * header.tile, min((rows[-1] + 1) * header.tile, header.height)
+        image[top:end] = in_channels(assemble(band.pixels, header.width, end - top), header)
+        on_progress(end / header.height)
+        n_lossy += int(np.count_nonzero(~band.exact))
+        drifted += int(np.count_nonzero(band.drifted))
+        warnings += filter(None, band.warnings)
+    if drifted:
+        warnings.append(_drift_warning(drifted, header.n_tiles))
+    return Decoded(image, stream.n_bytes, not n_lossy, warnings)
+
+
+def check_decodable(programs: ProgramCache, stream: Stream, n_steps: int | None = None) -> None:
+    """Refuses what `decode_stream` cannot decode.
+
+    Raises:
+        InputError, UsageError: see there.
+    """
     if n_steps is not None and n_steps < 1:
         raise UsageError(f"{n_steps} must be at least 1", field="n_steps")
     header = stream.header
@@ -99,31 +128,53 @@ def decode_stream(
     n_values = 3 * programs.side**2
     if path_bits > n_values:
         raise InputError(f"has steps of {path_bits} path bits, but tiles of {n_values} values")
-    residuals = stream.residuals()
-    if residuals:
-        # Asked before the work, and not taken for damage below.
+    if stream.residuals():
+        # Asked before the work, and not taken for damage then.
         require("constriction")
-    warnings = [stream.problem] if stream.problem else []
-    if header.stride is not None:
-        pixels, more, lossless = decode_picture(programs, stream, decoder, n_steps, on_progress)
-        image = in_channels(pixels, header)
-        return Decoded(image, stream.n_bytes, lossless, warnings + more)
-    steps, reconstruct = stream.steps(), programs.reconstructor(decoder, n_steps)
-    image = np.empty((header.height, header.width, 1 if header.grey else 3), np.uint8)
-    n_lossy = drifted = 0
-    for rows in _bands(header, programs.batch_size):
-        band = _decode_band(programs, header, rows, steps, residuals, reconstruct)
-        top, end = rows[0] * header.tile, min((rows[-1] + 1) * header.tile, header.height)
-        image[top:end] = in_channels(assemble(band.tiles, header.width, end - top), header)
-        on_progress(end / header.height)
-        n_lossy, drifted = n_lossy + band.n_lossy, drifted + band.n_drifted
-        warnings += band.warnings
-    if drifted:
-        warnings.append(
-            f"the latents of {drifted} of {header.n_tiles} tiles are not the sender's: this machine "
-            "computes the model differently, or data are damaged; the image may be wrong"
+
+
+def can_be_decoded_together(first: Header, second: Header) -> bool:
+    """Whether streams of two images, of one tile each, differ in nothing that `decode_small` has once."""
+
+    def kind(header: Header) -> tuple[int, bytes, int, int, int]:
+        return header.version, header.fingerprint, header.memory, header.check_bits, header.tile
+
+    return first.n_tiles == second.n_tiles == 1 and kind(first) == kind(second)
+
+
+def decode_small(
+    programs: ProgramCache,
+    streams: Sequence[Stream],
+    decoder: str = "flow",
+    n_steps: int | None = None,
+) -> list[Decoded]:
+    """What `decode_stream` makes of each stream, side by side.
+
+    They are `check_decodable`, and `can_be_decoded_together`.
+    """
+    tiles = [tile for stream in streams for tile in tiles_of(stream)]
+    found = _decode_tiles(
+        programs, streams[0].header, tiles, programs.reconstructor(decoder, n_steps)
+    )
+    return [
+        Decoded(
+            in_channels(pixels[: stream.header.height, : stream.header.width], stream.header),
+            stream.n_bytes,
+            exact,
+            [
+                *filter(None, [stream.problem, warning]),
+                *([_drift_warning(1, 1)] if drifted else []),
+            ],
         )
-    return Decoded(image, stream.n_bytes, not n_lossy, warnings)
+        for stream, pixels, exact, drifted, warning in zip(streams, *found, strict=True)
+    ]
+
+
+def _drift_warning(n_drifted: int, n_tiles: int) -> str:
+    return (
+        f"the latents of {n_drifted} of {n_tiles} tiles are not the sender's: this machine "
+        "computes the model differently, or data are damaged; the image may be wrong"
+    )
 
 
 def in_channels(pixels: UInt8[np.ndarray, "h w 3"], header: Header) -> UInt8[np.ndarray, "h w c"]:
@@ -162,53 +213,72 @@ def decoding_bytes(stream: Stream, batch_size: int) -> int:
 _BYTES_A_VALUE, _STEP_BYTES = 16, 600
 
 
-class _Band(NamedTuple):
-    """Pixels of some rows of tiles, and how many of these are not exact, or went another way."""
+class Tile(NamedTuple):
+    """What a stream says of a tile.
 
-    tiles: UInt8[np.ndarray, "n tile tile 3"]
-    n_lossy: int
-    n_drifted: int
-    warnings: list[str]
+    Attributes:
+        number: in its image.
+        key: of the randomness that both sides share.
+        steps: of the chain.
+        residual: what makes its pixels exact, if they are to be.
+    """
+
+    number: int
+    key: UInt32[np.ndarray, "2"]
+    steps: Sequence[Step]
+    residual: Residual | None
 
 
-def _decode_band(
-    programs: ProgramCache,
-    header: Header,
-    rows: range,
-    steps: Sequence[Sequence[Step]],
-    residuals: Mapping[int, Residual],
-    reconstruct: Reconstructor,
-) -> _Band:
-    numbers = range(rows[0] * header.columns, (rows[-1] + 1) * header.columns)
-    keys = tile_keys(header.seed, header.n_tiles)[numbers[0] : numbers[-1] + 1]
-    latents = _decode_latents(programs, header, [steps[tile] for tile in numbers], keys)
-    tiles = np.zeros(latents.z.shape, np.uint8)
-    warnings, lossy = [], []
-    for place, tile in enumerate(numbers):
-        if tile not in residuals:
-            lossy.append(place)
+def tiles_of(stream: Stream) -> list[Tile]:
+    """The tiles of a stream that is not of a picture."""
+    header, residuals = stream.header, stream.residuals()
+    keys = tile_keys(header.seed, header.n_tiles)
+    return [
+        Tile(number, key, steps, residuals.get(number))
+        for number, (key, steps) in enumerate(zip(keys, stream.steps(), strict=True))
+    ]
+
+
+class _DecodedTiles(NamedTuple):
+    """Pixels of tiles, whether they are exact, whether latents went another way, and what is wrong."""
+
+    pixels: UInt8[np.ndarray, "n tile tile 3"]
+    exact: Bool[np.ndarray, " n"]
+    drifted: Bool[np.ndarray, " n"]
+    warnings: list[str | None]
+
+
+def _decode_tiles(
+    programs: ProgramCache, header: Header, tiles: Sequence[Tile], reconstruct: Reconstructor
+) -> _DecodedTiles:
+    """Tiles of streams with this header, but for sizes and seeds."""
+    chain = programs.chain(header.memory, header.version)
+    keys = np.stack([tile.key for tile in tiles])
+    walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size, header.check_bits)
+    walk.advance({i: tile.steps for i, tile in enumerate(tiles)})
+    latents = walk.latents()
+    found = _DecodedTiles(
+        np.zeros(latents.z.shape, np.uint8),
+        np.zeros(len(tiles), bool),
+        np.zeros(len(tiles), bool),
+        [None] * len(tiles),
+    )
+    for i, tile in enumerate(tiles):
+        if tile.residual is None:
             continue
         try:
-            tiles[place] = exact_pixels(residuals[tile], latents.z[place], latents.snr[place])
+            found.pixels[i] = exact_pixels(tile.residual, latents.z[i], latents.snr[i])
+            found.exact[i] = True
         except InputError as error:
-            warnings.append(f"tile {tile} is not exact: {error}")
-            lossy.append(place)
-    if lossy:
-        tiles[lossy] = reconstruct(
+            found.warnings[i] = f"tile {tile.number} is not exact: {error}"
+    lossy = np.flatnonzero(~found.exact)
+    if len(lossy):
+        found.pixels[lossy] = reconstruct(
             programs.variables,
             latents.z[lossy],
             latents.snr[lossy],
-            keys[lossy, 1].astype(int),
+            np.array([tiles[i].number for i in lossy.tolist()]),
             programs.batch_size,
         )
-    drifted = np.count_nonzero(latents.drift[lossy] > CHECK_TOLERANCE)
-    return _Band(tiles, len(lossy), int(drifted), warnings)
-
-
-def _decode_latents(
-    programs: ProgramCache, header: Header, steps: Sequence[Sequence[Step]], keys: TileKeys
-) -> Latents:
-    chain = programs.chain(header.memory, header.version)
-    walk = LatentDecoder(chain, programs.variables, keys, programs.batch_size, header.check_bits)
-    walk.advance(dict(enumerate(steps)))
-    return walk.latents()
+    found.drifted[lossy] = latents.drift[lossy] > CHECK_TOLERANCE
+    return found

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import SupportsIndex
 
 import jax.numpy as jnp
@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from diffc_jax.codec.container import CodedStep, StreamWriter, write_stream
-from diffc_jax.codec.encoder import Choice, TileEncoder, all_sizes, choose
+from diffc_jax.codec.encoder import Choice, all_sizes, choose
 from diffc_jax.codec.header import DEFAULT_MEMORY
 from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_targets import encode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import residual_of
+from diffc_jax.codec.side_by_side import run
 from diffc_jax.codec.step_sizes import StepSizes, packet_end, planned_steps
 from diffc_jax.codec.stream import (
     LARGEST_SEED,
@@ -33,6 +34,7 @@ from diffc_jax.codec.targets import (
     unit_error,
     unreachable_psnr,
 )
+from diffc_jax.codec.tile_encoder import Job, TileEncoder
 from diffc_jax.codec.tiles import assemble, cut, tile_keys
 from diffc_jax.diffusion import process
 from diffc_jax.errors import UsageError
@@ -79,6 +81,30 @@ def encode_image(
             memory or the seed is out of range.
         InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
+    return run(
+        encoding(
+            programs,
+            image,
+            target,
+            memory=memory,
+            seed=seed,
+            tiled=tiled,
+            on_progress=on_progress,
+        )
+    )
+
+
+def encoding(
+    programs: ProgramCache,
+    image: UInt8[np.ndarray, "h w c"],
+    target: Target,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    seed: SupportsIndex | None = None,
+    tiled: bool = False,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Job[bytes]:
+    """What `encode_image` does, as work that can be done beside that on other images (`side_by_side`)."""
     if seed is None:
         seed = image_seed(image)
     seed = operator.index(seed)  # a number of NumPy, too
@@ -107,13 +133,13 @@ def encode_image(
         progress.tell,
     )
     if target.bpp is not None:
-        return _encode_to_size(header, encoder, target.bpp)
+        return (yield from _encode_to_size(header, encoder, target.bpp))
     if target.psnr is not None:
-        return _encode_to_psnr(programs, image, header, encoder, target.psnr, progress)
+        return (yield from _encode_to_psnr(programs, image, header, encoder, target.psnr, progress))
     if target.lossless:
-        return _encode_exactly(header, encoder, tiles)
+        return (yield from _encode_exactly(header, encoder, tiles))
     writer = StreamWriter(header)
-    for _, step in _in_order(encoder, writer):
+    while (step := (yield from encoder.next_step(writer.next_tile))) is not None:
         writer.append(step)
         if writer.n_packets == target.packets:
             break
@@ -130,13 +156,7 @@ def image_seed(image: UInt8[np.ndarray, "h w c"]) -> int:
     return hashlib.sha256(sides + np.ascontiguousarray(image).tobytes()).digest()[0]
 
 
-def _in_order(encoder: TileEncoder, writer: StreamWriter) -> Iterator[tuple[int, CodedStep]]:
-    """The tiles whose turn it is with a step each, until one has no more; each is to be written."""
-    while (step := encoder.next_step(tile := writer.next_tile)) is not None:
-        yield tile, step
-
-
-def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
+def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> Job[bytes]:
     """Planned steps as long as they fit, and then such that fill what is left."""
     budget = 8 * math.floor(bpp * header.n_pixels / 8)
     enough = max(_LEFT_BITS, _LEFT_SHARE * budget)
@@ -149,7 +169,7 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
         """Whether another step fits after this one."""
         return left_after(choice) >= _LEAST_STEP + _LEAST_STEP_SHARE * choice.path_bits
 
-    while (step := encoder.next_step(tile := writer.next_tile)) is not None:
+    while (step := (yield from encoder.next_step(tile := writer.next_tile))) is not None:
         if not leaves_room(encoder.choices[tile][-1]):
             encoder.undo(tile)
             fitting: list[Choice] = []
@@ -166,10 +186,10 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> bytes:
                     fitting[0] = next(filter(leaves_room, fitting), fitting[0])
                 return fitting[0] if fitting else choices[0]
 
-            encoder.advance([tile], fill)
+            yield [encoder.wanted(tile, fill)]
             if not fitting:
                 break
-            step = encoder.next_step(tile)
+            step = yield from encoder.next_step(tile)
             assert step is not None
         writer.append(step)
         if budget - writer.bits_after() <= enough:
@@ -190,7 +210,7 @@ def _encode_to_psnr(
     encoder: TileEncoder,
     psnr: float,
     progress: "_Progress",
-) -> bytes:
+) -> Job[bytes]:
     """The fewest steps whose image is good enough."""
     goal = mean_error_at(psnr)
     steps: list[CodedStep] = []
@@ -206,7 +226,7 @@ def _encode_to_psnr(
         return unit_error(float(error))
 
     ratio, too_few = _FLOW_OVER_MEAN, header.n_tiles - 1
-    for tile, step in _in_order(encoder, writer):
+    while (step := (yield from encoder.next_step(tile := writer.next_tile))) is not None:
         writer.append(step)
         steps.append(step)
         history.append(tile, encoder)
@@ -238,7 +258,7 @@ class _LatentHistory:
     def append(self, tile: int, encoder: TileEncoder) -> None:
         """Notes a step of a tile that the encoder has just taken."""
         self._tiles.append(tile)
-        self._latents.append(encoder.latent(tile).copy())
+        self._latents.append(encoder.z[tile].copy())
         self._snrs.append(snr_to_float(encoder.sizes[tile].snr))
 
     def reconstruct(self, n_steps: int) -> UInt8[np.ndarray, "h w c"]:
@@ -275,7 +295,7 @@ def search_near(guess: int, low: int, high: int, condition: Callable[[int], bool
 
 def _encode_exactly(
     header: Header, encoder: TileEncoder, tiles: UInt8[np.ndarray, "n h w 3"]
-) -> bytes:
+) -> Job[bytes]:
     """All steps of each tile, then the residuals that make them exact."""
     writer = StreamWriter(header)
     steps: list[CodedStep] = []
@@ -284,12 +304,12 @@ def _encode_exactly(
         check_exact_size(n_bytes, tiles.nbytes, header, "the pixels of all tiles")
 
     # A tile that has arrived stays the one whose turn it is only if all have.
-    for _, step in _in_order(encoder, writer):
+    while (step := (yield from encoder.next_step(writer.next_tile))) is not None:
         check_size(writer.bits_after() // 8)
         writer.append(step)
         steps.append(step)
     residuals = [
-        residual_of(pixels, encoder.latent(tile), snr_to_float(encoder.sizes[tile].snr))
+        residual_of(pixels, encoder.z[tile], snr_to_float(encoder.sizes[tile].snr))
         for tile, pixels in enumerate(tiles)
     ]
     data = write_stream(dataclasses.replace(header, n_steps=len(steps)), steps, residuals)

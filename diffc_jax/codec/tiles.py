@@ -73,9 +73,7 @@ class Batching:
         if self.fills_up:
             return min((one for one in self.sizes if one >= left), default=self.sizes[0])
         smaller = (*self.sizes[1:], 1)
-        fitting = (
-            one for one, less in zip(self.sizes, smaller, strict=True) if left > one - less
-        )
+        fitting = (one for one, less in zip(self.sizes, smaller, strict=True) if left > one - less)
         return next(fitting, self.sizes[-1])
 
 

@@ -19,11 +19,12 @@ from scipy.interpolate import PchipInterpolator
 
 from diffc_jax.codec.container import CodedStep, parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.encoder import Choice, TileEncoder
+from diffc_jax.codec.encoder import Choice
 from diffc_jax.codec.header import CHECK_BITS, header_bytes
 from diffc_jax.codec.loading import make_codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, Step, snr_from_float, snr_to_float
+from diffc_jax.codec.tile_encoder import TileEncoder
 from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.data import Batch
 from diffc_jax.diffusion import process

@@ -11,9 +11,9 @@ from diffc_jax.codec.chain import Chain, message_keys, standardised_mean
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.container import parse, write_stream
 from diffc_jax.codec.decoder import LatentDecoder
-from diffc_jax.codec.encoder import TileEncoder
 from diffc_jax.codec.header import CHECK_BITS
 from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, snr_from_float, snr_to_float
+from diffc_jax.codec.tile_encoder import TileEncoder
 from diffc_jax.diffusion import process
 from diffc_jax.models.gaussian import independent_eps_hat
 from diffc_jax.theory import gaussian
@@ -126,7 +126,7 @@ def test_the_first_step_begins_with_nothing(source, chain):
 
 
 def test_latents_are_the_encoders(source, chain, encoder, steps):
-    sent = np.stack([encoder.latent(tile) for tile in range(N_TILES)])
+    sent = np.stack([encoder.z[tile] for tile in range(N_TILES)])
     found = source.decode(chain, steps, BATCH)
     np.testing.assert_array_equal(found.z, sent)
     assert found.snr.tolist() == [snr_to_float(one.snr) for one in encoder.sizes]
@@ -151,7 +151,7 @@ def test_files_may_end_after_any_step(source, chain, encoder, steps):
         assert parsed[-1].check is not None
         found = source.decode(chain, [parsed, *[one[:1] for one in steps[1:]]], BATCH)
         assert found.drift[0] == 0
-    np.testing.assert_array_equal(found.z[0], encoder.latent(0))
+    np.testing.assert_array_equal(found.z[0], encoder.z[0])
 
 
 @pytest.mark.parametrize("end_gamma", [GAMMA_RANGE[0], 1.5])
@@ -176,7 +176,7 @@ def test_undone_steps_leave_nothing_behind(source, chain):
     assert len(second.steps[1]) == len(second.choices[1]) == 2
     second.advance([1])
     assert first.steps == second.steps
-    np.testing.assert_allclose(first.latent(1), second.latent(1), atol=1e-6)
+    np.testing.assert_allclose(first.z[1], second.z[1], atol=1e-6)
 
 
 def test_a_changed_path_bit_is_noticed(source, chain, encoder):
@@ -207,7 +207,7 @@ def test_drift_is_noticed_if_it_matters(source, encoder, steps):
             return factor * independent_eps_hat(variables, z, gamma)
 
         found = source.decode(source.chain(8, eps_hat), steps, BATCH)
-        sent = np.stack([encoder.latent(tile) for tile in range(N_TILES)])
+        sent = np.stack([encoder.z[tile] for tile in range(N_TILES)])
         noise = 1 / np.sqrt(1 + found.snr).mean()
         return found.drift.max(), np.sqrt(np.mean((found.z - sent) ** 2)) / noise
 
@@ -231,7 +231,7 @@ def test_rate_and_distortion_are_near_the_closed_form():
         squared_errors, ideal_errors, bits, rates = [], [], [], []
         for tile, x in enumerate(source.x):
             noise = 1 / snr_to_float(encoder.sizes[tile].snr)
-            y = encoder.latent(tile).ravel() * np.sqrt(1 + noise)
+            y = encoder.z[tile].ravel() * np.sqrt(1 + noise)
             decoded = gaussian.flow_gain(variances, noise) * y
             squared_errors.append(np.sum((decoded - x.ravel()) ** 2))
             ideal_errors.append(gaussian.distortions_flow(variances, noise).sum())

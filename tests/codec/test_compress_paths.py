@@ -247,7 +247,7 @@ def test_a_folder_of_streams_has_names_in_capitals(model, images, tmp_path, caps
 def test_nothing_is_open_before_there_is_something_to_write(model, images, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(
-        "diffc_jax.codec.files.encode_image", lambda *_, **__: pytest.fail("was reached")
+        "diffc_jax.codec.files.encoding", lambda *_, **__: pytest.fail("was reached")
     )
     with pytest.raises(pytest.fail.Exception):
         encode(model, images, out, Target(bpp=5.0))
