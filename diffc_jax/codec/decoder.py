@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -12,9 +11,9 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from diffc_jax.codec.chain import Chain, TileKeys, check_distance, estimate, message_keys
 from diffc_jax.codec.stream import Step, snr_to_float
-from diffc_jax.codec.tiles import Place, make_batching
+from diffc_jax.codec.tiles import Place, batch_size_for, batches
 from diffc_jax.diffusion import process
-from diffc_jax.diffusion.decoders import Decoder, parse_decoder
+from diffc_jax.diffusion.decoders import Decoder, Reconstruct, parse_decoder
 from diffc_jax.models import Denoiser, Variables
 
 
@@ -51,19 +50,19 @@ class LatentDecoder:
         self._variables = variables
         self._keys = tile_keys
         self._check_bits = check_bits
-        self._batching = make_batching(batch_size, chain.place)
+        self._batch_size = batch_size_for(n_tiles, batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
         self._n_steps = [0] * n_tiles
         self._drift = np.zeros(n_tiles, int)
-        for rows, count in self._batching(range(n_tiles)):
+        for rows, count in batches(range(n_tiles), self._batch_size):
             self._z[rows[:count]] = chain.start(tile_keys[rows])[:count]
 
     def advance(self, steps: Mapping[int, Sequence[Step]]) -> None:
         """Decodes the next steps of each of these tiles, side by side."""
         for number in range(max(map(len, steps.values()), default=0)):
             now = {tile: own[number] for tile, own in steps.items() if number < len(own)}
-            for rows, count in self._batching(list(now)):
+            for rows, count in batches(list(now), self._batch_size):
                 self._advance_batch(rows, count, [now[row] for row in rows.tolist()])
 
     def latents(self) -> Latents:
@@ -124,9 +123,6 @@ class Reconstructor:
 
     def __post_init__(self) -> None:
         self._decoder = parse_decoder(self.decoder, "decoder")
-        self._reconstruct = jax.jit(
-            functools.partial(_reconstruct_each, self._decoder, self.eps_hat)
-        )
 
     def __call__(
         self,
@@ -142,21 +138,29 @@ class Reconstructor:
         """
         settings = self.gamma_range, self.n_steps
         grids = [gammas_from(self._decoder, gamma, *settings) for gamma in -np.log(snr)]
-        # One length for all noise levels, so that there is one program.
-        longest = len(gammas_from(self._decoder, math.inf, *settings))
+        # One length for nearly all numbers of steps, so that there is one program.
+        longest = -(-max(map(len, grids)) // _GRID_LENGTH) * _GRID_LENGTH
         pixels = np.zeros(z.shape, np.uint8)
-        for rows, count in make_batching(batch_size, self.place)(range(len(z))):
+        size = batch_size_for(len(z), batch_size, self.place)
+        for rows, count in batches(range(len(z)), size):
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
             placed, own = self.place(z[rows]), [grids[row] for row in rows]
             some = np.stack([np.pad(g, (0, longest - len(g)), mode="edge") for g in own])
             some = some.astype(np.float32)
             x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
             n_steps = np.array([len(grid) - 1 for grid in own])
-            found = self._reconstruct(variables, placed, x_hat, some, n_steps, keys)
+            found = _reconstruct_each(
+                self._decoder.reconstruct,
+                self.eps_hat,
+                variables,
+                *(placed, x_hat, some, n_steps, keys, np.float32(self._decoder.value)),
+            )
             pixels[rows[:count]] = found[:count]
         return pixels
 
 
+# Grids are filled up to a multiple of so many gammas.
+_GRID_LENGTH = 16
 # Decoders go down to the least gamma, from at least so much above it.
 _SHORTEST = 1e-3
 
@@ -175,8 +179,9 @@ def gammas_from(
     return decoder.steps(first, low, n_steps)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _reconstruct_each(
-    decoder: Decoder,
+    reconstruct: Reconstruct,
     eps_hat: Denoiser,
     variables: Variables,
     z: Float[Array, "b h w c"],
@@ -184,12 +189,13 @@ def _reconstruct_each(
     grids: Float[Array, "b n"],
     n_steps: Int[Array, " b"],
     keys: Key[Array, " b"],
+    value: Float[Array, ""],
 ) -> UInt8[Array, "b h w c"]:
     """Every image in a batch of its own, with its own grid and its own number of steps."""
     denoise = functools.partial(eps_hat, variables)
 
     def one(z: Array, x_hat: Array, grid: Array, count: Array, key: Array) -> Array:
-        some = z[None], x_hat[None], grid, count, key[None], decoder.value
-        return decoder.reconstruct(denoise, *some)[0]
+        some = z[None], x_hat[None], grid, count, key[None], value
+        return reconstruct(denoise, *some)[0]
 
     return process.unit_to_pixels(jax.vmap(one)(z, x_hat, grids, n_steps, keys))

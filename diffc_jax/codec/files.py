@@ -115,7 +115,7 @@ def compress(
             return _described(job, height * width, alone)
 
         jobs = (((source, made), start(source)) for source, made in pairs)
-        for (source, made), result in run_all(jobs, batch_size):
+        for (source, made), result in run_all(jobs, min(batch_size, len(pairs))):
             progress.advance()
             with left_out.if_refused(source):
                 encoded = result()

@@ -45,7 +45,8 @@ def run_all(
                 yield name, result
         if not under_way:
             return
-        failed = advance([one for *_, wanted in under_way for one in wanted])
+        n_tiles = max(at_once, *(len(one.encoder.x) for *_, wanted in under_way for one in wanted))
+        failed = advance([one for *_, wanted in under_way for one in wanted], n_tiles)
         number, still = 0, []
         for name, job, wanted in under_way:
             own = range(number, number := number + len(wanted))

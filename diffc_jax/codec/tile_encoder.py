@@ -11,7 +11,7 @@ from diffc_jax.codec.chain import Chain, TileKeys
 from diffc_jax.codec.container import CodedStep
 from diffc_jax.codec.encoder import Choice, Chooser, arrived, send_step, towards
 from diffc_jax.codec.step_sizes import StepSizes
-from diffc_jax.codec.tiles import make_batching
+from diffc_jax.codec.tiles import batch_size_for, batches
 from diffc_jax.errors import InputError
 from diffc_jax.models import Variables
 
@@ -50,7 +50,8 @@ class TileEncoder:
         self.end_snr = end_snr
         self.batch_size = batch_size
         self.z = np.zeros(x.shape, np.float32)
-        for rows, count in make_batching(batch_size, chain.place)(range(len(x))):
+        size = batch_size_for(len(x), batch_size, chain.place)
+        for rows, count in batches(range(len(x)), size):
             self.z[rows[:count]] = chain.start(tile_keys[rows])[:count]
         self.steps: list[list[CodedStep]] = [[] for _ in x]
         self.choices: list[list[Choice]] = [[] for _ in x]
@@ -77,7 +78,7 @@ class TileEncoder:
         Raises:
             InputError: see `send_step`.
         """
-        for error in advance([self.wanted(tile) for tile in tiles]).values():
+        for error in advance([self.wanted(tile) for tile in tiles], len(self.x)).values():
             raise error
 
     def take(
@@ -136,15 +137,16 @@ T = TypeVar("T")
 Job = Generator[Sequence[Wanted], None, T]
 
 
-def advance(wanted: Sequence[Wanted]) -> dict[int, InputError]:
-    """Takes steps of tiles of any encoders with one chain, in batches of that of the first one.
+def advance(wanted: Sequence[Wanted], n_tiles: int) -> dict[int, InputError]:
+    """Takes steps of tiles, with one chain, of which `n_tiles` are under way; see `batch_size_for`.
 
     Returns:
         Numbers of the steps that cannot be taken, with what `send_step` said.
     """
     errors: dict[int, InputError] = {}
-    batching = make_batching(wanted[0].encoder.batch_size, wanted[0].encoder.chain.place)
-    for rows, count in batching(range(len(wanted))):
+    first = wanted[0].encoder
+    size = batch_size_for(n_tiles, first.batch_size, first.chain.place)
+    for rows, count in batches(range(len(wanted)), size):
         try:
             _send([wanted[row] for row in rows], count)
         except InputError as error:
@@ -153,7 +155,7 @@ def advance(wanted: Sequence[Wanted]) -> dict[int, InputError]:
                 continue
             # Whose fault is it?
             for row in rows[:count].tolist():
-                if own := advance([wanted[row]]):
+                if own := advance([wanted[row]], n_tiles):
                     errors[row] = own[0]
     for encoder in {id(one.encoder): one.encoder for one in wanted}.values():
         encoder.on_steps(encoder)

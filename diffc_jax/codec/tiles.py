@@ -7,8 +7,7 @@ with the rest and cut off afterwards. Each tile is coded on its own: at low rate
 so larger images are coded as pictures (`picture_chain`). Residuals are of tiles there, too.
 """
 
-import dataclasses
-import functools
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -43,50 +42,29 @@ def tile_keys(seed: int, n_tiles: int) -> UInt32[np.ndarray, "n 2"]:
     return np.stack([np.full(n_tiles, seed), np.arange(n_tiles)], axis=1).astype(np.uint32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Batching:
-    """How tiles or windows go through the denoiser together.
+def batch_size_for(n_tiles: int, most: int, place: Place) -> int:
+    """The size of the batches in which so many tiles go through a denoiser; each size is compiled.
 
-    Attributes:
-        sizes: of batches, falling; programs are compiled for each that is needed, whatever the image.
-        fills_up: whether a large batch that is not full takes less time than several small ones.
+    A single tile has a program of its own. `most` is a multiple of the number of devices among which `place`
+    divides a batch. Where these are one CPU, a call takes as long as its images do in smaller calls, which
+    are easier to fill.
     """
-
-    sizes: tuple[int, ...]
-    fills_up: bool
-
-    def __call__(self, rows: Sequence[int]) -> Iterator[tuple[Int[np.ndarray, " b"], int]]:
-        """Consecutive rows in batches, with the number of those that count.
-
-        The first one of a batch fills it up. Unless `fills_up`, fewer are added than the next smaller size,
-        which would have been another batch.
-        """
-        first = 0
-        while left := len(rows) - first:
-            size = self._size_for(left)
-            count = min(left, size)
-            some = list(rows[first : first + count])
-            yield np.array(some + some[:1] * (size - count)), count
-            first += count
-
-    def _size_for(self, left: int) -> int:
-        if self.fills_up:
-            return min((one for one in self.sizes if one >= left), default=self.sizes[0])
-        smaller = (*self.sizes[1:], 1)
-        fitting = (one for one, less in zip(self.sizes, smaller, strict=True) if left > one - less)
-        return next(fitting, self.sizes[-1])
+    devices = len(place(np.zeros((most, 1))).sharding.addressable_devices)
+    if n_tiles <= devices:
+        return devices
+    if devices == 1 and jax.default_backend() == "cpu":
+        return min(most, max(_TILES_ON_CPU, _TILES_PER_CORE * multiprocessing.cpu_count()))
+    return most
 
 
-@functools.lru_cache(maxsize=16)
-def make_batching(batch_size: int, place: Place) -> Batching:
-    """Batches of `batch_size`, of a quarter, a sixteenth and so on, down to one for each device.
+_TILES_ON_CPU, _TILES_PER_CORE = 4, 2
 
-    `batch_size` is a multiple of the number of devices among which `place` divides a batch. On one CPU a
-    call takes about as long as its images do one after the other.
+
+def batches(tiles: Sequence[int], size: int) -> Iterator[tuple[Int[np.ndarray, " b"], int]]:
+    """Consecutive tiles in batches of one size, with the number of those that count.
+
+    The last batch is filled up with its first tile.
     """
-    placed = place(np.zeros((batch_size, 1)))
-    devices = len(placed.sharding.addressable_devices)
-    sizes = [batch_size]
-    while sizes[-1] > devices:
-        sizes.append(-(-sizes[-1] // (4 * devices)) * devices)
-    return Batching(tuple(sizes), jax.default_backend() != "cpu")
+    for start in range(0, len(tiles), size):
+        some = list(tiles[start : start + size])
+        yield np.array(some + some[:1] * (size - len(some))), len(some)

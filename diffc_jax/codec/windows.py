@@ -20,7 +20,7 @@ from jaxtyping import Float
 from diffc_jax.codec.chain import estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import MOST_OCTAVES, SNR_BITS, snr_to_float
-from diffc_jax.codec.tiles import make_batching
+from diffc_jax.codec.tiles import batch_size_for, batches
 from diffc_jax.errors import InputError
 
 Picture = Float[np.ndarray, "h w 3"]
@@ -115,7 +115,8 @@ class WindowedDenoiser:
         places = [(i, j) for i in range(len(tops)) for j in range(len(lefts))]
         total = np.zeros(padded.shape, np.float32)
         level = np.float32(np.clip(gamma, *programs.gamma_range))
-        for rows, count in make_batching(programs.batch_size, programs.place)(range(len(places))):
+        size = batch_size_for(len(places), programs.batch_size, programs.place)
+        for rows, count in batches(range(len(places)), size):
             some = [places[row] for row in rows]
             batch = np.stack(
                 [padded[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side] for i, j in some]

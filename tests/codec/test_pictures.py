@@ -15,7 +15,7 @@ from diffc_jax.codec.picture_sizes import PictureSizes, messages_after
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
-from diffc_jax.codec.windows import WindowedDenoiser, window_batches
+from diffc_jax.codec.windows import WindowedDenoiser
 from diffc_jax.diffusion.decoders import DECODERS, DEFAULT_BUDGET
 from diffc_jax.errors import InputError, UsageError
 from tests.codec.test_images import (
@@ -68,16 +68,6 @@ def test_steps_follow_the_noise(codec, data, monkeypatch, n_steps):
     expected = n_steps or DECODERS["flow"].default_steps(gamma, low, high)
     assert len(calls) - len(stream.picture_steps()) == expected
     assert expected < DEFAULT_BUDGET.flow
-
-
-@pytest.mark.parametrize(("most", "least"), [(1, 1), (4, 1), (16, 4), (17, 4), (8, 8)])
-def test_every_window_is_looked_at_once(most, least):
-    for count in (*range(1, 40), 1000):
-        found = list(window_batches(count, most, least))
-        assert [i for rows, _ in found for i in range(count)[rows]] == list(range(count))
-        sizes = [size for _, size in found]
-        assert set(sizes) <= {most, least}
-        assert sum(sizes) - count < least
 
 
 @pytest.mark.parametrize("bpp", [1.0, 2.2, 3.3, 6.0, 13.0, 19.0])
