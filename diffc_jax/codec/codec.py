@@ -1,17 +1,28 @@
 """Images to `.diffc` bytes and back, with one denoiser: what programs and users call."""
 
+import contextlib
 import warnings
-from typing import SupportsIndex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from jaxtyping import Array, Shaped, UInt8
 
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
-from diffc_jax.codec.image_encoder import encode_image
+from diffc_jax.codec.image_decoder import (
+    check_damage,
+    check_decodable,
+    decode_group,
+    decoded_together,
+    prefix_at,
+)
+from diffc_jax.codec.image_encoder import encode_image, encoding
 from diffc_jax.codec.programs import ProgramCache
+from diffc_jax.codec.side_by_side import run_all
+from diffc_jax.codec.stream import Stream
 from diffc_jax.codec.targets import Target
+from diffc_jax.codec.tile_encoder import Job
 from diffc_jax.config.sources import MOST_PIXELS, check_pixels
 from diffc_jax.errors import InputError, UsageError
 
@@ -62,17 +73,44 @@ class Codec:
             InputError: the size of the image is out of range, or `lossless` needs a package that is not
                 installed.
         """
-        pixels = np.asarray(image)
-        if pixels.ndim == 2:
-            pixels = pixels[..., np.newaxis]
-        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
-            raise UsageError(
-                f"has shape {np.shape(image)} and type {pixels.dtype}; it must be uint8 of "
-                "(height, width, 3), or (height, width) if it is grey",
-                field="image",
-            )
         target = Target(bpp, psnr, packets, gamma, lossless)
+        pixels = _pixels(image, "image")
         return encode_image(self.programs, pixels, target, memory=memory, seed=seed)
+
+    def encode_many(
+        self,
+        images: Iterable[Shaped[np.ndarray | Array, "..."]],
+        *,
+        memory: int = DEFAULT_MEMORY,
+        seed: SupportsIndex | None = None,
+        **target: Any,
+    ) -> list[bytes]:
+        """Encodes images of any sizes; those of a tile or less side by side, which takes less time.
+
+        Args:
+            images: each as for `encode`.
+            memory: as for `encode`.
+            seed: as for `encode`.
+            target: `bpp`, `psnr`, `packets`, `gamma` or `lossless`, as for `encode`.
+
+        Returns:
+            Their streams.
+
+        Raises:
+            UsageError, InputError: as of `encode`; the message says which image it is about.
+        """
+        goal = Target(**target)
+
+        def start(number: int, image: Shaped[np.ndarray | Array, "..."]) -> Job[bytes]:
+            pixels = _pixels(image, f"images[{number}]")
+            return encoding(self.programs, pixels, goal, memory=memory, seed=seed)
+
+        streams: dict[int, bytes] = {}
+        jobs = ((number, start(number, image)) for number, image in enumerate(images))
+        for number, result in run_all(jobs, self.programs.batch_size):
+            with _about("images", number):
+                streams[number] = result()
+        return [streams[number] for number in range(len(streams))]
 
     def decode(
         self,
@@ -106,18 +144,83 @@ class Codec:
                 tile takes.
             InputError: no stream, a damaged one, one of another model, or one of more than `max_pixels`.
         """
-        try:
+        options = _Options(decoder, bpp, n_steps, salvage, max_pixels)
+        return self._decode([self._parse(data, options)], options)[0]
+
+    def decode_many(
+        self,
+        data: Iterable[bytes],
+        decoder: str = "flow",
+        *,
+        bpp: int | float | None = None,
+        n_steps: int | None = None,
+        salvage: bool = False,
+        max_pixels: int = MOST_PIXELS,
+    ) -> list[UInt8[np.ndarray, "h w c"]]:
+        """Decodes streams, those of a tile or less side by side, which takes less time.
+
+        Arguments, results and errors are those of `decode`, for each; messages say which one they are about.
+        """
+        options = _Options(decoder, bpp, n_steps, salvage, max_pixels)
+        streams = [self._parse(one, options, number) for number, one in enumerate(data)]
+        return self._decode(streams, options)
+
+    def _parse(self, data: bytes, options: "_Options", number: int | None = None) -> Stream:
+        with _about("data", number):
             stream = parse(data)
-        except InputError as error:
-            raise InputError(f"data: {error}") from error
-        check_pixels("data", stream.header.width, stream.header.height, max_pixels)
-        try:
-            if bpp is not None:
-                stream = prefix_at(stream, bpp, "bpp")
-            check_damage(stream, salvage, "salvage=True")
-            decoded = decode_stream(self.programs, stream, decoder, n_steps)
-        except InputError as error:
-            raise InputError(f"data: {error}") from error
-        for warning in decoded.warnings:
-            warnings.warn(warning, stacklevel=2)
-        return decoded.image
+            header = stream.header
+        name = "data" if number is None else f"data[{number}]"
+        check_pixels(name, header.width, header.height, options.max_pixels)
+        with _about("data", number):
+            if options.bpp is not None:
+                stream = prefix_at(stream, options.bpp, "bpp")
+            check_damage(stream, options.salvage, "salvage=True")
+            check_decodable(self.programs, stream, options.n_steps)
+        return stream
+
+    def _decode(
+        self, streams: Sequence[Stream], options: "_Options"
+    ) -> list[UInt8[np.ndarray, "h w c"]]:
+        images = []
+        for group in decoded_together(streams, self.programs.batch_size):
+            for one in decode_group(self.programs, group, options.decoder, options.n_steps):
+                for warning in one.warnings:
+                    warnings.warn(warning, stacklevel=3)
+                images.append(one.image)
+        return images
+
+
+class _Options(NamedTuple):
+    """Those of `Codec.decode`."""
+
+    decoder: str
+    bpp: int | float | None
+    n_steps: int | None
+    salvage: bool
+    max_pixels: int
+
+
+def _pixels(image: Shaped[np.ndarray | Array, "..."], name: str) -> UInt8[np.ndarray, "h w c"]:
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[..., np.newaxis]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
+        raise UsageError(
+            f"has shape {np.shape(image)} and type {pixels.dtype}; it must be uint8 of "
+            "(height, width, 3), or (height, width) if it is grey",
+            field=name,
+        )
+    return pixels
+
+
+@contextlib.contextmanager
+def _about(name: str, number: int | None) -> Iterator[None]:
+    """Says in an error of the block what it is about, and of several which one."""
+    try:
+        yield
+    except UsageError as error:
+        if number is None:
+            raise
+        raise error.in_group(f"{name}[{number}]") from error
+    except InputError as error:
+        raise InputError(f"{name if number is None else f'{name}[{number}]'}: {error}") from error

@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,10 @@ from jaxtyping import UInt8
 
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import (
-    can_be_decoded_together,
     check_damage,
     check_decodable,
-    decode_small,
-    decode_stream,
+    decode_group,
+    decoded_together,
     decoding_bytes,
     prefix_at,
 )
@@ -43,8 +42,6 @@ from diffc_jax.runtime.image_files import as_array, decode_image_file
 from diffc_jax.runtime.images import save_png
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
-
-Pair = tuple[pathlib.Path, pathlib.Path]
 
 _GREY_MODES = ("1", "L")
 # 0.5 s for 64x64 pixels in either direction (docs/codec_efficiency.md, "Time").
@@ -197,48 +194,23 @@ def decompress(
         for source in streams:
             with left_out.if_refused(source):
                 check_decodable(choose_programs(streams[source].header), streams[source], n_steps)
-        wanted = [pair for pair in pairs if pair[0] not in left_out]
-        for some in _groups(wanted, streams, batch_size):
-            begin = time.monotonic()
-            own = [streams[source] for source, _ in some]
-            programs = choose_programs(own[0].header)
-            if len(some) > 1:
-                decoded = decode_small(programs, own, decoder, n_steps)
-            else:
-                share = ShareProgress(str(some[0][0]))
-                decoded = [decode_stream(programs, own[0], decoder, n_steps, share.reach)]
-            seconds = time.monotonic() - begin
-            progress.advance(len(some))
+        names = [pair for pair in pairs if pair[0] not in left_out]
+        for group in decoded_together([streams[source] for source, _ in names], batch_size):
+            some, names = names[: len(group)], names[len(group) :]
+            begin, share = time.monotonic(), ShareProgress(str(some[0][0]))
+            programs = choose_programs(group[0].header)
+            decoded = decode_group(programs, group, decoder, n_steps, share.reach)
+            # Of several they would say nothing of each.
+            seconds = f", {time.monotonic() - begin:.1f} s" if len(group) == 1 else ""
+            progress.advance(len(group))
             for (source, made), one in zip(some, decoded, strict=True):
                 for warning in one.warnings:
                     logging.warning("%s: %s", source, warning)
                 image = one.image
                 with only_writing(made):
                     save_png(image[:, :, 0] if image.shape[2] == 1 else image, made)
-                logging.info(
-                    "%s: %s, %s%s",
-                    made,
-                    describe(streams[source]),
-                    "exact pixels" if one.lossless else decoder,
-                    f", {seconds:.1f} s" if len(some) == 1 else "",
-                )
-
-
-def _groups(
-    pairs: Sequence[Pair], streams: Mapping[pathlib.Path, Stream], size: int
-) -> Iterator[list[Pair]]:
-    """Neighbouring files that are decoded together, at most so many."""
-    group: list[Pair] = []
-    for pair in pairs:
-        header = streams[pair[0]].header
-        if group and (
-            len(group) == size or not can_be_decoded_together(streams[group[0][0]].header, header)
-        ):
-            yield group
-            group = []
-        group.append(pair)
-    if group:
-        yield group
+                how = "exact pixels" if one.lossless else decoder
+                logging.info("%s: %s, %s%s", made, describe(streams[source]), how, seconds)
 
 
 class _LeftOut:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -133,41 +133,43 @@ def check_decodable(programs: ProgramCache, stream: Stream, n_steps: int | None 
         require("constriction")
 
 
-def can_be_decoded_together(first: Header, second: Header) -> bool:
-    """Whether streams of two images, of one tile each, differ in nothing that `decode_small` has once."""
+def decoded_together(streams: Sequence[Stream], most: int) -> Iterator[Sequence[Stream]]:
+    """Neighbouring streams in groups for `decode_group`: up to `most` of a single tile, others alone."""
 
-    def kind(header: Header) -> tuple[int, bytes, int, int, int]:
+    def kind(header: Header) -> tuple[object, ...]:
         return header.version, header.fingerprint, header.memory, header.check_bits, header.tile
 
-    return first.n_tiles == second.n_tiles == 1 and kind(first) == kind(second)
+    first = 0
+    for end in range(1, len(streams) + 1):
+        if end < len(streams) and end - first < most:
+            header, own = streams[first].header, streams[end].header
+            if header.n_tiles == own.n_tiles == 1 and kind(header) == kind(own):
+                continue
+        yield streams[first:end]
+        first = end
 
 
-def decode_small(
+def decode_group(
     programs: ProgramCache,
     streams: Sequence[Stream],
     decoder: str = "flow",
     n_steps: int | None = None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> list[Decoded]:
-    """What `decode_stream` makes of each stream, side by side.
-
-    They are `check_decodable`, and `can_be_decoded_together`.
-    """
+    """What `decode_stream` makes of each of a group of `decoded_together`; all are `check_decodable`."""
+    if len(streams) == 1:
+        return [decode_stream(programs, streams[0], decoder, n_steps, on_progress)]
     tiles = [tile for stream in streams for tile in tiles_of(stream)]
     found = _decode_tiles(
         programs, streams[0].header, tiles, programs.reconstructor(decoder, n_steps)
     )
-    return [
-        Decoded(
-            in_channels(pixels[: stream.header.height, : stream.header.width], stream.header),
-            stream.n_bytes,
-            exact,
-            [
-                *filter(None, [stream.problem, warning]),
-                *([_drift_warning(1, 1)] if drifted else []),
-            ],
-        )
-        for stream, pixels, exact, drifted, warning in zip(streams, *found, strict=True)
-    ]
+    decoded = []
+    for stream, pixels, exact, drifted, warning in zip(streams, *found, strict=True):
+        header = stream.header
+        image = in_channels(pixels[: header.height, : header.width], header)
+        warnings = [stream.problem, warning, _drift_warning(1, 1) if drifted else None]
+        decoded.append(Decoded(image, stream.n_bytes, bool(exact), list(filter(None, warnings))))
+    return decoded
 
 
 def _drift_warning(n_drifted: int, n_tiles: int) -> str:
