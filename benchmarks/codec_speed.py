@@ -3,8 +3,7 @@
 python benchmarks/codec_speed.py
 python benchmarks/codec_speed.py --model=weights/imagenet64_h100.safetensors
 
-Encodes and decodes one image at --bpp, then 16 images at once (as the tiles of one large image), and prints
-medians of the seconds in
+Encodes and decodes one image at --bpp, then 16 and 64 at once, and prints medians of the seconds in
 
     network   calls of the denoiser
     search    encoder: the trellis search with its rotation
@@ -29,14 +28,11 @@ from absl import flags
 from shared import BASE_UNET, photographs, random_codec
 
 from diffc_jax import cli
+from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.header import DEFAULT_MEMORY
-from diffc_jax.codec.image_decoder import decode_stream
-from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.targets import Target
-from diffc_jax.runtime.images import tile
 
 _MODEL = flags.DEFINE_string(
     "model", "", "Folder of a finished run, or its params.safetensors; random weights if empty."
@@ -47,6 +43,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each kind.", lower_bo
 
 _SIDE = 64
 _BATCH = 16
+_IMAGES = (1, 16, 64)
 
 
 class Clock:
@@ -79,21 +76,18 @@ def add_clock(codec: ProgramCache, clock: Clock) -> None:
     codec.reconstructor = lambda decoder, n_steps: reconstruct
 
 
-def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) -> None:
-    target = Target(bpp=_BPP.value)
-    jobs: dict[str, Callable[[], Any]] = {
-        "encode": lambda: encode_image(codec, image, target, memory=_MEMORY.value, tiled=True)
-    }
-    stream = None
-    for name in ("encode", "decode"):
-        if name == "decode":
-            stream = parse(jobs["encode"]())
-            jobs[name] = lambda stream=stream: decode_stream(codec, stream)
+def report(codec: Codec, clock: Clock, images: list[np.ndarray]) -> None:
+    data: list[bytes] = []
+
+    def encode() -> None:
+        data[:] = codec.encode_many(images, bpp=_BPP.value, memory=_MEMORY.value)
+
+    for name, job in (("encode", encode), ("decode", lambda: codec.decode_many(data))):
         rounds = []
         for _ in range(_ROUNDS.value + 1):
             clock.seconds.clear()
             begin = time.perf_counter()
-            jobs[name]()
+            job()
             total = time.perf_counter() - begin
             rounds.append({**clock.seconds, "total": total})
         first, *rest = rounds
@@ -106,27 +100,28 @@ def report(codec: ProgramCache, clock: Clock, image: np.ndarray, n_images: int) 
         )
         row = ", ".join(f"{part} {seconds:.3f}" for part, seconds in parts.items())
         print(
-            f"{name} {n_images:>2}: {total:.3f} s ({row}); {outside:.0%} outside the network; "
-            f"{n_images / total:.1f} images/s; first call {first['total']:.1f} s"
+            f"{name} {len(images):>2}: {total:.3f} s ({row}); {outside:.0%} outside the network; "
+            f"{len(images) / total:.1f} images/s; first call {first['total']:.1f} s"
         )
-    steps = [len(own) for own in stream.steps()]
+    streams = [parse(one) for one in data]
+    n_bytes = statistics.mean(stream.n_bytes for stream in streams)
     print(
-        f"           {8 * stream.n_bytes / image[..., 0].size:.3f} bits per pixel, "
-        f"{statistics.mean(steps):.1f} steps an image"
+        f"           {8 * n_bytes / _SIDE**2:.3f} bits per pixel, "
+        f"{statistics.mean(len(stream.items) for stream in streams):.1f} steps an image"
     )
 
 
 def main() -> None:
     if _MODEL.value:
-        codec = load_codec(_MODEL.value, _BATCH).programs
+        codec = load_codec(_MODEL.value, _BATCH)
     else:
-        codec = random_codec(BASE_UNET, _SIDE, _BATCH)
+        codec = Codec(random_codec(BASE_UNET, _SIDE, _BATCH))
     clock = Clock()
-    add_clock(codec, clock)
-    images = photographs("eval", codec.side, _BATCH)
+    add_clock(codec.programs, clock)
+    images = list(photographs("eval", _SIDE, max(_IMAGES)))
     print(f"{_MODEL.value or 'random weights'}, memory {_MEMORY.value}, {jax.devices()[0]}")
-    report(codec, clock, images[0], 1)
-    report(codec, clock, tile(images, columns=4), _BATCH)
+    for count in _IMAGES:
+        report(codec, clock, images[:count])
 
 
 if __name__ == "__main__":

@@ -106,8 +106,9 @@ class Codec:
             return encoding(self.programs, pixels, goal, memory=memory, seed=seed)
 
         streams: dict[int, bytes] = {}
+        images = list(images)
         jobs = ((number, start(number, image)) for number, image in enumerate(images))
-        for number, result in run_all(jobs, self.programs.batch_size):
+        for number, result in run_all(jobs, min(self.programs.batch_size, len(images))):
             with _about("images", number):
                 streams[number] = result()
         return [streams[number] for number in range(len(streams))]

@@ -130,6 +130,15 @@ def test_a_step_that_cannot_be_taken_is_that_of_one_tile(programs, images):
     assert [encoder.steps[i] for i in (0, 2)] == [other.steps[i] for i in (0, 2)]
     np.testing.assert_array_equal(encoder.z[[0, 2]], other.z[[0, 2]])
 
+    def job(chooser):
+        yield [encoder.wanted(0, chooser)]
+        return len(encoder.steps[0])
+
+    results = dict(run_all([("refused", job(refuse)), ("done", job(towards(1 << 48)))], 2))
+    assert results["done"]() == 2
+    with pytest.raises(InputError, match="not this one"):
+        results["refused"]()
+
 
 def test_errors_say_which(codec, images):
     def fails(kind, job):
