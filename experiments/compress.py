@@ -49,7 +49,7 @@ _SEED = flags.DEFINE_integer(
     upper_bound=LARGEST_SEED,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 16, "Windows in one call of the network.", lower_bound=1
+    "batch_size", 16, "Most windows or small images in one call of the network.", lower_bound=1
 )
 _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", MOST_PIXELS, "Largest image to encode, width times height.", lower_bound=1

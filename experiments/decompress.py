@@ -35,7 +35,7 @@ _STEPS = flags.DEFINE_integer(
 _AT = flags.DEFINE_float("at", None, "Decode only the packets within so many bits per pixel.")
 _SALVAGE = flags.DEFINE_bool("salvage", False, "Decode damaged files up to the damage.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 16, "Windows in one call of the network.", lower_bound=1
+    "batch_size", 16, "Most windows or small images in one call of the network.", lower_bound=1
 )
 _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", MOST_PIXELS, "Largest image to decode, width times height.", lower_bound=1
