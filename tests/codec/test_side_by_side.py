@@ -41,7 +41,7 @@ def codec(programs):
 
 @pytest.fixture(scope="module")
 def images():
-    """Of a tile, of less, grey, and one of several tiles."""
+    """A tile, less, grey, and several tiles."""
     rng = np.random.default_rng(0)
     shapes = [(8, 8, 3), (5, 8, 3), (8, 8, 1), (8, 8, 3), (9, 13, 3), (3, 2, 3), (8, 8, 3)]
     level = rng.integers(60, 190, len(shapes))
