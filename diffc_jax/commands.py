@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 from ml_collections import ConfigDict
 
+from diffc_jax import cli
 from diffc_jax import config as config_lib
 from diffc_jax.baselines.hific import config as hific_config
 from diffc_jax.errors import UsageError
@@ -24,6 +25,20 @@ def validate(config: ConfigDict) -> None:
     config_lib.validate(config)
     if hific_config.is_hific(config):
         hific_config.validate(config)
+
+
+def describe(config: ConfigDict) -> str:
+    """All fields of a validated config, as JSON, once it is known that there is such a model.
+
+    Raises:
+        UsageError: there is none, or it has other fields.
+    """
+    if not hific_config.is_hific(config):
+        from diffc_jax.models import build_model
+
+        size = config.data.image_size
+        build_model(config.model.to_dict(), (size, size, 3))
+    return cli.describe(config)
 
 
 def build_task(config: ConfigDict) -> "Task":

@@ -11,7 +11,7 @@ from diffc_jax.runtime.sigterm import leave_at_sigterm
 leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
 
 from diffc_jax import cli
-from diffc_jax.commands import evaluate, validate
+from diffc_jax.commands import describe, evaluate, validate
 
 if __name__ == "__main__":
-    cli.run_experiment(evaluate, validate, multi_host=True)
+    cli.run_experiment(evaluate, validate, dry_run=describe, multi_host=True)

@@ -9,6 +9,7 @@ from diffc_jax.runtime.sigterm import leave_at_sigterm
 leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
 
 from diffc_jax import cli
+from diffc_jax.commands import describe
 from diffc_jax.runtime.optional import require
 
 
@@ -20,4 +21,4 @@ def _reproduce(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run_experiment(_reproduce)
+    cli.run_experiment(_reproduce, dry_run=describe)

@@ -11,7 +11,7 @@ leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take secon
 from absl import flags
 
 from diffc_jax import cli
-from diffc_jax.commands import build_task, train, validate
+from diffc_jax.commands import build_task, describe, train, validate
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.accelerators import ACCELERATORS
 
@@ -34,7 +34,7 @@ def _validate(config):
 
 def _dry_run(config):
     if not _COST.value:
-        return cli.describe(config)
+        return describe(config)
     from diffc_jax.training import cost
     from diffc_jax.training.duration import num_train_steps
 

@@ -72,6 +72,16 @@ def test_overrides(override, message, tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("program", ["train", "evaluate", "reproduce"])
+def test_a_dry_run_knows_the_models(program):
+    """A launcher asks for one before it submits a job."""
+    arguments = (GAUSSIAN, "--workdir=run", "--dry_run", "--config.model.name=nope")
+    known = (
+        "diffusers_unet, gaussian, guided_diffusion, improved_diffusion, unet, unet_experts, vdm"
+    )
+    fails(program, arguments, 2, f"model.name: unknown 'nope'; choose one of {known}")
+
+
 def test_a_config_that_is_not_named_is_one_line(tmp_path):
     arguments = (f"--workdir={tmp_path / 'run'}", "--config")
     fails("train", arguments, 2, "Missing value for flag --config")
