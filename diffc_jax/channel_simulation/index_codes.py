@@ -125,7 +125,11 @@ class DigitsCode:
                 rest |= _decode_raw(decoder, width) << shift
         except AssertionError as error:
             raise InputError(_DAMAGED) from error
-        return (((1 << coded) + head) << (below - coded)) + rest
+        indices = (((1 << coded) + head) << (below - coded)) + rest
+        # The coder itself takes what is cut off for zeros, and leaves what is too much.
+        if self.encode(indices) != data:
+            raise InputError(_DAMAGED)
+        return indices
 
     def _split(self, indices: Indices) -> tuple[Indices, Indices, Indices, Indices]:
         """Digits below the first one, how many of them have a table, their value, the value of the others."""
@@ -222,6 +226,8 @@ class PlacesCode:
                 message[:] = decoder.decode(*self._family)
         except AssertionError as error:
             raise InputError(_DAMAGED) from error
+        if self.encode(symbols) != data:
+            raise InputError(_DAMAGED)
         return symbols
 
     @functools.cached_property

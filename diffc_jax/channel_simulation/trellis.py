@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_bits, random_signs, random_words
-from diffc_jax.channel_simulation.channel import check_dimensions, rate_of_energy
+from diffc_jax.channel_simulation.channel import check_means, rate_of_energy
 from diffc_jax.channel_simulation.labels import LABEL_SCALE, LARGEST_TARGET, label_table
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
 from diffc_jax.channel_simulation.trellis_reach import mean_projections
@@ -113,9 +113,9 @@ class TrellisChannel:
         """See `channel.Channel.encode`; indices are path bits, packed from the most significant one.
 
         Raises:
-            ValueError: mu is not `size` long.
+            ValueError: mu is not `size` long, or not finite.
         """
-        check_dimensions(mu, self.size)
+        check_means(mu, self.size)
         path = _encode(self, self._table, self._projections, keys, mu)
         return path, self.decode(keys, path)
 

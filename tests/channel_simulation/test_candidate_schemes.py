@@ -19,7 +19,7 @@ from diffc_jax.channel_simulation.candidates import CandidateChannel
 from diffc_jax.channel_simulation.candidates_distribution import ordered_winner, poisson_winner
 from diffc_jax.channel_simulation.index_codes import FixedCode, digits_code, zipf_code
 from diffc_jax.channel_simulation.rotation import rotate, unrotate
-from diffc_jax.errors import UsageError
+from diffc_jax.errors import InputError, UsageError
 
 CHUNKS, CHUNK_SIZE = 128, 32
 SIZE = CHUNKS * CHUNK_SIZE
@@ -64,6 +64,9 @@ def test_bytes_give_back_the_sample_bit_for_bit(name):
     read = channel.from_bytes(data, len(keys))
     np.testing.assert_array_equal(read, indices)
     np.testing.assert_array_equal(channel.decode(keys, read), sample)
+    for other in (data[:-1], data[:-4], data + b"\0", data + bytes(4)):
+        with pytest.raises(InputError):
+            channel.from_bytes(other, len(keys))
     bits = channel.code.lengths(indices.reshape(-1)).sum()
     assert 8 * len(data) == pytest.approx(bits, rel=2e-3, abs=32)
 

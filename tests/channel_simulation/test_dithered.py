@@ -71,6 +71,7 @@ def test_little_information_costs_many_times_its_kl():
 
 def test_mistakes_are_named():
     channel, keys, mu, indices, _ = run(100.0)
+    whole = channel.to_bytes(indices)
     for call, error, message in (
         (
             lambda: DitheredChannel(0, 1.0),
@@ -98,6 +99,14 @@ def test_mistakes_are_named():
             lambda: channel.from_bytes(b"\xff" * 200, MESSAGES),
             InputError,
             "the indices are damaged: no message has this stream",
+        ),
+        *(
+            (
+                lambda data=data: channel.from_bytes(data, MESSAGES),
+                InputError,
+                "the indices are damaged: no message has this stream",
+            )
+            for data in (whole[:-4], whole + bytes(4))
         ),
     ):
         with pytest.raises(error, match=f"^{re.escape(message)}$"):

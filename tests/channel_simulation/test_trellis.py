@@ -290,8 +290,10 @@ def test_bad_settings_are_refused(arguments, message):
     assert str(error.value) == message
 
 
-def test_arrays_of_another_channel_are_refused():
+def test_arrays_that_are_no_messages_are_refused():
     with pytest.raises(ValueError, match=r"^mu has 100 dimensions, messages have 1536$"):
         SMALL.encode(keys_of(1), jnp.zeros((1, 100)))
+    with pytest.raises(ValueError, match=r"^mu is not finite$"):
+        SMALL.encode(keys_of(1), jnp.full((1, SMALL.size), jnp.nan))
     with pytest.raises(ValueError, match=r"^paths have 5 bytes, messages have 4$"):
         SMALL.decode(keys_of(1), jnp.zeros((1, 5), jnp.uint8))
