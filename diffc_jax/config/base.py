@@ -329,6 +329,12 @@ def _check_evaluation(config: ConfigDict) -> None:
         )
     if evaluation.samples == 1:
         raise UsageError("one has no distribution; use 0, or two or more", field="eval.samples")
+    if evaluation.samples and evaluation.max_images == 1 and len(evaluation.subsets) < 2:
+        raise UsageError(
+            "samples are compared with the evaluated images, too, and one has no distribution; use 0, or "
+            "two or more",
+            field="eval.max_images",
+        )
     if evaluation.features:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:

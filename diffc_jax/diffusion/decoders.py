@@ -37,6 +37,8 @@ class StepBudget:
     ancestral: int
 
 
+# Below it float32 has no room for the number times a step.
+_LEAST_VALUE = 1e-30
 # Within 0.03 dB (flow) and 0.08 dB (ancestral) of many steps with the shipped network (docs/speed.md).
 DEFAULT_BUDGET = StepBudget(flow=9, ancestral=9)
 
@@ -94,7 +96,7 @@ class Decoder:
             value = float(text)
         except ValueError:
             return None
-        if family != self.name or not 0 < value < math.inf:
+        if family != self.name or not _LEAST_VALUE <= value < math.inf:
             return None
         return dataclasses.replace(
             self, name=name, label=self.label.format(text), value=value, symbol=""

@@ -169,6 +169,7 @@ def test_numbers_of_a_family():
     "name",
     [
         *("kappa", "kappa=", "kappa=0", "kappa=-1", "kappa=nan", "kappa=inf", "kappa=x"),
+        "kappa=1e-46",  # 0 in float32
         *("1.5", "flow=1.5", "", 1.5, None),
     ],
 )

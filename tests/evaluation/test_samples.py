@@ -141,6 +141,11 @@ def test_spectra_are_those_of_the_reconstructions(images, workdir):
         ({"samples": -1}, "eval.samples: -1 is not at least 0"),
         ({"samples": 1}, "eval.samples: one has no distribution; use 0, or two or more"),
         (
+            {"max_images": 1},
+            "eval.max_images: samples are compared with the evaluated images, too, and one has no "
+            "distribution; use 0, or two or more",
+        ),
+        (
             {"features": ""},
             "eval.samples: 40 are compared in features; set eval.features too, or 0",
         ),
