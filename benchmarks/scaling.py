@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from shared import photograph_statistics, photographs, random_codec
 
+from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
@@ -95,6 +96,15 @@ def files(_: pathlib.Path) -> tuple[Jobs, Jobs]:
     return encode, decode
 
 
+def side_by_side(_: pathlib.Path) -> tuple[Jobs, Jobs]:
+    """Encoding and decoding images of 64x64 at 1 bpp with a U-Net, by their number."""
+    codec = Codec(random_codec({"name": "unet", "widths": (32, 64), "blocks": (1, 1)}, 64, 16))
+    images = {n: list(photographs("eval", 64, n)) for n in (4, 16, 64)}
+    streams = {n: codec.encode_many(some, bpp=1.0) for n, some in images.items()}
+    encode = {n: (lambda some=i: codec.encode_many(some, bpp=1.0)) for n, i in images.items()}
+    return encode, {n: (lambda some=s: codec.decode_many(some)) for n, s in streams.items()}
+
+
 def networks(_: pathlib.Path) -> Jobs:
     """Calls of a U-Net, by thousands of its parameters."""
     jobs = {}
@@ -151,11 +161,14 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         encode, decode = files(root)
+        encode_many, decode_many = side_by_side(root)
         for name, unit, jobs in (
             ("evaluation of a Gaussian", "images", evaluations(root)),
             ("sweep", "levels", sweeps(root)),
             ("encoding at 1 bpp", "areas of 64x64", encode),
             ("decoding", "areas of 64x64", decode),
+            ("encoding at 1 bpp side by side", "images of 64x64", encode_many),
+            ("decoding side by side", "images of 64x64", decode_many),
             ("network call", "pixels", sides(root)),
             ("network call", "thousands of parameters", networks(root)),
         ):

@@ -233,7 +233,8 @@ class PlacesCode:
     @functools.cached_property
     def _family(self) -> tuple[Any, Float[np.ndarray, "m n"]]:
         family = _stream().model.Categorical(perfect=False)
-        return family, self.frequencies / float(1 << _FREQUENCY_BITS)
+        # Rows are taken from memory (findings/constriction_transposed_probabilities.sh).
+        return family, np.ascontiguousarray(self.frequencies / float(1 << _FREQUENCY_BITS))
 
 
 @functools.lru_cache(maxsize=64)

@@ -110,6 +110,7 @@ def test_places_have_tables_of_their_own():
     data = code.encode(symbols)
     np.testing.assert_array_equal(code.decode(data, 20), symbols)
     assert 8 * len(data) == pytest.approx(code.lengths(symbols).sum(), abs=40)
+    assert PlacesCode(np.asfortranarray(code.frequencies)).encode(symbols) == data
     message = "symbols from 0 to 4 are not in 0 to 3"
     with pytest.raises(ValueError, match=f"^{message}$"):
         code.encode(np.where(symbols == 3, 4, symbols))
