@@ -165,9 +165,9 @@ def main(argv):
         for name, unit, jobs in (
             ("evaluation of a Gaussian", "images", evaluations(root)),
             ("sweep", "levels", sweeps(root)),
-            ("encoding at 1 bpp", "areas of 64x64", encode),
-            ("decoding", "areas of 64x64", decode),
-            ("encoding at 1 bpp side by side", "images of 64x64", encode_many),
+            ("encoding a picture at 1 bpp", "areas of 64x64", encode),
+            ("decoding it", "areas of 64x64", decode),
+            ("encoding side by side", "images of 64x64", encode_many),
             ("decoding side by side", "images of 64x64", decode_many),
             ("network call", "pixels", sides(root)),
             ("network call", "thousands of parameters", networks(root)),
