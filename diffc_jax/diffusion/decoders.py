@@ -75,7 +75,8 @@ class Decoder:
     @property
     def usage(self) -> str:
         """What to write in a config or flag."""
-        return f"{self.name}={self.symbol} with {self.symbol} > 0" if self.symbol else self.name
+        least = f"{self.symbol} >= {_LEAST_VALUE:g}"
+        return f"{self.name}={self.symbol} with {least}" if self.symbol else self.name
 
     def steps(self, first: float, last: float, n_steps: int) -> Float[np.ndarray, " n"]:
         """Gammas of n_steps steps from `first` to `last`."""

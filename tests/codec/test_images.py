@@ -370,7 +370,7 @@ def test_arguments_out_of_range(codec, image):
         "width of 65536 pixels; 1 to 65535 can be coded"
     )
     assert fails(UsageError, lambda: codec.reconstructor("foo", 4)) == (
-        "decoder: 'foo' is not one of ancestral, flow, mean, kappa=K with K > 0"
+        "decoder: 'foo' is not one of ancestral, flow, mean, kappa=K with K >= 1e-30"
     )
 
 

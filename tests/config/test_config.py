@@ -76,9 +76,13 @@ def changed(field, value):
         (
             "eval.decoders",
             ("flow", "heun"),
-            "'heun' is not one of ancestral, flow, mean, kappa=K with K > 0",
+            "'heun' is not one of ancestral, flow, mean, kappa=K with K >= 1e-30",
         ),
-        ("eval.decoders", (1.5,), "1.5 is not one of ancestral, flow, mean, kappa=K with K > 0"),
+        (
+            "eval.decoders",
+            (1.5,),
+            "1.5 is not one of ancestral, flow, mean, kappa=K with K >= 1e-30",
+        ),
         ("eval.decoders", (), "() must name at least one, and each once"),
         (
             "eval.decoders",
@@ -88,7 +92,7 @@ def changed(field, value):
         (
             "eval.codec_decoders",
             ("heun",),
-            "'heun' is not one of ancestral, flow, mean, kappa=K with K > 0",
+            "'heun' is not one of ancestral, flow, mean, kappa=K with K >= 1e-30",
         ),
         ("eval.codec_decoders", ("flow", "flow"), "('flow', 'flow') must name each once"),
         ("eval.codec_memory", 7, "unknown 7; choose one of 8, 12, 14"),

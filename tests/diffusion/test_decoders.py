@@ -29,7 +29,7 @@ from tests.support.processes import run_program
 from tests.support.rate_points import legend_of, make_points
 
 SHIPPED = ("flow", "ancestral", "mean", "kappa")
-KNOWN = "ancestral, flow, mean, kappa=K with K > 0"
+KNOWN = "ancestral, flow, mean, kappa=K with K >= 1e-30"
 
 
 def pale(denoise, z, x_hat, gammas, n_steps, keys, value):
@@ -125,11 +125,11 @@ def test_registered_decoder_is_a_value_of_configs_and_flags():
     config.eval.decoders = ("flow", "pale")
     config.eval.codec_decoders = ("pale",)
     validate(config)
-    assert "pale: the mean with half the contrast; kappa=K with K > 0: " in describe_decoders()
+    assert "pale: the mean with half the contrast; kappa=K with K >= 1e-30: " in describe_decoders()
     with pytest.raises(UsageError) as caught:
         parse_decoder("heun", "--decoder")
     assert str(caught.value) == (
-        "--decoder: 'heun' is not one of ancestral, flow, mean, pale, kappa=K with K > 0"
+        "--decoder: 'heun' is not one of ancestral, flow, mean, pale, kappa=K with K >= 1e-30"
     )
 
 
