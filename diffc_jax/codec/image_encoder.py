@@ -18,7 +18,7 @@ from diffc_jax.codec.image_decoder import in_channels
 from diffc_jax.codec.picture_targets import encode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import residual_of
-from diffc_jax.codec.side_by_side import run
+from diffc_jax.codec.side_by_side import alone
 from diffc_jax.codec.step_sizes import StepSizes, packet_end, planned_steps
 from diffc_jax.codec.stream import (
     LARGEST_SEED,
@@ -49,7 +49,7 @@ _LEFT_BITS, _LEFT_SHARE = 16, 0.01
 _LEAST_STEP, _LEAST_STEP_SHARE = 40, 0.2
 
 
-def encode_image(
+def encoding(
     programs: ProgramCache,
     image: UInt8[np.ndarray, "h w c"],
     target: Target,
@@ -58,10 +58,11 @@ def encode_image(
     seed: SupportsIndex | None = None,
     tiled: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
-) -> bytes:
-    """Encodes one image; `encoder.send_step` is the algorithm for one of the size of the denoiser's.
+) -> Job[bytes]:
+    """Encodes one image, as work that can be done beside that on other images (`side_by_side`).
 
-    Larger ones are coded as a whole (`picture_encoder`).
+    `encoder.send_step` is the algorithm for one of the size of the denoiser's. Larger ones are coded as a
+    whole (`picture_encoder`).
 
     Args:
         programs: of the denoiser.
@@ -81,30 +82,6 @@ def encode_image(
             memory or the seed is out of range.
         InputError: the size of the image is out of range, or the denoiser predicts NaN or infinity.
     """
-    return run(
-        encoding(
-            programs,
-            image,
-            target,
-            memory=memory,
-            seed=seed,
-            tiled=tiled,
-            on_progress=on_progress,
-        )
-    )
-
-
-def encoding(
-    programs: ProgramCache,
-    image: UInt8[np.ndarray, "h w c"],
-    target: Target,
-    *,
-    memory: int = DEFAULT_MEMORY,
-    seed: SupportsIndex | None = None,
-    tiled: bool = False,
-    on_progress: Callable[[float], None] = lambda fraction: None,
-) -> Job[bytes]:
-    """What `encode_image` does, as work that can be done beside that on other images (`side_by_side`)."""
     if seed is None:
         seed = image_seed(image)
     seed = operator.index(seed)  # a number of NumPy, too
@@ -144,6 +121,9 @@ def encoding(
         if writer.n_packets == target.packets:
             break
     return writer.to_bytes()
+
+
+encode_image = alone(encoding)
 
 
 def image_seed(image: UInt8[np.ndarray, "h w c"]) -> int:

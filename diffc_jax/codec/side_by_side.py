@@ -1,11 +1,13 @@
 """Work on several images side by side, so that their steps fill batches."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from diffc_jax.codec.tile_encoder import Job, Wanted, advance
 from diffc_jax.errors import DiffcError, InputError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Name = TypeVar("Name")
 
@@ -18,6 +20,16 @@ def run(job: Job[T]) -> T:
     """
     ((_, result),) = run_all([(None, job)], at_once=1)
     return result()
+
+
+def alone(start: Callable[P, Job[T]]) -> Callable[P, T]:
+    """The function that does such a job by itself and returns its result."""
+
+    @functools.wraps(start)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        return run(start(*arguments, **named))
+
+    return call
 
 
 def run_all(
