@@ -3,7 +3,8 @@
 python benchmarks/codec_speed.py
 python benchmarks/codec_speed.py --model=weights/imagenet64_h100.safetensors
 
-Encodes and decodes one image at --bpp, then 16 and 64 at once, and prints medians of the seconds in
+Encodes and decodes one image at --bpp, then 16 and 64 at once, and prints medians of the seconds, and of the
+first call, which compiles. Those of one image are divided into
 
     network   calls of the denoiser
     search    encoder: the trellis search with its rotation
@@ -11,7 +12,7 @@ Encodes and decodes one image at --bpp, then 16 and 64 at once, and prints media
     flow      decoder: from the last latent to pixels, all of it calls of the denoiser
     else      updates of latents, bookkeeping, the container; of the encoder the choice of steps
 
-then the share of a run that is neither network nor flow, and the first call, which compiles. Without --model
+with the share of a run that is neither network nor flow; of several images these overlap. Without --model
 the network has random weights, which take the same time, but the images of such a model mean nothing. On two
 cores: `taskset -c 0,1 python benchmarks/codec_speed.py`.
 """
@@ -91,16 +92,10 @@ def report(codec: Codec, clock: Clock, images: list[np.ndarray]) -> None:
             total = time.perf_counter() - begin
             rounds.append({**clock.seconds, "total": total})
         first, *rest = rounds
-        parts = {part: statistics.median(one[part] for one in rest) for part in first}
-        total = parts.pop("total")
-        parts["else"] = total - sum(parts.values())
-        # The share of each run, so that how busy the machine was in it counts on both sides.
-        outside = statistics.median(
-            1 - (one["network"] + one.get("flow", 0)) / one["total"] for one in rest
-        )
-        row = ", ".join(f"{part} {seconds:.3f}" for part, seconds in parts.items())
+        total = statistics.median(one["total"] for one in rest)
+        parts = f" ({in_parts(rest)})" if len(images) == 1 else ""
         print(
-            f"{name} {len(images):>2}: {total:.3f} s ({row}); {outside:.0%} outside the network; "
+            f"{name} {len(images):>2}: {total:.3f} s{parts}, {total / len(images):.3f} s an image; "
             f"{len(images) / total:.1f} images/s; first call {first['total']:.1f} s"
         )
     streams = [parse(one) for one in data]
@@ -109,6 +104,19 @@ def report(codec: Codec, clock: Clock, images: list[np.ndarray]) -> None:
         f"           {8 * n_bytes / _SIDE**2:.3f} bits per pixel, "
         f"{statistics.mean(len(stream.items) for stream in streams):.1f} steps an image"
     )
+
+
+def in_parts(rounds: list[dict[str, float]]) -> str:
+    """Medians of the parts of runs, and the share outside the network."""
+    parts = {part: statistics.median(one[part] for one in rounds) for part in rounds[0]}
+    total = parts.pop("total")
+    parts["else"] = total - sum(parts.values())
+    # The share of each run, so that how busy the machine was in it counts on both sides.
+    outside = statistics.median(
+        1 - (one["network"] + one.get("flow", 0)) / one["total"] for one in rounds
+    )
+    row = ", ".join(f"{part} {seconds:.3f}" for part, seconds in parts.items())
+    return f"{row}; {outside:.0%} outside the network"
 
 
 def main() -> None:

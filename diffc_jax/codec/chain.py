@@ -21,8 +21,8 @@ from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
+from diffc_jax.codec.batches import Place
 from diffc_jax.codec.codebooks import Codebook
-from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables

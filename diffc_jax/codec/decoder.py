@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from diffc_jax.codec.batches import Place, Rows, batches_for
 from diffc_jax.codec.chain import Chain, TileKeys, check_distance, estimate, message_keys
 from diffc_jax.codec.stream import Step, snr_to_float
-from diffc_jax.codec.tiles import Place, batch_size_for, batches
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, Reconstruct, parse_decoder
 from diffc_jax.models import Denoiser, Variables
@@ -50,30 +50,38 @@ class LatentDecoder:
         self._variables = variables
         self._keys = tile_keys
         self._check_bits = check_bits
-        self._batch_size = batch_size_for(n_tiles, batch_size, chain.place)
+        self._batches = batches_for(n_tiles, batch_size, chain.place)
         self._z = np.zeros((n_tiles, *chain.image_shape), np.float32)
         self._snr = [0] * n_tiles
         self._n_steps = [0] * n_tiles
         self._drift = np.zeros(n_tiles, int)
-        for rows, count in batches(range(n_tiles), self._batch_size):
+        for rows, count in self._batches.of(range(n_tiles)):
             self._z[rows[:count]] = chain.start(tile_keys[rows])[:count]
 
     def advance(self, steps: Mapping[int, Sequence[Step]]) -> None:
         """Decodes the next steps of each of these tiles, side by side."""
         for number in range(max(map(len, steps.values()), default=0)):
             now = {tile: own[number] for tile, own in steps.items() if number < len(own)}
-            for rows, count in batches(list(now), self._batch_size):
-                self._advance_batch(rows, count, [now[row] for row in rows.tolist()])
+
+            def step(rows: Rows, now: Mapping[int, Step] = now) -> _Latents:
+                return self._step(rows, [now[row] for row in rows.tolist()])
+
+            for rows, count, (z, checks) in self._batches.map(step, list(now)):
+                rows = rows[:count]
+                taken = [now[row] for row in rows.tolist()]
+                self._z[rows] = z[:count]
+                for row, one in zip(rows.tolist(), taken, strict=True):
+                    self._snr[row] += one.delta
+                    self._n_steps[row] += 1
+                self._compare(rows, taken, checks[:count])
 
     def latents(self) -> Latents:
         """Where the tiles are."""
         snr = np.array([snr_to_float(value) for value in self._snr])
         return Latents(self._z.copy(), snr, self._drift.copy())
 
-    def _advance_batch(
-        self, rows: Int[np.ndarray, " b"], count: int, steps: Sequence[Step]
-    ) -> None:
-        """A step of each row, of which the first `count` are kept: a network call and one of the channel."""
+    def _step(self, rows: Rows, steps: Sequence[Step]) -> "_Latents":
+        """The latents of rows after a step of each, and checks: a network call and one of the channel."""
         chain = self._chain
         z = chain.place(self._z[rows])
         snr = np.array([snr_to_float(self._snr[row]) for row in rows])
@@ -81,22 +89,17 @@ class LatentDecoder:
         keys = message_keys(self._keys[rows], np.array([self._n_steps[row] for row in rows]))
         sample = chain.codebook.decode(keys, [(one.path, one.path_bits) for one in steps])
         delta = np.array([snr_to_float(one.delta) for one in steps])
-        z_s, checks = jax.device_get(chain.step(keys, z, x_hat, sample, snr, delta))
-        rows, steps = rows[:count], steps[:count]
-        self._z[rows] = z_s[:count]
-        for row, step in zip(rows.tolist(), steps, strict=True):
-            self._snr[row] += step.delta
-            self._n_steps[row] += 1
-        self._compare(rows, steps, checks[:count])
+        return jax.device_get(chain.step(keys, z, x_hat, sample, snr, delta))
 
-    def _compare(
-        self, rows: Int[np.ndarray, " b"], steps: Sequence[Step], checks: UInt8[np.ndarray, " b"]
-    ) -> None:
+    def _compare(self, rows: Rows, steps: Sequence[Step], checks: UInt8[np.ndarray, " b"]) -> None:
         checked = [i for i, one in enumerate(steps) if one.check is not None]
         if checked:
             sent = np.array([one.check for one in steps if one.check is not None], np.uint8)
             distance = check_distance(checks[checked], sent, self._check_bits)
             self._drift[rows[checked]] = np.maximum(self._drift[rows[checked]], distance)
+
+
+_Latents = tuple[Float[np.ndarray, "b h w c"], UInt8[np.ndarray, " b"]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -140,23 +143,25 @@ class Reconstructor:
         grids = [gammas_from(self._decoder, gamma, *settings) for gamma in -np.log(snr)]
         # One length for nearly all numbers of steps, so that there is one program.
         longest = -(-max(map(len, grids)) // _GRID_LENGTH) * _GRID_LENGTH
-        pixels = np.zeros(z.shape, np.uint8)
-        size = batch_size_for(len(z), batch_size, self.place)
-        for rows, count in batches(range(len(z)), size):
+
+        def pixels_of(rows: Rows) -> UInt8[np.ndarray, "b h w c"]:
             keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
-            placed, own = self.place(z[rows]), [grids[row] for row in rows]
+            placed, own = self.place(z[rows]), [grids[row] for row in rows.tolist()]
             some = np.stack([np.pad(g, (0, longest - len(g)), mode="edge") for g in own])
             some = some.astype(np.float32)
             x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
             n_steps = np.array([len(grid) - 1 for grid in own])
-            found = _reconstruct_each(
+            pixels = _reconstruct_each(
                 self._decoder.reconstruct,
                 self.eps_hat,
                 variables,
                 *(placed, x_hat, some, n_steps, keys, np.float32(self._decoder.value)),
             )
-            pixels[rows[:count]] = found[:count]
-        return pixels
+            return np.asarray(pixels)
+
+        batches = batches_for(len(z), batch_size, self.place)
+        found = [some[:count] for _, count, some in batches.map(pixels_of, range(len(z)))]
+        return np.concatenate(found)
 
 
 # Grids are filled up to a multiple of so many gammas.

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffc_jax.codec.batches import Place
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.tiles import Place
 from diffc_jax.diffusion.schedules import Schedule, noise_range, schedule_from_fields
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import Model, Variables, build_model, model_variables

@@ -5,10 +5,10 @@ import math
 
 import jax.numpy as jnp
 
+from diffc_jax.codec.batches import Place
 from diffc_jax.codec.chain import Chain
 from diffc_jax.codec.codebooks import OpenCodebook, make_codebook
 from diffc_jax.codec.decoder import Reconstructor
-from diffc_jax.codec.tiles import Place
 from diffc_jax.errors import UsageError
 from diffc_jax.models import Denoiser, Variables
 

@@ -7,11 +7,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from diffc_jax.codec.batches import Rows, batches_for
 from diffc_jax.codec.chain import Chain, TileKeys
 from diffc_jax.codec.container import CodedStep
-from diffc_jax.codec.encoder import Choice, Chooser, arrived, send_step, towards
+from diffc_jax.codec.encoder import Choice, Chooser, Sent, arrived, send_step, towards
 from diffc_jax.codec.step_sizes import StepSizes
-from diffc_jax.codec.tiles import batch_size_for, batches
 from diffc_jax.errors import InputError
 from diffc_jax.models import Variables
 
@@ -50,8 +50,7 @@ class TileEncoder:
         self.end_snr = end_snr
         self.batch_size = batch_size
         self.z = np.zeros(x.shape, np.float32)
-        size = batch_size_for(len(x), batch_size, chain.place)
-        for rows, count in batches(range(len(x)), size):
+        for rows, count in batches_for(len(x), batch_size, chain.place).of(range(len(x))):
             self.z[rows[:count]] = chain.start(tile_keys[rows])[:count]
         self.steps: list[list[CodedStep]] = [[] for _ in x]
         self.choices: list[list[Choice]] = [[] for _ in x]
@@ -138,21 +137,31 @@ Job = Generator[Sequence[Wanted], None, T]
 
 
 def advance(wanted: Sequence[Wanted], n_tiles: int) -> dict[int, InputError]:
-    """Takes steps of tiles, with one chain, of which `n_tiles` are under way; see `batch_size_for`.
+    """Takes steps of tiles, with one chain, of which `n_tiles` are under way; see `batches_for`.
 
     Returns:
         Numbers of the steps that cannot be taken, with what `send_step` said.
     """
     errors: dict[int, InputError] = {}
     first = wanted[0].encoder
-    size = batch_size_for(n_tiles, first.batch_size, first.chain.place)
-    for rows, count in batches(range(len(wanted)), size):
+    batches = batches_for(n_tiles, first.batch_size, first.chain.place)
+
+    def send(rows: Rows) -> Sent | InputError:
         try:
-            _send([wanted[row] for row in rows], count)
+            return _send([wanted[row] for row in rows.tolist()])
         except InputError as error:
-            if count == 1:
-                errors[int(rows[0])] = error
-                continue
+            return error
+
+    for rows, count, sent in batches.map(send, range(len(wanted))):
+        if isinstance(sent, Sent):
+            z = np.asarray(sent.z)
+            for i, row in enumerate(rows[:count].tolist()):
+                encoder, tile, _ = wanted[row]
+                error = float(sent.squared_error[i])
+                encoder.take(tile, sent.steps[i], sent.choices[i], z[i], error)
+        elif count == 1:
+            errors[int(rows[0])] = sent
+        else:
             # Whose fault is it?
             for row in rows[:count].tolist():
                 if own := advance([wanted[row]], n_tiles):
@@ -162,8 +171,8 @@ def advance(wanted: Sequence[Wanted], n_tiles: int) -> dict[int, InputError]:
     return errors
 
 
-def _send(batch: Sequence[Wanted], count: int) -> None:
-    """Takes the first `count` steps of a batch; the others fill it up."""
+def _send(batch: Sequence[Wanted]) -> Sent:
+    """Sends the steps of a batch, which tiles have yet to take."""
     encoders, tiles = [one.encoder for one in batch], [one.tile for one in batch]
     chain = encoders[0].chain
 
@@ -171,7 +180,7 @@ def _send(batch: Sequence[Wanted], count: int) -> None:
         pairs = zip(encoders, tiles, strict=True)
         return np.stack([arrays(encoder)[tile] for encoder, tile in pairs])
 
-    sent = send_step(
+    return send_step(
         chain,
         encoders[0].variables,
         gathered(lambda encoder: encoder.keys),
@@ -180,6 +189,3 @@ def _send(batch: Sequence[Wanted], count: int) -> None:
         [encoder.sizes[tile] for encoder, tile in zip(encoders, tiles, strict=True)],
         [one.chooser for one in batch],
     )
-    z = np.asarray(sent.z)
-    for i, (encoder, tile, _) in enumerate(batch[:count]):
-        encoder.take(tile, sent.steps[i], sent.choices[i], z[i], float(sent.squared_error[i]))

@@ -13,14 +13,13 @@ import functools
 import math
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
+from diffc_jax.codec.batches import Rows, batches_for
 from diffc_jax.codec.chain import estimate
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import MOST_OCTAVES, SNR_BITS, snr_to_float
-from diffc_jax.codec.tiles import batch_size_for, batches
 from diffc_jax.errors import InputError
 
 Picture = Float[np.ndarray, "h w 3"]
@@ -115,15 +114,19 @@ class WindowedDenoiser:
         places = [(i, j) for i in range(len(tops)) for j in range(len(lefts))]
         total = np.zeros(padded.shape, np.float32)
         level = np.float32(np.clip(gamma, *programs.gamma_range))
-        size = batch_size_for(len(places), programs.batch_size, programs.place)
-        for rows, count in batches(range(len(places)), size):
-            some = [places[row] for row in rows]
+
+        def windows(rows: Rows) -> Float[np.ndarray, "b side side 3"]:
+            some = [places[row] for row in rows.tolist()]
             batch = np.stack(
                 [padded[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side] for i, j in some]
             )
             placed, levels = programs.place(batch), np.full(len(rows), level)
-            found = jax.device_get(estimate(programs.denoiser, programs.variables, placed, levels))
-            for (i, j), one in zip(some[:count], found, strict=False):
+            return np.asarray(estimate(programs.denoiser, programs.variables, placed, levels))
+
+        batches = batches_for(len(places), programs.batch_size, programs.place)
+        for rows, count, found in batches.map(windows, range(len(places))):
+            for row, one in zip(rows[:count].tolist(), found, strict=False):
+                i, j = places[row]
                 weights = of_rows[i][:, None, None] * of_columns[j][:, None]
                 total[tops[i] : tops[i] + side, lefts[j] : lefts[j] + side] += weights * one
             self.on_windows(count)

@@ -17,7 +17,6 @@ from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.targets import Target
-from diffc_jax.codec.tiles import batch_size_for
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.models import gaussian
 from diffc_jax.runtime.export import export_params
@@ -162,19 +161,6 @@ def test_fewer_tiles_than_devices(codec):
     found, expected = (decode_stream(one, stream) for one in (spread, codec))
     assert found.warnings == expected.warnings == []
     assert psnr(found.image, expected.image + 1e-3) > 50
-
-
-def test_batches_are_divided_among_devices(monkeypatch):
-    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 2)
-    put = put_on_all_devices()
-    assert [batch_size_for(n, 16, put) for n in (1, 8, 9, 40)] == [8, 8, 16, 16]
-    # One CPU is as fast with a few images at once as with many.
-    assert [batch_size_for(n, 16, jnp.asarray) for n in (1, 2, 9, 40)] == [1, 4, 4, 4]
-    assert [batch_size_for(n, 3, jnp.asarray) for n in (1, 2, 40)] == [1, 3, 3]
-    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 6)
-    assert [batch_size_for(n, 16, jnp.asarray) for n in (1, 2, 40)] == [1, 12, 12]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert [batch_size_for(n, 16, jnp.asarray) for n in (1, 2, 40)] == [1, 16, 16]
 
 
 def test_float_noise(codec, noisy, check):

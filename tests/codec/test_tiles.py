@@ -46,14 +46,3 @@ def test_an_image_smaller_than_half_a_tile_is_mirrored_again():
 def test_one_pixel_fills_a_tile():
     original = image(1, 1)
     np.testing.assert_array_equal(tiles.cut(original, 4), np.broadcast_to(original, (1, 4, 4, 3)))
-
-
-@pytest.mark.parametrize("size", [1, 3, 4, 16])
-def test_batches_hold_every_tile_once(size):
-    for n_tiles in (0, 1, 2, 4, 5, 16, 40):
-        numbers = list(range(100, 100 + n_tiles))
-        found = list(tiles.batches(numbers, size))
-        assert {len(rows) for rows, _ in found} <= {size}
-        assert [row for rows, count in found for row in rows[:count].tolist()] == numbers
-        assert len(found) == -(-n_tiles // size)
-        assert all((rows[count:] == rows[0]).all() for rows, count in found)
