@@ -83,13 +83,13 @@ CASES: Mapping[str, Case] = {
         "64x64 image at 1 bpp",
         "compress.py",
         (_MODEL, "--input={images}/*.png", "--output={work}/files", "--bpp=1"),
-        (2, 18),
+        (8, 40),
     ),
     "decompress": Case(
         "64x64 image at 1 bpp, flow",
         "decompress.py",
         (_MODEL, "--input={files}/*.diffc", "--output={work}/images"),
-        (2, 18),
+        (8, 40),
     ),
     "train": Case(
         "step of 16 images",
