@@ -1,5 +1,7 @@
 """Upper bounds on achievable rates."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -39,10 +41,10 @@ def chunked_rate_bound(
         The sum of k + log2(k + 1) + 5 over the chunks; 0 where C is 0.
 
     Raises:
-        ValueError: chunk_bits is not positive.
+        ValueError: chunk_bits is not positive and finite.
     """
-    if not chunk_bits > 0:
-        raise ValueError(f"chunk_bits is {chunk_bits}, not positive")
+    if not 0 < chunk_bits < math.inf:
+        raise ValueError(f"chunk_bits is {chunk_bits}, not positive and finite")
     bits = np.asarray(bits, np.float64)
     full = np.floor(bits / chunk_bits)
     rest = np.maximum(bits - full * chunk_bits, 0.0)

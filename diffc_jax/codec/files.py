@@ -286,7 +286,7 @@ def _cost(header: Header, n_bytes: int) -> str:
 def describe(stream: Stream) -> str:
     """One line: size, rate, packets and tiles, and what is wrong."""
     header = stream.header
-    parts = f"{header.n_tiles} tiles of {header.tile}"
+    parts = f"{header.n_tiles} tile{'s' * (header.n_tiles != 1)} of {header.tile}"
     if header.stride is not None:
         parts = f"one chain in windows of {header.tile} every {header.stride}"
     bpp = 8 * stream.n_bytes / header.n_pixels

@@ -134,11 +134,15 @@ def _map(file: pathlib.Path | BinaryIO, offset: int, shape: tuple[int, ...]) -> 
 def _inflate(path: pathlib.Path, header: ArrayHeader) -> np.ndarray:
     """The rows of a compressed member, in a file of as many bytes as their header says."""
     flaw = f"cannot be unpacked into {tempfile.gettempdir()}"
-    with parsing(path, flaw), path.open("rb") as file, NpzReader(file).open("data") as member:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115  # the map keeps it
+    with (
+        parsing(path, flaw),
+        path.open("rb") as file,
+        NpzReader(file).open("data") as member,
+        tempfile.TemporaryFile() as spool,
+    ):
         shutil.copyfileobj(member, spool, 1 << 20)
         spool.flush()
-        return _map(spool, header.start, header.shape)
+        return _map(spool, header.start, header.shape)  # which outlives it
 
 
 class _PositionNotingFile:

@@ -26,6 +26,7 @@ from diffc_jax.models.layers import (
     Depth,
     Width,
     activation_dtype,
+    check_attention,
     check_epsilon,
     check_halvings,
     check_multiple,
@@ -182,6 +183,7 @@ def diffusers_unet_model(
         check_multiple("model.widths", width, head_channels or 1, "the channels of a head")
     check_multiple("model.widths", widths[0], 4, "for as many sines as cosines of time")
     check_halvings(image_shape, len(widths) - 1)
+    check_attention(attention, image_shape, len(widths))
     check_epsilon("model.epsilon", epsilon)
     one_of("model.prediction", prediction, PREDICTIONS)
     gammas = index_gammas(betas, steps, beta_start, beta_end)

@@ -43,7 +43,7 @@ def guided_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_sizes(image_shape, width, multipliers, blocks)
+    check_sizes(image_shape, width, multipliers, blocks, attention)
     check_positive("model", head_channels=head_channels)
     check_multiple("model.width", width, head_channels, "the channels of a head")
     network = ImprovedDiffusionUNet(

@@ -22,6 +22,7 @@ from diffc_jax.models.layers import (
     Depth,
     Width,
     activation_dtype,
+    check_attention,
     check_halvings,
     check_multiple,
     check_positive,
@@ -231,7 +232,7 @@ def improved_diffusion_model(
     Raises:
         UsageError: a field that cannot be used, named.
     """
-    check_sizes(image_shape, width, multipliers, blocks)
+    check_sizes(image_shape, width, multipliers, blocks, attention)
     check_positive("model", heads=heads)
     check_multiple("model.width", width, heads, "the number of heads (model.heads)")
     network = ImprovedDiffusionUNet(
@@ -248,9 +249,14 @@ def improved_diffusion_model(
 
 
 def check_sizes(
-    image_shape: tuple[int, int, int], width: int, multipliers: Sequence[int], blocks: int
+    image_shape: tuple[int, int, int],
+    width: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    attention: Sequence[int],
 ) -> None:
     """Raises UsageError for fields of a model that no U-Net of this kind can have."""
     check_positive("model", width=width, multipliers=min(multipliers, default=0), blocks=blocks)
     check_multiple("model.width", width, GROUPS, "the number of groups of the norms")
     check_halvings(image_shape, len(multipliers) - 1)
+    check_attention(attention, image_shape, len(multipliers))

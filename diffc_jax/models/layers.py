@@ -162,6 +162,19 @@ def check_halvings(image_shape: tuple[int, int, int], halvings: int) -> None:
         )
 
 
+def check_attention(
+    heights: Sequence[int], image_shape: tuple[int, int, int], n_levels: int
+) -> None:
+    """Raises UsageError for heights of `model.attention` that none of so many levels has."""
+    levels = [image_shape[0] // 2**level for level in range(n_levels)]
+    for height in heights:
+        if height not in levels:
+            raise UsageError(
+                f"no level is {height} high; they are {', '.join(map(str, levels))}",
+                field="model.attention",
+            )
+
+
 def check_epsilon(field: str, value: float) -> None:
     """Raises UsageError for what no norm adds to variances."""
     if not 0.0 < value < 1.0:

@@ -40,9 +40,10 @@ def test_chunks_are_messages_of_their_own_and_the_last_one_carries_the_rest():
     )
 
 
-def test_chunks_without_bits_are_refused():
-    with pytest.raises(ValueError, match=r"^chunk_bits is 0, not positive$"):
-        chunked_rate_bound(1.0, 0)
+@pytest.mark.parametrize("chunk_bits", [0, np.nan, np.inf])
+def test_chunks_have_some_bits(chunk_bits):
+    with pytest.raises(ValueError, match=f"^chunk_bits is {chunk_bits}, not positive and finite$"):
+        chunked_rate_bound(10.0, chunk_bits)
 
 
 def test_steps_are_messages_of_their_own():

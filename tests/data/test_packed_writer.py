@@ -191,7 +191,8 @@ def test_interrupted_preparation_goes_on(tars, whole, tmp_path, opened, at, save
         )
     opened.clear()
     prepare(spec(tars), output, layout="packed")
-    assert opened == [0, *range(saved, COUNT)]
+    # Threads read them, in nearly this order.
+    assert sorted(opened) == sorted([0, *range(saved, COUNT)])
     assert contents(output) == contents(whole)
 
 

@@ -123,6 +123,7 @@ def test_configs_have_the_parameters_of_the_checkpoints(argument, size, count):
         ({"head_channels": 24}, "widths: 32 is not a multiple of 24, the channels of a head"),
         ({"widths": ()}, "widths: 0 must be at least 1"),
         ({"widths": (32,) * 6}, "image_size: 16 is not a multiple of 32, halved 5 times"),
+        ({"attention": (8, 4)}, "attention: no level is 4 high; they are 16, 8"),
         ({"epsilon": 0.0}, "epsilon: 0.0 is not inside (0, 1)"),
         ({"prediction": "noise"}, "prediction: unknown 'noise'; choose one of eps, v, x"),
         ({"betas": "laplace"}, "betas: unknown 'laplace'; choose one of linear,"),

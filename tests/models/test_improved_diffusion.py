@@ -172,6 +172,7 @@ def test_it_starts_from_zero():
             {"multipliers": (1,) * 6},
             "image_size: 16 is not a multiple of 32, halved 5 times by the levels",
         ),
+        ({"attention": (8, 4)}, "attention: no level is 4 high; they are 16, 8"),
         ({"dtype": "half"}, "dtype: unknown 'half'; choose one of float32, bfloat16"),
     ],
 )
