@@ -10,9 +10,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far more than they compute, and so do the programs that they start: machine code that is made
 # quickly saves much of their time. Flags that are given win, and users have these:
 # XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true".
-os.environ["XLA_FLAGS"] = (
-    f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=1",
+        # Each process has about a core: threads that share a program, or wait for each other, only cost.
+        "--xla_cpu_parallel_codegen_split_count=1",
+        *os.environ.get("XLA_FLAGS", "").split(),
+    ]
 )
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # XLA ends a process that has a flag which it does not know, and 0.12 no longer knows this one.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ['XLA_FLAGS']}"

@@ -86,7 +86,7 @@ class Pair:
         processes = self.start(workdir)
         while last_step(workdir) < step:
             assert all(process.poll() is None for process in processes), finish(processes)
-            time.sleep(0.001)
+            time.sleep(0.01)
         processes[victim].send_signal(signum)
         return finish(processes)
 

@@ -92,7 +92,7 @@ class Program:
         process = self.start(program, workdir)
         while not moment():
             assert process.poll() is None, f"ended too soon: {process.communicate()[1]}"
-            time.sleep(0.001)
+            time.sleep(0.01)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.communicate()
