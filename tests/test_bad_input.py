@@ -391,7 +391,7 @@ def test_damaged_checkpoints(images, tmp_path):
     with pytest.raises(InputError) as caught:
         train(configured(images), workdir)
     assert str(caught.value).startswith(f"{workdir}/config.json: is not valid JSON (")
-    # Failed tasks of Orbax are logged when they are collected. If that is while another test parses Python, its
-    # `ast.parse` fails (CPython 3.11 counts its recursion once for both).
+    # Failed tasks of Orbax are logged when they are collected. A test that parses Python just then fails:
+    # `ast.parse` of CPython 3.11 counts its recursion once for both.
     del caught
     gc.collect()
