@@ -1,5 +1,6 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
+import contextlib
 import io
 import math
 import os
@@ -8,7 +9,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -78,9 +79,10 @@ def run_experiment(
             devices.check_devices(flags.FLAGS.expect_devices)
             if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)
-        workdir = prepare_workdir(flags.FLAGS.workdir)
-        with multihost.owning(workdir):
-            experiment(config, workdir)
+        with new_folder_removed_if_empty(flags.FLAGS.workdir):
+            workdir = prepare_workdir(flags.FLAGS.workdir)
+            with multihost.owning(workdir):
+                experiment(config, workdir)
 
     _define_experiment_flags(multi_host)
     run(main)
@@ -149,6 +151,19 @@ def prepare_workdir(path: str) -> files.AnyPath:
     if not os.access(workdir, os.W_OK):
         raise InputError(f"--workdir {path}: is not writable")
     return workdir
+
+
+@contextlib.contextmanager
+def new_folder_removed_if_empty(path: str) -> Iterator[None]:
+    """Takes the folder of a run away again if the block has made it and nothing was written."""
+    workdir = files.as_path(path)
+    is_new = isinstance(workdir, pathlib.Path) and not workdir.expanduser().exists()
+    try:
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                pathlib.Path(path).expanduser().rmdir()
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

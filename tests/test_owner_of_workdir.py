@@ -52,6 +52,18 @@ def test_programs_hold_the_folder_while_they_run(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_that_is_found_late_leaves_no_empty_folder(tmp_path):
+    workdir = tmp_path / "run"
+    flags_given = ("--config=configs/imagenet64_converted.py:smoke", f"--workdir={workdir}")
+    for before in (False, True):
+        done = run_program("experiments/evaluate.py", *flags_given, "--config.model.attention=(4,)")
+        assert done.stderr == (
+            "evaluate.py: error: model.attention: no level is 4 high; they are 16, 8\n"
+        )
+        assert workdir.exists() == before
+        workdir.mkdir(exist_ok=True)
+
+
 def test_reproduction_holds_the_folders_of_its_parts(tmp_path, monkeypatch):
     seen = {}
 
