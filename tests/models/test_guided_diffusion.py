@@ -62,3 +62,13 @@ def test_heads_divide_the_channels():
         "model.width: 32 is not a multiple of 24, the channels of a head",
         lambda: guided_diffusion_model((SIDE, SIDE, 3), head_channels=24, **SMALL),
     )
+
+
+def test_attention_is_at_heights_that_levels_have():
+    fails(
+        UsageError,
+        "model.attention: no level is 4 high; they are 16, 8",
+        lambda: guided_diffusion_model(
+            (SIDE, SIDE, 3), head_channels=16, **{**SMALL, "attention": (8, 4)}
+        ),
+    )
