@@ -1,6 +1,5 @@
 """What all programs have in common: flags, the config, and errors as one line with an exit code."""
 
-import contextlib
 import io
 import math
 import os
@@ -9,7 +8,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -79,10 +78,9 @@ def run_experiment(
             devices.check_devices(flags.FLAGS.expect_devices)
             if not multihost.is_primary():
                 logging.set_verbosity(logging.WARNING)
-        with new_folder_removed_if_empty(flags.FLAGS.workdir):
-            workdir = prepare_workdir(flags.FLAGS.workdir)
-            with multihost.owning(workdir):
-                experiment(config, workdir)
+        workdir = check_workdir(flags.FLAGS.workdir)
+        with multihost.owning(workdir):
+            experiment(config, workdir)
 
     _define_experiment_flags(multi_host)
     run(main)
@@ -135,8 +133,8 @@ def _output() -> str:
     return values.get("workdir") or values.get("output") or "."
 
 
-def prepare_workdir(path: str) -> files.AnyPath:
-    """Makes the folder of a run and checks that it can be written; object stores have no folders to make.
+def check_workdir(path: str) -> files.AnyPath:
+    """The folder of a run, which can be made if need be and written; nothing is made.
 
     Raises:
         InputError: it cannot.
@@ -144,26 +142,22 @@ def prepare_workdir(path: str) -> files.AnyPath:
     if files.is_remote(files.as_path(path)):
         return files.as_path(path)
     workdir = pathlib.Path(path).expanduser().resolve()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir {path}: cannot be made ({error.strerror})") from error
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"--workdir {path}: is not writable")
+    if flaw := disk.folder_flaw(workdir):
+        raise InputError(f"--workdir {path}: cannot be written ({flaw})")
     return workdir
 
 
-@contextlib.contextmanager
-def new_folder_removed_if_empty(path: str) -> Iterator[None]:
-    """Takes the folder of a run away again if the block has made it and nothing was written."""
-    workdir = files.as_path(path)
-    is_new = isinstance(workdir, pathlib.Path) and not workdir.expanduser().exists()
-    try:
-        yield
-    finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # it is not empty
-                pathlib.Path(path).expanduser().rmdir()
+def prepare_workdir(path: str) -> files.AnyPath:
+    """Makes the folder for what a program writes; object stores have no folders to make.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    workdir = check_workdir(path)
+    if isinstance(workdir, pathlib.Path):
+        with disk.only_writing(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+    return workdir
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

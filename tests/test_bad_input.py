@@ -152,7 +152,7 @@ def test_failures_exit_with_1(tmp_path):
         "train",
         (GAUSSIAN, f"--workdir={below}"),
         1,
-        f"--workdir {below}: cannot be made (Not a directory)",
+        f"--workdir {below}: cannot be written ({file} is not a folder)",
     )
     fails(
         "plot",
@@ -168,7 +168,9 @@ def test_unwritable_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError) as caught:
         cli.prepare_workdir(str(tmp_path))
-    assert str(caught.value) == f"--workdir {tmp_path}: is not writable"
+    assert str(caught.value) == (
+        f"--workdir {tmp_path}: cannot be written (Permission denied: {tmp_path})"
+    )
 
 
 # Configs and data, in this process on eight simulated devices

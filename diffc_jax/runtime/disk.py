@@ -59,10 +59,18 @@ def check_writable(path: pathlib.Path) -> None:
         found = os.stat(folder / path.name)
         if folder == path.parent and stat.S_ISDIR(found.st_mode):
             raise InputError(f"{path}: cannot be written (Is a directory)")
-    if not folder.is_dir():
-        raise InputError(f"{path}: cannot be written ({folder} is not a folder)")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: cannot be written (Permission denied: {folder})")
+    if flaw := folder_flaw(folder):
+        raise InputError(f"{path}: cannot be written ({flaw})")
+
+
+def folder_flaw(folder: pathlib.Path) -> str:
+    """Why nothing can be written to a folder, which may be still to be made; empty if it can."""
+    found = _existing(folder)
+    if not found.is_dir():
+        return f"{found} is not a folder"
+    if not os.access(found, os.W_OK | os.X_OK):
+        return f"Permission denied: {found}"
+    return ""
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:
