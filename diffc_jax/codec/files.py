@@ -109,7 +109,7 @@ def compress(
                 seed=seed,
                 on_progress=ShareProgress(str(source)).reach if alone else lambda fraction: None,
             )
-            return _described(job, height * width, alone)
+            return _described(job, target, programs.gamma_range[0], height * width, alone)
 
         jobs = (((source, made), start(source)) for source, made in pairs)
         for (source, made), result in run_all(jobs, min(batch_size, len(pairs))):
@@ -130,12 +130,24 @@ class _Encoded(NamedTuple):
     description: str
 
 
-def _described(job: Job[bytes], n_pixels: int, with_seconds: bool) -> Job[_Encoded]:
+def _described(
+    job: Job[bytes], target: Target, least_gamma: float, n_pixels: int, with_seconds: bool
+) -> Job[_Encoded]:
     begin = time.monotonic()
     data = yield from job
     text = f"{len(data)} bytes, {8 * len(data) / n_pixels:.3f} bits per pixel"
     seconds = f", {time.monotonic() - begin:.1f} s" if with_seconds else ""
-    return _Encoded(data, text + seconds)
+    return _Encoded(data, text + seconds + _early_end(data, target, least_gamma))
+
+
+def _early_end(data: bytes, target: Target, least_gamma: float) -> str:
+    """Says that a stream ends before its target, with the least noise of the model."""
+    end = f"the least noise of this model, gamma {least_gamma:.2f}, comes"
+    if target.packets is not None and (n := len(parse(data).cuts)) < target.packets:
+        return f"; {end} after {n} packets"
+    if target.gamma is not None and target.gamma < least_gamma:
+        return f"; {end} before gamma {target.gamma:g}"
+    return ""
 
 
 def decompress(

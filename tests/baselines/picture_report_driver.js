@@ -53,6 +53,7 @@ async function drive() {
   seen.other = [all("#thumbnails button").map((b) => b.getAttribute("aria-pressed")), captions()[0], captions()[2]];
   seen.alone = $("#size").disabled;
   seen.names = all("#thumbnails button").map((b) => b.textContent);
+  seen.rates = [0.01234, 999.4, 999.6, 1984].map(rateDigits);
   seen.width = innerWidth;
   seen.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   seen.resources = performance.getEntriesByType("resource").map((e) => e.name)

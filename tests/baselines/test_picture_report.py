@@ -210,6 +210,7 @@ def test_works_in_a_browser(page, tmp_path, width):
     assert seen["errors"] == []
     assert seen["resources"] == []
     assert (seen["width"], seen["overflow"]) == (width, 0)
+    assert seen["rates"] == ["0.0123", "999", "1,000", "1,984"]
     first, second = Page(page).data["pictures"]
     sizes, methods = first["sizes"], first["methods"]
     size = f"{sizes[0]} bytes, {8 * sizes[0] / 240:#.3g} bpp"

@@ -8,6 +8,9 @@ const checked = (name) => document.querySelector(`input[name="${name}"]:checked`
 const toNumber = (value) => (value === null ? NaN : Number(value));
 const show = (value, digits = 5) =>
   Number.isFinite(value) ? String(Number(value.toPrecision(digits))) : value > 0 ? "∞" : "?";
+/** Never a power of ten: the least file of a tiny picture has thousands of bits per pixel. */
+const rateDigits = (rate) =>
+  rate < 999.5 ? rate.toPrecision(3) : Math.round(rate).toLocaleString("en");
 const withError = (value, error) => show(value) + (error === null ? "" : ` ± ${show(error, 2)}`);
 
 function element(name, attributes = {}, ...children) {

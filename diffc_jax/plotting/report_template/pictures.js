@@ -5,7 +5,7 @@ let chosen = pictures[0];
 let drawing = 0; // number of the latest drawing; older ones that finish late are dropped
 const center = { x: 0.5, y: 0.5 }; // of the part that is shown, as fractions of the picture
 
-const bppText = (bytes) => `${((8 * bytes) / (chosen.width * chosen.height)).toPrecision(3)}\u00a0bpp`;
+const bppText = (bytes) => `${rateDigits((8 * bytes) / (chosen.width * chosen.height))}\u00a0bpp`;
 const bytesText = (bytes) => `${bytes.toLocaleString("en")}\u00a0bytes`;
 const zoom = () => Number(byId("zoom").value);
 

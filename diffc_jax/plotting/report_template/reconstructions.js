@@ -77,8 +77,6 @@ function remark(series, rate, target) {
   return kind;
 }
 
-const rateText = (rate) => `${rate.toPrecision(3)} bpp`;
-
 function tile(name, line) {
   const canvas = element("canvas", { role: "img" });
   const bpp = element("span", { class: "bpp" });
@@ -113,7 +111,7 @@ async function drawTiles() {
     [set.originals[row], ...series.map((s) => s.sprites[row])].map(pixels),
   );
   if (number !== drawing) return;
-  byId("rate-value").textContent = rateText(target);
+  byId("rate-value").textContent = `${rateDigits(target)} bpp`;
   byId("rate").setAttribute("aria-valuetext", `${show(target, 3)} bits per pixel`);
   const first = tile("original");
   first.bpp.textContent = "24 bpp";
@@ -125,7 +123,7 @@ async function drawTiles() {
     const rate = s.bpp[row][level];
     const decibels = toNumber(s.psnr[row][level]);
     const made = tile(s.label, s);
-    made.bpp.textContent = rateText(rate);
+    made.bpp.textContent = `${rateDigits(rate)} bpp`;
     made.psnr.textContent = Number.isFinite(decibels) ? `${decibels.toFixed(2)} dB` : "exact";
     made.note.textContent = remark(s, rate, target);
     made.canvas.setAttribute(
