@@ -33,6 +33,7 @@ from diffc_jax.runtime import files
 from diffc_jax.runtime.environment import read_environment, write_environment
 from diffc_jax.training.validation import describe_elbo
 
+_OF_SAMPLES = (SAMPLES, *map(SAMPLES_OF.format, SAMPLE_DECODERS))
 # By the names of files.
 Contents = dict[str, Any]
 
@@ -110,6 +111,8 @@ class Tables:
         self._names = ["index", *arrays, *stored]
         measures = [*stored, *(f"psnr/{one}" for one in self._series)]
         self._averages = Averages(store, result.images, self._names, measures, self._methods)
+        of_images = [name for one in methods for name in (one.image_table, one.reconstructions)]
+        self._written_last = (*of_images, GRID, SPECTRA, SUMMARY, *_OF_SAMPLES)
 
     def begin(self, pixels: Digests) -> None:
         """Writes what results will be of: the machine, and the images, by digests of all.
@@ -121,8 +124,13 @@ class Tables:
         write_environment(result.folder, read_environment(result.folder).get("encoders"))
 
     def write_rates(self) -> None:
-        """Writes config.json, rd.csv and rate_curve.csv of the images that are done so far."""
-        self._write(self._rates({}))
+        """Writes config.json, rd.csv and rate_curve.csv of the images that are done so far.
+
+        All other files go away: they are of an evaluation that has ended, so of another network, or of other
+        settings or images.
+        """
+        if contents := self._rates({}):
+            self._write(dict.fromkeys(self._written_last) | contents)
 
     def write(
         self,
@@ -184,7 +192,7 @@ class Tables:
         if not first:
             contents[GRID] = None  # of earlier reconstructions
         if not self._config.eval.samples:
-            contents |= dict.fromkeys([SAMPLES, *map(SAMPLES_OF.format, SAMPLE_DECODERS)])
+            contents |= dict.fromkeys(_OF_SAMPLES)
         return contents
 
     def _spectra(self, points: Sequence[RatePoint]) -> Table | None:

@@ -11,9 +11,10 @@ import pytest
 
 from diffc_jax.commands import train
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.evaluation import measures, result_files
+from diffc_jax.evaluation import measures, result_files, tables
 from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.image_sets import claim_images, read_images
+from diffc_jax.evaluation.processes import StoppedError
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
 from diffc_jax.evaluation.subsets import ResultSet
 from diffc_jax.metrics.features.extract import FeatureNetwork
@@ -123,6 +124,30 @@ def test_replaced_images_are_measured_again(config, folder, workdir, caplog):
         assert (workdir / "eval" / name).read_bytes() == content
     assert (workdir / "eval" / "rd.csv").read_text() != before
     assert read_images(workdir / "eval").n_images == COUNT
+
+
+def test_a_stopped_evaluation_leaves_nothing_of_an_earlier_one(config, workdir, monkeypatch):
+    eval_dir = workdir / "eval"
+    ended = {path.name for path in eval_dir.iterdir()}
+    config.eval.num_levels = 2
+    write_rates = tables.Tables.write_rates
+
+    def stop(files):
+        write_rates(files)
+        raise StoppedError("SIGTERM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measures, "_SECONDS_BETWEEN_WRITES", 0.0)
+        patch.setattr(tables.Tables, "write_rates", stop)
+        with pytest.raises(StoppedError):
+            evaluate(config, workdir)
+    assert [point.n_images for point in read_rate_points(eval_dir / "rd.csv")] == [4, 4]
+    assert ended - {path.name for path in eval_dir.iterdir()} == {
+        *("per_image.csv", "spectra.csv", "summary.json")
+    }
+    evaluate(config, workdir)
+    assert ended == {path.name for path in eval_dir.iterdir()}
+    assert [point.n_images for point in read_rate_points(eval_dir / "rd.csv")] == [COUNT, COUNT]
 
 
 def strip_digests(workdir):
