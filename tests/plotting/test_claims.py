@@ -91,6 +91,14 @@ def test_differences_of_straight_lines(tmp_path):
     assert ancestral[1:] == ["100%", "1.65 to 1.65", "100%", "+3.01 to +3.01"]
 
 
+def test_measures_that_are_known_at_other_rates_have_their_own_range(tmp_path):
+    webp = points(28, lambda u: 4 - 1.5 * u, method="webp")
+    webp[-1] = dataclasses.replace(webp[-1], fid=None, fid_features=None)
+    text = write(tmp_path, [*ROWS[: len(LOG_BPP)], *webp])
+    compared = cells(text, "## DiffC-F (flow), unet against others", "WebP")[0]
+    assert compared == "0.10 to 0.80, PSNR 0.10 to 2.00"
+
+
 def test_headers_are_left_out_in_a_table_of_their_own(tmp_path):
     text = write(tmp_path, ROWS)
     bare = text[text.index("Files without ") :]
