@@ -1,10 +1,10 @@
 r"""A U-Net for hours on two CPU cores, on real ImageNet images at 64x64; its weights are in the repository.
 
-The paper's experiment at our scale: 5.8 M parameters, 0.7 M images seen in 22,000 steps of 32, three and
-a half hours at the speed that benchmarks/model_speed.py prints (57 images/s). The data are tar shards of
-images at 64x64, or larger ones, which are squashed; they are not the official variants of ImageNet 64x64,
-and results carry their own name. Validation images whose paths have the word hq64 or ref also have results
-of their own. docs/training_log.md says what was tried, docs/reproduction.md what it shows.
+The paper's experiment at our scale: 5.8 M parameters, 0.7 M images seen in 22,000 steps of 32 (docs/speed.md
+has the speed). The data are tar shards of images at 64x64, or larger ones, which are squashed; they are not
+the official variants of ImageNet 64x64, and results carry their own name. Validation images whose paths have
+the word hq64 or ref also have results of their own. docs/training_log.md says what was tried,
+docs/reproduction.md what it shows.
 
     python experiments/train.py --config=configs/imagenet64_small.py --workdir=W \
         --config.data.train.path='DATA/train/*.tar' --config.data.eval.path='DATA/validation/*.tar'

@@ -176,10 +176,11 @@ def parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
     """
     try:
         remaining: list[str] = values(argv)
-        # ml_collections keeps the error of a missing file until a field is used.
+        # ml_collections keeps the error of a file until a field is used.
         if "config" in values and not isinstance(values.config, ConfigDict):
             raise FileNotFoundError
         _check_finite(values)
+        _check_given(values)
     except DiffcError as error:
         raise UsageError(str(error)) from error
     except Exception as error:  # a config file is a program: it may raise anything
@@ -191,6 +192,13 @@ def _check_finite(values: flags.FlagValues) -> None:
     for name, value in values.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{value} is not a finite number", field=f"--{name}")
+
+
+def _check_given(values: flags.FlagValues) -> None:
+    """Refuses names that are empty, as of a shell variable that is not set: they mean the current folder."""
+    for name in ("config", "workdir", "input", "inputs", "output"):
+        if name in values and values[name].value == "":
+            raise UsageError("is empty", field=f"--{name}")
 
 
 def _with_present_name(argument: str) -> str:
@@ -228,7 +236,8 @@ def _describe_flag_error(error: Exception, argv: list[str], values: flags.FlagVa
     if isinstance(error, flags.Error) and "Traceback" not in str(error):
         return str(error)
     if isinstance(error, OSError):
-        return f"--config: {file}: no such file"
+        found = os.path.exists(file)
+        return f"--config: {file}: {'has no get_config that gives a config' if found else 'no such file'}"
     if wrong := _describe_wrong_index(values, argv):
         return wrong
     names = (argument.partition("=")[0].lstrip("-") for argument in argv)

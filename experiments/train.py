@@ -29,6 +29,9 @@ _ACCELERATOR = flags.DEFINE_enum(
 def _validate(config):
     if _COST.value and not flags.FLAGS.dry_run:
         raise UsageError("needs --dry_run; it compiles and does not train", field="--cost")
+    for flag in (_COST_DEVICES, _ACCELERATOR):
+        if flag.present and not _COST.value:
+            raise UsageError("needs --dry_run --cost", field=f"--{flag.name}")
     validate(config)
 
 
@@ -38,10 +41,11 @@ def _dry_run(config):
     from diffc_jax.training import cost
     from diffc_jax.training.duration import num_train_steps
 
-    # Not a number of images: data are not opened.
-    num_steps = num_train_steps(config.train, num_images=None)
     cost.simulate_devices(_COST_DEVICES.value)
-    step = cost.measure_step(build_task(config))
+    task = build_task(config)
+    # Not a number of images: data are not opened. A model without steps is refused by `measure_step`.
+    num_steps = num_train_steps(config.train, num_images=None) if task.count_trained() else 0
+    step = cost.measure_step(task)
     return cost.report_cost(step, num_steps, _ACCELERATOR.value)
 
 

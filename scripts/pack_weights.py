@@ -34,6 +34,8 @@ def main() -> None:
         raise UsageError("must end in .safetensors", field=f"--output {output}")
     card = read_card(source, Card)
     arrays = read_tensors(source)
+    if not any(name.startswith(_PACKED) for name in arrays):
+        raise InputError(f"{source}: is no denoiser of DiffC; no tensor is called {_PACKED}...")
     with np.errstate(over="ignore"):  # found below
         packed = {
             name: array.astype(np.float16) if name.startswith(_PACKED) else array

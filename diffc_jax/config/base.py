@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, names, numbers, within
+from diffc_jax.config.checks import above, all_finite, at_least, has_fields, names, numbers, within
 from diffc_jax.config.sources import check_sources, plain, source_config, training_sources
 from diffc_jax.diffusion.decoders import DEFAULT_BUDGET, parse_decoder
-from diffc_jax.diffusion.schedules import check_ends
+from diffc_jax.diffusion.schedules import schedule_from_fields
 from diffc_jax.errors import UsageError
 from diffc_jax.typed import one_of
 
@@ -261,6 +261,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
+    has_fields(plain(config), plain(base_config()))
     data, train = config.data, config.train
     all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
@@ -368,7 +369,7 @@ def _check_each_once(field: str, names: Sequence[str]) -> None:
 def _check_noise_levels(config: ConfigDict) -> None:
     """Those of schedule, evaluation and experts."""
     low, high = config.schedule.gamma_min, config.schedule.gamma_max
-    check_ends(low, high)
+    schedule_from_fields(config.schedule.to_dict())
     split = config.model.get("split_gamma")
     if split is not None and not low < split < high:
         raise UsageError(

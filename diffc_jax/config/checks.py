@@ -7,6 +7,18 @@ from typing import Any
 from diffc_jax.errors import UsageError
 
 
+def has_fields(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises UsageError unless a config has all groups of `expected`, and these all of its fields."""
+    for group, fields in expected.items():
+        if group not in config:
+            raise UsageError(
+                f"has no {group!r}, so it is the config of another program", field="--config"
+            )
+        for name in fields if isinstance(fields, Mapping) else ():
+            if name not in config[group]:
+                raise UsageError("is missing", field=f"{group}.{name}")
+
+
 def finite(field: str, *values: float) -> None:
     """Raises UsageError if a value is infinity or not a number."""
     for value in values:

@@ -24,6 +24,8 @@ _UNUSED = {
         *("max_images", "max_pixels"),
     ),
     "photos": ("path", "name", "resize", "non_rgb", "skip_corrupt", "max_pixels"),
+    # Pixels, which nobody decodes.
+    **dict.fromkeys(("npz", "pickle", "packed"), ("non_rgb", "skip_corrupt", "max_pixels")),
     "": (
         *("path", "name", "split", "resize", "resize_filter", "non_rgb", "skip_corrupt"),
         *("max_images", "max_pixels"),
@@ -47,7 +49,7 @@ class SourceSpec:
     Attributes:
         source: photos, tfds, npz, pickle, folder, tar, array_record or packed; for data.reference also
             rest, the images of data.eval that are not evaluated. Fields that it does not use have to keep
-            their defaults; photos uses only split and max_images.
+            their defaults; photos uses only split, resize_filter and max_images.
         path: for folder, folders of images; for tar, npz and pickle, files, folders or globs; for
             array_record and packed, prepared folders or their manifests; several separated by commas.
             For tfds, the data directory or the folder of one prepared data set, empty for the default.
@@ -172,6 +174,10 @@ def check_fields(fields: Mapping[str, Any] | ConfigDict, is_reference: bool = Fa
     Raises:
         UsageError: the first field that cannot be used.
     """
+    known = {field.name for field in dataclasses.fields(SourceSpec)} | {*MIXTURE_FIELDS}
+    for name in fields:
+        if name not in known:
+            raise UsageError("is no field of a source", field=name)
     if fields["source"] or not is_reference:
         one_of("source", fields["source"], (*SOURCES, REST) if is_reference else SOURCES)
     one_of("resize", fields["resize"], RESIZE_MODES)

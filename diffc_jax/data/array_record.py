@@ -14,8 +14,8 @@ from diffc_jax.data.files import files_to_keep_open
 from diffc_jax.data.manifest import (
     Manifest,
     describe_file,
-    listed_file,
     open_manifests,
+    whole_file,
     write_manifest,
 )
 from diffc_jax.data.stored_images import StoredImages
@@ -42,7 +42,7 @@ class ArrayRecordStore:
         variants = []
         for path, manifest in open_manifests(spec, "array_record"):
             for shard in manifest["shards"]:
-                file = listed_file(path, shard)
+                file = whole_file(path, shard)
                 # A damaged file counts as empty. Closing it would raise an error without a message.
                 count = module.ArrayRecordReader(str(file)).num_records()
                 if count != shard["images"]:

@@ -147,6 +147,17 @@ def listed_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
     return file
 
 
+def whole_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
+    """As `listed_file`; InputError if it has another size, too."""
+    file = listed_file(path, entry)
+    size = file.stat().st_size
+    if size != entry["bytes"]:
+        raise InputError(
+            f"{file}: has {size} bytes, {path.name} says {entry['bytes']}; copy or prepare it again"
+        )
+    return file
+
+
 def check_hash(path: pathlib.Path, entry: dict[str, Any]) -> None:
     """Raises InputError unless the file of an entry of the manifest at `path` has its SHA-256."""
     file = listed_file(path, entry)

@@ -30,8 +30,8 @@ from diffc_jax.data.manifest import (
     Manifest,
     check_hash,
     describe_file,
-    listed_file,
     open_manifests,
+    whole_file,
     write_manifest,
 )
 from diffc_jax.data.stored_images import StoredImages
@@ -172,7 +172,7 @@ class _Lines:
 
 
 def _open_pixels(path: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, np.ndarray]:
-    file = _whole_file(path, manifest["shards"][0])
+    file = whole_file(path, manifest["shards"][0])
     side = manifest["image_size"]
     shape = (manifest["count"], side, side, 3)
     with parsing(file, "is not a NumPy file of pixels"):
@@ -188,7 +188,7 @@ def _open_pixels(path: pathlib.Path, manifest: Manifest) -> tuple[pathlib.Path, 
 
 
 def _open_names(path: pathlib.Path, manifest: Manifest) -> _Lines:
-    file = _whole_file(path, manifest["names"])
+    file = whole_file(path, manifest["names"])
     check_hash(path, manifest["names"])
     with parsing(file, "cannot be read"):
         names = _Lines(file)
@@ -204,23 +204,13 @@ def _open_digests(path: pathlib.Path, manifest: Manifest) -> Digests | None:
     """A digest of each image; None in folders of older versions."""
     if "digests" not in manifest:
         return None
-    file = _whole_file(path, manifest["digests"])
+    file = whole_file(path, manifest["digests"])
     check_hash(path, manifest["digests"])
     with parsing(file, "is not a NumPy file of digests"):
         digests = read_npy(file)
     if digests.dtype != np.uint8 or digests.shape != (manifest["count"], DIGEST_BYTES):
         raise InputError(f"{file}: is {digests.dtype} {digests.shape}; prepare it again")
     return digests
-
-
-def _whole_file(path: pathlib.Path, entry: dict[str, Any]) -> pathlib.Path:
-    file = listed_file(path, entry)
-    size = file.stat().st_size
-    if size != entry["bytes"]:
-        raise InputError(
-            f"{file}: has {size} bytes, {path.name} says {entry['bytes']}; copy or prepare it again"
-        )
-    return file
 
 
 class PackedWriter:

@@ -31,7 +31,8 @@ _FREE_TO_CHANGE = (
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
     *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
     *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),
-    *("train.trackers", "data.num_threads", "data.placement", "data.train.path"),
+    *("train.trackers", "data.num_threads", "data.placement"),
+    *("data.train.path", "data.train.max_pixels"),
     *("data.eval", "data.reference", "eval", "baselines"),
 )
 # Fields that a trained model depends on, and those of them that leave its weights what they are.

@@ -64,7 +64,7 @@ class DiffusionTask(Experiment):
         if loss > max(_DIVERGED * lowest, _PIXEL_BITS):
             raise DivergedError(
                 f"the loss is {loss:.4g} bits/dim, {loss / lowest:.1f} times the lowest so far; run again"
-                " with a lower train.learning_rate (or train.muon_learning_rate) in another --workdir, or"
+                " in another --workdir, with a lower train.learning_rate (or train.muon_learning_rate) or"
                 " with model.dtype = float32"
             )
         self._lowest_loss["lowest"] = min(loss, lowest)

@@ -112,6 +112,11 @@ def changed(field, value):
             ("a", "b"),
             "'a' is not a number; give a tuple of numbers, without quotes",
         ),
+        (
+            "schedule.name",
+            "linaer",
+            "unknown 'linaer'; choose one of linear, learned_linear, learned_network",
+        ),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
 )

@@ -227,6 +227,22 @@ def test_fields_that_a_source_does_not_use_are_refused(field, name, value):
     validate(config)
 
 
+@pytest.mark.parametrize("source", ["npz", "pickle", "packed"])
+def test_pixels_are_not_decoded(source):
+    for name, value in (("skip_corrupt", True), ("non_rgb", "convert"), ("max_pixels", 5)):
+        config = base_config()
+        config.data.eval.source, config.data.eval[name] = source, value
+        assert message(lambda config=config: validate(config)).startswith(
+            f"data.eval.{name}: {value!r} is not used by source={source};"
+        )
+
+
+def test_misspelt_fields_of_a_source_are_refused():
+    config = base_config()
+    config.data.eval = source_config(source="folder", pth="x")
+    assert message(lambda: validate(config)) == "data.eval.pth: is no field of a source"
+
+
 def test_no_source_has_no_split_or_number_of_images():
     for name, value in (("split", "eval"), ("max_images", 5)):
         config = base_config()

@@ -188,6 +188,13 @@ def test_damaged_shards_are_named(official, tmp_path):
     shard.write_bytes(content[: len(content) // 2])
     fails(
         InputError,
+        f"{shard}: has {len(content) // 2} bytes, manifest.json says {len(content)}; copy or prepare it"
+        " again",
+        lambda: read(output),
+    )
+    shard.write_bytes(bytes(len(content)))
+    fails(
+        InputError,
         f"{shard}: holds 0 readable images, manifest.json says 5; prepare it again",
         lambda: read(output),
     )

@@ -220,6 +220,13 @@ def test_packed_weights_are_the_same_to_half_precision(tree, tmp_path):
         1,
         f"pack_weights.py: error: {source}: 'params/model/kernel' holds values that float16 does not have\n",
     )
+    tree["params"] = {"autoencoder": {"kernel": values}}  # as HiFiC exports
+    export_params(source, tree, {"steps": 3})
+    done = pack(source, tmp_path / "hific.safetensors")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"pack_weights.py: error: {source}: is no denoiser of DiffC; no tensor is called params/model/...\n",
+    )
     done = pack(source, tmp_path / "small.npz")
     assert (done.returncode, done.stderr) == (
         2,

@@ -16,7 +16,13 @@ WEIGHTS = pathlib.Path("w.safetensors")
 # Fields that may change, with all that is below them; every other field belongs to the training.
 FREE = {
     *("mesh", "eval", "baselines", "data.eval", "data.reference"),
-    *("data.num_threads", "data.placement", "data.train.path", "model.remat"),
+    *(
+        "data.num_threads",
+        "data.placement",
+        "data.train.path",
+        "data.train.max_pixels",
+        "model.remat",
+    ),
     *("train.num_steps", "train.num_epochs", "train.num_examples", "train.max_seconds"),
     *("train.log_every_steps", "train.eval_every_steps", "train.eval_images"),
     *("train.checkpoint_every_steps", "train.keep_checkpoints", "train.steps_per_call"),

@@ -200,6 +200,11 @@ def test_command(tmp_path):
     assert "  1,000 steps: " in done.stdout
     assert not (tmp_path / "run").exists()
 
+    refused = run("--dry_run", "--accelerator=h100")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "train.py: error: --accelerator: needs --dry_run --cost\n",
+    )
     refused = run("--cost")
     assert (refused.returncode, refused.stderr) == (
         2,

@@ -7,7 +7,15 @@ from diffc_jax.channel_simulation.candidates_distribution import MAX_IDEAL_RATE
 from diffc_jax.channel_simulation.open_trellis_reach import LEAST_BITS, MEMORIES
 from diffc_jax.channel_simulation.trellis import TrellisChannel
 from diffc_jax.codec.step_sizes import most_bits
-from diffc_jax.config.checks import above, all_finite, at_least, integers, numbers, within
+from diffc_jax.config.checks import (
+    above,
+    all_finite,
+    at_least,
+    has_fields,
+    integers,
+    numbers,
+    within,
+)
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 
@@ -79,6 +87,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
+    has_fields(plain(config), plain(channel_config()))
     races, chunks, whole = config.races, config.chunks, config.whole
     all_finite(plain(config))
     for field, values in (

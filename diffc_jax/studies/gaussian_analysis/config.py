@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffc_jax.config.checks import above, all_finite, at_least, numbers, within
+from diffc_jax.config.checks import above, all_finite, at_least, has_fields, numbers, within
 from diffc_jax.config.sources import check_unused_fields, plain, source_config
 from diffc_jax.errors import UsageError
 from diffc_jax.studies.gaussian_analysis.closed_forms import MAX_BITS_PER_COMPONENT, scalar_source
@@ -92,6 +92,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: the first field that cannot be used, and what it may be.
     """
+    has_fields(plain(config), plain(analysis_config()))
     all_finite(plain(config))
     within("seed", config.seed, 0, 2**32)
     one_of("monte_carlo", config.monte_carlo, ("auto", "always", "never"))
