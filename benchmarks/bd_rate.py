@@ -15,6 +15,7 @@ exact. Means are over the logarithm of the rate (BD-PSNR) and over PSNR (BD-rate
 diffc_jax/plotting/bd_rate.py.
 """
 
+import collections
 import itertools
 from collections.abc import Sequence
 
@@ -51,10 +52,13 @@ def select_curve(points: Sequence[RatePoint], name: str, headerless: bool = Fals
     """
     method, *parts = name.split("/")
     every = series_of(points)
+    # A run may be called as its model is.
+    wanted = collections.Counter(parts)
     found = [
         line.points
         for line in every
-        if line.points[0].method == method and {*parts} <= {*name_of(line.points[0]).split("/")[1:]}
+        if line.points[0].method == method
+        and wanted <= collections.Counter(name_of(line.points[0]).split("/")[1:])
     ]
     if len(found) != 1:
         fits = [name_of(line[0]) for line in found]

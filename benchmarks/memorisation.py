@@ -57,11 +57,11 @@ def stored(workdir: pathlib.Path, prefix: str) -> pathlib.Path:
     """The newest folder of kept numbers."""
     folders = [
         path
-        for path in (workdir / "eval" / "progress").glob("*")
-        if path.name.startswith("samples-") == bool(prefix)
+        # Not those of baselines.
+        for path in (workdir / "eval" / "progress").glob(prefix + 12 * "[0-9a-f]")
     ]
     if not folders:
-        raise InputError(f"{workdir}: has no {prefix or 'evaluation'} in eval/progress")
+        raise InputError(f"{workdir}: has no {prefix.rstrip('-') or 'evaluation'} in eval/progress")
     return max(folders, key=lambda path: path.stat().st_mtime)
 
 
@@ -104,7 +104,7 @@ def compare(config, workdir):
         name = f"features/flow/{level}"
         show(f"DiffC-F, level {level}", kept(folder, result.images, name))
     if config.eval.samples:
-        samples, images = stored(workdir, "samples"), range(config.eval.samples)
+        samples, images = stored(workdir, "samples-"), range(config.eval.samples)
         for decoder in ("flow", "ancestral"):
             show(f"samples, {decoder}", kept(samples, images, f"features/{decoder}"))
 

@@ -167,6 +167,13 @@ class _Results:
         rates, own = folder / RATES, {(point.method, point.model) for point in points}
         before = read_rate_points(rates) if rates.exists() else []
         kept = {(point.method, point.model) for point in before} - own
+        measured = {(point.method, point.model, point.level) for point in points}
+        for p in before:
+            if (p.method, p.model) in own and (p.method, p.model, p.level) not in measured:
+                logging.warning(
+                    "%s: removed the row of %s at level %g, which is not measured with the others now",
+                    *(rates, " ".join(filter(None, (p.method, p.model))), p.level),
+                )
         rows = (row for baseline in self._baselines for row in self._point(baseline).rows())
         spectra = (self._stores.spectra(images, baseline) for baseline in self._baselines)
         power = spectra_table(self._side, zip(points, spectra, strict=True))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
-from jaxtyping import Array, Float, Int, UInt8, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from diffc_jax.channel_simulation.bits import Stream, random_signs, random_words
 from diffc_jax.codec.batches import Place
@@ -27,8 +27,8 @@ from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images
 from diffc_jax.models import Denoiser, Variables
 
-# First counter of the two blocks of words that the key of a tile gives.
-_MESSAGES, _START = 0, 1
+# First counter of the blocks of words that the key of a tile gives; the last one is not part of the format.
+_MESSAGES, _START, _RECEIVER = 0, 1, 2
 # The check resolves 1 / 16 of the standard deviation of the noise in z. A drift that moves it by more than
 # one cell (`stream.CHECK_TOLERANCE`) has about 1 % of the power of the noise or more.
 CHECK_CELLS = 16
@@ -100,6 +100,13 @@ def step_weights(snr: Ratios, delta: Ratios) -> tuple[Ratios, Ratios, Ratios]:
 def message_keys(tile_keys: UInt32[Array, "b 2"], steps: Int[Array, " b"]) -> UInt32[Array, "b 2"]:
     """Keys of the shared randomness of one message for each tile: that of a step, counted from 0."""
     return jax.vmap(_block, (0, None, 0))(tile_keys, _MESSAGES, steps)
+
+
+@jax.jit
+def receiver_keys(tile_keys: UInt32[Array, "b 2"]) -> Key[Array, " b"]:
+    """Keys of noise that only the receiver draws, for each tile: another for every file and tile."""
+    own = jax.vmap(_block, (0, None, None))(tile_keys, _RECEIVER, 0)
+    return jax.random.wrap_key_data(own, impl="threefry2x32")
 
 
 @jax.jit

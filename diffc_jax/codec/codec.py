@@ -164,7 +164,7 @@ class Codec:
         """
         options = _Options(decoder, bpp, n_steps, salvage, max_pixels)
         streams = [self._parse(one, options, number) for number, one in enumerate(data)]
-        return self._decode(streams, options)
+        return self._decode(streams, options, are_many=True)
 
     def _parse(self, data: bytes, options: "_Options", number: int | None = None) -> Stream:
         with _about("data", number):
@@ -180,13 +180,14 @@ class Codec:
         return stream
 
     def _decode(
-        self, streams: Sequence[Stream], options: "_Options"
+        self, streams: Sequence[Stream], options: "_Options", are_many: bool = False
     ) -> list[UInt8[np.ndarray, "h w c"]]:
-        images = []
+        images: list[UInt8[np.ndarray, "h w c"]] = []
         for group in decoded_together(streams, self.programs.batch_size):
             for one in decode_group(self.programs, group, options.decoder, options.n_steps):
+                about = f"data[{len(images)}]: " if are_many else ""
                 for warning in one.warnings:
-                    warnings.warn(warning, stacklevel=3)
+                    warnings.warn(about + warning, stacklevel=3)
                 images.append(one.image)
         return images
 

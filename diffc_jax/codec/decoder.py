@@ -7,10 +7,17 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from diffc_jax.codec.batches import Place, Rows, batches_for
-from diffc_jax.codec.chain import Chain, TileKeys, check_distance, estimate, message_keys
+from diffc_jax.codec.chain import (
+    Chain,
+    TileKeys,
+    check_distance,
+    estimate,
+    message_keys,
+    receiver_keys,
+)
 from diffc_jax.codec.stream import Step, snr_to_float
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import Decoder, Reconstruct, parse_decoder
@@ -132,12 +139,12 @@ class Reconstructor:
         variables: Variables,
         z: Float[np.ndarray, "n h w c"],
         snr: Float[np.ndarray, " n"],
-        seeds: Int[np.ndarray, " n"],
+        tile_keys: UInt32[np.ndarray, "n 2"],
         batch_size: int,
     ) -> UInt8[np.ndarray, "n h w c"]:
         """Pixels of latents of positive signal-to-noise ratios, at most `batch_size` at once.
 
-        `seeds` are those of the noise of a random decoder, which is the receiver's own.
+        A random decoder draws noise of the receiver's own, which follows from the keys of the tiles.
         """
         settings = self.gamma_range, self.n_steps
         grids = [gammas_from(self._decoder, gamma, *settings) for gamma in -np.log(snr)]
@@ -145,15 +152,17 @@ class Reconstructor:
         longest = -(-max(map(len, grids)) // _GRID_LENGTH) * _GRID_LENGTH
 
         def pixels_of(rows: Rows) -> UInt8[np.ndarray, "b h w c"]:
-            keys = jax.vmap(jax.random.key)(jnp.asarray(seeds[rows], jnp.uint32))
+            keys = receiver_keys(jnp.asarray(tile_keys[rows]))
             placed, own = self.place(z[rows]), [grids[row] for row in rows.tolist()]
             some = np.stack([np.pad(g, (0, longest - len(g)), mode="edge") for g in own])
             some = some.astype(np.float32)
-            x_hat = estimate(self.eps_hat, variables, placed, some[:, 0])
+            known = np.minimum(some[:, 0], np.float32(self.gamma_range[1]))
+            x_hat = estimate(self.eps_hat, variables, placed, known)
             n_steps = np.array([len(grid) - 1 for grid in own])
             pixels = _reconstruct_each(
                 self._decoder.reconstruct,
                 self.eps_hat,
+                self.gamma_range[1],
                 variables,
                 *(placed, x_hat, some, n_steps, keys, np.float32(self._decoder.value)),
             )
@@ -178,16 +187,17 @@ def gammas_from(
     None stands for as many steps as a sweep takes there.
     """
     low, high = gamma_range
-    first = min(max(gamma, low + _SHORTEST), high)
+    first = max(gamma, low + _SHORTEST)
     if n_steps is None:
         n_steps = decoder.default_steps(first, low, high)
     return decoder.steps(first, low, n_steps)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _reconstruct_each(
     reconstruct: Reconstruct,
     eps_hat: Denoiser,
+    most_noise: float,
     variables: Variables,
     z: Float[Array, "b h w c"],
     x_hat: Float[Array, "b h w c"],
@@ -197,7 +207,13 @@ def _reconstruct_each(
     value: Float[Array, ""],
 ) -> UInt8[Array, "b h w c"]:
     """Every image in a batch of its own, with its own grid and its own number of steps."""
-    denoise = functools.partial(eps_hat, variables)
+
+    def denoise(z: Array, gamma: Array) -> Array:
+        """Where there is more noise than it was trained for, it takes the most for it, as `Chain.predict`."""
+        known = jnp.minimum(gamma, most_noise)
+        eps = eps_hat(variables, z, known)
+        own = process.eps_from_x(z, process.x_from_eps(z, eps, known), gamma)
+        return jnp.where(process.per_image(gamma, z) > most_noise, own, eps)
 
     def one(z: Array, x_hat: Array, grid: Array, count: Array, key: Array) -> Array:
         some = z[None], x_hat[None], grid, count, key[None], value

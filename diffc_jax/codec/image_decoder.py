@@ -13,6 +13,7 @@ from diffc_jax.codec.picture_decoder import PICTURE_BYTES, decode_picture
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.residual import exact_pixels
 from diffc_jax.codec.stream import CHECK_TOLERANCE, Header, Residual, Step, Stream
+from diffc_jax.codec.targets import round_up
 from diffc_jax.codec.tiles import assemble, tile_keys
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.optional import require
@@ -47,7 +48,7 @@ def prefix_at(stream: Stream, bpp: int | float, name: str = "at") -> Stream:
     if prefix is None:
         raise UsageError(
             f"{bpp} bits per pixel are too few; this stream begins at "
-            f"{8 * stream.least.n_bytes / n_pixels:.3f}",
+            f"{round_up(8 * stream.least.n_bytes / n_pixels)}",
             field=name,
         )
     return prefix
@@ -143,7 +144,8 @@ def decoded_together(streams: Sequence[Stream], most: int) -> Iterator[Sequence[
     for end in range(1, len(streams) + 1):
         if end < len(streams) and end - first < most:
             header, own = streams[first].header, streams[end].header
-            if header.n_tiles == own.n_tiles == 1 and kind(header) == kind(own):
+            are_tiles = all(one.n_tiles == 1 and one.stride is None for one in (header, own))
+            if are_tiles and kind(header) == kind(own):
                 continue
         yield streams[first:end]
         first = end
@@ -279,7 +281,7 @@ def _decode_tiles(
             programs.variables,
             latents.z[lossy],
             latents.snr[lossy],
-            np.array([tiles[i].number for i in lossy.tolist()]),
+            keys[lossy],
             programs.batch_size,
         )
     found.drifted[lossy] = latents.drift[lossy] > CHECK_TOLERANCE

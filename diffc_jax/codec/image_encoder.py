@@ -31,6 +31,7 @@ from diffc_jax.codec.targets import (
     check_exact_size,
     check_target,
     mean_error_at,
+    round_up,
     unit_error,
     unreachable_psnr,
 )
@@ -177,7 +178,7 @@ def _encode_to_size(header: Header, encoder: TileEncoder, bpp: float) -> Job[byt
     if not writer.all_started:
         least = writer.bits_after() + header.n_tiles * _LEAST_STEP
         raise UsageError(
-            f"{bpp} is too little; this image needs about {least / header.n_pixels:.3f}",
+            f"{bpp} is too little; this image needs about {round_up(least / header.n_pixels)}",
             field="bpp",
         )
     return writer.to_bytes()
@@ -230,7 +231,7 @@ class _LatentHistory:
 
     def __init__(self, programs: ProgramCache, header: Header):
         self._programs, self._header = programs, header
-        self._seeds = tile_keys(header.seed, header.n_tiles)[:, 1].astype(int)
+        self._keys = tile_keys(header.seed, header.n_tiles)
         self._tiles: list[int] = []
         self._latents: list[Float[np.ndarray, "h w 3"]] = []
         self._snrs: list[float] = []
@@ -250,7 +251,7 @@ class _LatentHistory:
             programs.variables,
             np.stack([self._latents[number] for number in numbers]),
             np.array([self._snrs[number] for number in numbers]),
-            self._seeds,
+            self._keys,
             programs.batch_size,
         )
         return in_channels(assemble(pixels, header.width, header.height), header)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from diffc_jax.codec.chain import check_distance
+from diffc_jax.codec.chain import check_distance, receiver_keys
 from diffc_jax.codec.codebooks import OpenCodebook
 from diffc_jax.codec.decoder import gammas_from
 from diffc_jax.codec.picture_chain import PictureChain
@@ -23,6 +23,7 @@ from diffc_jax.codec.stream import (
     snr_from_float,
     snr_to_float,
 )
+from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.codec.windows import Picture, WindowedDenoiser
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.decoders import parse_decoder
@@ -94,7 +95,7 @@ def reconstruct(
 ) -> Pixels:
     """Pixels of latents of a positive signal-to-noise ratio, by one of `diffusion.decoders`.
 
-    `seed` is that of the noise of a random decoder.
+    `seed` is that of the file, from which the noise of a random decoder follows.
     """
     kind = parse_decoder(decoder, "decoder")
     gamma = -math.log(snr_to_float(snr))
@@ -109,7 +110,7 @@ def reconstruct(
             return process.eps_from_x(z, x_hat(z, float(gamma[0])), gamma)
 
     latents = jnp.asarray(z)[None]
-    keys = jax.random.key(seed)[None]
+    keys = receiver_keys(jnp.asarray(tile_keys(seed, 1)))
     start = x_hat(latents, float(gammas[0]))
     # Step by step on the host: between two steps come the windows.
     with jax.disable_jit():

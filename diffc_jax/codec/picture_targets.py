@@ -23,6 +23,7 @@ from diffc_jax.codec.targets import (
     check_exact_size,
     check_target,
     mean_error_at,
+    round_up,
     unit_error,
     unreachable_psnr,
 )
@@ -141,7 +142,7 @@ def _encode_to_size(
     if not writer.all_started:
         needed = writer.bits_after(encoder.choose((0,)).bits)
         raise UsageError(
-            f"{bpp} is too little; this image needs about {needed / header.n_pixels:.3f}",
+            f"{bpp} is too little; this image needs about {round_up(needed / header.n_pixels)}",
             field="bpp",
         )
     return writer.to_bytes()

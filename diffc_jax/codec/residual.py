@@ -88,7 +88,7 @@ def encode_residual(
         estimate: of the pixels in their units, not rounded. A bad one costs bits, nothing else; values that
             are not finite are allowed.
         tolerance: drift of the estimate that the payload must withstand, in pixel units. The number of
-            values that are sent as they are is proportional to it: about one in 800 at the default.
+            values that are sent as they are is proportional to it: about one in 150 at the default.
 
     Returns:
         The payload, and the drift that it withstands: at least `tolerance`.

@@ -51,6 +51,11 @@ class Target:
             raise UsageError(f"{self.packets} is not a whole number", field="packets")
 
 
+def round_up(bpp: float) -> str:
+    """With three decimals, such that a rate of so many bits per pixel suffices."""
+    return f"{math.ceil(1000 * bpp) / 1000:.3f}"
+
+
 def mean_error_at(psnr: float) -> float:
     """Mean squared error of images in [-1, 1] with this PSNR in dB."""
     return unit_error((LEVELS - 1) ** 2) / 10 ** (psnr / 10)
@@ -77,7 +82,7 @@ def check_target(target: Target, header: Header) -> None:
     least = least_bytes(header)
     if target.bpp is not None and target.bpp * header.n_pixels < 8 * least:
         raise UsageError(
-            f"{target.bpp} is too little; this image needs at least {8 * least / header.n_pixels:.3f}",
+            f"{target.bpp} is too little; this image needs at least {round_up(8 * least / header.n_pixels)}",
             field="bpp",
         )
 

@@ -25,7 +25,7 @@ from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images, NoisePredictor
 
 Grid = Float[Array, " n"]
-Count = Int[Array, ""] | int
+Count = Int[Array, ""] | np.integer | int
 
 
 def posterior_mean(denoise: NoisePredictor, z: Images, gamma: Float[Array, ""]) -> Images:
@@ -134,7 +134,7 @@ def _exponential_multistep(
     """The exponential multistep method of `flow`; `noise(i)` is added to y after step i."""
     if order not in (1, 2):
         raise ValueError(f"order is {order}, not 1 or 2")
-    if isinstance(n_steps, int) and not 1 <= n_steps < len(gammas):
+    if isinstance(n_steps, int | np.integer) and not 1 <= n_steps < len(gammas):
         raise ValueError(f"n_steps is {n_steps}, not 1 to {len(gammas) - 1} as of the gammas")
 
     def take(i: Int[Array, ""] | int, y: Images, x_hat: Images, slope: Images) -> _Step:

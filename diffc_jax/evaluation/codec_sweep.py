@@ -116,9 +116,7 @@ class CodecMethod(Method):
             snr = np.where(mask, latents.snr, 1.0)
             for name in self.decoders:
                 reconstruct = programs.reconstructor(name, plan.n_steps(name, level))
-                pixels = reconstruct(
-                    programs.variables, latents.z, snr, np.asarray(indices), programs.batch_size
-                )
+                pixels = reconstruct(programs.variables, latents.z, snr, keys, programs.batch_size)
                 reconstructions[name].append(pixels[rows])
                 on_evaluations(plan.n_steps(name, level))
         drift = decoder.latents().drift[rows]

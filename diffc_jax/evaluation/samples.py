@@ -3,7 +3,7 @@
 How well the model draws images on its own limits the realism of reconstructions at the lowest rates.
 `samples.csv` compares samples of two decoders, which start from noise N(0, I), with the evaluated images and
 with those of config.data.reference. Against the latter there is also a row for the evaluated images
-themselves: the distance that samples of a perfect model would have.
+themselves: the distance that samples of a perfect model of such images would have.
 """
 
 import functools

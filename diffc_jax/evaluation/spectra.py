@@ -41,13 +41,6 @@ def spectra_of_levels(
     }
 
 
-def power_and_error(
-    images: UInt8[np.ndarray, "b h w 3"], reconstructions: UInt8[np.ndarray, "b h w 3"]
-) -> tuple[Float32[np.ndarray, "b f"], Float32[np.ndarray, "b f"]]:
-    """Power of reconstructions, and of what is wrong with them."""
-    return _power_and_error(coefficients(images), reconstructions)
-
-
 def _power_and_error(
     originals: Coefficients, reconstructions: UInt8[np.ndarray, "b h w 3"]
 ) -> tuple[Float32[np.ndarray, "b f"], Float32[np.ndarray, "b f"]]:

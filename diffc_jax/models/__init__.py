@@ -35,6 +35,6 @@ def build_model(config: Mapping[str, Any], image_shape: tuple[int, int, int]) ->
         UsageError: unknown model, or fields that it does not have or cannot do without.
     """
     fields = dict(config)
-    name = fields.pop("name")
+    name = fields.pop("name", "")
     one_of("model.name", name, MODELS)
     return build_from_fields(MODELS[name], "model", name, fields, image_shape)

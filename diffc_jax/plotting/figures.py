@@ -95,8 +95,8 @@ def make_figures(
     Args:
         inputs: workdirs, or paths of `rd.csv` files (which have no images and no rate curve).
         output_dir: where PNG, PDF and CSV go.
-        measures: keys of `MEASURES`; None draws PSNR, Fréchet distance and LPIPS where the inputs have
-            them, and then leaves out those distances of `more_points` that do not compare.
+        measures: keys of `MEASURES`; None draws `USUAL_MEASURES`, precision and recall where the inputs
+            have them, and then leaves out those distances of `more_points` that do not compare.
         y_scale: see `plot_rates`, as for the other arguments.
         bpp_range: limits of the rate axes; None chooses for each.
         show_ideal: draws the ideal rates too.

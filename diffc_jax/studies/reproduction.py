@@ -6,6 +6,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
+from diffc_jax.baselines.hific.codec import find_runs, load_runs
 from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, small_config
 from diffc_jax.baselines.published import load_published
 from diffc_jax.commands import evaluate, train, validate
@@ -39,6 +40,7 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     # Checked now, not after hours of training.
     check_baselines(config)
+    load_runs(find_runs(config.baselines.trained))
     if config.eval.params and not as_path(config.eval.params).exists():
         raise InputError(
             f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"

@@ -147,6 +147,21 @@ def test_pictures_that_are_not_wanted_any_more_go(tmp_path, run):
     assert not shown.exists()
 
 
+def test_rows_that_are_replaced_by_fewer_are_named(tmp_path, run, monkeypatch, caplog):
+    run(tmp_path)
+    fewer = dataclasses.replace(codecs.CODECS["jpeg_444"], qualities=LADDER[:2])
+    monkeypatch.setitem(codecs.CODECS, "jpeg_444", fewer)
+    with caplog.at_level("WARNING", "absl"):
+        run(tmp_path)
+    folders = (tmp_path / "eval", tmp_path / "small" / "eval", tmp_path / "big" / "eval")
+    assert caplog.messages == [
+        f"{folder}/rd.csv: removed the row of jpeg 4:4:4 at level 90, which is not measured with the"
+        " others now"
+        for folder in folders
+    ]
+    assert len(read_rate_points(tmp_path / "eval" / "rd.csv")) == 2
+
+
 def test_config_and_machine_of_a_sweep_stay(tmp_path, run):
     folder = tmp_path / "eval"
     folder.mkdir()

@@ -206,23 +206,6 @@ def test_dry_runs_say_what_would_be_done(model, images, tmp_path, capsys):
     assert not (tmp_path / "back.png").exists()
 
 
-def test_streams_that_end_before_their_target_say_so(model, images, tmp_path, caplog):
-    def said(target):
-        caplog.clear()
-        with caplog.at_level("INFO", logger="absl"):
-            encode(model, [images / "rgb.png"], tmp_path / "a.diffc", target)
-        return caplog.messages[-1].partition(" s; ")[2], (tmp_path / "a.diffc").read_bytes()
-
-    least = load_codec(model, batch_size=1).programs.gamma_range[0]
-    note, whole = said(Target(packets=1000))
-    n_packets = len(parse(whole).cuts)
-    end = f"the least noise of this model, gamma {least:.2f}, comes"
-    assert note == f"{end} after {n_packets} packets"
-    assert said(Target(packets=n_packets)) == ("", whole)
-    assert said(Target(gamma=least - 1)) == (f"{end} before gamma {least - 1:g}", whole)
-    assert said(Target(gamma=least)) == ("", whole)
-
-
 def test_prefixes_and_decoders(model, images, tmp_path):
     made = tmp_path / "a.diffc"
     encode(model, [images / "rgb.png"], made)

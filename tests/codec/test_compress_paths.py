@@ -6,7 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from diffc_jax.codec.container import parse
 from diffc_jax.codec.files import compress, decompress
+from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.paths import pair_files
 from diffc_jax.codec.targets import Target
 from diffc_jax.data.files import is_image_name
@@ -210,6 +212,23 @@ def test_a_stream_that_has_nothing_to_decode_is_left_out(model, images, tmp_path
     (line,) = (text for text in caplog.messages if "too few" in text)
     assert line.startswith(f"{coded}/b.diffc: at: ")
     assert names(out) == ["a.png", "c.png"]
+
+
+def test_streams_that_end_before_their_target_say_so(model, images, tmp_path, caplog):
+    def said(target):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="absl"):
+            encode(model, images / "a.png", tmp_path / "a.diffc", target)
+        return caplog.messages[-1].partition(" s; ")[2], (tmp_path / "a.diffc").read_bytes()
+
+    least = load_codec(model, batch_size=1).programs.gamma_range[0]
+    note, whole = said(Target(packets=1000))
+    n_packets = len(parse(whole).cuts)
+    end = f"the least noise of this model, gamma {least:.2f}, comes"
+    assert note == f"{end} after {n_packets} packets"
+    assert said(Target(packets=n_packets)) == ("", whole)
+    assert said(Target(gamma=least - 1)) == (f"{end} before gamma {least - 1:g}", whole)
+    assert said(Target(gamma=least)) == ("", whole)
 
 
 @pytest.mark.parametrize("n_inputs", [1, 2])

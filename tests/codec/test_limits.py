@@ -136,22 +136,22 @@ def test_dry_runs_refuse_a_memory_without_tables(tmp_path):
 def test_bands_of_tiles_change_nothing(codec, monkeypatch, target):
     data = encode(codec, make_image(40, 20), **target)
     stream = parse(data[:-3])
-    reconstruct, seeds = Reconstructor.__call__, []
+    reconstruct, tiles = Reconstructor.__call__, []
 
-    def noting_seeds(self, variables, z, snr, own_seeds, batch_size):
-        seeds.append(own_seeds.tolist())
-        return reconstruct(self, variables, z, snr, own_seeds, batch_size)
+    def noting_keys(self, variables, z, snr, own_keys, batch_size):
+        tiles.append(own_keys[:, 1].tolist())
+        return reconstruct(self, variables, z, snr, own_keys, batch_size)
 
-    monkeypatch.setattr(Reconstructor, "__call__", noting_seeds)
+    monkeypatch.setattr(Reconstructor, "__call__", noting_keys)
     whole = decode_stream(codec, stream, "ancestral", 4)
     monkeypatch.setattr(image_decoder, "_BAND_VALUES", 1)
     assert len(image_decoder._bands(stream.header, codec.batch_size)) == 3
     bands = decode_stream(codec, stream, "ancestral", 4)
     np.testing.assert_array_equal(bands.image, whole.image)
     assert (bands.warnings, bands.lossless) == (whole.warnings, whole.lossless)
-    # Each tile has noise of its own: its number says which.
-    of_bands = [seed for some in seeds[1:] for seed in some]
-    assert seeds[0] == of_bands == ([14] if "lossless" in target else [*range(15)])
+    # Each tile has noise of its own: its key says which.
+    of_bands = [tile for some in tiles[1:] for tile in some]
+    assert tiles[0] == of_bands == ([14] if "lossless" in target else [*range(15)])
 
 
 def test_memory_grows_with_the_image_alone():

@@ -85,7 +85,7 @@ def test_unknown_order_is_refused(denoise):
         solve(denoise, 0.0, 4, order=3)
 
 
-@pytest.mark.parametrize("n_steps", [-1, 0, 4])
+@pytest.mark.parametrize("n_steps", [-1, 0, 4, np.int64(9), np.int32(0)])
 def test_numbers_of_steps_that_a_grid_does_not_have_are_refused(denoise, n_steps):
     """The longest would be NaN, and none at all a single step."""
     z, grid = jnp.ones((2, *SHAPE)), jnp.linspace(2.0, -6.0, 4)

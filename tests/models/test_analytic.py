@@ -139,5 +139,7 @@ def test_build_model_names_what_it_does_not_know():
         match=r"^model.name: unknown 'gan'; choose one of diffusers_unet, gaussian",
     ):
         build_model({"name": "gan"}, (8, 8, 3))
+    with pytest.raises(UsageError, match=r"^model.name: unknown ''; choose one of "):
+        build_model({}, (8, 8, 3))
     with pytest.raises(UsageError, match=r"^model.width: gaussian has no such field; it has none$"):
         build_model({"name": "gaussian", "width": 3}, (8, 8, 3))

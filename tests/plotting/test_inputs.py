@@ -210,6 +210,12 @@ def test_margins_name_the_run(tmp_path):
     np.testing.assert_allclose(second.y - first.y, 3.0)
 
 
+def test_margins_of_a_run_that_is_called_as_its_model(tmp_path):
+    runs = two_networks(tmp_path)
+    points = inputs.collect_rate_points([runs[0].rename(tmp_path / "unet"), runs[1]])
+    assert bd_rate.select_curve(points, "diffc/unet/flow/unet").name == "diffc/unet/flow/unet"
+
+
 @pytest.fixture
 def tables_only(monkeypatch):
     """Figures are drawn, but only the tables behind them are written, which is quick."""
