@@ -1,4 +1,4 @@
-"""What a program is given is its own config, and no empty name."""
+"""What a program is given is its own config, without misspelt fields, and no empty name."""
 
 import re
 
@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from diffc_jax.cli import parse_flags
-from diffc_jax.config import base_config, validate
+from diffc_jax.config import base_config, source_config, validate
 from diffc_jax.studies.channel_comparison.config import channel_config
 from diffc_jax.studies.channel_comparison.config import validate as validate_channels
 from diffc_jax.studies.gaussian_analysis.config import analysis_config
@@ -36,6 +36,12 @@ def test_a_model_needs_its_name():
     config = base_config()
     config.model = ConfigDict({"patch": 4})
     assert message(lambda: validate(config)) == "model.name: is missing"
+
+
+def test_misspelt_fields_of_a_source_are_refused():
+    config = base_config()
+    config.data.eval = source_config(source="folder", pth="x")
+    assert message(lambda: validate(config)) == "data.eval.pth: is no field of a source"
 
 
 @pytest.mark.parametrize("name", ["workdir", "output", "input", "inputs"])

@@ -237,12 +237,6 @@ def test_pixels_are_not_decoded(source):
         )
 
 
-def test_misspelt_fields_of_a_source_are_refused():
-    config = base_config()
-    config.data.eval = source_config(source="folder", pth="x")
-    assert message(lambda: validate(config)) == "data.eval.pth: is no field of a source"
-
-
 def test_no_source_has_no_split_or_number_of_images():
     for name, value in (("split", "eval"), ("max_images", 5)):
         config = base_config()
