@@ -68,7 +68,8 @@ _PICTURES |= {
     "BMP": in_bytes,
     "PPM": in_bytes,
 }
-_SPEC = SourceSpec(image_size=valid.SIDE, resize="squash", non_rgb="convert")
+_SPEC = SourceSpec(image_size=valid.SIDE, resize="squash")
+_TO_CONVERT = dataclasses.replace(_SPEC, non_rgb="convert")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Reader:
 
 
 def _source(source: str, path: pathlib.Path) -> None:
-    opened = open_source(dataclasses.replace(_SPEC, source=source, path=str(path)))
+    spec = _SPEC if source in ("npz", "pickle", "packed") else _TO_CONVERT
+    opened = open_source(dataclasses.replace(spec, source=source, path=str(path)))
     for index in range(min(len(opened), 6)):
         opened[index]
 
@@ -186,8 +188,8 @@ def _lock(path: pathlib.Path) -> None:
         raise InputError("the process is not known")
 
 
-def _packed(path: pathlib.Path) -> None:
-    """Reads pixels whose manifest has the size that the file has now."""
+def _prepared(layout: str, path: pathlib.Path) -> None:
+    """Reads images whose manifest has the size that the file has now."""
     manifest = path.with_name("manifest.json")
     text = manifest.read_text()
     try:
@@ -195,13 +197,13 @@ def _packed(path: pathlib.Path) -> None:
         manifest.write_text(
             re.sub(rf'("bytes": )\d+(,\s+"file": "{path.name}")', rf"\g<1>{size}\2", text)
         )
-        _source("packed", manifest)
+        _source(layout, manifest)
     finally:
         manifest.write_text(text)
 
 
 def _picture(path: pathlib.Path) -> None:
-    to_rgb(path.read_bytes(), path.name, _SPEC)
+    to_rgb(path.read_bytes(), path.name, _TO_CONVERT)
 
 
 def _unknown_picture(path: pathlib.Path) -> None:
@@ -299,10 +301,12 @@ READERS: dict[str, Reader] = {
     "official pickle": Reader(
         valid.official, "train_data_batch_1", in_pickle, functools.partial(_source, "pickle"), 10
     ),
-    "packed pixels": Reader(_rows, "train.npy", in_npy, _packed, 8, "data.packed"),
+    "packed pixels": Reader(
+        _rows, "train.npy", in_npy, functools.partial(_prepared, "packed"), 8, "data.packed"
+    ),
     "ArrayRecord": Reader(
         *(_shards, "train-00000-of-00001.array_record", in_bytes),
-        *(_beside(functools.partial(_source, "array_record")), 2, "data.array_record"),
+        *(functools.partial(_prepared, "array_record"), 2, "data.array_record"),
     ),
     "tar": Reader(
         valid.images, "images.tar", in_tar, functools.partial(_source, "tar"), 8, "data.tars"

@@ -22,7 +22,7 @@ class Target:
         bpp: size of the stream in bits per pixel, headers and all, that it may not exceed.
         psnr: PSNR in dB that the image of the flow decoder must have.
         packets: number of packets.
-        gamma: noise level (negative log signal-to-noise ratio) to arrive at.
+        gamma: noise level (negative log signal-to-noise ratio) to arrive at, as nearly as steps lead.
         lossless: exact pixels.
 
     Raises:

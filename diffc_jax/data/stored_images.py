@@ -35,7 +35,7 @@ class StoredImages:
         count = min(len(store), spec.max_images or len(store))
         self.skipped: tuple[str, ...] = ()
         self._kept: range | np.ndarray = range(count)
-        if spec.skip_corrupt and not isinstance(store, PixelStore):
+        if spec.skip_corrupt:
             self._leave_out_corrupt(count)
 
     def _leave_out_corrupt(self, count: int) -> None:

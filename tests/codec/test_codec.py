@@ -11,7 +11,8 @@ from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import Reconstructor
 from diffc_jax.codec.image_decoder import decode_stream
 from diffc_jax.codec.image_encoder import encode_image
-from diffc_jax.codec.targets import Target
+from diffc_jax.codec.targets import Target, round_up
+from diffc_jax.codec.tiles import tile_keys
 from diffc_jax.diffusion.decoders import parse_decoder
 from tests.support.gaussian_run import export_model
 from tests.support.processes import run_program
@@ -70,7 +71,7 @@ def test_steps_follow_the_noise(name):
     def decode(n_steps, some):
         # Not of any images, so that errors of the solver do not cancel.
         denoiser = Reconstructor(lambda _, z, gamma: jnp.sin(2 * z), (low, high), name, n_steps)
-        return denoiser({}, z[some], np.exp(-gammas[some]), np.arange(2)[some], 2).astype(int)
+        return denoiser({}, z[some], np.exp(-gammas[some]), tile_keys(0, 2)[some], 2).astype(int)
 
     found = decode(None, slice(None))
     for i, n_steps in enumerate(steps):
@@ -111,7 +112,7 @@ def test_data_that_are_refused(codec, data):
     assert fails(dj.InputError, lambda: codec.decode(b"GIF89a")) == "data: is not a .diffc file"
     least = 8 * parse(data).cuts[0].n_bytes / 96
     assert fails(dj.UsageError, lambda: codec.decode(data, bpp=0.1)) == (
-        f"bpp: 0.1 bits per pixel are too few; this stream begins at {least:.3f}"
+        f"bpp: 0.1 bits per pixel are too few; this stream begins at {round_up(least)}"
     )
     assert fails(dj.UsageError, lambda: codec.decode(data, "foo")).startswith("decoder: 'foo' is")
     for n_steps in (0, -1):

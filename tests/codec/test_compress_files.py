@@ -16,7 +16,7 @@ from diffc_jax.codec.files import compress, decompress
 from diffc_jax.codec.header import header_bytes
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.codec.stream import Header
-from diffc_jax.codec.targets import Target
+from diffc_jax.codec.targets import Target, round_up
 from diffc_jax.errors import InputError, UsageError
 from tests.support.gaussian_run import SIDE, export_model
 from tests.support.processes import run_program
@@ -219,7 +219,7 @@ def test_prefixes_and_decoders(model, images, tmp_path):
     stream = parse(made.read_bytes())
     least = 8 * stream.cuts[0].n_bytes / 96
     assert fails(UsageError, decode, model, [made], tmp_path / "no.png", at_bpp=0.1) == (
-        f"{made}: at: 0.1 bits per pixel are too few; this stream begins at {least:.3f}"
+        f"{made}: at: 0.1 bits per pixel are too few; this stream begins at {round_up(least)}"
     )
     assert fails(UsageError, decode, model, [made], back, decoder="kappa=-1") == (
         "--decoder: 'kappa=-1' is not one of ancestral, flow, mean, kappa=K with K >= 1e-30"

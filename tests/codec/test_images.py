@@ -13,7 +13,7 @@ from diffc_jax.codec.image_decoder import check_damage, decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image, image_seed
 from diffc_jax.codec.programs import ProgramCache
 from diffc_jax.codec.stream import Cut, Header, Residual, Stream, snr_to_float
-from diffc_jax.codec.targets import Target
+from diffc_jax.codec.targets import Target, round_up
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.gaussian import gaussian_model
 from tests.support.streams import random_stream
@@ -344,7 +344,7 @@ def test_targets_out_of_reach(codec, image):
 
     least = least_bytes(Header(20, 13, SIDE, MEMORY, 0, b"ab"))
     assert message(bpp=1e-9) == (
-        f"bpp: 1e-09 is too little; this image needs at least {8 * least / 260:.3f}"
+        f"bpp: 1e-09 is too little; this image needs at least {round_up(8 * least / 260)}"
     )
     assert message(bpp=8 * least / 260).startswith("bpp: 0.")
     assert message(psnr=1000.0) == (
@@ -354,7 +354,7 @@ def test_targets_out_of_reach(codec, image):
 
 def test_prefixes_too_short(stream):
     least = 8 * stream.cuts[0].n_bytes / 260
-    message = f"at: 0.5 bits per pixel are too few; this stream begins at {least:.3f}"
+    message = f"at: 0.5 bits per pixel are too few; this stream begins at {round_up(least)}"
     assert fails(UsageError, lambda: prefix_at(stream, 0.5)) == message
     assert fails(UsageError, lambda: prefix_at(stream, float("nan"))).startswith("at: nan bits per")
 

@@ -247,8 +247,8 @@ def test_rising_loss_is_divergence():
     with pytest.raises(DivergedError) as caught:
         task.summarise({"loss": 8.1})
     assert str(caught.value) == (
-        "the loss is 8.1 bits/dim, 2.0 times the lowest so far; run again with a lower"
-        " train.learning_rate (or train.muon_learning_rate) in another --workdir, or with"
+        "the loss is 8.1 bits/dim, 2.0 times the lowest so far; run again in another"
+        " --workdir, with a lower train.learning_rate (or train.muon_learning_rate) or with"
         " model.dtype = float32"
     )
     fresh = quick_task(quick_config(num_steps=5))
