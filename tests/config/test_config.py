@@ -114,8 +114,8 @@ def changed(field, value):
         ),
         (
             "schedule.name",
-            "linaer",
-            "unknown 'linaer'; choose one of linear, learned_linear, learned_network",
+            "cosine",
+            "unknown 'cosine'; choose one of linear, learned_linear, learned_network",
         ),
         ("schedule.gamma_min", 5.0, "5.0 is not below schedule.gamma_max = 5.0"),
     ],
