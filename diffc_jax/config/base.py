@@ -150,7 +150,8 @@ def base_config() -> ConfigDict:
     config.eval.params = ""
     # [images] Batch that goes through the network at once, on all devices together.
     config.eval.batch_size = 32
-    # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split.
+    # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split. At
+    # most half where data.reference is the rest.
     config.eval.max_images = 0
     # [names] Subsets with results of their own: words of paths, see diffc_jax.evaluation.subsets.
     config.eval.subsets = ()

@@ -1,6 +1,7 @@
 """Which images an evaluation is about, and the subsets of them that have results of their own."""
 
 import dataclasses
+import fractions
 import re
 from collections.abc import Mapping, Sequence
 
@@ -77,13 +78,30 @@ class Selection:
         return [whole, *subsets]
 
     def left_out(self) -> "list[Selection]":
-        """The images that are not in the selection, of each set of `result_sets`."""
-        return [self._left_out(*self._rest), *(self._left_out(name) for name in self.subsets)]
+        """The images that are not in the selection, of each set of `result_sets`.
 
-    def _left_out(self, *names: str) -> "Selection":
-        rest = [index for name in names for index in self._rest[name]]
-        left = Selection(self._source, rest, {}, {})
-        left.split = " ".join((self.split, *(names if self.subsets else ()), REST))
+        Of all subsets together as many of each, drawn at random, as keep their shares of the selection:
+        otherwise even the evaluated photographs would be far from them.
+        """
+        whole = self._left_out(self._in_equal_shares())
+        return [whole, *(self._left_out({name: self._rest[name]}) for name in self.subsets)]
+
+    def _in_equal_shares(self) -> Mapping[str, Sequence[int]]:
+        if not self.subsets:
+            return self._rest
+        # The largest multiple of the selection that the smallest rest allows.
+        multiple = min(
+            fractions.Fraction(len(self._rest[name]), len(images))
+            for name, images in self.subsets.items()
+        )
+        counts = {name: round(multiple * len(images)) for name, images in self.subsets.items()}
+        return {
+            name: _divide_at_random(self._rest[name], count)[0] for name, count in counts.items()
+        }
+
+    def _left_out(self, rest: Mapping[str, Sequence[int]]) -> "Selection":
+        left = Selection(self._source, [i for members in rest.values() for i in members], {}, {})
+        left.split = " ".join((self.split, *(rest if self.subsets else ()), REST))
         return left
 
     def are_first(self, count: int) -> Bool[np.ndarray, " n"]:
@@ -98,7 +116,7 @@ def images_to_evaluate(config: ConfigDict, source: data.ImageSource) -> Selectio
     """`select_images` by config.eval, at random where config.data.reference is the rest of the set.
 
     The first images of a set are often of other classes than the last ones, so that even the originals would
-    be far from such a rest.
+    be far from such a rest. At most half of each subset is evaluated then.
     """
     settings = config.eval
     at_random = config.data.reference.source == REST
@@ -117,13 +135,13 @@ def select_images(
     An image is of the subset whose name is a word of its label, the path of its file and its place in it:
     "hq64" of DATA/hq64.tar, DATA/hq64_01.tar and DATA/hq64/0.png, but not of DATA/hq640.tar.
 
-    `max_images` of 0 means all. `at_random` draws them, the same ones each time, and keeps the order of the
-    source. No image is decoded.
+    `max_images` of 0 means all. `at_random` draws them, at most half of them, the same ones each time, and
+    keeps the order of the source. No image is decoded.
 
     Raises:
         UsageError: a subset without images, or an image of two.
     """
-    divide = _divide_at_random if at_random else _divide
+    divide = _draw_up_to_half if at_random else _divide
     if not subsets:
         chosen, left = divide(range(len(source)), max_images or len(source))
         return Selection(source, chosen, {}, {"": left})
@@ -148,6 +166,11 @@ def _divide(members: Sequence[int], count: int) -> tuple[Sequence[int], Sequence
     return members[:count], members[count:]
 
 
+def _draw_up_to_half(members: Sequence[int], count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """`_divide_at_random`, but at least as many others, if there are two."""
+    return _divide_at_random(members, min(count, max(1, len(members) // 2)))
+
+
 def _divide_at_random(members: Sequence[int], count: int) -> tuple[Sequence[int], Sequence[int]]:
     """Both in their order. Those that a smaller count chooses are among those of a larger one."""
     shuffled = np.random.default_rng(0).permutation(len(members)).tolist()
@@ -165,11 +188,11 @@ def open_references(config: ConfigDict, selection: Selection) -> list[data.Image
     if not config.eval.features or config.data.reference.source != REST:
         return [open_reference(config)] * (1 + len(selection.subsets))
     left_out = selection.left_out()
-    for rest in left_out:
+    for rest in left_out[::-1]:  # the whole last: it is too small because a subset is
         if len(rest) < 2:
             raise UsageError(
-                f"{rest.name} {rest.split} has {len(rest)} images, and a reference has at least 2; lower"
-                " eval.max_images",
+                f"{rest.name} {rest.split} has {len(rest)} images, and a reference has at least 2; evaluate"
+                " a subset of at least 3 images, or name another reference",
                 field="data.reference.source",
             )
     return [*left_out]

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -66,7 +67,7 @@ def test_without_subsets_the_first_images_of_all(subset_images):
 @pytest.mark.parametrize("subsets", [(), ("small", "big")])
 def test_images_are_drawn_where_they_are_compared_with_the_rest(subset_images, subsets):
     """Both parts have the same distribution, whatever the order of the set."""
-    config = configured(subset_images, subsets=subsets, max_images=7)
+    config = configured(subset_images, subsets=subsets, max_images=3)
     source = open_source(config, "eval")
     first = images_to_evaluate(config, source)
     config.data.reference.source = "rest"
@@ -82,7 +83,7 @@ def test_images_are_drawn_where_they_are_compared_with_the_rest(subset_images, s
         assert set(chosen) != {first.label(i) for i in within}
         assert {*chosen, *kept} == members
         assert not {*chosen} & {*kept}
-    config.eval.max_images = 8
+    config.eval.max_images = 4
     more = images_to_evaluate(config, source)
     labels = [{one.label(i) for i in range(len(one))} for one in (drawn, more)]
     assert labels[0] < labels[1]
@@ -159,30 +160,66 @@ def test_images_that_are_not_evaluated_may_be_the_reference(subset_images):
         config.eval.update(evaluation)
         return open_references(config, images_to_evaluate(config, open_source(config, "eval")))
 
-    # Nine of eleven and all of nine are evaluated.
-    message = "corpus eval small rest has 0 images, and a reference has at least 2"
-    with pytest.raises(
-        UsageError, match=f"data.reference.source: {message}; lower eval.max_images"
-    ):
-        references()
-    whole, small, big = references(max_images=7)
+    # Five of eleven and four of nine, though nine are asked for: at most half.
+    whole, small, big = references()
+    assert [len(one) for one in (whole, small, big)] == [11, 5, 6]
+    whole, small, big = references(max_images=3)
     folders = [
         [pathlib.Path(one.label(i)).parts[-2] for i in range(len(one))] for one in (small, big)
     ]
-    assert folders == [["small"] * 2, ["big"] * 4]
-    assert [whole.label(i) for i in range(6)] == [
-        *(small.label(i) for i in range(2)),
-        *(big.label(i) for i in range(4)),
-    ]
+    assert folders == [["small"] * 6, ["big"] * 8]
     assert [one.split for one in (whole, small, big)] == [
         "eval small big rest",
         "eval small rest",
         "eval big rest",
     ]
     (others,) = references(subsets=(), max_images=20)
-    assert (len(others), others.split) == (3, "eval rest")
+    assert (len(others), others.split) == (12, "eval rest")
     config.data.reference.source = ""
     assert references() == [None]
     config.data.reference.update(source="rest", path="a")
     with pytest.raises(UsageError, match=r"^data.reference.path: 'a' is not used by source=rest"):
         validate(config)
+
+
+def test_the_rest_of_all_subsets_has_their_shares(subset_images):
+    """As many of each as are evaluated, or the same multiple of them."""
+    config = configured(subset_images, max_images=5)
+    config.data.reference.source = "rest"
+
+    def counts(images):
+        config.eval.max_images = images
+        selection = images_to_evaluate(config, open_source(config, "eval"))
+        evaluated = {name: len(images) for name, images in selection.subsets.items()}
+        whole, *subsets = selection.left_out()
+        labels = [whole.label(i) for i in range(len(whole))]
+        assert len({*labels}) == len(labels)
+        members = [{one.label(i) for i in range(len(one))} for one in subsets]
+        kept = [[label for label in labels if label in of] for of in members]
+        assert labels == [label for of in kept for label in of]
+        assert all(of == sorted(of) for of in kept)
+        return evaluated, dict(zip(selection.subsets, map(len, kept), strict=True))
+
+    # Of 9 and 11 images.
+    assert counts(2) == ({"small": 2, "big": 2}, {"small": 7, "big": 7})
+    assert counts(4) == ({"small": 4, "big": 4}, {"small": 5, "big": 5})
+    assert counts(5) == ({"small": 4, "big": 5}, {"small": 5, "big": 6})
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_subset_of_which_too_little_is_left(subset_images, count):
+    config = configured(subset_images, features="efficientnet_lite0")
+    config.data.reference.source = "rest"
+    config.data.eval.max_images = 11 + count
+    selection = images_to_evaluate(config, open_source(config, "eval"))
+    assert len(selection.subsets["small"]) == 1
+    left = count - 1
+    if left == 2:
+        assert [len(one) for one in open_references(config, selection)] == [1 + 6, 2, 6]
+        return
+    message = (
+        f"data.reference.source: corpus eval small rest has {left} images, and a reference has at least 2;"
+        " evaluate a subset of at least 3 images, or name another reference"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        open_references(config, selection)
