@@ -11,6 +11,8 @@ from typing import Annotated, get_args, get_type_hints
 # `method` of the rows that `evaluate.py` writes: bounds of the sweep, and files of the same model.
 DIFFC, DIFFC_CODEC = "diffc", "diffc_codec"
 DIFFC_METHODS = (DIFFC, DIFFC_CODEC)
+# `method` of the files of trained baselines, which is also their config.model.name.
+HIFIC, HYPERPRIOR = "hific", "hyperprior"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from diffc_jax.errors import InputError
-from diffc_jax.evaluation.rate_point import DIFFC_CODEC, DIFFC_METHODS
+from diffc_jax.evaluation.rate_point import DIFFC_CODEC, DIFFC_METHODS, HIFIC, HYPERPRIOR
 from diffc_jax.evaluation.results import RatePoint, read_table
 from diffc_jax.plotting import style
 from diffc_jax.plotting.bd_rate import BjontegaardDelta, Curve, bjontegaard_delta, rate_curve
@@ -32,6 +32,8 @@ COMPARED_BPP = (0.1, 2.0)
 # Rates at which the classifier's areas under the curve are compared.
 CLASSIFIER_BPP = (0.1, 0.3, 1.0)
 _NONE = "-"
+# Decimals of each measure at equal rates.
+_DECIMALS = {"psnr": 2, "lpips": 4, "fid": 1, "kid": 4, "auc": 3}
 # Standard errors on each side of a 95 % interval.
 _INTERVAL = 1.96
 _HEAD = (
@@ -67,6 +69,7 @@ def write_claims(
             *_flow_and_ancestral(series),
             *_flow_and_mean(series),
             *_classifier(series),
+            *_at_rates_of_trained_codecs(series),
             *_files_and_bound(series),
             *_theory(theory / "gaussian" / "curves.csv"),
         )
@@ -185,16 +188,58 @@ def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
         rows = [
             (
                 f"{point.bpp:.3f}",
+                _of_both(point, of_mean[point.gamma], "psnr"),
+                _of_both(point, of_mean[point.gamma], "fid"),
                 _with_interval(point, "fid_minus_mean"),
                 _with_interval(point, "kid_minus_mean"),
                 _with_interval(point, "auc"),
                 _with_interval(of_mean[point.gamma], "auc"),
+                _of_both(point, of_mean[point.gamma], "lpips"),
             )
             for point in differing
             if point.gamma in of_mean
         ]
-        heads = ("bpp", "Fréchet distance, F - D", "kernel distance, F - D", "AUC of F", "AUC of D")
+        differences = "Fréchet distance, F - D", "kernel distance, F - D"
+        heads = (
+            *("bpp", "PSNR of F, D, dB", "Fréchet distance of F, D", *differences),
+            *("AUC of F", "AUC of D", "LPIPS of F, D"),
+        )
         yield from _table(heads, rows)
+
+
+def _of_both(flow: RatePoint, mean: RatePoint, measure: str) -> str:
+    return ", ".join(_number(value_of(point, measure), measure) for point in (flow, mean))
+
+
+def _at_rates_of_trained_codecs(series: Sequence[style.Series]) -> Iterator[str]:
+    """A table for each size of files of HiFiC and the hyper-prior: all other methods at that rate."""
+    for own in series:
+        if own.points[0].method not in (HIFIC, HYPERPRIOR):
+            continue
+        measures = [name for name in _DECIMALS if any(has_measure(p, name) for p in own.points)]
+        for point in own.points:
+            rows = [(own.label, *(_number(value_of(point, name), name) for name in measures))]
+            for other in series:
+                curves = [_curve(other, name) for name in measures]
+                at = math.log(point.bpp)
+                values = [
+                    np.interp(at, x, y) if x.size and x[0] <= at <= x[-1] else math.nan
+                    for _, x, y in curves
+                ]
+                if other is not own and not np.isnan(values).all():
+                    numbers = map(_number, values, measures)
+                    rows.append((_name(other), *numbers))
+            yield f"\n## At the rate of {own.label}, {point.bpp:.3f} bpp\n"
+            yield (
+                "Whole files and bounds; between points every measure is linear in the logarithm of the"
+                " rate.\n"
+            )
+            titles = [describe_measure(name, [point]).title for name in measures]
+            yield from _table(("method", *titles), rows)
+
+
+def _number(value: float, measure: str) -> str:
+    return f"{value:.{_DECIMALS[measure]}f}" if math.isfinite(value) else _NONE
 
 
 def _classifier(series: Sequence[style.Series]) -> Iterator[str]:

@@ -7,12 +7,13 @@ from ml_collections import ConfigDict
 
 from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
 from diffc_jax.baselines.hific.codec import find_runs, load_runs
-from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, small_config
+from diffc_jax.baselines.hific.config import small_config
 from diffc_jax.baselines.published import load_published
 from diffc_jax.commands import evaluate, train, validate
 from diffc_jax.config import refine_steps
 from diffc_jax.config.sources import clean_source
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation.rate_point import HIFIC, HYPERPRIOR
 from diffc_jax.evaluation.subsets import images_to_evaluate
 from diffc_jax.plotting.claims import write_claims
 from diffc_jax.plotting.figures import make_figures

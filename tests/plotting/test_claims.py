@@ -195,17 +195,19 @@ def test_realism_against_the_posterior_mean(tmp_path):
             kid_minus_mean=0.25,
             auc=0.75,
             auc_stderr=0.01,
+            lpips=0.125,
         )
         for point in points(30, lambda u: 4 - u, decoder="flow", **DIFFC)
     ]
     mean = [
         dataclasses.replace(point, auc=0.5)
-        for point in points(30, lambda u: 4 - u, decoder="mean", **DIFFC)
+        for point in points(29, lambda u: 4 - u, decoder="mean", **DIFFC)
     ]
     text = write(tmp_path, [*flow, *mean[1:]])
     heading = "## Realism of DiffC-F (flow), unet against the posterior mean"
     assert cells(text, heading, "0.200") == [
-        *("-1.00 ± 0.98", "0.25", "0.750 ± 0.020", "0.5"),
+        *(f"{30 + 5 * LOG_BPP[1]:.2f}, {29 + 5 * LOG_BPP[1]:.2f}", "273.0, 273.0"),
+        *("-1.00 ± 0.98", "0.25", "0.750 ± 0.020", "0.5", "0.1250, -"),
     ]
     # The mean has no point at the first level.
     table = text[text.index(heading) :].split("\n## ")[0]
@@ -230,6 +232,39 @@ def test_areas_under_the_curve_are_compared_at_equal_rates(tmp_path):
     ]
     assert cells(text, heading, "WebP") == ["-", "-", "1.00"]
     assert heading not in write(tmp_path, ROWS)
+
+
+def test_everything_at_the_rates_of_trained_codecs(tmp_path):
+    """Other methods lie on straight lines, and those without points around the rate are left out."""
+    hific = [
+        dataclasses.replace(point, bpp=bpp, lpips=0.25)
+        for point, bpp in zip(
+            points(20, lambda u: 5 - u, method="hific"), (0.4, 1.6, 4.0, 5.0), strict=True
+        )
+    ]
+    linear = [
+        dataclasses.replace(point, fid=100 - 10 * u, fid_features="efficientnet_lite0")
+        for u, point in zip(
+            LOG_BPP, points(30, lambda u: 4 - u, decoder="flow", **DIFFC), strict=True
+        )
+    ]
+    text = write(tmp_path, [*linear, *points(28, lambda u: 4 - u, method="webp")[2:], *hific])
+    name = "HiFiC, ours"
+    heading = f"## At the rate of {name}, 0.400 bpp"
+    u = np.log(0.4)
+    assert cells(text, heading, "DiffC-F (flow), unet") == [
+        *(f"{30 + 5 * u:.2f}", "-", f"{100 - 10 * u:.1f}"),
+    ]
+    assert cells(text, heading, name) == [
+        *(f"{20 + 5 * LOG_BPP[0]:.2f}", "0.2500", f"{np.exp(5 - LOG_BPP[0]):.1f}"),
+    ]
+    table, *later = text[text.index(heading) :].split("\n## ")
+    assert "WebP" not in table
+    assert "WebP" in later[0]
+    assert later[0].startswith(f"At the rate of {name}, 1.600 bpp\n")
+    # No other method has points there.
+    assert later[1].count("| ") == later[2].count("| ") == 8
+    assert "At the rate" not in write(tmp_path, ROWS)
 
 
 def test_decoders_that_are_both_exact_are_not_compared(tmp_path):

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from diffc_jax import rng
-from diffc_jax.baselines.hific.config import HIFIC, HYPERPRIOR, build_architecture
+from diffc_jax.baselines.hific.config import build_architecture
 from diffc_jax.baselines.hific.entropy_coding import HYPER_LARGEST, LatentCoder, header_bytes
 from diffc_jax.baselines.hific.model import Hific, Params, Symbols
 from diffc_jax.baselines.method import Baseline, Coded, Images
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.evaluation.rate_point import HIFIC, HYPERPRIOR
 from diffc_jax.evaluation.results import training_costs
 from diffc_jax.runtime.export import IS_IT_THE_CARD, Costs, load_params, read_card
 from diffc_jax.runtime.files import AnyPath

@@ -11,6 +11,7 @@ from diffc_jax.baselines.hific.losses import RateTarget
 from diffc_jax.config import base_config, check_config_argument, shrink_to_smoke
 from diffc_jax.config.checks import above, within
 from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.rate_point import HIFIC, HYPERPRIOR
 from diffc_jax.typed import Meta, check_arguments
 
 # Standard deviation of the widest Gaussian that a latent is coded with, and its differential entropy.
@@ -113,9 +114,6 @@ class HificArchitecture:
         height, width, channels = self.latent_shape(size)
         return height * width * channels * _LARGEST_SCALE_BITS / (size[0] * size[1])
 
-
-# Values of config.model.name, which are also methods of results.
-HIFIC, HYPERPRIOR = "hific", "hyperprior"
 
 _SMALLEST_LPIPS_IMAGE = 31
 # Fields of config.train that do not apply to these networks, and the values that they must have.

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax import data, rng
 from diffc_jax.baselines.hific import losses
-from diffc_jax.baselines.hific.config import HIFIC, build_architecture, rate_target
+from diffc_jax.baselines.hific.config import build_architecture, rate_target
 from diffc_jax.baselines.hific.losses import (
     Distance,
     LossWeights,
@@ -26,6 +26,7 @@ from diffc_jax.baselines.hific.losses import (
 )
 from diffc_jax.baselines.hific.model import Forward, Hific, Params
 from diffc_jax.errors import UsageError
+from diffc_jax.evaluation.rate_point import HIFIC
 from diffc_jax.metrics.lpips import LPIPS, lpips_alex
 from diffc_jax.runtime import sharding
 from diffc_jax.runtime.devices import host_cpu
