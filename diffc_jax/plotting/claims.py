@@ -1,6 +1,6 @@
 """`claims.md`: the paper's claims as numbers, computed from result files only.
 
-Between rate points PSNR is linear in the logarithm of the rate, and so is the logarithm of a Fréchet
+Between rate points measures are linear in the logarithm of the rate, and so is the logarithm of a Fréchet
 distance, as in the figures; beyond them nothing is compared.
 """
 
@@ -220,22 +220,26 @@ def _at_rates_of_trained_codecs(series: Sequence[style.Series]) -> Iterator[str]
         for point in own.points:
             rows = [(own.label, *(_number(value_of(point, name), name) for name in measures))]
             for other in series:
-                curves = [_curve(other, name) for name in measures]
-                at = math.log(point.bpp)
-                values = [
-                    np.interp(at, x, y) if x.size and x[0] <= at <= x[-1] else math.nan
-                    for _, x, y in curves
-                ]
+                values = [_value_at(other, name, point.bpp) for name in measures]
                 if other is not own and not np.isnan(values).all():
                     numbers = map(_number, values, measures)
                     rows.append((_name(other), *numbers))
             yield f"\n## At the rate of {own.label}, {point.bpp:.3f} bpp\n"
             yield (
-                "Whole files and bounds; between points every measure is linear in the logarithm of the"
-                " rate.\n"
+                "Whole files and bounds. Between points measures, and the logarithm of the Fréchet distance,"
+                " are linear in the logarithm of the rate.\n"
             )
             titles = [describe_measure(name, [point]).title for name in measures]
             yield from _table(("method", *titles), rows)
+
+
+def _value_at(series: style.Series, measure: str, bpp: float) -> float:
+    """Between two rate points; NaN beyond them."""
+    _, x, y = _log_distance(series, False) if measure == "fid" else _curve(series, measure)
+    if not x.size or not x[0] <= math.log(bpp) <= x[-1]:
+        return math.nan
+    value = float(np.interp(math.log(bpp), x, y))
+    return math.exp(value) if measure == "fid" else value
 
 
 def _number(value: float, measure: str) -> str:
@@ -246,11 +250,8 @@ def _classifier(series: Sequence[style.Series]) -> Iterator[str]:
     """How well the images of each method can be told from photographs at the same rates."""
     rows = []
     for one in series:
-        x, y = (curve := _curve(one, "auc")).x, curve.y
-        areas = [
-            f"{np.interp(log, x, y):.2f}" if x.size and x[0] <= log <= x[-1] else _NONE
-            for log in map(math.log, CLASSIFIER_BPP)
-        ]
+        found = [_value_at(one, "auc", bpp) for bpp in CLASSIFIER_BPP]
+        areas = [_NONE if math.isnan(value) else f"{value:.2f}" for value in found]
         if {*areas} != {_NONE}:
             rows.append((_name(one), *areas))
     if rows:
