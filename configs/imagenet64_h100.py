@@ -9,8 +9,8 @@ how to bring the data to a machine without network, and what was measured.
         --config.data.train[0].path='DATA/hq64*' --config.data.train[1].path='DATA/mini84*' \
         --config.data.train[2].path='DATA/tiny*' --config.data.eval.path=DATA/validation
 
-`:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on 250
-validation images of hq64 and as many of ref; distances compare them with the other images there.
+`:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on 1,000
+validation images of hq64 and half of the 500 of ref; distances compare them with the other images there.
 
     python experiments/reproduce.py --config=configs/imagenet64_h100.py:shipped --workdir=W (the same paths)
 """
@@ -78,7 +78,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.data.reference = source_config(source="rest")
         config.model.dtype = "float32"
         config.eval.params = "weights/imagenet64_h100.safetensors"
-        config.eval.max_images, config.eval.samples, config.eval.grid_images = 250, 500, 3
+        config.eval.max_images, config.eval.samples, config.eval.grid_images = 1000, 500, 3
         config.eval.num_levels, config.eval.last_gamma = 11, -6.0
     if argument == "smoke":
         config.data.eval = source_config(split="eval")

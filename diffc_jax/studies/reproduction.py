@@ -1,18 +1,19 @@
 """`reproduce(config, workdir)`: everything from training to the figures, in one call that resumes."""
 
 import pathlib
+from collections.abc import Mapping
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
-from diffc_jax.baselines.hific.codec import find_runs, load_runs
+from diffc_jax.baselines.hific.codec import IDENTITY, find_runs, identity_of, load_runs
 from diffc_jax.baselines.hific.config import small_config
 from diffc_jax.baselines.published import load_published
 from diffc_jax.commands import evaluate, train, validate
 from diffc_jax.config import refine_steps
 from diffc_jax.config.sources import clean_source
-from diffc_jax.errors import InputError
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.rate_point import HIFIC, HYPERPRIOR
 from diffc_jax.evaluation.subsets import images_to_evaluate
 from diffc_jax.plotting.claims import write_claims
@@ -36,18 +37,19 @@ def reproduce(config: ConfigDict, workdir: pathlib.Path) -> None:
     the images (config.eval.subsets) are in a folder with its name.
 
     Raises:
+        UsageError: a network would be trained that config.baselines.trained has.
         InputError: config.eval.params names no file.
         DiffcError: from any step; running again continues with that step.
     """
     # Checked now, not after hours of training.
     check_baselines(config)
-    load_runs(find_runs(config.baselines.trained))
     if config.eval.params and not as_path(config.eval.params).exists():
         raise InputError(
             f"eval.params: there is no {config.eval.params}; it is looked for from the current folder"
         )
     images_to_evaluate(config, open_source(config, "eval"))
     baselines = baseline_configs(config)
+    _check_trained(config, baselines, workdir)
     theory = theory_config(config)
     published = load_published(config.baselines.published) if config.baselines.published else []
     for name, own in {"gaussian": gaussian_config(config), config.model.name: config}.items():
@@ -116,6 +118,25 @@ def baseline_configs(config: ConfigDict) -> dict[str, ConfigDict]:
             validate(own)
             configs[f"{method}_{target:g}bpp"] = own
     return configs
+
+
+def _check_trained(
+    config: ConfigDict, baselines: Mapping[str, ConfigDict], workdir: pathlib.Path
+) -> None:
+    """Loads what config.baselines.trained names, and compares it with what would be trained."""
+    own = {(workdir / name).resolve() for name in baselines}
+    given = load_runs(
+        path for path in find_runs(config.baselines.trained) if path.resolve() not in own
+    )
+    identities = {tuple(run.identity[name] for name in IDENTITY) for run in given}
+    for baseline in baselines.values():
+        target = baseline.hific.target_bpp
+        method, model, level = identity = identity_of(baseline.model.to_dict(), target)
+        if identity in identities:
+            raise UsageError(
+                f"{method} of {model} at {level:g} bpp is in baselines.trained, too; leave it out of one",
+                field="baselines.targets",
+            )
 
 
 def theory_config(config: ConfigDict) -> ConfigDict:

@@ -8,6 +8,7 @@ from diffc_jax.config import base_config
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.studies import reproduction
 
+SHIPPED = pathlib.Path(__file__).parents[2] / "weights"
 PARTS = (
     *("train", "evaluate", "evaluate_baselines", "analyse_theory"),
     *("make_figures", "make_report", "write_claims"),
@@ -83,3 +84,31 @@ def test_unknown_published_curves_are_found_before_any_work(calls, tmp_path):
     with pytest.raises(UsageError, match=r"^baselines\.published: unknown 'vvc'; name a method"):
         reproduction.reproduce(config, tmp_path)
     assert calls == []
+
+
+def test_trained_networks_are_looked_at_before_any_work(calls, tmp_path):
+    """A broken one, and one that would be trained a second time."""
+    given = tmp_path / "given"
+    given.mkdir()
+    config = base_config()
+    config.baselines.trained = str(given)
+    with pytest.raises(InputError, match=r"given: there is no params\.safetensors"):
+        reproduction.reproduce(config, tmp_path)
+
+    config.baselines.trained = f"{SHIPPED}/hific64_0.4bpp,{SHIPPED}/hific64_1.6bpp"
+    config.baselines.targets = (0.8, 0.4)
+    message = (
+        r"^baselines\.targets: hific of width 0\.25 at 0\.4 bpp is in baselines\.trained, too;"
+    )
+    with pytest.raises(UsageError, match=message):
+        reproduction.reproduce(config, tmp_path)
+    assert calls == []
+
+    # A run of this folder that is named once more is not trained again.
+    (tmp_path / "hific_0.4bpp").symlink_to(SHIPPED / "hific64_0.4bpp")
+    config.baselines.trained = str(tmp_path / "hific_0.4bpp")
+    reproduction.reproduce(config, tmp_path)
+    assert [call[1] for call in calls if call[0] == "train"] == [
+        "gaussian",
+        *("hyperprior_0.8bpp", "hific_0.8bpp", "hyperprior_0.4bpp", "hific_0.4bpp"),
+    ]

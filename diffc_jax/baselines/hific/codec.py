@@ -22,6 +22,8 @@ from diffc_jax.runtime.export import IS_IT_THE_CARD, Costs, load_params, read_ca
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.typed import Count, NotNegative
 
+# Columns that tell the results of one network from those of others.
+IDENTITY = ("method", "model", "level")
 _BATCH = 32
 
 
@@ -133,12 +135,10 @@ class TrainedBaseline(Baseline):
 
     def __init__(self, model: Hific, params: Params, card: Mapping[str, Any]):
         """`card` is that of the parameters of the autoencoder; ValueError if these are not finite."""
-        width = f"width {card['model']['width']:g}"
-        self.curve = f"{card['model']['name']}, {width}"
+        identity = identity_of(card["model"], card["hific"]["target_bpp"])
+        self.curve = ", ".join(identity[:2])
         self.identity = {
-            "method": card["model"]["name"],
-            "model": width,
-            "level": float(card["hific"]["target_bpp"]),
+            **dict(zip(IDENTITY, identity, strict=True)),
             **training_costs(card["trained_parameters"], card),
         }
         self.codec, self.params = HificCodec(model, params), params
@@ -162,6 +162,11 @@ class TrainedBaseline(Baseline):
             estimates.append(bits)
             on_files(len(files))
         return Coded(np.array(sizes), np.concatenate(decoded), np.concatenate(estimates))
+
+
+def identity_of(model: Mapping[str, Any], target_bpp: float) -> tuple[str, str, float]:
+    """The columns `IDENTITY` of the results of a network, of its config.model and its target."""
+    return model["name"], f"width {model['width']:g}", float(target_bpp)
 
 
 def load_run(path: AnyPath) -> TrainedBaseline:
@@ -204,7 +209,7 @@ def load_runs(paths: Iterable[AnyPath]) -> list[TrainedBaseline]:
         named.setdefault(path.resolve(), path)
     for path in named.values():
         run = load_run(path)
-        method, model, level = key = tuple(run.identity[n] for n in ("method", "model", "level"))
+        method, model, level = key = tuple(run.identity[name] for name in IDENTITY)
         if key in found:
             raise UsageError(
                 f"{found[key][0]} and {path} are both {method} of {model} at {level:g} bpp; name one",
