@@ -55,6 +55,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "widths": (48, 192, 320),
             "blocks": (1, 2, 2),
             "dtype": "bfloat16",
+            "remat": False,
         }
     )
     config.train.batch_size = 256

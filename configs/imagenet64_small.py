@@ -29,7 +29,15 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.eval = source_config(
         source="tar", name="imagenet64-dev", split="validation", resize="squash", non_rgb="convert"
     )
-    config.model = ConfigDict({"name": "unet", "widths": (48, 128, 256), "blocks": (1, 1, 2)})
+    config.model = ConfigDict(
+        {
+            "name": "unet",
+            "widths": (48, 128, 256),
+            "blocks": (1, 1, 2),
+            "dtype": "float32",
+            "remat": False,
+        }
+    )
     config.train.batch_size = 32
     config.train.num_steps = 22_000
     config.train.learning_rate = 1e-3

@@ -25,7 +25,7 @@ def get_config(argument: str = "") -> ConfigDict:
     check_config_argument(argument, ("train", "smoke"))
     config = base_config()
     if argument in ("train", "smoke"):
-        config.model = ConfigDict({"name": "unet"})
+        config.model = ConfigDict({"name": "unet", "dtype": "float32", "remat": False})
     else:
         config.model = ConfigDict(
             {"name": "unet", "widths": (48, 192, 320), "blocks": (1, 2, 2), "dtype": "float32"}

@@ -3,6 +3,7 @@
 python experiments/plot.py --inputs=W1,W2 --output=DIR
 """
 
+import os
 import pathlib
 
 from absl import flags, logging
@@ -53,7 +54,8 @@ def main() -> None:
     from diffc_jax.plotting.figures import make_figures
     from diffc_jax.plotting.html_report import make_report
 
-    inputs, output = split_names(_INPUTS.value), pathlib.Path(_OUTPUT.value)
+    inputs = [os.path.expanduser(name) for name in split_names(_INPUTS.value)]
+    output = pathlib.Path(_OUTPUT.value).expanduser()
     more_points = load_published(_PUBLISHED.value) if _PUBLISHED.value else []
     written = make_figures(
         inputs,

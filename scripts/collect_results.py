@@ -33,7 +33,7 @@ _KEPT_OF_ALL = (
 
 def main() -> None:
     """Copies each file whole or not at all."""
-    workdir, output = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUTPUT.value)
+    workdir, output = (pathlib.Path(name).expanduser() for name in (_WORKDIR.value, _OUTPUT.value))
     if not (workdir / "claims.md").is_file():
         raise InputError(
             f"--workdir {workdir}: has no claims.md, which experiments/reproduce.py writes last"

@@ -23,7 +23,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The joined file; its card is writ
 
 def main() -> None:
     """Joins the files that the flags name."""
-    fine, noisy, output = (pathlib.Path(flag.value) for flag in (_FINE, _NOISY, _OUTPUT))
+    names = (_FINE.value, _NOISY.value, _OUTPUT.value)
+    fine, noisy, output = (pathlib.Path(name).expanduser() for name in names)
     join_experts(fine, noisy, _SPLIT_GAMMA.value, output)
     print(f"{output}: {output.stat().st_size} bytes")
 

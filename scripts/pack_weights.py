@@ -29,7 +29,7 @@ _PACKED = "params/model/"
 
 def main() -> None:
     """Reads, rounds and writes."""
-    source, output = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
+    source, output = (pathlib.Path(name).expanduser() for name in (_INPUT.value, _OUTPUT.value))
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
     card = read_card(source, Card)

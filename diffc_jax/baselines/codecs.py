@@ -79,6 +79,12 @@ def _encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: Quality, **settings
     return encode_image(image, "JPEG", quality=int(quality), **settings)
 
 
+def _encode_grey_jpeg(
+    image: UInt8[np.ndarray, "h w 3"], quality: Quality, **settings: Any
+) -> bytes:
+    return encode_image(image[:, :, 0], "JPEG", quality=int(quality), **settings)
+
+
 def _jpeg(subsampling: str) -> Codec:
     return Codec(
         method="jpeg",
@@ -218,6 +224,15 @@ CODECS: Mapping[str, Codec] = {
         version=lambda: f"JAX {jax.__version__}",
     ),
 }
+
+
+def for_grey(codec: Codec) -> Codec:
+    """The codec for images with three equal channels: JPEG and AVIF write one of them."""
+    if codec.method == "jpeg":
+        return dataclasses.replace(codec, encoder=_encode_grey_jpeg)
+    if codec.method == "avif":
+        return dataclasses.replace(codec, settings={**codec.settings, "subsampling": "4:0:0"})
+    return codec
 
 
 def select_codecs(names: Sequence[str]) -> dict[str, Codec]:

@@ -79,13 +79,11 @@ def evaluate_baselines(
         InputError: images that cannot be read, a codec that is not installed, or missing weights.
     """
     check_baselines(config)
-    runs = load_runs([*find_runs(config.baselines.trained), *trained])
+    paths = [*find_runs(config.baselines.trained), *trained]
     codecs = tuple(config.baselines.codecs)
-    if not (runs or codecs):
-        raise UsageError(
-            "both are empty, there is nothing to measure",
-            field="baselines.codecs, baselines.trained",
-        )
+    if not (paths or codecs):
+        raise nothing_to_measure()
+    runs = load_runs(paths, config.data.image_size)
     settings = config.eval
     images = images_to_evaluate(config, open_source(config, "eval"))
     networks = settings.features, settings.feature_weights
@@ -120,21 +118,32 @@ def evaluate_baselines(
 
 
 def check_baselines(config: ConfigDict) -> None:
-    """Checks config.baselines.
+    """Checks config.baselines, and that its codecs take images of config.data.
 
     Raises:
         UsageError: an unknown codec or published curve.
-        InputError: a codec that is not installed, or a folder of trained networks that does not exist.
+        InputError: a codec that is not installed or takes no images of that size, or a folder of trained
+            networks that does not exist.
     """
-    find_runs(config.baselines.trained)
+    chosen = config.baselines
+    find_runs(chosen.trained)
+    grey = np.full((config.data.image_size, config.data.image_size, 3), 128, np.uint8)
     try:
-        select_codecs(config.baselines.codecs)
-        if config.baselines.published:
-            load_published(config.baselines.published)
+        for codec in select_codecs(chosen.codecs).values():
+            codec.encode(grey, codec.qualities[0])
+        if chosen.published:
+            load_published(chosen.published)
     except UsageError as error:
         raise error.in_group("baselines") from error
-    if config.baselines.codecs:
+    if chosen.codecs:
         require("imagecodecs")  # for lossless.json, which comes last
+
+
+def nothing_to_measure() -> UsageError:
+    """The error of an evaluation without codecs and networks."""
+    return UsageError(
+        "both are empty, there is nothing to measure", field="baselines.codecs, baselines.trained"
+    )
 
 
 class _Results:

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from diffc_jax.baselines.codecs import select_codecs
+from diffc_jax.baselines.codecs import for_grey, select_codecs
 from diffc_jax.baselines.equal_size import Ladder
 from diffc_jax.codec.codec import Codec
 from diffc_jax.codec.container import parse
@@ -181,6 +181,8 @@ def _methods(
             without.append(str(error).partition(", or leave")[0])
             logging.warning("the report is without %s: %s", label, without[-1])
             continue
+        if image.shape[2] == 1:
+            codecs = {name: for_grey(codec) for name, codec in codecs.items()}
         ladders = {codec.model: Ladder(codec, rgb) for codec in codecs.values()}
         versions = []
         for size in sizes:

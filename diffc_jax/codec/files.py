@@ -185,6 +185,11 @@ def decompress(
     with _LeftOut(len(pairs)) as left_out:
         for source, made in pairs:
             check_writable(made)
+            if not output.endswith(".png") and made.parent == source.parent and made.exists():
+                raise InputError(
+                    f"--output {output}: {made} is beside {source}, perhaps what it was made of, and would be"
+                    " replaced; name another folder"
+                )
             try:
                 stream = parse(source.read_bytes())
             except OSError as error:
@@ -290,8 +295,12 @@ def _load_for_decoding(
 
 def _cost(header: Header, n_bytes: int) -> str:
     """Memory beside that of the model, and time, of coding an image in one direction."""
-    minutes = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL / 60
-    time_taken = f"{minutes / 60:.1f} h" if minutes > 90 else f"{math.ceil(minutes)} min"
+    seconds = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL
+    time_taken = f"{math.ceil(seconds)} s"
+    if seconds > 90:
+        time_taken = (
+            f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        )
     return f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken} with the shipped model on 2 CPU cores"
 
 

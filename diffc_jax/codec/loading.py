@@ -70,7 +70,7 @@ def find_weights(path: str | os.PathLike[str] | None) -> pathlib.Path:
                 "the folder of a run"
             )
         return SHIPPED_WEIGHTS
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     weights = path / "params.safetensors" if path.is_dir() else path
     if not weights.exists():
         hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""

@@ -26,6 +26,8 @@ def pair_files(
         InputError: a pattern or name without a file, or an output that would replace its input.
         UsageError: an output that does not fit, or two inputs that would make the same file.
     """
+    # Shells leave a "~" that is a part of a flag.
+    output, inputs = os.path.expanduser(output), list(map(os.path.expanduser, inputs))
     target = pathlib.Path(output)
     # Each with the folder, relative to `target`, that its output goes to.
     files: dict[pathlib.Path, pathlib.Path] = {}

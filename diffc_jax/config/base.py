@@ -136,7 +136,7 @@ def base_config() -> ConfigDict:
     config.train.log_every_steps = 50
     # [steps] Steps between two validations.
     config.train.eval_every_steps = 1000
-    # [images] Number of images in a validation; 0: the whole split.
+    # [images] Number of images in a validation, the first ones of the split; 0: all of it.
     config.train.eval_images = 0
     # [steps] Steps between two checkpoints.
     config.train.checkpoint_every_steps = 1000
@@ -150,8 +150,8 @@ def base_config() -> ConfigDict:
     config.eval.params = ""
     # [images] Batch that goes through the network at once, on all devices together.
     config.eval.batch_size = 32
-    # [images] Number of images to evaluate, of each subset where there are subsets; 0: the whole split. At
-    # most half where data.reference is the rest.
+    # [images] Number of images to evaluate, the first ones of each subset or of all; 0: the whole split.
+    # Drawn at random, and at most half, where data.reference is the rest.
     config.eval.max_images = 0
     # [names] Subsets with results of their own: words of paths, see diffc_jax.evaluation.subsets.
     config.eval.subsets = ()
@@ -344,15 +344,13 @@ def _check_evaluation(config: ConfigDict) -> None:
     for metric in evaluation.set_metrics:
         one_of("eval.set_metrics", metric, SET_METRICS)
     for field in ("decoders", "codec_decoders"):
-        for decoder in evaluation[field]:
-            parse_decoder(decoder, f"eval.{field}")
-    if not 0 < len(evaluation.decoders) == len(set(evaluation.decoders)):
-        raise UsageError(
-            f"{tuple(evaluation.decoders)} must name at least one, and each once",
-            field="eval.decoders",
-        )
-    for field in ("codec_decoders", "subsets"):
-        _check_each_once(f"eval.{field}", evaluation[field])
+        chosen = tuple(evaluation[field])
+        kinds = {parse_decoder(decoder, f"eval.{field}").kind for decoder in chosen}
+        if len(kinds) < len(chosen):
+            raise UsageError(f"{chosen} must name each once", field=f"eval.{field}")
+    if not evaluation.decoders:
+        raise UsageError("() must name at least one", field="eval.decoders")
+    _check_each_once("eval.subsets", evaluation.subsets)
     one_of("eval.codec_memory", evaluation.codec_memory, CODEC_MEMORIES)
     if evaluation.codec_decoders and config.data.image_size < _SMALLEST_CODED_IMAGE:
         raise UsageError(

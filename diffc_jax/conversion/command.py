@@ -13,6 +13,7 @@ from diffc_jax.conversion.openai import convert_openai
 from diffc_jax.conversion.uqdm import convert_uqdm
 from diffc_jax.conversion.vdm import convert_vdm
 from diffc_jax.errors import UsageError
+from diffc_jax.runtime import multihost, run_config
 
 _Conversion = Callable[[ConfigDict, pathlib.Path, pathlib.Path | None], None]
 
@@ -56,7 +57,15 @@ def main() -> None:
     def run() -> None:
         values = flags.FLAGS
         validate(values.config)
-        workdir = None if values.dry_run else cli.prepare_workdir(values.workdir)
-        convert(values.config, pathlib.Path(values.input).expanduser(), workdir)
+        source, workdir = (
+            pathlib.Path(values.input).expanduser(),
+            cli.check_workdir(values.workdir),
+        )
+        run_config.check_no_training(workdir)
+        # What is wrong with the checkpoint is said before a folder is made.
+        convert(values.config, source, None)
+        if not values.dry_run:
+            with multihost.owning(workdir):
+                convert(values.config, source, workdir)
 
     cli.run(run)

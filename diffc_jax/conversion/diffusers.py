@@ -77,6 +77,7 @@ _BETAS = {
 }
 # Of the library's schedulers, where a file leaves them out.
 _DEFAULT_BETAS = {"beta_start": 1e-4, "beta_end": 0.02}
+_DEFAULT_STEPS = 1000
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
 # Names that layers of the attention had before.
 _FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -224,6 +225,8 @@ def _attention(path: pathlib.Path, found: Mapping[str, Any], side: int) -> tuple
             f"{path}: has other levels with attention on the way up than on the way down, or other numbers"
             " of blocks, which no model here has"
         )
+    if side % 2 ** (len(down) - 1):
+        raise InputError(f"{path}: {len(down)} levels cannot halve images of {side}x{side}")
     return tuple(side // 2**level for level, attending in enumerate(down) if attending)
 
 
@@ -238,16 +241,28 @@ def _noise_fields(path: pathlib.Path) -> dict[str, Any]:
     for name in ("trained_betas", "rescale_betas_zero_snr"):
         if scheduler.get(name):
             raise InputError(f"{path}: has {name}, which cannot be used")
+    if scheduler.get("timestep_type", "discrete") != "discrete":
+        raise InputError(
+            f"{path}: has timestep_type = {scheduler['timestep_type']!r}; only discrete times can be used"
+        )
     betas = _choice(path, scheduler, "beta_schedule", _BETAS)
-    scheduler = {"prediction_type": "epsilon"} | scheduler
+    scheduler = {
+        "prediction_type": "epsilon",
+        "num_train_timesteps": _DEFAULT_STEPS,
+        **_DEFAULT_BETAS,
+        **scheduler,
+    }
+    for name, kind in {"num_train_timesteps": int, **dict.fromkeys(_DEFAULT_BETAS, float)}.items():
+        if flaw := mismatch(scheduler[name], kind):
+            raise InputError(f"{path}: {name}: {flaw}")
     fields = {
         "prediction": _choice(path, scheduler, "prediction_type", _PREDICTIONS),
         "betas": betas,
-        "steps": scheduler.get("num_train_timesteps", 1000),
+        "steps": scheduler["num_train_timesteps"],
     }
     if betas == "cosine":
         return fields
-    return fields | {name: scheduler.get(name, value) for name, value in _DEFAULT_BETAS.items()}
+    return fields | {name: scheduler[name] for name in _DEFAULT_BETAS}
 
 
 def _choice(

@@ -35,13 +35,19 @@ def join_experts(
         output: a .safetensors file.
 
     Raises:
-        UsageError: `output` has another ending, or the noise level is not between those of the schedule
-            and of both networks.
+        UsageError: `output` has another ending or is one of the two, or the noise level is not between those
+            of the schedule and of both networks.
         InputError: a file is missing or damaged, or not one of a `unet`; or the two are for other images or
             schedules.
     """
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
+    for path in (fine, noisy):
+        if output.resolve() == path.resolve():
+            raise UsageError(
+                f"would replace {path}, one of the two; name another file",
+                field=f"--output {output}",
+            )
     halves = {"fine": _read_half(fine), "noisy": _read_half(noisy)}
     _check_common(**halves)
     card = _join_cards(halves, split_gamma)

@@ -138,6 +138,8 @@ def _resampling(spec: SourceSpec, files: Sequence[str]) -> str:
 
 def _describe_inputs(spec: SourceSpec, files: Sequence[str]) -> list[dict[str, Any]]:
     """The SHA-256 of each input file; for a folder that of the images' own hashes, one a line."""
+    if spec.source == "folder":  # a file for each image
+        files = files[: spec.max_images or None]
     hashes = [file_sha256(file) for file in files]
     sizes = [os.path.getsize(file) for file in files]
     if spec.source == "folder":

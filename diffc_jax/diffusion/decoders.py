@@ -6,6 +6,7 @@ configs and flags use, the number of steps, and the label and colour of figures.
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,8 @@ class StepBudget:
     ancestral: int
 
 
+# A number as programs write it: float() also takes blanks and underscores.
+_NUMBER = re.compile(r"\d*\.?\d+(e[+-]?\d+)?")
 # Below it float32 has no room for the number times a step.
 _LEAST_VALUE = 1e-30
 # Within 0.03 dB (flow) and 0.08 dB (ancestral) of many steps with the shipped network (docs/speed.md).
@@ -88,16 +91,20 @@ class Decoder:
         """Denoiser evaluations from gamma `first` to `last`, as in a sweep from `highest` on."""
         return self.n_steps(DEFAULT_BUDGET, (first - last) / (highest - last))
 
+    @property
+    def kind(self) -> tuple[str, float]:
+        """Equal for two names of one decoder, as kappa=1.5 and kappa=1.50."""
+        return self.name.partition("=")[0], self.value
+
     def parse(self, name: str) -> "Decoder | None":
         """This decoder, or the member of this family, that has the name; None if none has."""
         if not self.symbol:
             return self if name == self.name else None
         family, _, text = name.partition("=")
-        try:
-            value = float(text)
-        except ValueError:
+        if family != self.name or not _NUMBER.fullmatch(text):
             return None
-        if family != self.name or not _LEAST_VALUE <= value < math.inf:
+        value = float(text)
+        if not _LEAST_VALUE <= value < math.inf:
             return None
         return dataclasses.replace(
             self, name=name, label=self.label.format(text), value=value, symbol=""

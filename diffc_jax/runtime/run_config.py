@@ -151,8 +151,15 @@ def _read(path: files.AnyPath, kind: Any = dict[str, Any]) -> Any:
     return files.read_json(path, kind, "restore it, or use another --workdir")
 
 
-def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.AnyPath) -> None:
+def check_same_weights(
+    config: ConfigDict,
+    card: Mapping[str, Any],
+    path: files.AnyPath,
+    asked_by: str = "eval.params",
+) -> None:
     """Checks that the model of exported weights at `path`, with this card, is the one of `config`.
+
+    `asked_by` is the field of the config that names them.
 
     What a card does not say is not compared.
 
@@ -167,7 +174,7 @@ def check_same_weights(config: ConfigDict, card: Mapping[str, Any], path: files.
     )
     groups = tuple({field.split(".")[0] for field in recorded})
     _refuse(
-        "eval.params",
+        asked_by,
         f"{path} was made",
         _differences(
             config,

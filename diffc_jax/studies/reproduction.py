@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from absl import logging
 from ml_collections import ConfigDict
 
-from diffc_jax.baselines.evaluate import check_baselines, evaluate_baselines
+from diffc_jax.baselines.evaluate import (
+    check_baselines,
+    evaluate_baselines,
+    nothing_to_measure,
+)
 from diffc_jax.baselines.hific.codec import IDENTITY, find_runs, identity_of, load_runs
 from diffc_jax.baselines.hific.config import small_config
 from diffc_jax.baselines.published import load_published
@@ -125,9 +129,10 @@ def _check_trained(
 ) -> None:
     """Loads what config.baselines.trained names, and compares it with what would be trained."""
     own = {(workdir / name).resolve() for name in baselines}
-    given = load_runs(
-        path for path in find_runs(config.baselines.trained) if path.resolve() not in own
-    )
+    paths = [path for path in find_runs(config.baselines.trained) if path.resolve() not in own]
+    given = load_runs(paths, config.data.image_size)
+    if not (given or baselines or config.baselines.codecs):
+        raise nothing_to_measure()
     identities = {tuple(run.identity[name] for name in IDENTITY) for run in given}
     for baseline in baselines.values():
         target = baseline.hific.target_bpp

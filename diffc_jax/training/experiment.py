@@ -21,8 +21,8 @@ from diffc_jax.errors import UsageError
 from diffc_jax.models import Model, build_model
 from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.parameters import parameter_tree
-from diffc_jax.runtime import files, sharding
-from diffc_jax.runtime.export import load_params
+from diffc_jax.runtime import files, run_config, sharding
+from diffc_jax.runtime.export import load_params, read_history
 from diffc_jax.training.optimizer import make_optimizer
 from diffc_jax.training.state import TrainState, init_state
 from diffc_jax.training.step import TimeRanges, make_train_step
@@ -69,8 +69,12 @@ class Experiment:
         initial = statistics = None
         if path := self.config.train.init_params:
             logging.info("starting from %s", path)
+            weights = files.as_path(path)
+            # The noise levels may be others than those that it was trained for.
+            card = {name: of for name, of in read_history(weights).items() if name == "model"}
+            run_config.check_same_weights(self.config, card, weights, "train.init_params")
             tree = parameter_tree(template.params, template.fixed)
-            initial = load_params(files.as_path(path), tree)
+            initial = load_params(weights, tree)
             noise_range(self.schedule, initial["params"]["schedule"], path)
         if initial is not None:
             statistics = initial["fixed"] or None

@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from diffc_jax.baselines import picture_report
-from diffc_jax.baselines.codecs import CODECS
+from diffc_jax.baselines.codecs import CODECS, for_grey
 from diffc_jax.baselines.equal_size import Ladder
 from diffc_jax.baselines.picture_report import plan_report, rising_sizes
 from diffc_jax.codec.container import parse
@@ -28,6 +28,7 @@ from diffc_jax.plotting.picture_page import Method, Version
 from diffc_jax.runtime import optional
 from tests.support.browser import drive
 from tests.support.gaussian_run import export_model
+from tests.support.image_files import smooth_image
 from tests.support.processes import run_program
 from tests.support.refusals import fails
 from tests.support.report_runs import Page
@@ -127,7 +128,10 @@ def test_others_show_whole_files_of_at_most_that_size_or_their_smallest(coded, p
         for method, names in zip(
             picture["methods"][1:], (("jpeg_420", "jpeg_444"), ("webp",), ("avif",)), strict=True
         ):
-            ladders = {CODECS[name].model: Ladder(CODECS[name], rgb) for name in names}
+            codecs = [CODECS[name] for name in names]
+            if image.shape[2] == 1:
+                codecs = [for_grey(codec) for codec in codecs]
+            ladders = {codec.model: Ladder(codec, rgb) for codec in codecs}
             for size, version in zip(picture["sizes"], method["versions"], strict=True):
                 kind, data = opened(picture["images"][version["image"]])
                 assert kind == f"image/{method['name'].lower()}"
@@ -141,6 +145,21 @@ def test_others_show_whole_files_of_at_most_that_size_or_their_smallest(coded, p
                 codec = CODECS[names[0]]
                 assert version["psnr"] == pytest.approx(decibels(rgb, codec.decode(data)))
                 assert (version["label"] in ladders) == (len(names) > 1)
+
+
+@pytest.mark.parametrize("name", ["jpeg_420", "jpeg_444", "avif"])
+def test_others_code_grey_pictures_as_grey(name):
+    """One channel, the same pixels and fewer bytes than three; WebP has no such files."""
+    grey = smooth_image(np.random.default_rng(0), 64, coarse=8).convert("L")
+    rgb = np.asarray(grey.convert("RGB"))
+    codec = CODECS[name]
+    data, before = (one.encode(rgb, codec.qualities[2]) for one in (for_grey(codec), codec))
+    assert len(data) < len(before)
+    decoded = codec.decode(data)
+    assert decoded.shape == rgb.shape
+    assert (decoded == decoded[:, :, :1]).all()
+    assert decibels(rgb, decoded) == pytest.approx(decibels(rgb, codec.decode(before)), abs=0.1)
+    assert for_grey(CODECS["webp"]) is CODECS["webp"]
 
 
 def falling_codec():

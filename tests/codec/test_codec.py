@@ -158,7 +158,7 @@ def test_programs_take_the_weights_of_the_repository(tmp_path):
     done = run_program("experiments/compress.py", *names, "--packets=1", "--dry_run")
     assert (done.returncode, done.stdout) == (
         0,
-        f"{tmp_path}/a.png (4x4, grey; about 0.1 GB, and 1 min with the shipped model on 2 CPU cores)"
+        f"{tmp_path}/a.png (4x4, grey; about 0.1 GB, and 1 s with the shipped model on 2 CPU cores)"
         f" -> {tmp_path}/a.diffc\n",
     ), done.stderr
 

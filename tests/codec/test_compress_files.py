@@ -49,7 +49,7 @@ def images(tmp_path):
 
 
 # What dry runs say of the smallest images.
-COST = "about 0.1 GB, and 1 min with the shipped model on 2 CPU cores"
+COST = "about 0.1 GB, and 1 s with the shipped model on 2 CPU cores"
 
 
 def encode(model, inputs, output, target=None, dry_run=False):

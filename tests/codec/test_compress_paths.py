@@ -302,3 +302,34 @@ def test_a_dry_run_counts_the_rows_that_are_added_to_a_narrow_picture(
     PIL.Image.fromarray(np.zeros((1, 65535, 3), np.uint8)).save(images / "long.png")
     encode(model, images / "long.png", tmp_path / "out", Target(bpp=20.0), dry_run=True)
     assert "(65535x1, RGB; about 7.9 GB" in capsys.readouterr().out
+
+
+def test_an_original_beside_its_file_is_not_replaced(tmp_path):
+    """Where a folder is named, which may be the one with the originals; a file that is named is replaced."""
+    model = export_model(tmp_path, level=0.0)
+    original = tmp_path / "in" / "a.png"
+    original.parent.mkdir()
+    PIL.Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(original)
+    before = original.read_bytes()
+    options = {"memory": 8, "seed": 0, "batch_size": 1}
+    folder = f"{original.parent}/"
+    compress(model, [str(original)], folder, Target(gamma=-1.0), **options)
+    coded = original.with_suffix(".diffc")
+    options = {"decoder": "mean", "n_steps": None, "at_bpp": None, "batch_size": 1}
+    for output in (folder, str(original.parent)):
+        with pytest.raises(InputError) as error:
+            decompress(model, [str(coded)], output, **options)
+        assert str(error.value) == (
+            f"--output {output}: {original} is beside {coded}, perhaps what it was made of, and would be"
+            " replaced; name another folder"
+        )
+    assert original.read_bytes() == before
+    decompress(model, [str(coded)], f"{tmp_path}/out/", **options)
+    decompress(model, [str(coded)], f"{tmp_path}/out/", **options)
+    decompress(model, [str(coded)], str(original), **options)
+    assert original.read_bytes() == (tmp_path / "out" / "a.png").read_bytes() != before
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert pairs(["~/in/a.png"], "~/out/") == {f"{folder}/in/a.png": f"{folder}/out/a.diffc"}

@@ -83,11 +83,11 @@ def changed(field, value):
             (1.5,),
             "1.5 is not one of ancestral, flow, mean, kappa=K with K >= 1e-30",
         ),
-        ("eval.decoders", (), "() must name at least one, and each once"),
+        ("eval.decoders", (), "() must name at least one"),
         (
             "eval.decoders",
             ("mean", "mean"),
-            "('mean', 'mean') must name at least one, and each once",
+            "('mean', 'mean') must name each once",
         ),
         (
             "eval.codec_decoders",

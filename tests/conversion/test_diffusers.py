@@ -11,10 +11,12 @@ from configs.diffusers_converted import get_config
 from diffc_jax.conversion.command import convert
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.diffusers_unet import diffusers_unet_model
+from diffc_jax.runtime import lock
 from diffc_jax.runtime.export import read_tensors
 from diffc_jax.runtime.torch_layout import torch_shapes
 from tests.support.diffusers import FIELDS, SIDE, UNETS, write_folder
 from tests.support.improved_diffusion import random_state_dict, write_pt
+from tests.support.processes import run_program
 from tests.support.refusals import fails, message
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -203,6 +205,12 @@ def test_other_networks_are_refused(state_dict, tmp_path, unet, reason):
             {"prediction_type": "flow"},
             "has prediction_type = 'flow'; only epsilon, v_prediction, sample can be used",
         ),
+        (
+            {"timestep_type": "continuous"},
+            "has timestep_type = 'continuous'; only discrete times can be used",
+        ),
+        ({"num_train_timesteps": "abc"}, "num_train_timesteps: expected `int`, got `str`"),
+        ({"beta_end": None}, "beta_end: expected `float`, got `null`"),
     ],
 )
 def test_other_schedulers_are_refused(state_dict, tmp_path, scheduler, reason):
@@ -272,3 +280,31 @@ def test_other_tensors_are_refused(state_dict, tmp_path):
         " 'class_embedding.weight'",
         lambda: convert(smoke_config(), folder, None),
     )
+
+
+def test_the_program_writes_to_no_folder_that_is_in_use(state_dict, tmp_path):
+    folder = write_folder(tmp_path / "ddpm", state_dict)
+    workdir = tmp_path / "W"
+
+    def converted(source):
+        flags = ("--config=configs/diffusers_converted.py:smoke", f"--workdir={workdir}")
+        done = run_program("scripts/convert.py", *flags, f"--input={source}")
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    code, error = converted(tmp_path / "nothing")
+    assert (code, error.startswith("convert.py: error: ")) == (1, True)
+    assert not workdir.exists()
+    workdir.mkdir()
+    with lock.holding(workdir):
+        code, error = converted(folder)
+    assert (code, "is in use by " in error) == (1, True), error
+    (workdir / "config.json").write_text('{"train": {}}')
+    code, error = converted(folder)
+    assert (code, "holds a run of experiments/train.py" in error) == (2, True), error
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
+    (workdir / "config.json").unlink()
+    assert converted(folder)[0] == 0
+    assert sorted(path.name for path in workdir.iterdir()) == [
+        *("params.json", "params.safetensors"),
+    ]

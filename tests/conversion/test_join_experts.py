@@ -10,7 +10,7 @@ import pytest
 from diffc_jax.codec.loading import load_codec
 from diffc_jax.conversion import experts
 from diffc_jax.conversion.experts import join_experts
-from diffc_jax.errors import DiffcError
+from diffc_jax.errors import DiffcError, UsageError
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.models import model_variables
 from diffc_jax.runtime.export import export_params
@@ -142,6 +142,17 @@ def test_halves_of_other_learned_schedules_are_refused(halves):
         start = np.float32(-13.0 if side == "fine" else -12.0)
         export_half(side, path, "learned_linear", start=start, range=np.float32(18.0))
     assert refusal(halves) == "NOISY: has another 'params/schedule/start' than FINE"
+
+
+def test_neither_of_the_two_is_replaced(halves):
+    before = {path: path.read_bytes() for path in halves["fine"].parent.iterdir()}
+    for path in halves.values():
+        with pytest.raises(UsageError) as error:
+            join_experts(**halves, split_gamma=SPLIT, output=path.parent / "x" / ".." / path.name)
+        assert str(error.value).endswith(
+            f": would replace {path}, one of the two; name another file"
+        )
+    assert {path: path.read_bytes() for path in halves["fine"].parent.iterdir()} == before
 
 
 def test_what_cannot_be_joined_is_named(halves, tmp_path):

@@ -104,6 +104,19 @@ def test_prepared_images_are_packed_again(whole, tars, tmp_path, layout):
     assert [shard["images"] for shard in shards["shards"]] == [200, 100]
 
 
+def test_inputs_are_the_images_that_are_prepared(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(encode(IMAGES[number], "png"))
+    inputs = spec(folder, source="folder", max_images=2)
+    (entry,) = prepare(inputs, tmp_path / "out", layout="packed")["inputs"]
+    assert entry["images"] == 2
+    assert entry["bytes"] == sum((folder / f"{number}.png").stat().st_size for number in (0, 1))
+    (folder / "2.png").write_bytes(encode(IMAGES[3], "png"))
+    assert prepare(inputs, tmp_path / "out", layout="packed")["inputs"] == [entry]
+
+
 def test_left_out_images_are_neither_packed_nor_named(tmp_path):
     broken = write_broken_folder(tmp_path / "in")
     inputs = spec(broken, source="folder", skip_corrupt=True)

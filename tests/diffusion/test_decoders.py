@@ -177,3 +177,20 @@ def test_names_that_are_refused(name):
     with pytest.raises(UsageError) as caught:
         parse_decoder(name)
     assert str(caught.value) == f"eval.decoders: {name!r} is not one of {KNOWN}"
+
+
+@pytest.mark.parametrize(
+    "name", ["kappa=1_5", "kappa= 1.5", "kappa=1.5\n", "kappa=+1", "kappa=", "kappa"]
+)
+def test_numbers_of_decoders_are_written_plainly(name):
+    assert find_decoder(name) is None
+
+
+def test_names_of_one_decoder_are_told_to_be_one():
+    found = {name: find_decoder(name).kind for name in ("kappa=1.5", "kappa=1.50", "kappa=15e-1")}
+    assert {*found.values()} == {("kappa", 1.5)}
+    assert find_decoder("flow").kind != find_decoder("mean").kind
+    config = base_config()
+    config.eval.decoders = ("kappa=1.5", "kappa=1.50")
+    with pytest.raises(UsageError, match=r"^eval\.decoders: .* must name each once"):
+        validate(config)

@@ -22,10 +22,10 @@ KUBERNETES = ("--name=vdm", "--image=registry/diffc:1", "--claim=runs")
 TPU = ("--name=vdm", "--zone=us-west4-a", "--image=us-docker.pkg.dev/p/r/diffc:1")
 
 
-def launch(script, *arguments, **variables):
+def launch(script, *arguments, cwd="/", **variables):
     return subprocess.run(
         [CLUSTER / script, *arguments],
-        cwd="/",
+        cwd=cwd,
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -89,6 +89,7 @@ def slurm_job(tmp_path, code, *flags, **variables):
     result = launch(
         "slurm.sbatch",
         *flags,
+        cwd=tmp_path,
         PATH=f"{tmp_path}:{os.environ['PATH']}",
         SLURM_JOB_ID="7",
         **variables,
@@ -98,13 +99,16 @@ def slurm_job(tmp_path, code, *flags, **variables):
 
 
 @pytest.mark.parametrize(
-    ("code", "restarts", "goes_on"),
-    [(0, 0, False), (1, 0, False), (2, 0, False), (85, 9, True), (137, 2, True), (137, 3, False)],
+    ("code", "kills", "goes_on"),
+    [(0, 0, False), (1, 2, False), (2, 0, False), (85, 9, True), (137, 2, True), (137, 3, False)],
 )
-def test_slurm_job_goes_on_after_preemption(tmp_path, code, restarts, goes_on):
-    srun, *rest = slurm_job(tmp_path, code, *RUN, SLURM_RESTART_COUNT=str(restarts))
+def test_slurm_job_goes_on_after_preemption_and_three_kills(tmp_path, code, kills, goes_on):
+    """However often it was stopped as planned, which Slurm counts as well."""
+    (tmp_path / "diffc-7.kills").write_text("before\n" * kills)
+    srun, *rest = slurm_job(tmp_path, code, *RUN, SLURM_RESTART_COUNT="9")
     assert srun[-4:] == ["experiments/train.py", *RUN[1:], "--distributed=auto"]
     assert rest == ([["scontrol", "requeue", "7"]] if goes_on else [])
+    assert (tmp_path / "diffc-7.kills").exists() == goes_on
 
 
 def test_slurm_array_requeues_one_task(tmp_path):

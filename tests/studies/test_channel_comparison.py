@@ -201,6 +201,7 @@ def test_the_defaults_can_be_used():
     [
         ("tail", 0.0, "tail: 0.0 is not above 0.0"),
         ("extra_bits", (2, 12), "extra_bits: 12 is not in [0, 11)"),
+        ("races.chunk_bits", (31.0,), "races.chunk_bits: 31.0 is not in [0.0, 30.0)"),
         ("races.chunk_bits", (2.0, 2.0), "races.chunk_bits: (2.0, 2.0) names a number twice"),
         (
             "races.chunk_bits",

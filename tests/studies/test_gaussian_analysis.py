@@ -10,7 +10,7 @@ import scipy.stats
 
 from diffc_jax import data
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.studies.gaussian_analysis import closed_forms, patches, simulation
+from diffc_jax.studies.gaussian_analysis import closed_forms, patches, run, simulation
 from diffc_jax.studies.gaussian_analysis.closed_forms import read_spectrum, scalar_source
 from diffc_jax.studies.gaussian_analysis.config import analysis_config, validate, vector_mixture
 from diffc_jax.studies.gaussian_analysis.run import analyse_theory
@@ -94,6 +94,17 @@ def test_an_earlier_simulation_is_not_left_beside_other_curves(tmp_path):
     # What the command itself may read, and what others have left.
     assert (tmp_path / "gaussian" / "eigenvalues.npy").exists()
     assert (tmp_path / "vector" / "mine.txt").exists()
+
+
+def test_a_mixture_of_an_earlier_run_is_not_left_beside_other_scalars(tmp_path):
+    folder = tmp_path / "scalar"
+    folder.mkdir()
+    (folder / "simulation.csv").write_text("of an earlier mixture")
+    config = changed(scalar__sources=("uniform",), scalar__points_per_decade=1)
+    run._analyse_scalar(config, folder, simulated=True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("curves.csv", "curves.pdf", "curves.png"),
+    ]
 
 
 def test_the_folder_of_a_model_is_refused(tmp_path):

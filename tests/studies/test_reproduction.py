@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from diffc_jax.config import base_config
-from diffc_jax.errors import InputError, UsageError
+from diffc_jax.errors import DiffcError, InputError, UsageError
 from diffc_jax.studies import reproduction
 
 SHIPPED = pathlib.Path(__file__).parents[2] / "weights"
@@ -70,6 +70,7 @@ def test_given_parameters_are_evaluated_and_not_trained(calls, tmp_path):
 def test_theory_is_that_of_the_training_images(calls, tmp_path):
     config = base_config()
     config.seed, config.data.image_size = 7, 8
+    config.baselines.codecs = ("jpeg",)  # HEVC takes no images of this size
     config.data.train.name = "mine"
     reproduction.reproduce(config, tmp_path)
     (theory,) = (call[2] for call in calls if call[0] == "analyse_theory")
@@ -112,3 +113,25 @@ def test_trained_networks_are_looked_at_before_any_work(calls, tmp_path):
         "gaussian",
         *("hyperprior_0.8bpp", "hific_0.8bpp", "hyperprior_0.4bpp", "hific_0.4bpp"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"codecs": ()}, r"^baselines\.codecs, baselines\.trained: both are empty"),
+        (
+            {"size": 100, "trained": f"{SHIPPED}/hific64_0.4bpp"},
+            r"^data\.image_size: .*hific64_0\.4bpp takes no images of 100x100; sides must be multiples of 8$",
+        ),
+        ({"size": 12, "codecs": ("hevc",)}, r"^hevc: x265 takes no image of 12x12"),
+    ],
+)
+def test_baselines_that_cannot_be_measured_are_refused_before_any_work(
+    calls, tmp_path, fields, message
+):
+    config = base_config()
+    config.data.image_size = fields.pop("size", 64)
+    config.baselines.update(fields)
+    with pytest.raises(DiffcError, match=message):
+        reproduction.reproduce(config, tmp_path)
+    assert calls == []

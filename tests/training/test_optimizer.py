@@ -12,7 +12,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from diffc_jax.config import base_config
-from diffc_jax.errors import InputError
+from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import build_model
 from diffc_jax.models.gaussian import statistics_shapes
 from diffc_jax.runtime.export import export_params
@@ -344,3 +344,27 @@ def test_weights_of_another_model_are_refused_before_training(exported, tmp_path
     config.train.init_params = str(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match=r"/none\.safetensors: cannot be read \(No such file"):
         loop.train(quick_task(config), tmp_path / "other")
+
+
+def test_weights_of_a_network_of_the_same_shapes_are_refused(tmp_path):
+    """Heads change what a network computes, and no shape; ends of the schedule may be others."""
+    config = quick_config(num_steps=3)
+    config.model = ConfigDict(UNET)
+    config.train.init_params = str(tmp_path / "params.safetensors")
+    experiment = build_experiment(config)
+    template = experiment.state_template()
+    tree = random_like({"params": template.params, "fixed": template.fixed}, seed=0)
+    card = {
+        "model": {**config.model.to_dict(), "heads": 1},
+        "schedule": {"name": "linear", "gamma_max": 3.0},
+    }
+    card |= {"image_size": 8, "trained_parameters": 1}
+    export_params(tmp_path / "params.safetensors", tree, card)
+    with pytest.raises(UsageError) as caught:
+        experiment.fresh_state(_NoImages())
+    assert str(caught.value) == (
+        f"train.init_params: {config.train.init_params} was made with another config: model.heads was 1,"
+        " is 2. Use these values or other weights"
+    )
+    export_params(tmp_path / "params.safetensors", tree, card | {"model": config.model.to_dict()})
+    experiment.fresh_state(_NoImages())

@@ -39,6 +39,10 @@ class HificCodec:
         self._params = params
         self._coder = LatentCoder(model.hyper_masses(params, HYPER_LARGEST))
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """UsageError for (h, w) that are not multiples of the model's factor."""
+        self._model.architecture.latent_shape(size)
+
     def encode(
         self, images: UInt8[np.ndarray, "b h w 3"]
     ) -> tuple[list[bytes], Float[np.ndarray, " b"]]:
@@ -196,11 +200,11 @@ def load_run(path: AnyPath) -> TrainedBaseline:
         raise InputError(f"{weights}: {error}") from error
 
 
-def load_runs(paths: Iterable[AnyPath]) -> list[TrainedBaseline]:
+def load_runs(paths: Iterable[AnyPath], side: int) -> list[TrainedBaseline]:
     """Runs of different folders: methods one after the other, in order of target.
 
     Raises:
-        UsageError: rows of two runs would look the same.
+        UsageError: rows of two runs would look the same, or one takes no images of `side` by `side` pixels.
         InputError: as of `load_run`.
     """
     found: dict[tuple[str, str, float], tuple[AnyPath, TrainedBaseline]] = {}
@@ -209,6 +213,12 @@ def load_runs(paths: Iterable[AnyPath]) -> list[TrainedBaseline]:
         named.setdefault(path.resolve(), path)
     for path in named.values():
         run = load_run(path)
+        try:
+            run.codec.check_size((side, side))
+        except UsageError as error:
+            raise UsageError(
+                f"{path} takes no images of {error.message}", field="data.image_size"
+            ) from error
         method, model, level = key = tuple(run.identity[name] for name in IDENTITY)
         if key in found:
             raise UsageError(

@@ -139,13 +139,18 @@ def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDic
         residual_blocks: of the generator.
 
     Raises:
-        UsageError: another word.
+        UsageError: another word, or two targets.
     """
     words = argument.split(",") if argument else []
     targets = [word for word in words if _is_target(word)]
     for word in words:
         if word not in targets:
             check_config_argument(word, ("smoke", HYPERPRIOR, "a rate like 0.5bpp"))
+    if len(targets) > 1:
+        raise UsageError(
+            f"{' and '.join(targets)} are two rates behind the colon, and a network has one",
+            field="--config",
+        )
     config = base_config()
     with config.unlocked():
         config.model = ConfigDict(
@@ -159,7 +164,7 @@ def hific_config(argument: str, width: float, residual_blocks: int) -> ConfigDic
         )
         config.hific = ConfigDict(
             {
-                "target_bpp": float(targets[-1].removesuffix("bpp")) if targets else 0.5,
+                "target_bpp": float(targets[0].removesuffix("bpp")) if targets else 0.5,
                 # Weights of the rate above and below the target, see baselines.hific.losses.RateTarget.
                 "weight_above": 2.0,
                 "weight_below": 2.0**-6,

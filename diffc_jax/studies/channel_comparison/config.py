@@ -20,6 +20,8 @@ from diffc_jax.config.sources import plain
 from diffc_jax.errors import UsageError
 
 _MOST_BOUNDED_BITS = 24
+# Longer races have losers beyond 2^63, of which NumPy draws no numbers.
+_MOST_RACE_BITS = 30.0
 
 
 def channel_config() -> ConfigDict:
@@ -121,7 +123,8 @@ def validate(config: ConfigDict) -> None:
         _distinct(field, values)
         for value in values:
             above(field, value, 0.0)
-            within(field, value, 0.0, MAX_IDEAL_RATE)
+            most = _MOST_RACE_BITS if field == "races.chunk_bits" else MAX_IDEAL_RATE
+            within(field, value, 0.0, most)
     for field, values in (
         ("races.chunk_bits", races.chunk_bits),
         ("chunks.bounded_bits", chunks.bounded_bits),

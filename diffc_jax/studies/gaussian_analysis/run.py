@@ -102,6 +102,8 @@ def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -
             points += _simulate_mixture(name, mixture, config)
     if points:
         _write(folder / "simulation.csv", points)
+    else:
+        (folder / "simulation.csv").unlink(missing_ok=True)
     curves = closed_forms.scalar_rows(config.scalar)
     save_figure(figures.plot_scalar(curves, points), folder / "curves", curves)
 
