@@ -185,7 +185,11 @@ def decompress(
     with _LeftOut(len(pairs)) as left_out:
         for source, made in pairs:
             check_writable(made)
-            if not output.endswith(".png") and made.parent == source.parent and made.exists():
+            if (
+                not output.lower().endswith(".png")
+                and made.parent == source.parent
+                and made.exists()
+            ):
                 raise InputError(
                     f"--output {output}: {made} is beside {source}, perhaps what it was made of, and would be"
                     " replaced; name another folder"

@@ -57,15 +57,13 @@ def main() -> None:
     def run() -> None:
         values = flags.FLAGS
         validate(values.config)
-        source, workdir = (
-            pathlib.Path(values.input).expanduser(),
-            cli.check_workdir(values.workdir),
-        )
+        source = pathlib.Path(values.input).expanduser()
+        workdir = cli.check_workdir(values.workdir)
         run_config.check_no_training(workdir)
-        # What is wrong with the checkpoint is said before a folder is made.
-        convert(values.config, source, None)
-        if not values.dry_run:
-            with multihost.owning(workdir):
-                convert(values.config, source, workdir)
+        if values.dry_run:
+            convert(values.config, source, None)
+            return
+        with multihost.owning(workdir):
+            convert(values.config, source, workdir)
 
     cli.run(run)
