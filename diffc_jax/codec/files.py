@@ -187,8 +187,8 @@ def decompress(
             check_writable(made)
             if (
                 not output.lower().endswith(".png")
-                and made.parent == source.parent
                 and made.exists()
+                and made.parent.samefile(source.parent)
             ):
                 raise InputError(
                     f"--output {output}: {made} is beside {source}, perhaps what it was made of, and would be"

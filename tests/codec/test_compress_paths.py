@@ -304,7 +304,7 @@ def test_a_dry_run_counts_the_rows_that_are_added_to_a_narrow_picture(
     assert "(65535x1, RGB; about 7.9 GB" in capsys.readouterr().out
 
 
-def test_an_original_beside_its_file_is_not_replaced(tmp_path):
+def test_an_original_beside_its_file_is_not_replaced(tmp_path, monkeypatch):
     """Where a folder is named, which may be the one with the originals; a file that is named is replaced."""
     model = export_model(tmp_path, level=0.0)
     original = tmp_path / "in" / "a.png"
@@ -323,6 +323,9 @@ def test_an_original_beside_its_file_is_not_replaced(tmp_path):
             f"--output {output}: {original} is beside {coded}, perhaps what it was made of, and would be"
             " replaced; name another folder"
         )
+    monkeypatch.chdir(tmp_path)  # the same folder in another spelling
+    with pytest.raises(InputError, match=r"^--output in/: in/a\.png is beside"):
+        decompress(model, [str(coded)], "in/", **options)
     assert original.read_bytes() == before
     decompress(model, [str(coded)], f"{tmp_path}/out/", **options)
     decompress(model, [str(coded)], f"{tmp_path}/out/", **options)
