@@ -245,6 +245,8 @@ def _describe_flag_error(error: Exception, argv: list[str], values: flags.FlagVa
     if isinstance(root, KeyError) and field:
         suggestion = re.search(r'Did you mean "(\w+)"', str(error))
         meant = f"; did you mean {suggestion[1]}?" if suggestion else ""
+        if not suggestion and field.startswith("config.model."):
+            meant = "; add it to the config file"
         return f"--{field}: no such field{meant}"
     return f"--config: {file}: {type(root).__name__}: {root}"
 

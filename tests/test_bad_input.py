@@ -59,7 +59,7 @@ def test_help_lists_every_flag_of_the_program(program, flags):
     ("override", "message"),
     [
         ("train.batchsize=3", "--config.train.batchsize: no such field; did you mean batch_size?"),
-        ("model.width=3", "--config.model.width: no such field"),
+        ("model.width=3", "--config.model.width: no such field; add it to the config file"),
         (
             "train.batch_size=abc",
             "flag --config.train.batch_size=abc: invalid literal for int() with base 10: 'abc'",
