@@ -45,7 +45,7 @@ photo = np.stack([255 - x, y * 2, 120 + 100 * np.sin(x / 20)], axis=-1).astype(n
 
 
 def psnr(column, colours, file_format):
-    """Of a photo in a file with a palette, after writing and reading, both as RGB."""
+    """How well a photo with a palette survives writing and reading, as RGB."""
     file = io.BytesIO()
     Image.fromarray(photo).quantize(colours).save(file, format=file_format)
     image = Image.open(file)

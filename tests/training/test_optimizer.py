@@ -315,13 +315,19 @@ class _NoImages:
         raise AssertionError(index)
 
 
-def test_statistics_of_the_data_come_from_the_weights(tmp_path):
+def started_from(path):
+    """An experiment that starts from weights at `path`, which are not there yet, and random ones for it."""
     config = quick_config(num_steps=3)
     config.model = ConfigDict(UNET)
-    config.train.init_params = str(tmp_path / "params.safetensors")
+    config.train.init_params = str(path)
     experiment = build_experiment(config)
     template = experiment.state_template()
     tree = random_like({"params": template.params, "fixed": template.fixed}, seed=0)
+    return experiment, tree
+
+
+def test_statistics_of_the_data_come_from_the_weights(tmp_path):
+    experiment, tree = started_from(tmp_path / "params.safetensors")
     export_params(tmp_path / "params.safetensors", tree, {})
     state = experiment.fresh_state(_NoImages())
     for name in ("params", "fixed"):
@@ -348,12 +354,8 @@ def test_weights_of_another_model_are_refused_before_training(exported, tmp_path
 
 def test_weights_of_a_network_of_the_same_shapes_are_refused(tmp_path):
     """Heads change what a network computes, and no shape; ends of the schedule may be others."""
-    config = quick_config(num_steps=3)
-    config.model = ConfigDict(UNET)
-    config.train.init_params = str(tmp_path / "params.safetensors")
-    experiment = build_experiment(config)
-    template = experiment.state_template()
-    tree = random_like({"params": template.params, "fixed": template.fixed}, seed=0)
+    experiment, tree = started_from(tmp_path / "params.safetensors")
+    config = experiment.config
     card = {
         "model": {**config.model.to_dict(), "heads": 1},
         "schedule": {"name": "linear", "gamma_max": 3.0},
