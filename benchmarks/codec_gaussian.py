@@ -38,7 +38,9 @@ from diffc_jax.codec.tile_encoder import TileEncoder
 from diffc_jax.models.gaussian import independent_eps_hat
 from diffc_jax.theory import gaussian
 
-_MEMORY = flags.DEFINE_integer("memory", DEFAULT_MEMORY, "Bits of the trellis' register, 8 to 16.")
+_MEMORY = flags.DEFINE_integer(
+    "memory", DEFAULT_MEMORY, "Bits of the trellis' register: 8, 12 or 14."
+)
 _SOURCES = flags.DEFINE_integer("sources", 8, "Number of source vectors.", lower_bound=2)
 _BITS = flags.DEFINE_list(
     "bits", ["512", "1024", "2048", "4096", "8192"], "Path bits of the files."

@@ -7,7 +7,8 @@ seconds. 7 minutes on two busy CPU cores; a killed run goes on where it was.
 
 Expected: exact samples in chunks cost +80 % at 3.3 bits a chunk, +57 % at 5, +39 % at 8, +32 % at 10, +25 %
 at 14; with 2^16 candidates for 14 bits 0.865 of the shift and 0.48 of the variance along mu arrive; the
-trellis costs 6 to 10 %. docs/channel_simulation.md explains the numbers.
+trellis costs 6 to 18 % with memory 12, most in messages of 32 bits. docs/channel_simulation.md explains the
+numbers.
 """
 
 from ml_collections import ConfigDict

@@ -9,6 +9,7 @@ how to bring the data to a machine without network, and what was measured.
         --config.data.train[0].path='DATA/hq64*' --config.data.train[1].path='DATA/mini84*' \
         --config.data.train[2].path='DATA/tiny*' --config.data.eval.path=DATA/validation
 
+With images of your own add "--config.eval.subsets=()" (docs/usage.md has the whole command).
 `:one_source` trains on the first source alone. `:shipped` evaluates the weights in the repository on 1,000
 validation images of hq64 and half of the 500 of ref; distances compare them with the other images there.
 

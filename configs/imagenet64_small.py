@@ -2,9 +2,9 @@ r"""A U-Net for hours on two CPU cores, on real ImageNet images at 64x64; its we
 
 The paper's experiment at our scale: 5.8 M parameters, 0.7 M images seen in 22,000 steps of 32 (docs/speed.md
 has the speed). The data are tar shards of images at 64x64, or larger ones, which are squashed; they are not
-the official variants of ImageNet 64x64, and results carry their own name. Validation images whose paths have
-the word hq64 or ref also have results of their own. docs/training_log.md says what was tried,
-docs/reproduction.md what it shows.
+the official variants of ImageNet 64x64, and results carry their own name. Only validation images whose paths
+have the word hq64 or ref are evaluated, each subset also for itself; with images of your own add
+"--config.eval.subsets=()". docs/training_log.md says what was tried, docs/reproduction.md what it shows.
 
     python experiments/train.py --config=configs/imagenet64_small.py --workdir=W \
         --config.data.train.path='DATA/train/*.tar' --config.data.eval.path='DATA/validation/*.tar'

@@ -7,6 +7,7 @@ import pathlib
 
 from diffc_jax.config.fields import config_page
 from diffc_jax.evaluation.results import columns_table
+from diffc_jax.models import MODELS
 
 _DOCS = pathlib.Path(__file__).parent.parent / "docs"
 OUTPUT_FILES, CONFIG = _DOCS / "output_files.md", _DOCS / "config.md"
@@ -24,4 +25,4 @@ if __name__ == "__main__":
     OUTPUT_FILES.write_text(
         with_columns_table(OUTPUT_FILES.read_text(encoding="utf-8")), encoding="utf-8"
     )
-    CONFIG.write_text(config_page(), encoding="utf-8")
+    CONFIG.write_text(config_page(MODELS), encoding="utf-8")

@@ -44,7 +44,8 @@ from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
 
 _GREY_MODES = ("1", "L")
-# 0.5 s for 64x64 pixels in either direction (docs/codec_efficiency.md, "Time").
+# 0.5 s for 64x64 pixels at 1 bpp in either direction (docs/codec_efficiency.md, "Time"). It grows about as the
+# square root of the rate: docs/pictures.md has 0.13 to 0.18 s at 0.15 bpp, and 0.25 to 0.3 s at 0.5.
 _SECONDS_A_PIXEL = 0.5 / 64**2
 
 
@@ -90,7 +91,7 @@ def compress(
                 with left_out.if_refused(source):
                     header = Header(*fields, grey=channels == 1)
                     check_target(target, picture_header(header) if header.n_tiles > 1 else header)
-                    cost = _cost(header, PICTURE_BYTES * math.prod(header.coded_shape))
+                    cost = _cost(header, PICTURE_BYTES * math.prod(header.coded_shape), target.bpp)
                     print(f"{source} ({width}x{height}, {kind}; {cost}) -> {made}")
         if dry_run:
             return
@@ -206,7 +207,8 @@ def decompress(
                 streams[source] = stream if at_bpp is None else prefix_at(stream, at_bpp)
                 check_damage(streams[source], salvage, "--salvage")
                 if dry_run:
-                    cost = _cost(header, decoding_bytes(streams[source], batch_size))
+                    bpp = 8 * streams[source].n_bytes / header.n_pixels
+                    cost = _cost(header, decoding_bytes(streams[source], batch_size), bpp)
                     print(f"{source} ({describe(streams[source])}; {cost}) -> {made}")
         if dry_run or not streams:
             return
@@ -297,15 +299,22 @@ def _load_for_decoding(
     return choose
 
 
-def _cost(header: Header, n_bytes: int) -> str:
-    """Memory beside that of the model, and time, of coding an image in one direction."""
-    seconds = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL
+def _cost(header: Header, n_bytes: int, bpp: float | None) -> str:
+    """Memory beside that of the model, and time, of coding an image in one direction.
+
+    A rate that is not known before is taken for 1 bpp.
+    """
+    seconds = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL * math.sqrt(bpp or 1)
     time_taken = f"{math.ceil(seconds)} s"
     if seconds > 90:
         time_taken = (
             f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
         )
-    return f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken} with the shipped model on 2 CPU cores"
+    rate = "" if bpp else " at 1 bit per pixel"
+    return (
+        f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken}{rate} with the shipped model on"
+        " 2 CPU cores"
+    )
 
 
 def describe(stream: Stream) -> str:

@@ -167,7 +167,7 @@ def base_config() -> ConfigDict:
     config.eval.last_gamma = -8.0
     # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
-    # [steps] Steps of the ancestral decoder: half at every level, of the rest its part of the range of gamma.
+    # [steps] Steps of DiffC-A: every level gets half of them, and of the rest its share of the range of gamma.
     config.eval.ancestral_steps = DEFAULT_BUDGET.ancestral
     # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
     config.eval.flow_steps = DEFAULT_BUDGET.flow
@@ -190,7 +190,7 @@ def base_config() -> ConfigDict:
     config.eval.sample_steps = 50
     # [names] Decoders of the codec's files, which are written down to eval.last_gamma; () for no files.
     config.eval.codec_decoders = ("flow",)
-    # [bits] Memory of the codec's trellis; one more doubles the time of its search.
+    # [bits] Memory of the codec's trellis: 8, 12 or 14; each bit doubles the time of its search.
     config.eval.codec_memory = 14
 
     config.baselines = ConfigDict()

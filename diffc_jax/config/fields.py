@@ -5,7 +5,7 @@ import functools
 import inspect
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -19,11 +19,12 @@ _COMMENT = re.compile(r"\[([^\]]+)\] (.+)")
 _PAGE = """\
 # Fields of a config
 
-`scripts/update_docs.py` writes this page from the comments in `diffc_jax/config/`; edit those.
-`--config.FIELD=VALUE` overrides any field. Where the unit is "-", a field is a plain number; -log
-SNR is the noise level gamma, a natural logarithm.
+`scripts/update_docs.py` writes this page from comments and docstrings in `diffc_jax/`; edit those.
+`--config.FIELD=VALUE` overrides a field; one that the config does not have has to be added to its
+file first. Where the unit is "-", a field is a plain number; -log SNR is the noise level gamma, a
+natural logarithm.
 
-## All jobs
+## Training, evaluation and baselines
 
 | field | default | unit | meaning |
 |---|---|---|---|
@@ -42,6 +43,17 @@ One of several sources of `data.train` (`training_source`) has two more:
 | field | meaning |
 |---|---|
 {mixture}
+
+## Models
+
+`model.name` chooses one of these networks; its other fields are those of `model`. One that a config
+does not have takes its default.
+{models}
+## Elsewhere
+
+HiFiC and the hyper-prior have `model` and `hific`, described in
+`diffc_jax/baselines/hific/config.py`; `gaussian.py` and `channel_simulation.py` have configs of
+their own, described in `diffc_jax/studies/*/config.py`.
 """
 
 
@@ -77,8 +89,8 @@ def describe_fields() -> Iterator[Field]:
         comment = ""
 
 
-def config_page() -> str:
-    """docs/config.md."""
+def config_page(models: Mapping[str, Callable[..., Any]]) -> str:
+    """docs/config.md, with a section for each of `models`, which are builders by name."""
     defaults = source_config()
     return _PAGE.format(
         fields="\n".join(
@@ -95,12 +107,30 @@ def config_page() -> str:
             for name, meaning in _entries(training_source, "Args").items()
             if name != "**fields"
         ),
+        models="".join(_model_section(name, builder) for name, builder in models.items()),
     )
+
+
+def _model_section(name: str, builder: Callable[..., Any]) -> str:
+    parameters = {
+        field: parameter.default
+        for field, parameter in inspect.signature(builder).parameters.items()
+        if field not in ("image_shape", "group")
+    }
+    if not parameters:
+        return f"\n### `{name}`\n\nNo other fields.\n"
+    meanings = _entries(builder, "Args")
+    rows = "\n".join(
+        f"| `{field}` | {'required' if default is inspect.Parameter.empty else f'`{default!r}`'}"
+        f" | {meanings[field]} |"
+        for field, default in parameters.items()
+    )
+    return f"\n### `{name}`\n\n| field | default | meaning |\n|---|---|---|\n{rows}\n"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, ConfigDict):
-        return f'`{value.source}`, split `"{value.split}"`' if value.source else "none"
+        return f'`{value.source}`, split `"{value.split}"`' if value.source else 'source `""`: none'
     return f"`{value!r}`"
 
 

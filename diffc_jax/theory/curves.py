@@ -60,25 +60,33 @@ class Curve:
     code: _Code
 
     def at_parameter(self, eigenvalues: Eigenvalues, parameter: int | float) -> CurvePoint:
-        """The code with the given parameter."""
-        return CurvePoint(parameter, *self.code(eigenvalues, float(parameter)))
+        """The code with the given parameter.
+
+        Raises:
+            UsageError: eigenvalues that `check_spectrum` refuses.
+        """
+        return self._at(_checked(eigenvalues), parameter)
 
     def at_rate(self, eigenvalues: Eigenvalues, bits: int | float) -> CurvePoint:
         """The code of the given rate, in bits for the source vector.
 
         Raises:
-            UsageError: not positive, or more than float64 can hold (some 400 bits for each component).
+            UsageError: not positive, or more than float64 can hold (some 400 bits for each component); or
+                eigenvalues that `check_spectrum` refuses.
         """
         if not 0 < bits < math.inf:
             raise UsageError(f"{bits} is not a positive number", field="bits")
+        eigenvalues = _checked(eigenvalues)
         return self._solve(eigenvalues, lambda point: _log(point.bits) - math.log(bits), "bits")
 
     def at_distortion(self, eigenvalues: Eigenvalues, distortion: int | float) -> CurvePoint:
         """The code of the given distortion.
 
         Raises:
-            UsageError: not positive, not below the distortion without bits, or smaller than float64 can hold.
+            UsageError: not positive, not below the distortion without bits, or smaller than float64 can hold;
+                or eigenvalues that `check_spectrum` refuses.
         """
+        eigenvalues = _checked(eigenvalues)
         most = self._at_strength(eigenvalues, -_MAX_STRENGTH).distortion
         if not 0 < distortion < most:
             raise UsageError(
@@ -115,8 +123,10 @@ class Curve:
     def _at_strength(self, eigenvalues: Eigenvalues, strength: float) -> CurvePoint:
         """The code with about exp(strength) as signal-to-noise ratio of the largest component."""
         largest = float(eigenvalues.max())
-        parameter = _PARAMETERS[self.parameter](largest, strength)
-        return self.at_parameter(eigenvalues, parameter)
+        return self._at(eigenvalues, _PARAMETERS[self.parameter](largest, strength))
+
+    def _at(self, eigenvalues: Eigenvalues, parameter: int | float) -> CurvePoint:
+        return CurvePoint(parameter, *self.code(eigenvalues, float(parameter)))
 
 
 _PARAMETERS: dict[str, Callable[[float, float], float]] = {
@@ -124,6 +134,12 @@ _PARAMETERS: dict[str, Callable[[float, float], float]] = {
     "level": lambda largest, strength: largest * math.exp(-float(np.logaddexp(0.0, strength))),
     "slope": lambda largest, strength: math.exp(strength) / largest,
 }
+
+
+def _checked(eigenvalues: Eigenvalues) -> Eigenvalues:
+    """Eigenvalues in their order, so that results are those of their components."""
+    check_spectrum(eigenvalues)
+    return np.maximum(eigenvalues, 0.0)
 
 
 def _log(value: float) -> float:

@@ -193,6 +193,20 @@ def test_an_image_that_cannot_meet_the_target_is_left_out(model, images, tmp_pat
     assert names(out) == ["a.diffc", "c.diffc"]
 
 
+def test_times_of_dry_runs_grow_with_the_rate(model, tmp_path, capsys):
+    """A large photograph takes half a second for each 64x64 pixels at 1 bpp, and half of that at 0.25."""
+    PIL.Image.new("L", (640, 640)).save(tmp_path / "large.png")
+
+    def said(target):
+        encode(model, tmp_path / "large.png", tmp_path / "out/", target, dry_run=True)
+        return capsys.readouterr().out.partition(", and ")[2].partition(" with")[0]
+
+    at = {bpp: int(said(Target(bpp=bpp)).removesuffix(" s")) for bpp in (0.25, 1.0)}
+    assert 50 <= at[1.0] <= 65
+    assert at[0.25] == pytest.approx(at[1.0] / 2, abs=1)
+    assert said(Target(lossless=True)) == f"{at[1.0]} s at 1 bit per pixel"
+
+
 def test_a_stream_that_has_nothing_to_decode_is_left_out(model, images, tmp_path, caplog):
     coded, out = tmp_path / "coded", tmp_path / "out"
     encode(model, images, coded, Target(gamma=2.0))

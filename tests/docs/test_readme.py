@@ -46,14 +46,19 @@ def test_every_benchmark_is_described():
         assert path.name in library or f"`{path.name}`" in read("benchmarks/README.md"), path.name
 
 
-def test_version_is_the_same_everywhere():
+def test_versions_are_those_of_the_changelog():
+    """The newest release is what is cited; changes since then make a version in development."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     version = setup["metadata"]["version"]
-    assert yaml.safe_load(read("CITATION.cff"))["version"] == version
-    assert re.search(
-        rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", read("CHANGELOG.md"), re.M
-    )
+    changelog = read("CHANGELOG.md")
+    released = re.search(r"^## \[(\d[\w.]*)\] - \d{4}-\d\d-\d\d$", changelog, re.M)[1]
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == released
+    if "## [Unreleased]" in changelog:
+        assert version.endswith(".dev0")
+        assert version.removesuffix(".dev0").split(".") > released.split(".")
+    else:
+        assert version == released
 
 
 def test_every_page_is_in_the_site():

@@ -243,5 +243,16 @@ def test_bad_spectra(values, message):
         check_spectrum(values)
 
 
+@pytest.mark.parametrize("method", ["at_parameter", "at_rate", "at_distortion"])
+def test_curves_refuse_what_is_no_spectrum_and_keep_the_order_of_components(method):
+    with pytest.raises(UsageError, match=r"^eigenvalues: must not be negative"):
+        getattr(CURVES["rd"], method)(np.array([1.0, -0.5]), 0.25)
+    point = getattr(CURVES["rd"], method)(np.array([1.0, 4.0, -1e-12]), 0.25)
+    assert point.rates[1] > point.rates[0] >= point.rates[2] == 0.0
+    np.testing.assert_allclose(
+        point.rates[::-1], getattr(CURVES["rd"], method)(np.array([0.0, 4.0, 1.0]), 0.25).rates
+    )
+
+
 def test_spectra_may_be_unsorted_and_of_any_real_type():
     np.testing.assert_array_equal(check_spectrum(np.array([1, 3, 2])), [3.0, 2.0, 1.0])
