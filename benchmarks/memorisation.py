@@ -26,6 +26,7 @@ from diffc_jax.metrics.features.registry import load_feature_network
 from diffc_jax.runtime.progress import Progress
 from diffc_jax.runtime.sharding import make_mesh
 from diffc_jax.training.experiment import open_source, open_spec
+from diffc_jax.typed import one_of
 
 _SUBSET = flags.DEFINE_string("subset", "", "Subset whose images are like the trained ones.")
 _BATCH = 64
@@ -69,6 +70,8 @@ def compare(config, workdir):
     """Prints the table."""
     selection = images_to_evaluate(config, open_source(config, "eval"))
     names = list(selection.subsets)
+    if _SUBSET.value:
+        one_of("--subset", _SUBSET.value, names)
     number = 1 + names.index(_SUBSET.value) if _SUBSET.value else 0
     result = selection.result_sets(workdir)[number]
     unseen_images = selection.left_out()[number]

@@ -196,8 +196,8 @@ def _check_finite(values: flags.FlagValues) -> None:
 
 def _check_given(values: flags.FlagValues) -> None:
     """Refuses names that are empty, as of a shell variable that is not set: they mean the current folder."""
-    for name in ("config", "workdir", "input", "inputs", "output"):
-        if name in values and values[name].value == "":
+    for name in ("config", "workdir", "input", "inputs", "output", "model", "report"):
+        if name in values and values[name].value == "" != values[name].default:
             raise UsageError("is empty", field=f"--{name}")
 
 

@@ -32,6 +32,11 @@ def main() -> None:
     source, output = (pathlib.Path(name).expanduser() for name in (_INPUT.value, _OUTPUT.value))
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
+    if output.resolve() == source.resolve():
+        raise UsageError(
+            "is the input, whose parameters would be lost; choose another name",
+            field=f"--output {output}",
+        )
     card = read_card(source, Card)
     arrays = read_tensors(source)
     if not any(name.startswith(_PACKED) for name in arrays):
@@ -47,7 +52,10 @@ def main() -> None:
     if _DTYPE.value:
         if "model" not in card:
             raise InputError(f"{source.with_suffix('.json')}: has no model; leave out --dtype")
-        card["model"]["dtype"] = _DTYPE.value
+        model = card["model"]
+        experts = [model[side] for side in ("fine", "noisy") if side in model]
+        for network in experts or [model]:
+            network["dtype"] = _DTYPE.value
     digest = files.file_sha256(source)
     export_params(output, packed, card | {"stored_as": "float16", "packed_from_sha256": digest})
     print(f"{output}: {output.stat().st_size} bytes, from {source.stat().st_size}")

@@ -124,7 +124,7 @@ def plan_report(
         UsageError: a name that does not fit, or pictures that are too large for a page.
         InputError: a picture cannot be read, or the page cannot be written.
     """
-    page = pathlib.Path(path)
+    page = pathlib.Path(path).expanduser()
     if page.suffix.lower() != ".html":
         raise UsageError("the name must end in .html", field=f"--report {path}")
     check_writable(page)

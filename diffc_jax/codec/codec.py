@@ -167,11 +167,14 @@ class Codec:
         streams = [self._parse(one, options, number) for number, one in enumerate(data)]
         return self._decode(streams, options, are_many=True)
 
-    def _parse(self, data: bytes, options: "_Options", number: int | None = None) -> Stream:
-        with _about("data", number):
-            stream = parse(data)
-            header = stream.header
+    def _parse(self, data: Any, options: "_Options", number: int | None = None) -> Stream:
         name = "data" if number is None else f"data[{number}]"
+        if not isinstance(data, bytes | bytearray | memoryview):
+            several = "; decode takes one stream, decode_many a list" if number == 0 else ""
+            raise UsageError(f"is {type(data).__name__}, not bytes{several}", field=name)
+        with _about("data", number):
+            stream = parse(bytes(data))
+            header = stream.header
         check_pixels(name, header.width, header.height, options.max_pixels)
         with _about("data", number):
             if options.bpp is not None:

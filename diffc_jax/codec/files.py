@@ -44,9 +44,11 @@ from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.progress import Progress, ShareProgress
 
 _GREY_MODES = ("1", "L")
-# 0.5 s for 64x64 pixels at 1 bpp in either direction (docs/codec_efficiency.md, "Time"). It grows about as the
-# square root of the rate: docs/pictures.md has 0.13 to 0.18 s at 0.15 bpp, and 0.25 to 0.3 s at 0.5.
+# 0.5 s for 64x64 pixels at 1 bpp in either direction (docs/codec_efficiency.md, "Time"). It grows about as
+# the square root of the rate: docs/pictures.md has 0.13 to 0.18 s at 0.15 bpp, and 0.25 to 0.3 s at 0.5. The
+# decoder's own steps take some time at any rate.
 _SECONDS_A_PIXEL = 0.5 / 64**2
+_LEAST_BPP = 0.05
 
 
 def compress(
@@ -304,15 +306,16 @@ def _cost(header: Header, n_bytes: int, bpp: float | None) -> str:
 
     A rate that is not known before is taken for 1 bpp.
     """
-    seconds = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL * math.sqrt(bpp or 1)
+    rate = 1.0 if bpp is None else max(bpp, _LEAST_BPP)
+    seconds = header.n_tiles * header.tile**2 * _SECONDS_A_PIXEL * math.sqrt(rate)
     time_taken = f"{math.ceil(seconds)} s"
     if seconds > 90:
         time_taken = (
             f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
         )
-    rate = "" if bpp else " at 1 bit per pixel"
+    said_rate = " at 1 bit per pixel" if bpp is None else ""
     return (
-        f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken}{rate} with the shipped model on"
+        f"about {max(n_bytes / 1e9, 0.1):.1f} GB, and {time_taken}{said_rate} with the shipped model on"
         " 2 CPU cores"
     )
 

@@ -56,8 +56,12 @@ def decode_picture(
     if not exact:
         end = sum(step[0].delta for step in steps)
         gammas = gammas_from(kind, -math.log(snr_to_float(end)), programs.gamma_range, n_steps)
-        n_evaluations = 1 if kind.name == "mean" else len(gammas) - 1
-        work.total += n_evaluations * chain.denoiser.n_windows(height, width, end)
+        # Less noise may need a larger picture, so each evaluation counts its own windows.
+        noises = gammas[:1] if kind.name == "mean" else gammas[:-1]
+        work.total += sum(
+            chain.denoiser.n_windows(height, width, snr_from_float(math.exp(-float(gamma))))
+            for gamma in noises
+        )
     drifted = walk(chain, header, steps)
     pixels = np.zeros((header.height, header.width, 3), np.uint8)
     warnings: list[str] = []

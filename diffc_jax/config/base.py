@@ -167,7 +167,7 @@ def base_config() -> ConfigDict:
     config.eval.last_gamma = -8.0
     # [names] Decoders of the sweep, names of diffc_jax.diffusion.decoders.
     config.eval.decoders = ("ancestral", "flow", "mean")
-    # [steps] Steps of DiffC-A: every level gets half of them, and of the rest its share of the range of gamma.
+    # [steps] Steps of DiffC-A: each level gets half of them, and of the rest its share of the range of gamma.
     config.eval.ancestral_steps = DEFAULT_BUDGET.ancestral
     # [steps] Steps of the flow decoder over the whole range of gamma; each level takes its part.
     config.eval.flow_steps = DEFAULT_BUDGET.flow

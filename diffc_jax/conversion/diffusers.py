@@ -177,6 +177,8 @@ def _check_pipeline(source: pathlib.Path) -> None:
 
 def _find(source: pathlib.Path, folder: str, name: str) -> pathlib.Path:
     """`name` in the source, in its folder, or beside the source."""
+    if not source.is_dir():
+        raise InputError(f"{source}: is no folder; a model of diffusers is one")
     places = [source / folder / name, source / name, source.parent / folder / name]
     for path in places:
         if path.is_file():

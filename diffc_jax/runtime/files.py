@@ -27,8 +27,8 @@ _HASHED_AT_ONCE = 1 << 20
 
 
 def as_path(path: str | os.PathLike[str]) -> AnyPath:
-    """A path; what begins like gs:// is one of an object store, through fsspec (packages gcsfs, s3fs)."""
-    return epath.Path(path) if "://" in os.fspath(path) else pathlib.Path(path)
+    """A path, with ~ as the home folder; gs:// and the like are object stores (packages gcsfs, s3fs)."""
+    return epath.Path(path) if "://" in os.fspath(path) else pathlib.Path(path).expanduser()
 
 
 def is_remote(path: AnyPath) -> bool:

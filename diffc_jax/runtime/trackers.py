@@ -163,15 +163,20 @@ class _MLflow:
         if run_id is None:
             experiment = _experiment_id(client)
             self.run_id = client.create_run(experiment, run_name=workdir.name).info.run_id
-            params = [self._entities.Param(name, str(value)) for name, value in config.items()]
-            for some in _parts(params, _MOST_PARAMS):
-                client.log_batch(self.run_id, params=some)
         else:
             self.run_id = run_id
             client.update_run(run_id, status="RUNNING")
             self._last_step = int(client.get_run(run_id).data.tags.get(_LAST_STEP, 0))
-        # Parameters never change there; a resumed run may have other values, such as more steps.
-        client.log_dict(self.run_id, dict(config), "config.json")
+        try:
+            # Parameters never change there; a resumed run may have other values, such as more steps.
+            params = [self._entities.Param(name, str(value)) for name, value in config.items()]
+            for some in _parts(params if run_id is None else [], _MOST_PARAMS):
+                client.log_batch(self.run_id, params=some)
+            client.log_dict(self.run_id, dict(config), "config.json")
+        except Exception:
+            # The caller does not learn of this run, which would stay open for good.
+            client.set_terminated(self.run_id, "FAILED")
+            raise
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if step < self._last_step:
@@ -203,6 +208,8 @@ class _MLflow:
 
 def _experiment_id(client: Any) -> str:
     """Finds the experiment that the environment names, or makes it."""
+    if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return number
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
     experiment = client.get_experiment_by_name(name)
     return client.create_experiment(name) if experiment is None else experiment.experiment_id

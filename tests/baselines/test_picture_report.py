@@ -327,6 +327,9 @@ def test_a_plan_says_what_would_be_written(coded, tmp_path):
     assert plan(coded, report).description == (
         f"{report}: 1 picture at up to 6 sizes each, beside JPEG, WebP, AVIF; about 0.1 MB"
     )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        assert plan(coded, "~/r.html").path == tmp_path / "r.html"
     both = plan(coded, report, ["grey.png", f"{EVIL}.png"])
     assert both.description.startswith(f"{report}: 2 pictures at up to 6 sizes each, ")
     assert not list(tmp_path.iterdir())

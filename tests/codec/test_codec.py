@@ -1,5 +1,7 @@
 """The codec from Python: `load_codec`, `Codec.encode`, `Codec.decode`."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
@@ -121,6 +123,14 @@ def test_data_that_are_refused(codec, data):
         )
 
 
+def test_one_stream_is_no_list(codec, data):
+    # Without the checks of the tests, which come before.
+    decode_many = inspect.unwrap(dj.Codec.decode_many)
+    assert fails(dj.UsageError, lambda: decode_many(codec, data)) == (
+        "data[0]: is int, not bytes; decode takes one stream, decode_many a list"
+    )
+
+
 def test_missing_data_are_a_warning_and_damage_is_an_error(codec, data):
     with pytest.warns(UserWarning, match=r"^packet \d+ is cut off or damaged$"):
         found = codec.decode(data[:-1])
@@ -158,8 +168,8 @@ def test_programs_take_the_weights_of_the_repository(tmp_path):
     done = run_program("experiments/compress.py", *names, "--packets=1", "--dry_run")
     assert (done.returncode, done.stdout) == (
         0,
-        f"{tmp_path}/a.png (4x4, grey; about 0.1 GB, and 1 s with the shipped model on 2 CPU cores)"
-        f" -> {tmp_path}/a.diffc\n",
+        f"{tmp_path}/a.png (4x4, grey; about 0.1 GB, and 1 s at 1 bit per pixel with the shipped model"
+        f" on 2 CPU cores) -> {tmp_path}/a.diffc\n",
     ), done.stderr
 
 

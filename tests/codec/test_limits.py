@@ -103,7 +103,7 @@ def test_streams_of_too_many_pixels_are_refused(tmp_path, codec, capsys):
     decode(max_pixels=67117056)
     out = capsys.readouterr().out
     assert out.endswith(
-        "; about 6.6 GB, and 4.6 h with the shipped model on 2 CPU cores) -> " + f"{made}\n"
+        "; about 6.6 GB, and 62 min with the shipped model on 2 CPU cores) -> " + f"{made}\n"
     )
 
 

@@ -44,7 +44,7 @@ def test_misspelt_fields_of_a_source_are_refused():
     assert message(lambda: validate(config)) == "data.eval.pth: is no field of a source"
 
 
-@pytest.mark.parametrize("name", ["workdir", "output", "input", "inputs"])
+@pytest.mark.parametrize("name", ["workdir", "output", "input", "inputs", "model", "report"])
 def test_names_that_are_empty_are_refused(name):
     """They would be the current folder."""
     argv, values = ["program.py", f"--{name}="], flags.FlagValues()

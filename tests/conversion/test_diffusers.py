@@ -107,6 +107,16 @@ def test_every_layout_gives_the_same_weights(layout, state_dict, tmp_path):
     assert kernel[0, 2, 5, 7] == expected[7, 5, 0, 2]
 
 
+def test_a_folder_that_is_not_there_is_not_its_neighbour(state_dict, tmp_path):
+    write_folder(tmp_path / "unet", state_dict)
+    missing = tmp_path / "unet_ema"
+    fails(
+        InputError,
+        f"{missing}: is no folder; a model of diffusers is one",
+        lambda: convert(smoke_config(), missing, None),
+    )
+
+
 def test_the_message_about_another_config_has_the_flags_of_the_network(tmp_path):
     folder = write_folder(
         tmp_path / "mine",

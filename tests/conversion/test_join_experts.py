@@ -95,6 +95,14 @@ def test_joined_networks_are_the_two(halves, tmp_path):
                 )
     assert packed.stat().st_size < joined.stat().st_size
 
+    done = run_program(
+        "scripts/pack_weights.py", f"--input={joined}", f"--output={packed}", "--dtype=bfloat16"
+    )
+    assert done.returncode == 0, done.stderr
+    model = json.loads(packed.with_suffix(".json").read_text())["model"]
+    assert [model[side]["dtype"] for side in FIELDS] == ["bfloat16", "bfloat16"]
+    load_codec(packed, 1)
+
 
 def refusal(halves, split_gamma=SPLIT, name="joined.safetensors"):
     output = halves["fine"].with_name(name)

@@ -213,6 +213,13 @@ def test_packed_weights_are_the_same_to_half_precision(tree, tmp_path):
     }
     assert json.loads(output.with_suffix(".json").read_text()) == sealed(card)
 
+    before = source.read_bytes()
+    done = pack(source, tmp_path / "weights" / ".." / "params.safetensors")
+    assert (done.returncode, source.read_bytes()) == (2, before)
+    assert done.stderr.endswith(
+        "is the input, whose parameters would be lost; choose another name\n"
+    )
+
     tree["params"]["model"]["kernel"] = np.full((3, 5), 7e4, np.float32)
     export_params(source, tree, {"steps": 3})
     done = pack(source, output)

@@ -119,6 +119,17 @@ def test_slurm_array_requeues_one_task(tmp_path):
     assert requeue == ["scontrol", "requeue", "7_2"]
 
 
+def test_slurm_array_does_not_run_without_its_line(tmp_path):
+    (tmp_path / "sweep").write_text("--workdir=/r/a\n")
+    variables = {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    done = launch("slurm.sbatch", *RUN[:2], cwd=tmp_path, SWEEP=f"{tmp_path}/sweep", **variables)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"{tmp_path}/sweep has no line 2 any more; this job does not know its flags\n"
+    )
+
+
 # Kubernetes.
 
 

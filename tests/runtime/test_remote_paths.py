@@ -49,6 +49,11 @@ def test_addresses_are_kept(folder):
     assert not files.is_remote(files.as_path("/tmp/a"))
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.as_path("~/a") == tmp_path / "a"
+
+
 def test_files_are_whole_or_absent(folder):
     files.write_json(folder / "a.json", {"x": 1})
     assert files.read_json(folder / "a.json") == {"x": 1}

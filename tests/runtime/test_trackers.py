@@ -115,7 +115,8 @@ def mlflow(monkeypatch):
     fake = FakeMLflow()
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     monkeypatch.setitem(sys.modules, "mlflow.entities", fake.entities)
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
     return fake
 
 
@@ -251,6 +252,25 @@ def test_trackers_know_how_a_run_ended(wandb, mlflow, tmp_path, error, exit_code
         raise error
     assert of_kind(wandb, "finish") == [({"exit_code": exit_code},)]
     assert of_kind(mlflow, "set_terminated") == [("id of run", status)]
+
+
+def test_mlflow_takes_the_experiment_by_number(mlflow, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "17")
+    open_trackers(["mlflow"], tmp_path, CONFIG)
+    assert mlflow.calls[0] == ("create_run", "17", tmp_path.name)
+    assert not mlflow.experiments
+
+
+@pytest.mark.parametrize("method", ["log_batch", "log_dict"])
+def test_mlflow_has_no_open_run_that_nobody_knows(mlflow, tmp_path, method):
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    setattr(mlflow, method, refuse)
+    with pytest.raises(InputError, match="mlflow, refuses: read-only"):
+        open_trackers(["mlflow"], tmp_path, CONFIG)
+    assert of_kind(mlflow, "set_terminated") == [("id of run", "FAILED")]
+    assert not (tmp_path / "trackers.json").exists()
 
 
 def test_training_goes_on_without_a_tracker_that_fails(wandb, mlflow, tmp_path, caplog):
