@@ -17,7 +17,7 @@ from diffc_jax import data
 from diffc_jax.diffusion.schedules import Schedule, noise_range
 from diffc_jax.evaluation.plan import SweepPlan, make_plan
 from diffc_jax.evaluation.results import training_costs
-from diffc_jax.models import Model, Variables, model_variables
+from diffc_jax.models import Model, Variables, default_fields, model_variables
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
@@ -123,12 +123,13 @@ def load_trained(experiment: Experiment, workdir: AnyPath) -> Trained:
     if config.eval.params:
         params = files.as_path(config.eval.params)
         spent = read_history(params)
-        run_config.check_same_weights(config, spent, params)
+        defaults = default_fields(config.model.name)
+        run_config.check_same_weights(config, spent, params, model_defaults=defaults)
         tree = load_params(params, parameter_tree(template.ema, template.fixed))
         state = dataclasses.replace(template, ema=tree["params"], fixed=tree["fixed"])
         source, name = str(params), params.name
     else:
-        run_config.check_same_model(config, workdir)
+        run_config.check_same_model(config, workdir, default_fields(config.model.name))
         # The flags of an evaluation need not repeat how the model was trained.
         as_trained = run_config.as_trained(config, workdir)
         template = dataclasses.replace(experiment, config=as_trained).state_template()

@@ -1,6 +1,7 @@
 """config.json and cards: what a run or exported weights were made with, and what may change afterwards."""
 
 import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
@@ -45,6 +46,7 @@ _OF_CHECKPOINTS = ("optimizer", "ema_decay", "second_ema_decay")
 
 # Fields by name, as `flatten` gives them.
 _Flat = dict[str, Any]
+_NO_DEFAULTS: Mapping[str, Any] = types.MappingProxyType({})
 _Group = Mapping | ConfigDict
 
 
@@ -66,15 +68,24 @@ def is_trained(field: str) -> bool | None:
     return None
 
 
-def claim_workdir(config: ConfigDict, workdir: files.AnyPath, write: bool = True) -> None:
+def claim_workdir(
+    config: ConfigDict,
+    workdir: files.AnyPath,
+    write: bool = True,
+    model_defaults: Mapping[str, Any] = _NO_DEFAULTS,
+) -> None:
     """Checks that an earlier config.json describes the same training, and if so may write the new one.
+
+    `model_defaults` are the values of fields that config.model may leave out (`models.default_fields`).
 
     Raises:
         UsageError: the folder holds a run with another config; the differences are listed.
     """
     path = config_path(workdir)
     if path.exists():
-        _refuse_other_run(config, workdir, lambda field: is_trained(field) is not False)
+        _refuse_other_run(
+            config, workdir, lambda field: is_trained(field) is not False, model_defaults
+        )
     if write:
         files.write_json(path, plain(config))
 
@@ -94,8 +105,12 @@ def check_no_training(workdir: files.AnyPath) -> None:
         )
 
 
-def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
-    """Checks that a run's model is the one that `config` describes.
+def check_same_model(
+    config: ConfigDict,
+    workdir: files.AnyPath,
+    model_defaults: Mapping[str, Any] = _NO_DEFAULTS,
+) -> None:
+    """Checks that a run's model is the one that `config` describes; `model_defaults` as for `claim_workdir`.
 
     Raises:
         UsageError: it is another one; the differences are listed.
@@ -110,6 +125,7 @@ def check_same_model(config: ConfigDict, workdir: files.AnyPath) -> None:
         config,
         workdir,
         lambda field: _is_below(field, _OF_THE_MODEL) and is_trained(field) is not False,
+        model_defaults,
     )
 
 
@@ -156,10 +172,11 @@ def check_same_weights(
     card: Mapping[str, Any],
     path: files.AnyPath,
     asked_by: str = "eval.params",
+    model_defaults: Mapping[str, Any] = _NO_DEFAULTS,
 ) -> None:
     """Checks that the model of exported weights at `path`, with this card, is the one of `config`.
 
-    `asked_by` is the field of the config that names them.
+    `asked_by` is the field of the config that names them, `model_defaults` as for `claim_workdir`.
 
     What a card does not say is not compared.
 
@@ -184,16 +201,20 @@ def check_same_weights(
                 and _is_below(field, groups)
                 and not _HOW_IT_IS_COMPUTED.fullmatch(field)
             ),
+            model_defaults,
         ),
         "other weights",
     )
 
 
 def _refuse_other_run(
-    config: ConfigDict, workdir: files.AnyPath, compared: Callable[[str], bool]
+    config: ConfigDict,
+    workdir: files.AnyPath,
+    compared: Callable[[str], bool],
+    model_defaults: Mapping[str, Any],
 ) -> None:
     recorded = flatten(_read(config_path(workdir)))
-    differences = _differences(config, recorded, compared)
+    differences = _differences(config, recorded, compared, model_defaults)
     _refuse(f"--workdir {workdir}", "holds a run", differences, "another --workdir")
 
 
@@ -205,11 +226,17 @@ def _refuse(field: str, what: str, differences: list[str], instead: str) -> None
         )
 
 
-def _differences(config: ConfigDict, recorded: _Flat, compared: Callable[[str], bool]) -> list[str]:
+def _differences(
+    config: ConfigDict,
+    recorded: _Flat,
+    compared: Callable[[str], bool],
+    model_defaults: Mapping[str, Any],
+) -> list[str]:
     """One text for each compared field that was recorded with another value."""
     recorded = {FORMER_NAMES.get(field, field): value for field, value in recorded.items()}
-    new = flatten(config)
-    old = _defaults(new, recorded) | recorded
+    left_out = flatten(model_defaults, "model.")
+    new = left_out | flatten(config)
+    old = _defaults(new, recorded) | left_out | recorded
     return [
         f"{field} was {old.get(field, 'absent')!r}, is {new.get(field, 'absent')!r}"
         for field in sorted(old.keys() | new.keys())

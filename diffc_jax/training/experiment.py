@@ -18,7 +18,7 @@ from diffc_jax.config.sources import (
 )
 from diffc_jax.diffusion.schedules import Schedule, noise_range, schedule_from_fields
 from diffc_jax.errors import UsageError
-from diffc_jax.models import Model, build_model
+from diffc_jax.models import Model, build_model, default_fields
 from diffc_jax.models.gaussian import Statistics, fit_statistics
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import files, run_config, sharding
@@ -72,7 +72,8 @@ class Experiment:
             weights = files.as_path(path)
             # The noise levels may be others than those that it was trained for.
             card = {name: of for name, of in read_history(weights).items() if name == "model"}
-            run_config.check_same_weights(self.config, card, weights, "train.init_params")
+            defaults = default_fields(self.config.model.name)
+            run_config.check_same_weights(self.config, card, weights, "train.init_params", defaults)
             tree = parameter_tree(template.params, template.fixed)
             initial = load_params(weights, tree)
             noise_range(self.schedule, initial["params"]["schedule"], path)

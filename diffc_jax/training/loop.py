@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import PreemptedError
+from diffc_jax.models import default_fields
 from diffc_jax.runtime import images, lock, multihost, run_config, sharding
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.runtime.environment import accelerator, write_environment
@@ -55,7 +56,8 @@ def train(task: Task, workdir: AnyPath) -> None:
             require(tracker)
         num_steps = num_train_steps(config.train, len(training_set)) if trainable else 0
         evaluate = task.make_validation()
-        run_config.claim_workdir(config, workdir, write=False)
+        defaults = default_fields(config.model.name)
+        run_config.claim_workdir(config, workdir, write=False, model_defaults=defaults)
         images = training_set.identity()
         checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
         is_resumed = checkpoints.latest_step() is not None
@@ -65,7 +67,7 @@ def train(task: Task, workdir: AnyPath) -> None:
             state, progress = restore(checkpoints, template)
             training_set.check_unchanged(images, progress)
         if multihost.is_primary():
-            run_config.claim_workdir(config, workdir)
+            run_config.claim_workdir(config, workdir, model_defaults=defaults)
             write_environment(workdir)
         first_step = int(state.step)
         limit = None

@@ -7,8 +7,15 @@ import pytest
 from configs import hific64_small, imagenet64_h100, imagenet64_vdm
 from diffc_jax.config import base_config, set_training_sources, source_config, training_source
 from diffc_jax.config.sources import plain
+from diffc_jax.models import default_fields
 from diffc_jax.runtime.files import read_json, write_json
-from diffc_jax.runtime.run_config import check_same_weights, claim_workdir, flatten, is_trained
+from diffc_jax.runtime.run_config import (
+    check_same_model,
+    check_same_weights,
+    claim_workdir,
+    flatten,
+    is_trained,
+)
 from tests.support.refusals import message
 
 WEIGHTS = pathlib.Path("w.safetensors")
@@ -115,6 +122,35 @@ def test_weights_of_another_model_are_refused(changes, differences):
         f"eval.params: w.safetensors was made with another config: {differences}. Use these values or"
         " other weights"
     )
+
+
+@pytest.mark.parametrize("written", ["before", "now"])
+def test_a_field_at_its_default_is_one_that_is_left_out(written, tmp_path):
+    """As when a field is added to a config file, so that a flag can override it."""
+    short, long = imagenet64_h100.get_config(), imagenet64_h100.get_config()
+    with long.unlocked():
+        long.model.update({"heads": 4, "gamma_range": (-13.3, 5.0)})
+    first, second = (long, short) if written == "before" else (short, long)
+    claim_workdir(first, tmp_path)
+    claim_workdir(second, tmp_path, model_defaults=default_fields("unet"))
+    check_same_model(first, tmp_path, default_fields("unet"))
+    card = {"model": plain(first.model)}
+    check_same_weights(second, card, WEIGHTS, model_defaults=default_fields("unet"))
+    with second.unlocked():
+        second.model.heads = 2
+    given = default_fields("unet")
+    assert "model.heads was 4, is 2" in message(
+        lambda: claim_workdir(second, tmp_path, model_defaults=given)
+    )
+    assert "model.heads was 4, is 2" in message(
+        lambda: check_same_weights(second, card, WEIGHTS, model_defaults=given)
+    )
+
+
+def test_defaults_of_both_experts():
+    fields = default_fields("unet_experts")
+    assert fields["fine.heads"] == fields["noisy.heads"] == default_fields("unet")["heads"]
+    assert default_fields("hific") == {}
 
 
 def test_weights_may_be_computed_with_otherwise_and_cards_say_less():
