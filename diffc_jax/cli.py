@@ -141,7 +141,7 @@ def check_workdir(path: str) -> files.AnyPath:
     """
     if files.is_remote(files.as_path(path)):
         return files.as_path(path)
-    workdir = pathlib.Path(path).expanduser().resolve()
+    workdir = files.local_path(path).resolve()
     if flaw := disk.folder_flaw(workdir):
         raise InputError(f"--workdir {path}: cannot be written ({flaw})")
     return workdir

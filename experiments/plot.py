@@ -4,7 +4,6 @@ python experiments/plot.py --inputs=W1,W2 --output=DIR
 """
 
 import os
-import pathlib
 
 from absl import flags, logging
 
@@ -13,7 +12,7 @@ from diffc_jax.baselines.published import load_published
 from diffc_jax.config.checks import finite
 from diffc_jax.errors import UsageError
 from diffc_jax.plotting.measures import MEASURES, SCALES
-from diffc_jax.runtime.files import split_names
+from diffc_jax.runtime.files import local_path, split_names
 from diffc_jax.runtime.optional import require
 
 _INPUTS = flags.DEFINE_multi_string(
@@ -55,7 +54,7 @@ def main() -> None:
     from diffc_jax.plotting.html_report import make_report
 
     inputs = [os.path.expanduser(name) for name in split_names(_INPUTS.value)]
-    output = pathlib.Path(_OUTPUT.value).expanduser()
+    output = local_path(_OUTPUT.value)
     more_points = load_published(_PUBLISHED.value) if _PUBLISHED.value else []
     written = make_figures(
         inputs,

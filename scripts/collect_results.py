@@ -5,14 +5,13 @@
 W is a workdir of experiments/reproduce.py. Files that are there already are replaced.
 """
 
-import pathlib
 import shutil
 
 from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.errors import InputError
-from diffc_jax.runtime.files import atomic_write
+from diffc_jax.runtime.files import atomic_write, local_path
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of experiments/reproduce.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the copies.")
@@ -33,7 +32,7 @@ _KEPT_OF_ALL = (
 
 def main() -> None:
     """Copies each file whole or not at all."""
-    workdir, output = (pathlib.Path(name).expanduser() for name in (_WORKDIR.value, _OUTPUT.value))
+    workdir, output = (local_path(name) for name in (_WORKDIR.value, _OUTPUT.value))
     if not (workdir / "claims.md").is_file():
         raise InputError(
             f"--workdir {workdir}: has no claims.md, which experiments/reproduce.py writes last"

@@ -8,12 +8,11 @@ A and B are exported `unet` weights with their cards beside them, of any shapes 
 model evaluates it, and compress.py takes it as it is.
 """
 
-import pathlib
-
 from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.conversion.experts import join_experts
+from diffc_jax.runtime.files import local_path
 
 _FINE = flags.DEFINE_string("fine", None, "Weights for gamma up to --split_gamma.")
 _NOISY = flags.DEFINE_string("noisy", None, "Weights for gamma above --split_gamma.")
@@ -24,7 +23,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The joined file; its card is writ
 def main() -> None:
     """Joins the files that the flags name."""
     names = (_FINE.value, _NOISY.value, _OUTPUT.value)
-    fine, noisy, output = (pathlib.Path(name).expanduser() for name in names)
+    fine, noisy, output = (local_path(name) for name in names)
     join_experts(fine, noisy, _SPLIT_GAMMA.value, output)
     print(f"{output}: {output.stat().st_size} bytes")
 

@@ -7,8 +7,6 @@ them back as float32. The card goes with them and says what was done. Evaluate b
 replaces the other.
 """
 
-import pathlib
-
 import numpy as np
 from absl import flags
 
@@ -29,7 +27,7 @@ _PACKED = "params/model/"
 
 def main() -> None:
     """Reads, rounds and writes."""
-    source, output = (pathlib.Path(name).expanduser() for name in (_INPUT.value, _OUTPUT.value))
+    source, output = (files.local_path(name) for name in (_INPUT.value, _OUTPUT.value))
     if output.suffix != ".safetensors":
         raise UsageError("must end in .safetensors", field=f"--output {output}")
     if output.resolve() == source.resolve():

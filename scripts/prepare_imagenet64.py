@@ -22,8 +22,6 @@ result with --config.data.train.source=array_record (or packed)
 compared with the hashes in their manifest.
 """
 
-import pathlib
-
 from absl import flags
 
 from diffc_jax import cli
@@ -31,6 +29,7 @@ from diffc_jax.config.sources import MOST_PIXELS, NON_RGB_MODES, RESIZE_FILTERS,
 from diffc_jax.data import SourceSpec
 from diffc_jax.data.manifest import LAYOUTS, verify_hashes
 from diffc_jax.data.prepare import INPUTS, prepare
+from diffc_jax.runtime.files import local_path
 
 _SOURCE = flags.DEFINE_enum("source", "npz", INPUTS, "Kind of input.")
 _PATH = flags.DEFINE_string("path", "", "File, folder or glob; several separated by commas.")
@@ -60,7 +59,7 @@ _VERIFY = flags.DEFINE_bool("verify", False, "Only check the hashes of the files
 
 def main() -> None:
     """Prepares or verifies, as the flags say."""
-    output = pathlib.Path(_OUTPUT.value).expanduser()
+    output = local_path(_OUTPUT.value)
     if _VERIFY.value:
         verify_hashes(output)
         return

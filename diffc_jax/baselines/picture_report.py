@@ -34,7 +34,7 @@ from diffc_jax.plotting.picture_page import (
     write_picture_page,
 )
 from diffc_jax.runtime.disk import check_writable
-from diffc_jax.runtime.files import as_json
+from diffc_jax.runtime.files import as_json, local_path
 from diffc_jax.runtime.progress import Progress
 
 _DECODER = "flow"
@@ -124,7 +124,7 @@ def plan_report(
         UsageError: a name that does not fit, or pictures that are too large for a page.
         InputError: a picture cannot be read, or the page cannot be written.
     """
-    page = pathlib.Path(path).expanduser()
+    page = local_path(path)
     if page.suffix.lower() != ".html":
         raise UsageError("the name must end in .html", field=f"--report {path}")
     check_writable(page)

@@ -19,6 +19,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models import Model, Variables, build_model, model_variables
 from diffc_jax.models.parameters import parameter_shapes
 from diffc_jax.runtime.export import IS_IT_THE_CARD, load_params, read_card
+from diffc_jax.runtime.files import local_path
 
 # Part of the repository, not of an installed package.
 _WEIGHTS = pathlib.Path(__file__).parents[2] / "weights"
@@ -70,7 +71,7 @@ def find_weights(path: str | os.PathLike[str] | None) -> pathlib.Path:
                 "the folder of a run"
             )
         return SHIPPED_WEIGHTS
-    path = pathlib.Path(path).expanduser()
+    path = local_path(path)
     weights = path / "params.safetensors" if path.is_dir() else path
     if not weights.exists():
         hint = "; experiments/train.py writes it when it is done" if path.is_dir() else ""

@@ -14,6 +14,7 @@ from diffc_jax.conversion.uqdm import convert_uqdm
 from diffc_jax.conversion.vdm import convert_vdm
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime import multihost, run_config
+from diffc_jax.runtime.files import local_path
 
 _Conversion = Callable[[ConfigDict, pathlib.Path, pathlib.Path | None], None]
 
@@ -57,7 +58,7 @@ def main() -> None:
     def run() -> None:
         values = flags.FLAGS
         validate(values.config)
-        source = pathlib.Path(values.input).expanduser()
+        source = local_path(values.input)
         workdir = cli.check_workdir(values.workdir)
         run_config.check_no_training(workdir)
         if values.dry_run:

@@ -18,7 +18,7 @@ from diffc_jax.data.files import entries
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.runtime.digests import sealed, unsealed
 from diffc_jax.runtime.export import ImageSize
-from diffc_jax.runtime.files import file_sha256, read_json, write_json
+from diffc_jax.runtime.files import file_sha256, local_path, read_json, write_json
 from diffc_jax.typed import Count, Meta, Positive, mismatch
 
 Manifest: TypeAlias = dict[str, Any]
@@ -120,7 +120,7 @@ def open_manifests(spec: SourceSpec, layout: str) -> Iterator[tuple[pathlib.Path
     """
     used: set[str] = set()
     for part in entries(spec.path, layout):
-        path = pathlib.Path(os.path.expanduser(part))
+        path = local_path(part)
         if path.is_dir():
             path = path / MANIFEST
         elif path.is_file() and path.suffix != ".json":

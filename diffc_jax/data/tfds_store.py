@@ -1,13 +1,13 @@
 """TensorFlow Datasets that were prepared as ArrayRecord, read without TensorFlow."""
 
 import os
-import pathlib
 from typing import Any
 
 from diffc_jax.config.sources import SourceSpec
 from diffc_jax.data.decoding import UnreadableImageError
 from diffc_jax.data.files import allow_open_files
 from diffc_jax.errors import InputError, UsageError
+from diffc_jax.runtime.files import local_path
 from diffc_jax.runtime.optional import require
 from diffc_jax.runtime.parsing import one_line, parsing
 
@@ -112,7 +112,7 @@ def _check_shards(split: Any) -> None:
 
 
 def _builder(tfds: Any, spec: SourceSpec) -> Any:
-    folder = pathlib.Path(os.path.expanduser(spec.path))
+    folder = local_path(spec.path)
     if spec.path and (folder / "dataset_info.json").is_file():
         with parsing(folder, _DAMAGED, _AGAIN):
             builder = tfds.builder_from_directory(folder)

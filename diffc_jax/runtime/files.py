@@ -26,9 +26,14 @@ AnyPath: TypeAlias = pathlib.Path | epath.Path
 _HASHED_AT_ONCE = 1 << 20
 
 
+def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path of this machine; ~ is the home folder, and ~name that of a user, if there is one."""
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def as_path(path: str | os.PathLike[str]) -> AnyPath:
-    """A path, with ~ as the home folder; gs:// and the like are object stores (packages gcsfs, s3fs)."""
-    return epath.Path(path) if "://" in os.fspath(path) else pathlib.Path(path).expanduser()
+    """A `local_path`; what begins like gs:// is one of an object store (packages gcsfs, s3fs)."""
+    return epath.Path(path) if "://" in os.fspath(path) else local_path(path)
 
 
 def is_remote(path: AnyPath) -> bool:

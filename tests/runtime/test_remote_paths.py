@@ -52,6 +52,8 @@ def test_addresses_are_kept(folder):
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files.as_path("~/a") == tmp_path / "a"
+    # No name of a user: a file that is called so.
+    assert str(files.as_path("~draft-of-nobody.png")) == "~draft-of-nobody.png"
 
 
 def test_files_are_whole_or_absent(folder):

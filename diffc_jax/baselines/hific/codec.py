@@ -19,7 +19,7 @@ from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.rate_point import HIFIC, HYPERPRIOR
 from diffc_jax.evaluation.results import training_costs
 from diffc_jax.runtime.export import IS_IT_THE_CARD, Costs, load_params, read_card
-from diffc_jax.runtime.files import AnyPath
+from diffc_jax.runtime.files import AnyPath, local_path
 from diffc_jax.typed import Count, NotNegative
 
 # Columns that tell the results of one network from those of others.
@@ -107,7 +107,7 @@ def find_runs(paths: str) -> list[AnyPath]:
     """
     found: dict[pathlib.Path, AnyPath] = {}
     for part in filter(None, map(str.strip, paths.split(","))):
-        named = pathlib.Path(part).expanduser()
+        named = local_path(part)
         matches = [named] if named.is_dir() else sorted(map(pathlib.Path, glob.glob(str(named))))
         matches = [path for path in matches if path.is_dir()]
         if not matches:

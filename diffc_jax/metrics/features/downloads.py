@@ -32,7 +32,7 @@ def local_weights(location: str, field: str = "weights") -> pathlib.Path:
         InputError: missing file, failed download, or content that does not match the name.
     """
     if "://" not in location:
-        path = pathlib.Path(location).expanduser()
+        path = files.local_path(location)
     elif location.startswith("https://"):
         path = _downloaded(location)
     else:
