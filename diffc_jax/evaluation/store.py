@@ -14,8 +14,10 @@ from absl import logging
 from jaxtyping import Bool, PyTree, Shaped
 from ml_collections import ConfigDict
 
+from diffc_jax.models import default_fields
 from diffc_jax.runtime import files
 from diffc_jax.runtime.array_files import ArrayFile, open_arrays
+from diffc_jax.runtime.run_config import flatten
 
 Arrays = dict[str, np.ndarray]
 # Raised by hand with every change of the code that gives other numbers for the same image, weights and
@@ -27,6 +29,8 @@ MADE_FROM = "made_from/"
 _OF_OTHER_NUMBERS = (
     *("batch_size", "bound_times", "params", "set_metrics", "samples", "sample_steps"),
 )
+# Fields of a network that change no number either: they are of its training.
+_OF_TRAINING = ("remat", "dropout")
 _RANGE = re.compile(r"(\d{8,})-(\d{8,})")
 
 
@@ -154,7 +158,7 @@ def open_samples(
     description = {
         "seed": config.seed,
         "image_size": config.data.image_size,
-        "model": config.model.to_dict(),
+        "model": _model(config),
         "schedule": config.schedule.to_dict(),
         "sample_steps": config.eval.sample_steps,
         "features": network,
@@ -181,10 +185,21 @@ def what_numbers_depend_on(config: ConfigDict, dataset: str) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": dataset,
         "images": {"image_size": config.data.image_size, **config.data.eval.to_dict()},
-        "model": config.model.to_dict(),
+        "model": _model(config),
         "schedule": config.schedule.to_dict(),
         "eval": settings,
         "version": NUMBERS_VERSION,
+    }
+
+
+def _model(config: ConfigDict) -> dict[str, Any]:
+    """Fields of the model that differ from its defaults, so that it is the same if one is written out."""
+    defaults = flatten(default_fields(config.model.name))
+    return {
+        field: value
+        for field, value in flatten(config.model).items()
+        if field.rpartition(".")[2] not in _OF_TRAINING
+        and (field not in defaults or defaults[field] != value)
     }
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from configs import imagenet64_small
 from diffc_jax.config import base_config
 from diffc_jax.evaluation import store as stores
-from diffc_jax.evaluation.store import Store, fingerprint, open_samples
+from diffc_jax.evaluation.store import Store, fingerprint, open_samples, open_store
 from diffc_jax.evaluation.tables import Averages, read_numbers
 
 
@@ -89,3 +90,29 @@ def test_samples_of_other_numbers_are_not_used_again(tmp_path, monkeypatch):
     assert before == folder()
     monkeypatch.setattr(stores, "NUMBERS_VERSION", stores.NUMBERS_VERSION + 1)
     assert before != folder()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "same"),
+    [
+        ("heads", 4, True),
+        ("gamma_range", (-13.3, 5.0), True),
+        ("remat", True, True),
+        ("dropout", 0.1, True),
+        ("heads", 2, False),
+        ("dtype", "bfloat16", False),
+    ],
+)
+def test_fields_that_change_no_number_lose_none(tmp_path, field, value, same):
+    config = imagenet64_small.get_config()
+    open_one = (
+        lambda: open_store(tmp_path, config, "images", {}),
+        lambda: open_samples(tmp_path, config, "network", {}),
+    )
+    before = [store()._folder for store in open_one]
+    with config.unlocked():
+        config.model[field] = value
+    assert [store()._folder == old for store, old in zip(open_one, before, strict=True)] == [
+        same,
+        same,
+    ]
