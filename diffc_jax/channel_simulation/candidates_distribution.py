@@ -32,6 +32,7 @@ MAX_IDEAL_RATE = 40.0
 
 _STEP = 1 / 8  # of g and of ln s; the integrands are smooth, but for a jump where N cuts them off
 _WIDTH = 8.0  # standard deviations of g on both sides
+# Where ln s is with any number of candidates; with few it can be larger by |mu|^2 / 2.
 _LOG_SCORES = (-30.0, 6.0)
 
 
@@ -53,7 +54,9 @@ class WinnerDistribution:
 @functools.lru_cache(maxsize=64)
 def poisson_winner(ideal_rate: int | float, candidates: int | float = np.inf) -> WinnerDistribution:
     """The winner of the Poisson functional representation; arguments as of `ordered_winner`."""
-    return _winner(ideal_rate, lambda x: np.minimum(x, candidates), lambda x: x < candidates)
+    return _winner(
+        ideal_rate, candidates, lambda x: np.minimum(x, candidates), lambda x: x < candidates
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -69,6 +72,7 @@ def ordered_winner(ideal_rate: int | float, candidates: int | float) -> WinnerDi
     """
     return _winner(
         ideal_rate,
+        candidates,
         lambda x: -candidates * np.expm1(-x / candidates),
         lambda x: np.exp(-x / candidates),
     )
@@ -97,6 +101,7 @@ def index_code(
 
 def _winner(
     ideal_rate: int | float,
+    candidates: int | float,
     time: Callable[[np.ndarray], np.ndarray],
     time_slope: Callable[[np.ndarray], np.ndarray],
 ) -> WinnerDistribution:
@@ -107,7 +112,10 @@ def _winner(
         )
     length = length_of_rate(ideal_rate)
     g = np.arange(-_WIDTH, length + _WIDTH, _STEP)
-    score = np.exp(np.arange(*_LOG_SCORES, _STEP))
+    lowest, highest = _LOG_SCORES
+    if np.isfinite(candidates):
+        highest += length**2 / 2
+    score = np.exp(np.arange(lowest, highest, _STEP))
     mass = np.exp(-(g**2) / 2) * _STEP / np.sqrt(2 * np.pi)
     ratio = np.exp(length * g - length**2 / 2)
     stretched = score[:, None] * ratio

@@ -108,7 +108,7 @@ class SampleStatistics:
         kurtosis: fourth moment over squared second moment of single coordinates of the noise (3).
         correlation: between neighbouring coordinates of the noise (0).
         orthogonal_ks: Kolmogorov-Smirnov distance of the coordinates of the noise, without its component
-            along mu, from N(0, 1) (about 0.87 over the root of their number).
+            along mu, from N(0, 1) (in many dimensions about 0.87 over the root of their number).
     """
 
     shift: float

@@ -81,7 +81,7 @@ def flow(
     before, evaluates x_hat there, and then takes the step once more with the slope that this gives, at no
     extra evaluation. Prediction alone is an exponential Adams-Bashforth method, closely related to
     DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095); the correction is of the kind that UniPC makes (Zhao
-    et al. 2023, arXiv 2302.04867) and halves its error.
+    et al. 2023, arXiv 2302.04867). It leaves 0.44 of its error at 20 steps, 0.62 at 80, for a Gaussian.
 
     Args:
         denoise: eps_hat as a function of (z, gamma).

@@ -320,7 +320,10 @@ class RatePoint:
             "that it was not trained on",
         ),
     ] = None
-    auc_stderr: Annotated[float | None, Column("standard error of auc", heading="± AUC")] = None
+    auc_stderr: Annotated[
+        float | None,
+        Column("standard error of auc for the classifiers that were trained", heading="± AUC"),
+    ] = None
 
 
 def _columns() -> dict[str, Column]:

@@ -23,7 +23,11 @@ _ROUNDING = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class ManifoldOverlap:
-    """How the manifolds of two sets of images overlap; all are 1 or about 1 for two sets of one source.
+    """How the manifolds of two sets of images overlap.
+
+    For two sets of one source with as many images, density and coverage are about 1. Precision and recall are
+    so in few dimensions only: 0.6 for 1000 images in 64 dimensions of equal variance. Against their own
+    originals, recall is close to 1 by construction.
 
     Standard errors are over the images that are counted, for given manifolds.
 

@@ -180,9 +180,9 @@ def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
             continue
         yield f"\n## Realism of {_name(flow)} against the posterior mean\n"
         yield (
-            f"{set_basis(differing[0])}. Negative differences: F is closer to the reference. AUC: of a"
-            " classifier that tells reconstructions from photographs, 0.5 if it cannot. With 95 %"
-            " intervals over the images.\n"
+            f"{set_basis(differing[0])}. Negative differences, here with 95 % intervals over the images: F is"
+            " closer to the reference. AUC: of a classifier that tells reconstructions from photographs, 0.5"
+            " if it cannot.\n"
         )
         of_mean = {point.gamma: point for point in mean.points}
         rows = [
@@ -192,8 +192,10 @@ def _flow_and_mean(series: Sequence[style.Series]) -> Iterator[str]:
                 _of_both(point, of_mean[point.gamma], "fid"),
                 _with_interval(point, "fid_minus_mean"),
                 _with_interval(point, "kid_minus_mean"),
-                _with_interval(point, "auc"),
-                _with_interval(of_mean[point.gamma], "auc"),
+                *(
+                    "" if one.auc is None else f"{one.auc:.3f}"
+                    for one in (point, of_mean[point.gamma])
+                ),
                 _of_both(point, of_mean[point.gamma], "lpips"),
             )
             for point in differing

@@ -18,6 +18,8 @@ from diffc_jax.theory.gaussian import Eigenvalues
 
 # Log signal-to-noise ratio of the largest component beyond which others may leave the range of float64.
 _MAX_STRENGTH = 600.0
+# Levels of water near the largest eigenvalue are too coarse for the least rates.
+_RATE_TOLERANCE = 1e-3
 
 _Code = Callable[[Eigenvalues, float], tuple[Eigenvalues, Eigenvalues]]
 
@@ -71,13 +73,16 @@ class Curve:
         """The code of the given rate, in bits for the source vector.
 
         Raises:
-            UsageError: not positive, or more than float64 can hold (some 400 bits for each component); or
-                eigenvalues that `check_spectrum` refuses.
+            UsageError: not positive, more than float64 can hold (some 400 bits for each component) or too
+                little for it; or eigenvalues that `check_spectrum` refuses.
         """
         if not 0 < bits < math.inf:
             raise UsageError(f"{bits} is not a positive number", field="bits")
         eigenvalues = _checked(eigenvalues)
-        return self._solve(eigenvalues, lambda point: _log(point.bits) - math.log(bits), "bits")
+        point = self._solve(eigenvalues, lambda point: _log(point.bits) - math.log(bits), "bits")
+        if not math.isclose(point.bits, bits, rel_tol=_RATE_TOLERANCE):
+            raise _out_of_range(eigenvalues, "bits")
+        return point
 
     def at_distortion(self, eigenvalues: Eigenvalues, distortion: int | float) -> CurvePoint:
         """The code of the given distortion.
@@ -105,18 +110,17 @@ class Curve:
         def at(strength: float) -> float:
             return excess(self._at_strength(eigenvalues, strength))
 
-        low, high, step = -1.0, 1.0, 1.0
-        while at(low) > 0:
-            low -= step
-            step *= 2.0
-        step = 1.0
-        while at(high) < 0:
-            if high == _MAX_STRENGTH:
-                raise UsageError(
-                    f"out of the range of float64 for {len(eigenvalues)} components", field=name
-                )
-            high = min(high + step, _MAX_STRENGTH)
-            step *= 2.0
+        def end(sign: float) -> float:
+            """A strength on this side of the root."""
+            strength = step = 1.0
+            while sign * at(sign * strength) < 0:
+                if strength == _MAX_STRENGTH:
+                    raise _out_of_range(eigenvalues, name)
+                strength = min(strength + step, _MAX_STRENGTH)
+                step *= 2.0
+            return sign * strength
+
+        low, high = end(-1.0), end(1.0)
         root = scipy.optimize.brentq(at, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
         return self._at_strength(eigenvalues, root)
 
@@ -134,6 +138,10 @@ _PARAMETERS: dict[str, Callable[[float, float], float]] = {
     "level": lambda largest, strength: largest * math.exp(-float(np.logaddexp(0.0, strength))),
     "slope": lambda largest, strength: math.exp(strength) / largest,
 }
+
+
+def _out_of_range(eigenvalues: Eigenvalues, field: str) -> UsageError:
+    return UsageError(f"out of the range of float64 for {len(eigenvalues)} components", field=field)
 
 
 def _checked(eigenvalues: Eigenvalues) -> Eigenvalues:

@@ -163,6 +163,18 @@ def exact_indices(ideal_rate, count):
     return 1 + random.poisson(lost)
 
 
+@pytest.mark.parametrize(("ideal_rate", "candidates"), [(40.0, 16), (40.0, 1024), (24.0, 1024)])
+def test_few_candidates_for_the_rate(ideal_rate, candidates):
+    """Against races: no candidate is near mu, and the best scores are far above those of many."""
+    random, length = np.random.default_rng(3), length_of(ideal_rate)
+    g = random.normal(size=(2000, candidates))
+    arrivals = np.cumsum(random.exponential(size=g.shape), axis=1)
+    rows, first = np.arange(len(g)), (np.log(arrivals) - length * g).argmin(axis=1)
+    raced = g[rows, first] / length
+    found = poisson_winner(ideal_rate, candidates).shift
+    assert found == pytest.approx(raced.mean(), abs=4 * raced.std() / len(g) ** 0.5)
+
+
 def test_distribution_of_a_bounded_race_known_from_simulation():
     """The public DiffC codec's setting: 14 bits, 2^16 candidates."""
     winner = poisson_winner(14.0, 2.0**16)

@@ -254,5 +254,14 @@ def test_curves_refuse_what_is_no_spectrum_and_keep_the_order_of_components(meth
     )
 
 
+@pytest.mark.parametrize(("name", "bits"), [("diffc_f", 1e-305), ("rd", 1e-305), ("rd", 1e-100)])
+def test_rates_that_are_too_small_for_numbers(name, bits):
+    with pytest.raises(UsageError, match=r"^bits: out of the range of float64 for 3 components$"):
+        CURVES[name].at_rate(np.array([4.0, 2.0, 1.0]), bits)
+    assert CURVES["diffc_f"].at_rate(np.array([4.0, 2.0, 1.0]), 1e-100).bits == pytest.approx(
+        1e-100
+    )
+
+
 def test_spectra_may_be_unsorted_and_of_any_real_type():
     np.testing.assert_array_equal(check_spectrum(np.array([1, 3, 2])), [3.0, 2.0, 1.0])
