@@ -140,26 +140,36 @@ def test_ancestral_samples_have_the_distribution_of_the_source(denoise):
     )
 
 
-def moments_of_ancestral(variance, gamma, steps, order):
-    """Variance of a sample and E(x - sample)^2 for one Gaussian component, by the solver's own recursion."""
+def ancestral_steps(variance, gamma, steps, order):
+    """Matrices of the steps for one Gaussian component, the variances of their noise, and the sample's row.
+
+    They act on x, the end of a step without its slope, the slope and x_hat; at first y takes their place.
+    """
     gammas = np.linspace(gamma, LAST, steps + 1)
     odds = np.exp(gammas)
     h = (gammas[0] - gammas[1]) / 2
     approach = 1 - np.exp(-2 * h)
     weight = h - approach / 2 if order == 2 else 0.0
-    # Covariance of x, the end of a step without its slope, the slope and x_hat; at first y takes their place.
     x, end, slope, x_hat = np.eye(4)
-    covariance = np.zeros((4, 4))
-    covariance[:2, :2] = variance
-    covariance[1, 1] += odds[0]
+    matrices = []
     for i in range(steps):
         found = variance / (variance + odds[i]) * (end + weight * slope)
         new_slope = (found - x_hat) / h if i else 0 * x
         y = end + weight * new_slope
-        step = np.stack([x, y + approach * (found - y), new_slope, found])
+        matrices.append(np.stack([x, y + approach * (found - y), new_slope, found]))
+    return matrices, odds[1:] * approach, end + weight * slope
+
+
+def moments_of_ancestral(variance, gamma, steps, order):
+    """Variance of a sample and E(x - sample)^2 for one Gaussian component, by the solver's own recursion."""
+    matrices, noises, sample = ancestral_steps(variance, gamma, steps, order)
+    covariance = np.zeros((4, 4))
+    covariance[:2, :2] = variance
+    covariance[1, 1] += np.exp(gamma)
+    for step, noise in zip(matrices, noises, strict=True):
         covariance = step @ covariance @ step.T
-        covariance[1, 1] += odds[i + 1] * approach
-    last = np.stack([x, end + weight * slope])
+        covariance[1, 1] += noise
+    last = np.stack([np.eye(4)[0], sample])
     (xx, xy), (_, yy) = last @ covariance @ last.T
     return yy, xx - 2 * xy + yy
 
@@ -181,6 +191,24 @@ def test_ancestral_steps_follow_their_recursion(denoise, order):
     expected = np.array([moments_of_ancestral(v, gamma, steps, order) for v in VARIANCES])
     np.testing.assert_allclose(sample.var(0), expected[:, 0], rtol=0.05)
     np.testing.assert_allclose(((x - sample) ** 2).mean(0), expected[:, 1], rtol=0.06)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("steps", [8, 40])
+def test_gains_of_ancestral_steps_are_those_of_the_recursion(denoise, steps, order):
+    """With the same noise, samples from two latents differ by what the steps make of the difference."""
+    gamma, keys = 1.0, jax.random.split(jax.random.key(1), 1)
+    z = jax.random.normal(jax.random.key(2), (1, *SHAPE))
+    apart = 100.0 * process.alpha(jnp.asarray(gamma)) * from_components(jnp.ones((1, *SHAPE)))
+    grid = jnp.linspace(gamma, LAST, steps + 1)
+    one, other = (
+        samplers.ancestral(denoise, latent, grid, steps, keys, order) for latent in (z, z + apart)
+    )
+    found = np.asarray(gaussian.to_components(other - one, jnp.eye(1))).reshape(-1) / 100
+    for variance, gain in zip(VARIANCES, found, strict=True):
+        matrices, _, sample = ancestral_steps(variance, gamma, steps, order)
+        state = functools.reduce(lambda value, step: step @ value, matrices, np.eye(4)[1])
+        assert gain == pytest.approx(sample @ state, rel=1e-3, abs=1e-6)
 
 
 def test_second_order_ancestral_steps_converge_faster():
