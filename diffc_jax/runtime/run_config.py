@@ -230,7 +230,7 @@ def _differences(
     config: ConfigDict,
     recorded: _Flat,
     compared: Callable[[str], bool],
-    model_defaults: Mapping[str, Any],
+    model_defaults: Mapping[str, Any] = _NO_DEFAULTS,
 ) -> list[str]:
     """One text for each compared field that was recorded with another value."""
     recorded = {FORMER_NAMES.get(field, field): value for field, value in recorded.items()}
