@@ -4,6 +4,7 @@ Where a tracker lies, and under which project, its own environment variables say
 names that the trackers have for the run, so that a resumed run goes on in the same place.
 """
 
+import contextlib
 import os
 import secrets
 import time
@@ -167,16 +168,16 @@ class _MLflow:
             self.run_id = run_id
             client.update_run(run_id, status="RUNNING")
             self._last_step = int(client.get_run(run_id).data.tags.get(_LAST_STEP, 0))
-        try:
+        with contextlib.ExitStack() as undo:
+            # The caller does not learn of a run that is not set up, which would stay open for good.
+            undo.callback(client.set_terminated, self.run_id, "FAILED")
+            if run_id is None:
+                params = [self._entities.Param(name, str(value)) for name, value in config.items()]
+                for some in _parts(params, _MOST_PARAMS):
+                    client.log_batch(self.run_id, params=some)
             # Parameters never change there; a resumed run may have other values, such as more steps.
-            params = [self._entities.Param(name, str(value)) for name, value in config.items()]
-            for some in _parts(params if run_id is None else [], _MOST_PARAMS):
-                client.log_batch(self.run_id, params=some)
             client.log_dict(self.run_id, dict(config), "config.json")
-        except Exception:
-            # The caller does not learn of this run, which would stay open for good.
-            client.set_terminated(self.run_id, "FAILED")
-            raise
+            undo.pop_all()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if step < self._last_step:
