@@ -56,7 +56,10 @@ def test_versions_are_those_of_the_changelog():
     assert yaml.safe_load(read("CITATION.cff"))["version"] == released
     if "## [Unreleased]" in changelog:
         assert version.endswith(".dev0")
-        assert version.removesuffix(".dev0").split(".") > released.split(".")
+        after, before = (
+            tuple(map(int, text.split("."))) for text in (version.removesuffix(".dev0"), released)
+        )
+        assert after > before
     else:
         assert version == released
 
