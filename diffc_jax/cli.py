@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from diffc_jax import config as config_lib
 from diffc_jax.config.sources import plain
 from diffc_jax.errors import DiffcError, InputError, PreemptedError, UsageError
-from diffc_jax.runtime import compilation_cache, devices, disk, files, multihost, sigterm
+from diffc_jax.runtime import compilation_cache, devices, disk, files, multihost, signals
 
 _ORBAX = f"{os.sep}orbax{os.sep}"
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
@@ -90,11 +90,11 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; mistakes of the user end in one line on stderr.
 
     The exit code is 0 on success, 2 for a bad flag or config value, 1 for a bad file or data set or a machine
-    without the devices, and 85 for training or an evaluation that SIGTERM stopped and that goes on if the
-    command is run again. Other programs die of SIGTERM, and leave nothing half written.
+    without the devices, and 85 for training or an evaluation that SIGTERM or Ctrl-C stopped and that goes
+    on if the command is run again. Other programs die of these signals, and leave nothing half written.
     """
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        sigterm.leave_at_sigterm()
+        signals.leave_at_signals()
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -166,6 +166,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except DiffcError as error:
         _exit_with(error)
         raise
+    except SystemExit:  # --help was printed, which is no failure
+        sys.exit(0)
 
 
 def parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:

@@ -35,6 +35,6 @@ class InputError(DiffcError):
 
 
 class PreemptedError(DiffcError):
-    """No mistake: SIGTERM stopped a run, which is saved and goes on when its command is run again."""
+    """No mistake: SIGTERM or Ctrl-C stopped a run, which is saved and goes on when its command is run again."""
 
     exit_code = 85

@@ -6,9 +6,9 @@ python experiments/evaluate.py --config=configs/X.py --workdir=W
 """
 
 from diffc_jax.errors import PreemptedError
-from diffc_jax.runtime.sigterm import leave_at_sigterm
+from diffc_jax.runtime.signals import leave_at_signals
 
-leave_at_sigterm(PreemptedError.exit_code)  # before the imports that take seconds
+leave_at_signals(PreemptedError.exit_code)  # before the imports that take seconds
 
 from diffc_jax import cli
 from diffc_jax.commands import describe, evaluate, validate

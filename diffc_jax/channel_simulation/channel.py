@@ -71,14 +71,18 @@ def check_dimensions(mu: Float[Array, "b m"], size: int) -> None:
 
 
 def check_means(mu: Float[Array, "b m"], size: int) -> None:
-    """Raises ValueError unless every mu is `size` long and finite, which tracing cannot know."""
+    """Raises ValueError unless there are messages, `size` long and finite, which tracing cannot know."""
     check_dimensions(mu, size)
+    if not len(mu):
+        raise ValueError("mu has no messages")
     if not isinstance(mu, jax.core.Tracer) and not bool(jnp.isfinite(mu).all()):
         raise ValueError("mu is not finite")
 
 
 def ideal_rate(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
     """KL[N(mu, I) || N(0, I)], what an ideal scheme spends on each message, in bits (paper, section 3)."""
+    mu = jnp.asarray(mu)
+    mu = mu.astype(jnp.promote_types(mu.dtype, jnp.float32))
     return rate_of_energy(jnp.sum(mu**2, axis=-1))
 
 

@@ -101,6 +101,9 @@ class Codec:
             UsageError, InputError: as of `encode`; the message says which image it is about.
         """
         goal = Target(**target)
+        shape = np.shape(images) if isinstance(images, np.ndarray | Array) else ()
+        if len(shape) == 3 and shape[2] in (1, 3):
+            raise UsageError(f"is one image of shape {shape}; encode takes one", field="images")
 
         def start(number: int, image: Shaped[np.ndarray | Array, "..."]) -> Job[bytes]:
             pixels = _pixels(image, f"images[{number}]")

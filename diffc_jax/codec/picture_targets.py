@@ -36,8 +36,9 @@ from diffc_jax.metrics.psnr import mse
 _STRIDE_SHARE = 8
 # If less than this share of a planned step would be left of a budget, the step takes all of it.
 _LAST_SHARE = 0.5
-# The flow decoder's squared error is this share of that of x_hat before the last step, or more.
-_WORST_RATIO = 0.6
+# The flow decoder's squared error is this share of that of x_hat before the last step, or more: of any step,
+# where many pixels are black or white, and of steps after one that was looked at, times what it was there.
+_WORST_RATIO, _WORST_CHANGE = 0.2, 0.6
 # The last step to a PSNR is found among those of up to 2 octaves less, by so many trials.
 _LARGEST_CUT, _TRIALS = 2 * PICTURE_STEPS.per_octave, 3
 # A message takes so many bits or more, and a step is worth its time if this share of a budget is left.
@@ -185,16 +186,15 @@ def _encode_to_psnr(
     # The noise that is left at the end is all the error there may be.
     expected = max(goal, 1 / snr_to_float(end_snr))
     work.fraction = lambda: min(math.sqrt(expected / max(mean_error(), 1e-12)), 1.0)
-    # Of the error of the flow decoder to that of x_hat before the last step: at most 1, or so.
-    ratio, n_looked_at = 1.0, 0
+    worst, n_looked_at = _WORST_RATIO, 0
     for messages in _planned(encoder, end_snr):
         steps.append(messages)
-        if _WORST_RATIO * ratio * mean_error() > goal:
+        if worst * mean_error() > goal:
             continue
         error, n_looked_at = error_now(), len(steps)
         if error <= goal:
             break
-        ratio = error / mean_error()
+        worst = _WORST_CHANGE * error / mean_error()
     else:
         if n_looked_at == len(steps) or error_now() > goal:
             raise unreachable_psnr(psnr)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, Key
 from diffc_jax.diffusion import process
 from diffc_jax.diffusion.process import Images, NoisePredictor
 
-Grid = Float[Array, " n"]
+Grid = Float[Array | np.ndarray, " n"]
 Count = Int[Array, ""] | np.integer | int
 
 
@@ -55,6 +55,8 @@ def ancestral(
     Args, results and errors are those of `flow`, but for `keys`: step i uses the i-th fold of each image's.
     The result is a sample of x up to the noise that is left at gammas[n_steps].
     """
+
+    gammas = jnp.asarray(gammas)
 
     def noise(i: Int[Array, ""] | int) -> Images:
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
@@ -136,6 +138,7 @@ def _exponential_multistep(
         raise ValueError(f"order is {order}, not 1 or 2")
     if isinstance(n_steps, int | np.integer) and not 1 <= n_steps < len(gammas):
         raise ValueError(f"n_steps is {n_steps}, not 1 to {len(gammas) - 1} as of the gammas")
+    gammas = jnp.asarray(gammas)
 
     def take(i: Int[Array, ""] | int, y: Images, x_hat: Images, slope: Images) -> _Step:
         h = 0.5 * (gammas[i] - gammas[i + 1])

@@ -47,7 +47,7 @@ def evaluate(config: ConfigDict, workdir: AnyPath) -> list[AnyPath]:
     sets, are_shown = images.result_sets(workdir), images.are_first(settings.grid_images)
     references = open_references(config, images)
     trained = load_trained(experiment, workdir)
-    with processes.leaving_at_sigterm(workdir):
+    with processes.leaving_at_signals(workdir):
         own = trained.on_own_devices()
         batch_size = processes.own_batch_size(settings.batch_size, own.mesh)
         plan = own.plan(settings)

@@ -138,6 +138,9 @@ def even_strata(n_steps: int, count: int) -> Int[np.ndarray, " s"]:
 def nearest_levels(
     gammas: Float[np.ndarray, " n"], first: float, last: float, count: int
 ) -> Int[np.ndarray, " l"]:
-    """Positions in a decreasing grid nearest to `count` even steps from `first` down to `last`."""
+    """Positions in a decreasing grid nearest to `count` even steps from `first` down to `last`.
+
+    `SweepPlan.levels` are those in the grid of the ends of strata, gammas[strata].
+    """
     wanted = np.linspace(first, last, count)
     return np.unique(np.argmin(np.abs(gammas[None] - wanted[:, None]), axis=1))

@@ -6,7 +6,6 @@ the batch that it worked on.
 """
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -21,7 +20,7 @@ from jaxtyping import Bool, Float
 from diffc_jax import data
 from diffc_jax.errors import DiffcError, PreemptedError
 from diffc_jax.evaluation.store import Store
-from diffc_jax.runtime import sharding
+from diffc_jax.runtime import sharding, signals
 from diffc_jax.runtime.files import AnyPath
 from diffc_jax.runtime.multihost import is_primary
 
@@ -36,24 +35,21 @@ class StoppedError(DiffcError):
 
 
 @contextlib.contextmanager
-def leaving_at_sigterm(workdir: AnyPath) -> Iterator[None]:
-    """Raises StoppedError where SIGTERM finds the block; only in the main thread.
+def leaving_at_signals(workdir: AnyPath) -> Iterator[None]:
+    """Raises StoppedError where SIGTERM or Ctrl-C finds the block; only in the main thread.
 
     Finished images are on disk, and the same command goes on from there.
     """
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+        del frame
         raise StoppedError(
-            f"--workdir {workdir}: stopped by SIGTERM; finished images are kept, run the same command"
-            " again to go on"
+            f"--workdir {workdir}: stopped by {signals.name_of(signum)}; finished images are kept, run the"
+            " same command again to go on"
         )
 
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
+    with signals.handling(leave):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def own_batch_size(batch_size: int, mesh: Mesh) -> int:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from etils import epath
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime import lock, owner, sigterm
+from diffc_jax.runtime import lock, owner, signals
 from diffc_jax.runtime.disk import only_writing, writing
 from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.runtime.progress import ShareProgress
@@ -58,7 +58,7 @@ def _names_something(value: str) -> bool:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a temporary name, on the same disk as `path`; it replaces `path` only if the block succeeds.
 
-    Nothing is left of it if the block fails or SIGTERM ends the program (`sigterm.leave_at_sigterm`). What a
+    Nothing is left of it if the block fails or SIGTERM ends the program (`signals.leave_at_signals`). What a
     killed process left is removed by the next one that writes to the folder.
 
     Raises:
@@ -75,7 +75,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         return
     lock.check(path)
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: owner.discard(temporary)), writing(path):
+    with signals.ending_with(lambda: owner.discard(temporary)), writing(path):
         with only_writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             owner.remove_leftovers(path.parent.absolute())
@@ -86,7 +86,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[pathlib.Path]:
-    with tempfile.TemporaryDirectory() as folder, sigterm.ending_with(lambda: _remove(folder)):
+    with tempfile.TemporaryDirectory() as folder, signals.ending_with(lambda: _remove(folder)):
         yield pathlib.Path(folder)
 
 

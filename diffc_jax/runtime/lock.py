@@ -23,7 +23,7 @@ from absl import logging
 from etils import epath
 
 from diffc_jax.errors import InputError
-from diffc_jax.runtime import disk, owner, sigterm
+from diffc_jax.runtime import disk, owner, signals
 from diffc_jax.runtime.json_text import parse_json
 from diffc_jax.typed import Count, Meta
 
@@ -57,7 +57,7 @@ def holding(folder: pathlib.Path) -> Iterator[None]:
         yield
         return
     ended = threading.Event()
-    with sigterm.ending_with(lambda: _release(path, mine, is_new)):
+    with signals.ending_with(lambda: _release(path, mine, is_new)):
         _held[path.parent] = mine
         threading.Thread(target=_beat, args=(path, mine, ended), daemon=True).start()
         try:
@@ -206,7 +206,7 @@ def _create(path: pathlib.Path, text: str) -> None:
 def _replace(path: pathlib.Path, old: str, new: str) -> None:
     """Puts a new file in the place of one that still says `old`."""
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: owner.discard(temporary)):
+    with signals.ending_with(lambda: owner.discard(temporary)):
         _create(temporary, new)
         with contextlib.suppress(FileNotFoundError):
             if _read(path) == old:
@@ -216,7 +216,7 @@ def _replace(path: pathlib.Path, old: str, new: str) -> None:
 def _now(path: pathlib.Path) -> int:
     """The time that the file system gives to what is written now, nanoseconds."""
     temporary = owner.temporary_name(path)
-    with sigterm.ending_with(lambda: owner.discard(temporary)):
+    with signals.ending_with(lambda: owner.discard(temporary)):
         _create(temporary, "")
         return temporary.stat().st_mtime_ns
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from diffc_jax.errors import InputError, UsageError
-from diffc_jax.runtime import lock, sharding
+from diffc_jax.runtime import lock, sharding, signals
 from diffc_jax.runtime.files import AnyPath
 
 # What a launcher may set, in every process, where JAX knows no way to find it out.
@@ -44,7 +44,7 @@ def start(mode: str) -> None:
     """
     if mode == "off":
         return
-    # SIGTERM is handled by `watching_for_sigterm`, which knows the step that a resumed run is at.
+    # SIGTERM is handled by `watching_for_signals`, which knows the step that a resumed run is at.
     jax.config.update("jax_enable_preemption_service", False)
     given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
@@ -110,27 +110,30 @@ def leave(exit_code: int) -> None:
 
 
 @contextlib.contextmanager
-def watching_for_sigterm(mesh: Mesh) -> Iterator[Callable[[], bool]]:
-    """Gives `requested()`, which says after a step whether SIGTERM asks the run to save and leave.
+def watching_for_signals(mesh: Mesh) -> Iterator[Callable[[], bool]]:
+    """Gives `requested()`, which says after a step whether SIGTERM or Ctrl-C asks the run to save and leave.
 
     With several processes all have to ask after every step; all get the same answer, one step after
-    SIGTERM reached any of them. Only the main thread can watch.
+    the signal reached any of them. Ctrl-C a second time does what it did before the block. Only the main thread
+    can watch.
     """
     received = False
 
-    def note(*_: object) -> None:
+    def note(signum: int, frame: object) -> None:
         nonlocal received
+        if signum == signal.SIGINT:
+            if received:
+                signal.signal(signum, before[signum])
+                signal.raise_signal(signum)
+            signals.tell("saving after this step; Ctrl-C again ends it at once")
         received = True
 
     def requested() -> bool:
         return received if jax.process_count() == 1 else agree(received)
 
     agree = _agreement(mesh)
-    before = signal.signal(signal.SIGTERM, note)
-    try:
+    with signals.handling(note) as before:
         yield requested
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _agreement(mesh: Mesh) -> Callable[[bool], bool]:

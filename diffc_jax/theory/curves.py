@@ -147,7 +147,7 @@ def _out_of_range(eigenvalues: Eigenvalues, field: str) -> UsageError:
 def _checked(eigenvalues: Eigenvalues) -> Eigenvalues:
     """Eigenvalues in their order, so that results are those of their components."""
     check_spectrum(eigenvalues)
-    return np.maximum(eigenvalues, 0.0)
+    return np.maximum(eigenvalues.astype(np.float64), 0.0)
 
 
 def _log(value: float) -> float:

@@ -89,6 +89,7 @@ def analyse(source: ScalarSource, sigma2: float) -> ScalarPoint:
         raise UsageError(
             f"{sigma2!r} is not between 0 and 1; give a variance inside (0, 1)", field="sigma2"
         )
+    sigma2 = float(sigma2)
     odds = sigma2 / (1.0 - sigma2)
     noise = math.sqrt(odds)
     variance = source.variance

@@ -39,14 +39,14 @@ def train(task: Task, workdir: AnyPath) -> None:
         UsageError: a config that cannot be used, or another one than the folder was made with.
         InputError: data that cannot be read.
         DivergedError: a metric of a step is not finite, or shows failure; earlier checkpoints are kept.
-        PreemptedError: SIGTERM came; the run is saved.
+        PreemptedError: SIGTERM or Ctrl-C came; the run is saved.
     """
     begin = time.monotonic()
     config, mesh = task.config, task.mesh
     sharding.check_batch_size(
         "train.batch_size", config.train.batch_size, mesh, config.train.accumulation_steps
     )
-    with multihost.watching_for_sigterm(mesh) as preempted:
+    with multihost.watching_for_signals(mesh) as preempted:
         training_set = open_training_set(config)
         template = task.state_template()
         trainable = task.count_trained()
@@ -228,7 +228,7 @@ class _Run:
             if leaving:
                 self.checkpoints.wait()
                 raise PreemptedError(
-                    f"--workdir {self.workdir}: stopped by SIGTERM and saved after step {step} of"
+                    f"--workdir {self.workdir}: stopped as asked and saved after step {step} of"
                     f" {num_steps or 'a run with a limit of time'}; run the same command again to go on"
                 )
             if ended:

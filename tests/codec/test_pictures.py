@@ -129,6 +129,14 @@ def test_psnr_is_reached(codec, image, goal):
     assert goal <= psnr(decoded.image, image) < goal + 1
 
 
+@pytest.mark.parametrize("goal", [15.0, 20.0, 30.0])
+def test_psnr_of_black_and_white_is_hardly_exceeded(codec, goal):
+    """The flow decoder's error is far below that of x_hat, since pixels are clipped."""
+    letters = np.random.default_rng(0).integers(0, 2, (13, 20, 1), np.uint8) * np.uint8([255] * 3)
+    decoded = decode_stream(codec, parse(encode(codec, letters, psnr=goal)))
+    assert goal <= psnr(decoded.image, letters) < goal + 0.5
+
+
 def test_the_last_step_to_a_psnr_is_no_larger_than_the_one_that_sufficed(image):
     """All steps end where noise is least, so that nothing may go further than they do."""
     codec = dataclasses.replace(make_codec(), gamma_range=(-6.0, 5.0))

@@ -209,26 +209,29 @@ def test_nothing_is_left_for_some_processes(monkeypatch):
     assert evaluation_processes.own_images(np.array([True, False, False])) == []
 
 
-def test_sigterm_keeps_finished_images_and_leaves_with_its_own_code(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_signals_keep_finished_images_and_leave_with_their_own_code(
+    tmp_path, monkeypatch, signum, name
+):
     config = shipped_config(batch_size=8, features="", codec_decoders=())
     train(config, tmp_path)
     save = Store.save
 
     def interrupted(self, batch):
         save(self, batch)
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signum)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signum)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", interrupted)
         with pytest.raises(evaluation_processes.StoppedError) as caught:
             evaluate(config, tmp_path)
     assert str(caught.value) == (
-        f"--workdir {tmp_path}: stopped by SIGTERM; finished images are kept, run the same command again"
+        f"--workdir {tmp_path}: stopped by {name}; finished images are kept, run the same command again"
         " to go on"
     )
     assert caught.value.exit_code == 85
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signum) is before
     (batch,) = (tmp_path / "eval" / "progress").glob("*/*.npz")
     written = batch.stat().st_mtime_ns
     evaluate(config, tmp_path)

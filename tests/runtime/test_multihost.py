@@ -146,7 +146,7 @@ def test_disturbed_processes_do_what_one_does_that_is_left_alone(alone, pair, tm
     assert 4 <= saved < STEPS
     assert (workdir / "checkpoints" / str(saved)).is_dir()
     said = (
-        f"train.py: error: --workdir {workdir}: stopped by SIGTERM and saved after step {saved} of {STEPS};"
+        f"train.py: error: --workdir {workdir}: stopped as asked and saved after step {saved} of {STEPS};"
         " run the same command again to go on"
     )
     assert all(said in text for _, text in outputs)
@@ -174,25 +174,41 @@ def test_disturbed_processes_do_what_one_does_that_is_left_alone(alone, pair, tm
     assert_same_run(tmp_path / "elsewhere", alone)
 
 
-def test_sigterm_saves_and_leaves_with_its_own_code(tmp_path, monkeypatch):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_leave_with_their_own_code(tmp_path, monkeypatch, signum):
     scalars = writers.MetricWriter.scalars
 
     def interrupted(self, step, values):
         scalars(self, step, values)
         if step == 7:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signum)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signum)
     monkeypatch.setattr(writers.MetricWriter, "scalars", interrupted)
     with pytest.raises(PreemptedError) as caught:
         train(shipped_config(fsdp=4), tmp_path)
     assert str(caught.value) == (
-        f"--workdir {tmp_path}: stopped by SIGTERM and saved after step 8 of {STEPS};"
+        f"--workdir {tmp_path}: stopped as asked and saved after step 8 of {STEPS};"
         " run the same command again to go on"
     )
     assert caught.value.exit_code == PREEMPTED
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signum) is before
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "8"]
+
+
+def test_ctrl_c_twice_ends_at_once(tmp_path, monkeypatch, capfd):
+    scalars = writers.MetricWriter.scalars
+
+    def interrupted(self, step, values):
+        scalars(self, step, values)
+        signal.raise_signal(signal.SIGINT)
+        assert capfd.readouterr().err.endswith("Ctrl-C again ends it at once\n")
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(writers.MetricWriter, "scalars", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(shipped_config(fsdp=4), tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_no_cluster_is_one_line(pair, tmp_path):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL at any moment: the exit code that is promised, and nothing left behind."""
+"""SIGTERM, Ctrl-C and SIGKILL at any moment: the exit code that is promised, and nothing left behind."""
 
 import os
 import pathlib
@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from diffc_jax.runtime import files, owner
+from diffc_jax.runtime import files, owner, signals
 from tests.support.processes import ROOT, environment
 
-STOPPED = "error: stopped by SIGTERM; run the same command again to go on\n"
+STOPPED = "error: stopped by {}; run the same command again to go on\n"
+SIGNALS = {"SIGTERM": "SIGTERM", "SIGINT": "Ctrl-C"}
 
 
 def run(*arguments, **variables):
@@ -27,25 +28,23 @@ def run(*arguments, **variables):
     )
 
 
-@pytest.fixture
-def stopped_at_jax(tmp_path):
-    """Programs meet SIGTERM while they import this package instead of JAX."""
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("program", ["train", "evaluate", "reproduce"])
+def test_programs_that_go_on_say_so_from_their_first_moments_on(program, name, tmp_path):
+    """They meet a signal while they import a package instead of JAX."""
     package = tmp_path / "packages" / "jax"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import signal; signal.raise_signal(signal.SIGTERM)\n")
-    return {"PYTHONPATH": f"{package.parent}:{ROOT}"}
-
-
-@pytest.mark.parametrize("program", ["train", "evaluate", "reproduce"])
-def test_programs_that_go_on_say_so_from_their_first_moments_on(program, stopped_at_jax):
-    done = run(f"experiments/{program}.py", "--config=no.py", "--workdir=no", **stopped_at_jax)
-    assert (done.returncode, done.stderr) == (85, f"{program}.py: {STOPPED}")
+    (package / "__init__.py").write_text(f"import signal; signal.raise_signal(signal.{name})\n")
+    variables = {"PYTHONPATH": f"{package.parent}:{ROOT}"}
+    done = run(f"experiments/{program}.py", "--config=no.py", "--workdir=no", **variables)
+    assert done.returncode == 85
+    assert done.stderr == f"{program}.py: {STOPPED.format(SIGNALS[name])}"
 
 
 WRITE = """
 import os, pathlib, signal, sys, time
-from diffc_jax.runtime import files, lock, sigterm
-sigterm.leave_at_sigterm(eval(sys.argv[2]))
+from diffc_jax.runtime import files, lock, signals
+signals.leave_at_signals(eval(sys.argv[2]))
 path = pathlib.Path(sys.argv[1])
 with lock.holding(path.parent), files.atomic_write(path) as temporary:
     temporary.write_bytes(b"half")
@@ -59,17 +58,32 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize(("code", "status"), [(85, 85), (None, -signal.SIGTERM)])
-def test_sigterm_leaves_no_temporary_file_and_no_lock(code, status, tmp_path):
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("code", [85, None])
+def test_signals_leave_no_temporary_file_and_no_lock(code, name, tmp_path):
     path = tmp_path / "a.diffc"
     path.write_bytes(b"old")
-    done = run("-c", WRITE, path, code, "SIGTERM")
-    assert done.returncode == status, done.stderr
+    done = run("-c", WRITE, path, code, name)
+    assert done.returncode == (code or -getattr(signal, name)), done.stderr
+    assert done.stderr == (f"-c: {STOPPED.format(SIGNALS[name])}" if code else "")
     temporary, final, lock = done.stdout.split()
     assert temporary.startswith(".a.diffc-")
     assert (final, lock) == ("a.diffc", "lock.json")
     assert names(tmp_path) == ["a.diffc"]
     assert path.read_bytes() == b"old"
+
+
+def test_programs_in_the_background_go_on_ignoring_ctrl_c(monkeypatch):
+    """A shell lets them ignore it, since it is meant for those in front."""
+    received = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals.handling(lambda signum, frame: received.append(signum)):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert received == [signal.SIGTERM]
 
 
 def test_what_a_killed_process_left_goes_with_the_next_that_writes_there(tmp_path):
