@@ -191,6 +191,9 @@ def test_differences_between_images(monkeypatch):
     assert found["largest_psnr_change_db"] == pytest.approx(20 * np.log10(2))
     assert found["mean_psnr_change_db"] == pytest.approx(10 * np.log10(2))
     assert found["psnr_there_db"] == pytest.approx(20 * np.log10(255 / 2))
+    # What is lost counts as what is gained.
+    lost = codec.differences(originals, here, there)["largest_psnr_change_db"]
+    assert lost == pytest.approx(-20 * np.log10(2))
 
 
 def test_jobs_stay_within_their_time(monkeypatch):

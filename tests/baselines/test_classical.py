@@ -150,6 +150,11 @@ def test_other_payloads_begin_where_their_data_begin(photos):
     assert jpeg2000.endswith(end_of_codestream)
     packets = jpeg2000[jpeg2000.index(start_of_data) + 2 : -2]
     assert containers.jpeg2000_payload(jpeg2000) == len(packets)
+    # The last tile-part may leave out its size.
+    tile = jpeg2000.index(b"\xff\x90")
+    open_end = jpeg2000[: tile + 6] + bytes(4) + jpeg2000[tile + 10 :]
+    assert open_end != jpeg2000
+    assert containers.jpeg2000_payload(open_end) == len(packets)
     assert containers.avif_payload(avif) == len(avif[avif.index(b"mdat") + 4 :])
     large = b"\x00\x00\x00\x01mdat" + (16 + 7).to_bytes(8, "big") + bytes(7)
     assert containers.avif_payload(large + b"\x00\x00\x00\x00mdat" + bytes(5)) == 7 + 5

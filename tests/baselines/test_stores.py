@@ -1,5 +1,6 @@
 """What a stopped evaluation of baselines has measured is not measured again."""
 
+import concurrent.futures
 import dataclasses
 import json
 import types
@@ -211,3 +212,16 @@ def test_versions_of_encoders_stay_with_their_rows(tmp_path, run, subset_images)
     now = json.loads(environment.read_text())["encoders"]
     assert now == before | {"webp": codecs.CODECS["webp"].version()}
     assert {"jpeg_444", "lossless png"} < before.keys()
+
+
+@pytest.mark.parametrize("field", ["version", "settings", "quality"])
+def test_files_are_those_of_an_encoder_its_settings_and_a_quality(field):
+    first = codecs.CODECS["webp"]
+    changes = {"version": lambda: "webp 0"} if field == "version" else {"settings": {"preset": "x"}}
+    second = first if field == "quality" else dataclasses.replace(first, **changes)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        made_by = [
+            classical.ClassicalBaseline("webp", codec, quality, pool).made_by()
+            for codec, quality in ((first, 20), (first, 20), (second, 20 + (field == "quality")))
+        ]
+    assert made_by[0] == made_by[1] != made_by[2]

@@ -164,12 +164,35 @@ def test_codec_needs_images_that_can_carry_its_messages():
     validate(changed("data.image_size", 4))
 
 
+@pytest.mark.parametrize(
+    ("low", "fields"),
+    [
+        (1, "data.image_size data.num_threads train.batch_size train.accumulation_steps"),
+        (1, "train.steps_per_call train.keep_checkpoints train.log_every_steps"),
+        (1, "train.eval_every_steps train.checkpoint_every_steps eval.batch_size eval.rate_steps"),
+        (1, "eval.num_levels eval.bound_times eval.ancestral_steps eval.flow_steps"),
+        (1, "eval.sample_steps"),
+        (0, "train.num_steps train.num_epochs train.num_examples train.max_seconds"),
+        (0, "train.eval_images train.warmup_steps train.weight_decay eval.rate_evaluations"),
+        (0, "eval.max_images eval.grid_images eval.samples"),
+    ],
+)
+def test_least_values(low, fields):
+    for field in fields.split():
+        group, name = field.split(".")
+        value = type(base_config()[group][name])(low - 1)
+        text = f"{field}: {value} is not at least {low}"
+        assert message(lambda field=field, value=value: validate(changed(field, value))) == text
+
+
 def test_defaults_and_their_smoke_are_valid():
     config = base_config()
+    config.data.reference.source = "photos"
     validate(config)
     shrink_to_smoke(config)
     validate(config)
     assert SourceSpec(image_size=config.data.image_size, **config.data.eval).image_size == 16
+    assert config.data.reference.source == ""  # it may be large, and is not looked at
 
 
 def test_smoke_network_of_the_paper_listens_to_gamma():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs.cifar10_converted import get_config
+from diffc_jax.conversion.checkpoint import write_converted
 from diffc_jax.conversion.vdm import convert_vdm, params_from_vdm, read_checkpoint
 from diffc_jax.diffusion.schedules import build_schedule
 from diffc_jax.errors import InputError
@@ -288,6 +289,15 @@ def test_other_networks_are_refused(tensors, tmp_path, schedule, changes, messag
     with pytest.raises(InputError) as error:
         convert_vdm(smoke_config(schedule), path, tmp_path)
     assert str(error.value) == f"{path}: is not the network of --config: {message}"
+    assert not (tmp_path / "params.safetensors").exists()
+
+
+def test_a_noise_schedule_that_cannot_be_used_is_refused(tmp_path):
+    source = tmp_path / "ckpt-1.flax"
+    source.touch()
+    params = {"model": {}, "schedule": {"start": np.float32(2), "range": np.float32(0)}}
+    with pytest.raises(InputError, match=r"its noise schedule goes from gamma 2 to 2, which must"):
+        write_converted(smoke_config("learned_linear"), params, {}, source, tmp_path)
     assert not (tmp_path / "params.safetensors").exists()
 
 

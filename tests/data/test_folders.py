@@ -99,6 +99,13 @@ def test_what_links_lead_to_counts_once(folder, tmp_path, caplog):
     ]
 
 
+def test_a_link_to_a_hidden_image_is_an_image(folder, caplog):
+    (folder / "0.png").rename(folder / ".0.png")
+    (folder / "shown.png").symlink_to(".0.png")
+    assert labels(folder) == ["set/1.png", "set/2.png", "set/shown.png"]
+    assert left_out(caplog) == ["set: left out: hidden 1"]
+
+
 def test_hard_links_are_files(folder):
     os.link(folder / "0.png", folder / "3.png")
     assert len(labels(folder)) == 4
@@ -116,6 +123,7 @@ def test_folders_named_twice_count_once(folder, tmp_path, caplog):
         caplog.clear()
         assert labels(*parts) == once, number
         assert left_out(caplog)[0].endswith(": left out: named twice 1")
+        assert caplog.records[0].levelname == "WARNING"
     assert labels(folder / "sub", folder) == ["sub/0.png", "0.png", "1.png", "2.png"]
 
 
@@ -194,6 +202,16 @@ def test_images_that_are_refused_are_skipped_on_request(folder, caplog):
     assert source.skipped == tuple(str(folder / f"{number}.png") for number in (3, 4, 5))
     assert "set: 3 of 6 images left out" in caplog.text
     assert "3.png: is 9x9, not 8x8" in caplog.text
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_an_image_that_is_too_small_on_one_side_is_not_enlarged(resize, tmp_path):
+    (tmp_path / "0.png").write_bytes(encoded(pixels(0, side=12, height=7)))
+    fails(
+        InputError,
+        f"{tmp_path}/0.png: is 12x7, smaller than image_size=8; images are never enlarged",
+        lambda: opened(source="folder", path=str(tmp_path), resize=resize),
+    )
 
 
 def test_files_that_cannot_be_read_are_never_skipped(folder, monkeypatch):

@@ -91,3 +91,16 @@ def test_files_are_known_by_path_size_and_date(folder, tmp_path):
     others.add(identity.files_signature(opened(folder)))
     assert len(others) == 5
     assert identity.files_signature(open_source(SourceSpec(image_size=SIDE))) is None
+
+
+def test_files_of_one_size_and_date_are_known_by_their_names(tmp_path):
+    """Other names are another order."""
+    folder = write(tmp_path / "set", suffix="bmp")
+    assert len({path.stat().st_size for path in folder.iterdir()}) == 1
+    for path in folder.iterdir():
+        os.utime(path, (10**9, 10**9))
+    before = identity.files_signature(opened(folder))
+    (folder / "005.bmp").rename(folder / "105.bmp")
+    assert identity.files_signature(opened(folder)) != before
+    (folder / "105.bmp").rename(folder / "005.bmp")
+    assert identity.files_signature(opened(folder)) == before

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zlib
 
 import imagecodecs
 import numpy as np
@@ -64,6 +65,9 @@ ACCEPTED_BY_ALL = {
     "png, sRGB before gamma": png(RGB, {b"sRGB": b"\0", b"gAMA": GAMMA_1}),
     "png, code points of sRGB": png(RGB, {b"cICP": bytes([1, 13, 0, 1]), b"gAMA": GAMMA_1}),
     "png, profile of sRGB": encoded(RGB, icc_profile=SRGB),
+    "png, code points before profile": png(
+        RGB, {b"cICP": bytes([1, 13, 0, 1]), b"iCCP": b"x\0\0" + zlib.compress(SWAPPED)}
+    ),
     "tiff": encoded(RGB, "TIFF"),
     "tiff, separate planes": tiff(
         np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate"
@@ -132,6 +136,12 @@ CONVERTED = {
         grey(DEEP[:, :, 0] >> 8),
         0,
     ),
+    "12 bits, grey tiff": (
+        tiff(DEEP[:, :, 0] >> 4, bitspersample=12),
+        "a 12-bit image",
+        grey(DEEP[:, :, 0] >> 8),
+        0,
+    ),
     "12 bits, grey jpeg 2000": (
         jpeg2000(DEEP[:, :, 0] >> 4, bitspersample=12),
         "a 12-bit image",
@@ -184,6 +194,12 @@ CONVERTED = {
         0,
     ),
     "gamma": (png(RGB, {b"gAMA": GAMMA_1}), "an image with a gamma of 1", RGB, 0),
+    "gamma of old displays": (
+        png(RGB, {b"gAMA": (55556).to_bytes(4, "big")}),
+        "an image with a gamma of 0.55556",
+        RGB,
+        0,
+    ),
     "code points": (
         png(RGB, {b"cICP": PQ}),
         "an image in the colour space 9/16 of ITU-T H.273",

@@ -221,6 +221,9 @@ def test_wrong_official_files_are_named(tmp_path):
     assert message(data=rows((1,)).astype(float)) == (
         f"{path}: data is float64, not uint8 in C order"
     )
+    assert message(data=np.asfortranarray(rows((1, 2)))) == (
+        f"{path}: data is uint8, not uint8 in C order"
+    )
     assert message(data=np.zeros((2, 100), np.uint8)) == (
         f"{path}: data has shape (2, 100), not (images, 3*side*side)"
     )
@@ -258,6 +261,7 @@ def test_wrong_official_files_are_named(tmp_path):
     for content, text in (
         ({"x": 1}, "has no array 'data'; is it an official ImageNet file?"),
         ({"data": rows((1,)).astype(float)}, "data is not uint8 in C order"),
+        ({"data": np.asfortranarray(rows((1, 2)))}, "data is not uint8 in C order"),
     ):
         dump(path, content)
         fails(InputError, f"{path}: {text}", lambda: opened(source="pickle", path=str(path)))

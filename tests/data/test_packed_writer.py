@@ -272,6 +272,12 @@ def test_finished_preparation_is_kept_and_a_lost_file_replaced(tars, whole, outp
     assert contents(output) == contents(whole)
 
 
+def test_a_file_that_was_cut_is_written_anew(tars, whole, output):
+    (output / "train.npy").write_bytes((output / "train.npy").read_bytes()[:-1])
+    prepare(spec(tars), output, layout="packed")
+    assert contents(output) == contents(whole)
+
+
 def test_a_folder_of_the_other_layout_is_kept(tars, output):
     fails(
         UsageError,
@@ -289,6 +295,20 @@ def test_disk_without_space_is_named_before_any_work(tars, tmp_path, monkeypatch
         lambda: prepare(spec(tars), tmp_path, layout="packed"),
     )
     assert opened == [0]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_what_is_written_needs_no_space_again(tars, whole, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    interrupt(tars, output, 200)
+    needed = len(npy(IMAGES)) - (output / "train.npy.partial").stat().st_size
+    space = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: space)
+    with pytest.raises(InputError, match=" GB free, the images need "):
+        prepare(spec(tars), output, layout="packed")
+    space.free = needed
+    prepare(spec(tars), output, layout="packed")
+    assert contents(output) == contents(whole)
 
 
 def test_failure_to_write_is_named(tars, tmp_path, monkeypatch):

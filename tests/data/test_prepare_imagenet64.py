@@ -88,7 +88,7 @@ def test_prepared_images_are_the_same_and_described(official, tmp_path, encoding
     assert "group_size:1," in ArrayRecordReader(str(output / names[0])).writer_options_string()
 
 
-def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monkeypatch):
+def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monkeypatch, caplog):
     output = tmp_path / "out"
     whole = prepare(spec(official), tmp_path / "whole", shard_size=4)
     original = writing.encode
@@ -112,7 +112,9 @@ def test_interrupted_preparation_keeps_finished_shards(official, tmp_path, monke
         lambda: read(output),
     )
     before = first.stat().st_mtime_ns
+    caplog.set_level("INFO", logger="absl")
     assert prepare(spec(official), output, shard_size=4) == whole
+    assert "prepare: 11/11 images (100 %), " in caplog.text
     assert first.stat().st_mtime_ns == before
     fails(
         UsageError,

@@ -50,6 +50,12 @@ def test_area_average_is_symmetric(h, w, height, width):
     np.testing.assert_array_equal(transposed, found.swapaxes(0, 1))
 
 
+def test_sums_over_large_images_do_not_overflow():
+    """255 times the pixels of this one is more than 2^31."""
+    image = np.broadcast_to(np.uint8(255), (9, 1_000_000, 1))
+    assert (area_average(image, 1, 1) == 255).all()
+
+
 def test_halves_are_rounded_up():
     image = np.array([[[0], [1], [254], [255]]], np.uint8)
     np.testing.assert_array_equal(area_average(image, 1, 2), [[[1], [255]]])

@@ -121,8 +121,9 @@ def test_folder_is_recursive_and_sorted(tmp_path):
     for index, name in enumerate(["a/1.webp", "b/2.png", "c.PNG"]):
         np.testing.assert_array_equal(source[index], images[name])
     assert len(opened(source="folder", path=str(tmp_path / "set"), max_images=2)) == 2
-    with pytest.raises(IndexError):
-        source[3]
+    for index in (3, -1):
+        with pytest.raises(IndexError, match=f"^image {index} of 3$"):
+            source[index]
 
 
 def test_empty_folder_and_tar(tmp_path):

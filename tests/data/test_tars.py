@@ -195,6 +195,18 @@ def test_of_members_with_one_name_the_last_counts(tmp_path, caplog):
     ]
 
 
+def test_a_file_takes_the_place_of_an_earlier_link(tmp_path):
+    """For what leads to its name, too."""
+    path = write(
+        tmp_path / "a.tar",
+        ("a/y.png", 0),
+        ("a/.x.png", "y.png", SOFT),
+        ("a/.x.png", 5),
+        ("a/z.png", ".x.png", SOFT),
+    )
+    check(path, {"a/y.png": 0, "a/z.png": 5})
+
+
 def test_order_of_archives_is_not_that_of_the_file_system(tmp_path, monkeypatch):
     """Numbers that are equal are told apart, too."""
     names = ["n_01.tar", "n_1.tar", "n_001.tar"]

@@ -34,6 +34,16 @@ def test_eps_and_x_are_two_views_of_z(images):
     np.testing.assert_allclose(process.eps_from_x(z, x, gamma), eps, atol=1e-4)
 
 
+def test_steps_may_be_tiny(images):
+    """Differences of numbers near one have few digits in float32."""
+    z, eps = images
+    mean, std = process.conditional(z, eps, jnp.asarray(0.0), jnp.asarray(-1e-5))
+    np.testing.assert_allclose(np.square(std), 1e-5 / 2, rtol=2e-5)
+    np.testing.assert_allclose(mean, z, atol=1e-4)
+    kl = process.step_kl(eps, jnp.zeros_like(eps), jnp.asarray(0.0), jnp.asarray(-1e-5))
+    np.testing.assert_allclose(kl, 0.5e-5 * process.squared_norm(eps), rtol=2e-5)
+
+
 @pytest.mark.parametrize(("gamma_t", "gamma_s"), [(5.0, 4.0), (0.0, -0.2), (-5.0, -13.0)])
 def test_conditional_is_bayes_rule(images, gamma_t, gamma_s):
     """q(z_s | z_t, x) from the product of two Gaussian densities, in float64."""

@@ -209,7 +209,9 @@ def test_nothing_is_left_for_some_processes(monkeypatch):
     assert evaluation_processes.own_images(np.array([True, False, False])) == []
 
 
-@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+@pytest.mark.parametrize(
+    ("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")]
+)
 def test_signals_keep_finished_images_and_leave_with_their_own_code(
     tmp_path, monkeypatch, signum, name
 ):

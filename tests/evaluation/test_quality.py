@@ -95,6 +95,19 @@ def test_distances_are_those_of_the_reconstructions(workdir, everything):
         assert of_decoder[0].lpips > of_decoder[1].lpips
 
 
+def test_decoders_are_compared_with_the_mean_of_their_level(workdir):
+    points = [p for p in read_rate_points(workdir / "eval" / "rd.csv") if p.method == "diffc"]
+    means = {p.gamma: p for p in points if p.decoder == "mean"}
+    for point in points:
+        for name in ("fid", "kid"):
+            found = getattr(point, f"{name}_minus_mean")
+            if point.decoder == "mean":
+                assert found is None
+            else:
+                expected = getattr(point, name) - getattr(means[point.gamma], name)
+                assert found == pytest.approx(expected, abs=1e-9)
+
+
 def test_lossless_codecs_are_measured_beside_the_lossy_ones(images, workdir, everything):
     found = json.loads((workdir / "eval" / "lossless.json").read_text())
     measured = lossless.measure_lossless(everything["original"])

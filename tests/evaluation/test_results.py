@@ -8,6 +8,7 @@ import re
 import pytest
 
 from diffc_jax.errors import InputError
+from diffc_jax.evaluation import result_files
 from diffc_jax.evaluation.results import (
     COLUMNS,
     RatePoint,
@@ -178,3 +179,14 @@ def test_binary_file_is_named(tmp_path):
     path.write_bytes(b"method,bpp\n\xff\xfe\x00")
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: is not a CSV file "):
         read_rate_points(path)
+
+
+def test_all_files_about_pixels_go_with_the_images():
+    """All but those that say what a run was, or have rows of several sets."""
+    names = {
+        value
+        for name, value in vars(result_files).items()
+        if name.isupper() and isinstance(value, str)
+    }
+    kept = {"rd.csv", "images.json", "config.json", "environment.json", "samples_{}.png"}
+    assert {*result_files.OF_IMAGES} == names - kept

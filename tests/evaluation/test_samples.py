@@ -1,5 +1,8 @@
 """Unconditional samples: of an exact model they are samples of the data, and they are drawn once."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -12,10 +15,12 @@ from diffc_jax.evaluation.evaluate import evaluate
 from diffc_jax.evaluation.result_files import SPECTRA
 from diffc_jax.evaluation.samples import DECODERS, PHOTOGRAPHS
 from diffc_jax.evaluation.store import Store
+from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.metrics.features.extract import Extractor
 from diffc_jax.metrics.frechet import frechet_distance
 from diffc_jax.metrics.statistics import RunningCovariance
 from diffc_jax.runtime.sharding import make_mesh
+from diffc_jax.training.experiment import build_experiment
 from tests.support.feature_network import small_network
 from tests.support.image_files import write_smooth_images
 from tests.support.run_files import arrays, table
@@ -58,6 +63,31 @@ def kept(workdir, name):
     (folder,) = (workdir / "eval" / "progress").glob("samples-*")
     batches = list(Store(folder).read(range(N_SAMPLES)))
     return np.concatenate([batch[name] for batch in batches])
+
+
+def test_files_of_samples_go_with_an_evaluation_without_them(images, workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "run")
+    assert (folder / "eval" / "samples.csv").exists()
+    evaluate(configured(images, samples=0), folder)
+    assert not list((folder / "eval").glob("samples*"))
+
+
+def test_all_decoders_start_from_the_same_noise(images, workdir, monkeypatch):
+    parse = samples.parse_decoder
+    monkeypatch.setattr(
+        samples,
+        "parse_decoder",
+        lambda name: dataclasses.replace(parse(name), reconstruct=lambda _, z, *__: z / 4),
+    )
+    config = configured(images)
+    trained = load_trained(build_experiment(config), workdir)
+    index = np.arange(8)
+    sampler = samples._Sampler(trained, n_steps=2, seed=0)
+    first, second = (sampler(decoder, index) for decoder in DECODERS)
+    np.testing.assert_array_equal(first, second)
+    assert (first[0] != first[1]).any()
+    other = samples._Sampler(trained, n_steps=2, seed=1)("flow", index)
+    assert (other != first).any()
 
 
 def test_rows_are_the_distances_of_the_samples(images, workdir):

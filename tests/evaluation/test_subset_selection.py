@@ -105,6 +105,15 @@ def test_subsets_are_words_of_the_names_of_tars_and_nothing_is_decoded(tmp_path)
     assert found == ["ref.tar", "hq64.tar", "hq64_01.tar"]
 
 
+def test_a_dot_in_the_name_of_a_subset_is_a_dot(tmp_path):
+    for name in ("v1.0", "v1x0"):
+        (tmp_path / name).mkdir()
+        PIL.Image.new("RGB", (4, 4)).save(tmp_path / name / "0.png")
+    spec = data.SourceSpec(source="folder", path=str(tmp_path), image_size=4)
+    selection = select_images(data.open_source(spec), subsets=("v1.0",))
+    assert [selection.label(i) for i in range(len(selection))] == [f"{tmp_path}/v1.0/0.png"]
+
+
 def test_subsets_that_are_refused(subset_images):
     def message(subsets):
         config = configured(subset_images)

@@ -1,6 +1,7 @@
 """Extraction in batches, cached statistics, and finding weights, with a network of a few lines."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import urllib.error
@@ -158,6 +159,31 @@ def test_reference_files_that_nobody_has_touched_are_not_read_again(tmp_path):
     assert len(reads) == 10
 
 
+def test_what_is_known_of_other_files_stays_known(tmp_path):
+    reads = []
+
+    def features(signature, images):
+        def batches():
+            reads.append(signature)
+            return iter([images])
+
+        extractor = Extractor(small_network(), make_mesh(), 8)
+        return reference_features(extractor, batches, tmp_path, signature)
+
+    for _ in range(2):
+        features("a", random_images())
+        features("b", random_images(seed=1))
+    assert reads == ["a", "a", "b", "b"]
+
+
+def test_images_of_another_shape_with_the_same_bytes_are_others(tmp_path):
+    extractor, images = Extractor(small_network(), make_mesh(), 8), random_images(4)
+    for shape in ((4, 8, 8, 3), (1, 16, 16, 3)):
+        batches = [images.reshape(shape)]
+        found = reference_features(extractor, functools.partial(iter, batches), tmp_path)
+        assert found.moments.count == len(batches[0])
+
+
 def test_the_first_features_of_a_set_are_kept_and_the_moments_are_of_all(monkeypatch, tmp_path):
     monkeypatch.setattr(feature_sets, "MAX_KEPT", 7)
     vectors = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
@@ -182,6 +208,14 @@ def test_a_new_version_of_a_network_has_other_features():
 def test_weights_hash():
     assert small_network().weights_hash == small_network().weights_hash
     assert small_network().weights_hash != small_network(1.001).weights_hash
+    network, kernel = small_network(), small_network().variables["params"]["kernel"]
+    exchanged = [
+        dataclasses.replace(network, variables={"a": a, "b": b}).weights_hash
+        for a, b in ((kernel, -kernel), (-kernel, kernel))
+    ]
+    assert exchanged[0] != exchanged[1]
+    renamed = dataclasses.replace(network, variables={"params": {"weights": kernel}})
+    assert renamed.weights_hash != network.weights_hash
 
 
 CONTENT = b"weights"

@@ -42,6 +42,16 @@ def test_values_are_those_of_the_definitions(monkeypatch, block):
     assert found["precision"].stderr == pytest.approx(binomial, rel=1e-9)
 
 
+def test_values_do_not_depend_on_the_origin():
+    """Squares of distances from an origin that is far away would leave no digits for neighbours."""
+    generator = np.random.default_rng(0)
+    reference, images = generator.normal(size=(60, 3)), 0.8 * generator.normal(size=(50, 3))
+    near = ManifoldReference(reference).overlap(images)
+    far = ManifoldReference(reference + 1e8).overlap(images + 1e8)
+    for name, estimate in vars(near).items():
+        assert vars(far)[name].value == estimate.value
+
+
 def test_a_set_and_itself():
     x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     found = ManifoldReference(x).overlap(x)

@@ -51,6 +51,22 @@ def test_ms_ssim_equals_pytorch_msssim():
     np.testing.assert_allclose(ms_ssim(small, noisy), [0.8703631, 0.8005835], atol=1e-5)
 
 
+def test_odd_sizes_repeat_their_last_row_and_column():
+    images = photo_crops(2)[:, :21, :21]
+    others = _noisy(images, 0)
+
+    def halved(x: np.ndarray) -> np.ndarray:
+        repeated = x[:, [*range(21), 20]][:, :, [*range(21), 20]].astype(np.float64)
+        return repeated.reshape(len(x), 11, 2, 11, 2, 3).mean(axis=(2, 4))
+
+    _, first = ssim_terms(images.astype(np.float64), others.astype(np.float64))
+    last = np.prod(ssim_terms(halved(images), halved(others)), axis=0)
+    weights = 1.0001 * np.array([0.0448, 0.2856]) / (0.0448 + 0.2856)
+    means = [np.maximum(one.mean(axis=(1, 2)), 0) for one in (first, last)]
+    expected = (means[0] ** weights[0] * means[1] ** weights[1]).mean(axis=1)
+    np.testing.assert_allclose(ms_ssim(images, others), expected, rtol=1e-12)
+
+
 def test_number_of_scales_that_fit():
     sizes = {11: 1, 20: 1, 21: 2, 40: 2, 41: 3, 64: 3, 80: 3, 81: 4, 160: 4, 161: 5, 1000: 5}
     for size, scales in sizes.items():

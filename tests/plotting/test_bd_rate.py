@@ -55,6 +55,15 @@ def test_deltas_of_straight_lines():
     assert psnr.mean == pytest.approx((expected[0] + expected[-1]) / 2)
 
 
+def test_curves_that_only_touch_have_no_range_in_common():
+    first, second = (
+        Curve(name, np.array([at, at + 1.0]), np.array([20.0, 30.0]))
+        for name, at in (("a", 0.0), ("b", 1.0))
+    )
+    with pytest.raises(InputError, match=r"^a and b have no range in common$"):
+        bjontegaard_delta(first, second)
+
+
 def test_extremes_and_signs_are_those_between_the_points_too():
     generator = np.random.default_rng(0)
     first, second = (

@@ -157,6 +157,7 @@ def test_different_images_do_not_mix_silently():
         ({"y_scale": "cubic"}, "y_scale: 'cubic' is not one of log, linear"),
         ({"scale": "cubic"}, "scale: 'cubic' is not one of log, linear"),
         ({"bpp_range": (0, 1)}, "bpp_range: 0..1 is not a range of rates on a log axis"),
+        ({"bpp_range": (1, 1)}, "bpp_range: 1..1 is not a range of rates on a log axis"),
         (
             {"bpp_range": (2, 1), "scale": "linear"},
             "bpp_range: 2..1 is not a range of rates on a linear axis",

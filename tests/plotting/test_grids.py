@@ -260,10 +260,11 @@ def test_codecs_stand_below_at_matched_rates(tmp_path):
 def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
     _write_sweep(tmp_path)
     _write_baselines(tmp_path)
+    images = _images(3, 4, seed=9)
     codec = {
-        "images": _images(3, 4, seed=9),
-        "level": GAMMAS,
-        "bpp": np.tile(1.25 * BPP, (3, 1)),
+        "images": images[:, ::-1],
+        "level": GAMMAS[::-1] + 0.2,
+        "bpp": np.tile(1.25 * BPP[::-1], (3, 1)),
         "psnr": np.full((3, 4), 25.0),
         "method": np.array("diffc_codec"),
         "model": np.array("unet"),
@@ -287,7 +288,7 @@ def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):
         _, own, _ = chosen.cells[image]
         assert [cell.bpp for cell in own] == pytest.approx(1.25 * BPP[[0, 3]])
         for cell, level in zip(own, (0, 3), strict=True):
-            np.testing.assert_array_equal(cell.image, codec["images"][image, level])
+            np.testing.assert_array_equal(cell.image, images[image, level])
     (caption,) = (text.get_text().replace("\n", " ") for text in grids.plot_strips(chosen).texts)
     assert (
         "DiffC-F files: file bytes at about the same noise. JPEG 4:2:0: file bytes, the" in caption

@@ -103,6 +103,15 @@ def test_what_points_say_themselves_needs_no_name(tmp_path):
     ]
 
 
+def test_a_seed_of_training_is_no_setting(tmp_path):
+    """Like the seed of an evaluation, which is a column of its own."""
+    paths = [
+        write_run(tmp_path / name, make_points(seed=seed), TRAINED | {"seed": seed})
+        for seed, name in enumerate(("a", "b"))
+    ]
+    assert labels(paths) == ["DiffC-F (flow), seed 0", "DiffC-F (flow), seed 1"]
+
+
 def test_two_files_of_weights_of_one_name_stay_apart(tmp_path):
     paths = []
     for number, dataset in enumerate(("photos", "imagenet64-dev")):
@@ -121,21 +130,24 @@ def test_two_files_of_weights_of_one_name_stay_apart(tmp_path):
     assert labels(paths) == ["DiffC-F (flow), run0", "DiffC-F (flow), run1"]
 
 
-def test_settings_of_the_evaluation_count_too(tmp_path):
+@pytest.mark.parametrize(
+    "field", ["flow_steps", "ancestral_steps", "codec_memory", "rate_evaluations"]
+)
+def test_settings_of_the_evaluation_count_too(field, tmp_path):
     paths = [
         write_run(
             tmp_path / f"run{steps}",
             [*make_points(decoder="mean"), *better(make_points(), steps)],
             TRAINED,
-            {"eval": {"flow_steps": steps, "batch_size": steps}},
+            {"eval": {field: steps, "batch_size": steps}},
         )
         for steps in (5, 50)
     ]
     assert labels(paths) == [
-        "DiffC-F (flow), flow_steps 5",
-        "DiffC-F (flow), flow_steps 50",
-        "DiffC-D (posterior mean), flow_steps 5",
-        "DiffC-D (posterior mean), flow_steps 50",
+        f"DiffC-F (flow), {field} 5",
+        f"DiffC-F (flow), {field} 50",
+        f"DiffC-D (posterior mean), {field} 5",
+        f"DiffC-D (posterior mean), {field} 50",
     ]
 
 
@@ -147,6 +159,8 @@ def test_equal_rows_count_once_and_other_codecs_are_named_by_their_folder(tmp_pa
         "DiffC-F (flow)",
         "AVIF",
     ]
+    # Of a part that comes first, too, the whole is drawn.
+    assert labels([part, first]) == ["DiffC-F (flow)", "AVIF"]
     newer = write_run(tmp_path / "newer", better(make_points(method="avif"), 1))
     assert labels([first, newer]) == ["DiffC-F (flow)", "AVIF, first", "AVIF, newer"]
 
@@ -155,6 +169,11 @@ def test_networks_for_one_rate_each_make_one_line(tmp_path):
     points = make_points(method="hific", model="width 1")
     paths = [write_run(tmp_path / f"{p.level}bpp", [p]) for p in points]
     assert labels(paths) == ["HiFiC, ours, width 1"]
+    # Two of one rate are not of one line.
+    again = write_run(tmp_path / "again", better(points[:1], 1))
+    series = style.series_of(inputs.collect_rate_points([*paths[:2], again]))
+    names = (paths[0].name, paths[1].name, "again")
+    assert [line.label for line in series] == [f"HiFiC, ours, width 1, {name}" for name in names]
 
 
 def two_networks(tmp_path):

@@ -36,6 +36,9 @@ def test_costs_of_every_network():
         "Trained: DiffC, unet: 5.78 M parameters, 1.6 M images; HiFiC, ours, width 0.125: 639 k parameters,"
         " 192 k images, 0.501 to 0.75 CPU hours for each of 2 rates."
     )
+    assert describe_training(hific[:1]) == (
+        "Trained: HiFiC, ours, width 0.125: 639 k parameters, 192 k images, 0.501 CPU hours."
+    )
     assert describe_training(jpeg) == ""
 
 

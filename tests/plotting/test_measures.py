@@ -37,6 +37,15 @@ def test_only_inception_is_called_fid(features, axis, title):
     )
 
 
+@pytest.mark.parametrize("measure", ["auc", "precision", "recall", "density", "coverage"])
+def test_other_measures_of_sets_have_no_name_of_their_own_with_inception(measure):
+    points = [dataclasses.replace(p, fid_features="inception_v3_fid") for p in make_judged()]
+    found = measures.describe_measure(measure, points)
+    name = "AUC of a classifier" if measure == "auc" else measure
+    assert found.title == f"{name} (inception_v3_fid)"
+    assert found.axis.startswith(f"{name}, inception_v3_fid features")
+
+
 @pytest.mark.parametrize(
     ("measure", "y_scale", "expected"),
     [

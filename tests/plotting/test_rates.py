@@ -145,6 +145,15 @@ def test_coding_cost_has_one_line_for_each_run(curve):
     [
         ([], ": has 0 rows; a chain has at least two noise levels"),
         (_rows(GAMMAS[::-1]), ": gamma does not fall from row to row"),
+        (_rows(np.maximum(GAMMAS, 2.0)), ": gamma does not fall from row to row"),
+        (
+            [row | {"step": min(row["step"], 3)} for row in _rows()],
+            ": step does not rise from 0 from row to row",
+        ),
+        (
+            [row | {"step": row["step"] + 1} for row in _rows()],
+            ": step does not rise from 0 from row to row",
+        ),
         (_rows(step_bits=0 * STEP_BITS), ": the chain carries no information"),
         (_rows(step_bits=np.inf * STEP_BITS), ": holds a number that is not finite"),
         (

@@ -1,5 +1,6 @@
 """Programs keep what they compile, where they may."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -60,6 +61,14 @@ def test_a_choice_of_the_user_stands(settings, tmp_path):
 def test_programs_work_without_a_folder(settings, tmp_path):
     (tmp_path / "file").touch()
     settings.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    compilation_cache.keep_compiled()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_folder_that_may_only_be_read_is_not_used(settings, tmp_path):
+    """Every program would be told, for each thing that it compiles."""
+    settings.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings.setattr("os.access", lambda _, mode: mode != os.W_OK)
     compilation_cache.keep_compiled()
     assert jax.config.jax_compilation_cache_dir is None
 

@@ -1,6 +1,7 @@
 """Full disks and folders that disappear: one line, wherever the error comes up."""
 
 import errno
+import os
 import pathlib
 import shutil
 import types
@@ -63,16 +64,21 @@ def test_metrics_on_a_full_disk(tmp_path):
     [
         (OSError("200000 requested and 14320 written"), SPACE),
         (OSError(errno.EFBIG, "x"), "File too large; 1.5 MB are left there"),
+        (OSError(errno.EDQUOT, "x"), "Disk quota exceeded; 1.5 MB are left there"),
+        (OSError(errno.EROFS, "x"), "Read-only file system; 1.5 MB are left there"),
         (ValueError("UNKNOWN: error writing: No space left on device [type=x]"), SPACE),
     ],
 )
-def test_libraries_say_it_in_their_own_ways(error, reason, tmp_path):
+@pytest.mark.parametrize("names_the_cause", [True, False])
+def test_libraries_say_it_in_their_own_ways(error, reason, names_the_cause, tmp_path):
     def write():
         with disk.writing(tmp_path):
             try:
                 raise error
             except Exception as cause:
-                raise RuntimeError("it did not work") from cause
+                if names_the_cause:
+                    raise RuntimeError("it did not work") from cause
+                raise RuntimeError("it did not work")  # noqa: B904
 
     fails(InputError, f"{tmp_path}: cannot be written ({reason})", write)
 
@@ -91,7 +97,10 @@ def test_places_are_checked_before_work(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     reason = f"{tmp_path}: cannot be written (Is a directory)"
     fails(InputError, reason, lambda: disk.check_writable(tmp_path))
-    monkeypatch.setattr("os.access", lambda *_: False)
+    # New names need both: to write to a folder, and to look things up in it.
+    for lacking in (os.W_OK, os.X_OK):
+        monkeypatch.setattr("os.access", lambda _, mode, lacking=lacking: not mode & lacking)
+        assert disk.folder_flaw(tmp_path) == f"Permission denied: {tmp_path}"
     path = tmp_path / "a" / "b.png"
     reason = f"{path}: cannot be written (Permission denied: {tmp_path})"
     fails(InputError, reason, lambda: disk.check_writable(path))

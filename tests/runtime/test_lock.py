@@ -1,5 +1,6 @@
 """One process for the folder of a run: who is refused, what is stale, and what is noticed while it runs."""
 
+import errno
 import itertools
 import json
 import os
@@ -191,6 +192,60 @@ def test_the_owner_touches_its_lock(tmp_path, monkeypatch):
         assert time.time() - path.stat().st_mtime < 60
 
 
+def test_a_lock_of_another_is_not_touched(tmp_path):
+    """It may be stale, and somebody may wait to see that."""
+    waits = iter(())
+
+    class Ended(threading.Event):
+        def wait(self, timeout=None):
+            assert timeout == lock.BEAT_SECONDS
+            return next(waits)
+
+    path = write_lock(tmp_path)
+    for mine, touched in (("another", False), (path.read_text(), True)):
+        os.utime(path, (0, 0))
+        waits = iter((False, False, True))
+        lock._beat(path, mine, Ended())
+        assert (path.stat().st_mtime > 0) == touched
+
+
+def test_a_lock_that_cannot_be_read_is_taken_for_ours(tmp_path, monkeypatch):
+    """As while a network is down: the write itself will tell."""
+
+    def read(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with lock.holding(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(lock, "_read", read)
+        lock.check(tmp_path / "a.json")
+
+
+def test_a_process_that_has_ended_and_is_not_waited_for_is_gone():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert owner.Owner(owner.this_process().place, child.pid, 0).is_gone()
+    child.wait()
+
+
+def test_hosts_boots_and_containers_are_places_of_their_own(tmp_path, monkeypatch):
+    boot, namespace = tmp_path / "sys/kernel/random/boot_id", tmp_path / "self/ns/pid"
+    for path in (boot, namespace):
+        path.parent.mkdir(parents=True)
+    monkeypatch.setattr(owner, "_PROC", tmp_path)
+    places = [owner._place.__wrapped__()]
+    boot.write_text("0123\n")
+    places.append(owner._place.__wrapped__())
+    namespace.symlink_to("pid:[4026531836]")
+    places.append(owner._place.__wrapped__())
+    namespace.unlink()
+    namespace.symlink_to("pid:[4026532201]")
+    places.append(owner._place.__wrapped__())
+    monkeypatch.setattr(socket, "gethostname", lambda: "node8")
+    places.append(owner._place.__wrapped__())
+    assert len({*places}) == 5
+    assert places[-1] == owner._place.__wrapped__()
+
+
 def test_a_folder_that_was_deleted_is_noticed_at_the_next_write(tmp_path):
     folder = tmp_path / "run"
 
@@ -251,6 +306,14 @@ def test_processes_of_one_job_share_a_lock(tmp_path, monkeypatch):
         with multihost.owning(path.parent):
             assert path.exists() == (index == 0)
     assert [array.dtype for array in sent] == [np.uint8] * 2
+
+
+def test_a_long_refusal_is_cut_between_characters(monkeypatch):
+    monkeypatch.setattr(multihost.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda array: array)
+    text = f"x{'é' * 2000}"
+    said = message(lambda: multihost._raise_in_all(InputError(text)), InputError)
+    assert said == text[:1000]  # of 1999 bytes: the next one is half a character
 
 
 def test_object_stores_are_not_locked():

@@ -10,6 +10,7 @@ from diffc_jax.config.sources import plain
 from diffc_jax.models import default_fields
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.run_config import (
+    as_trained,
     check_same_model,
     check_same_weights,
     claim_workdir,
@@ -86,6 +87,17 @@ def test_sources_of_a_mixture_from_before_a_field_existed_did_as_its_default_doe
         f"--workdir {tmp_path}: holds a run with another config: data.train[1].skip_corrupt was False, is"
         " True. Use these values or another --workdir"
     )
+
+
+def test_optimiser_and_averages_are_those_of_the_run(tmp_path):
+    config, own = base_config(), base_config()
+    config.train.update({"optimizer": "muon", "ema_decay": 0.9, "second_ema_decay": 0.99})
+    claim_workdir(config, tmp_path)
+    own.train.update({"learning_rate": 0.5, "batch_size": 7})
+    found = as_trained(own, tmp_path).train
+    assert (found.optimizer, found.ema_decay, found.second_ema_decay) == ("muon", 0.9, 0.99)
+    assert (found.learning_rate, found.batch_size) == (0.5, 7)
+    assert own.train.optimizer == "adamw"
 
 
 def unet_config():

@@ -86,6 +86,14 @@ def test_programs_in_the_background_go_on_ignoring_ctrl_c(monkeypatch):
     assert received == [signal.SIGTERM]
 
 
+def test_sigterm_leaves_no_folder_that_it_found_new(tmp_path):
+    """What lies in it goes before it does."""
+    done = run("-c", WRITE, tmp_path / "run" / "a.diffc", None, "SIGTERM")
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert len(done.stdout.split()) == 2
+    assert names(tmp_path) == []
+
+
 def test_what_a_killed_process_left_goes_with_the_next_that_writes_there(tmp_path):
     path = tmp_path / "a.diffc"
     for _ in range(2):
@@ -124,6 +132,8 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
         kept.append(tmp_path / name)
     own = owner.this_process()
     gone = [touch(tmp_path, pid=2**22 + 1), touch(tmp_path, start=own.start + 1)]
+    almost_a_day = time.time() - 0.99 * 86400
+    os.utime(others, (almost_a_day, almost_a_day))
     owner.remove_leftovers(tmp_path)
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)

@@ -87,6 +87,8 @@ def test_arguments_are_compared_with_annotations():
     [
         ('{"images": 1, "images": 2}', "an object has 'images' twice"),
         ("9" * 20, "an integer has more than 64 bits"),
+        (str(2**63), "an integer has more than 64 bits"),
+        (str(-(2**63) - 1), "an integer has more than 64 bits"),
         ("[" * 65 + "]" * 65, "nested more than 64 deep"),
         ("[" * 100_000, "nested more than 64 deep"),
         ('"\xe9"'.encode("latin1"), "'utf-8' codec can't decode byte 0xe9 in position 1: "),
@@ -105,6 +107,9 @@ def test_json_that_is_refused(tmp_path, text, flaw):
 def test_numbers_that_are_no_floats_are_null(tmp_path):
     (tmp_path / "x.json").write_text("[NaN, 1e999, -Infinity, 1e308]")
     assert read_json(tmp_path / "x.json", list[float | None]) == [None, None, None, 1e308]
+    ends = [-(2**63), 2**63 - 1]
+    (tmp_path / "x.json").write_text(f"[{ends[0]}, {ends[1]}]")
+    assert read_json(tmp_path / "x.json", list[int]) == ends
 
 
 def test_errors_of_libraries_become_one_line(tmp_path):

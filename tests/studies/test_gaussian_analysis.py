@@ -162,6 +162,9 @@ def test_simulation_of_every_curve_agrees_with_its_closed_form():
         error = abs(row["distortion"] - row["exact_distortion"])
         assert row["distortion_stderr"] < 0.05 * row["distortion"]
         assert error < 4 * row["distortion_stderr"] + 0.01 * row["distortion"], row
+        # Of ten times a logarithm to the base of ten.
+        relative = row["distortion_stderr"] / row["distortion"]
+        assert row["snr_db_stderr"] == pytest.approx(10 / np.log(10) * relative)
         excess = row["bits"] - row["exact_bits"]
         assert abs(excess) < 4 * row["bits_stderr"] + 0.02 * row["bits"] + 0.3, row
 

@@ -79,6 +79,19 @@ def test_theory_is_that_of_the_training_images(calls, tmp_path):
     assert theory.monte_carlo == "never"
 
 
+def test_trained_codecs_have_the_seed_the_devices_and_the_images_of_the_config():
+    config = base_config()
+    config.seed, config.mesh.fsdp, config.data.image_size = 7, 2, 32
+    config.data.train.max_images, config.data.eval.max_images = 5, 6
+    config.baselines.targets = (0.4, 1.6)
+    found = reproduction.baseline_configs(config)
+    names = [f"{name}_{target}bpp" for target in ("0.4", "1.6") for name in ("hyperprior", "hific")]
+    assert list(found) == names
+    for own in found.values():
+        assert (own.seed, own.mesh.fsdp, own.data.image_size) == (7, 2, 32)
+        assert (own.data.train.max_images, own.data.eval.max_images) == (5, 6)
+
+
 def test_unknown_published_curves_are_found_before_any_work(calls, tmp_path):
     config = base_config()
     config.baselines.published = ("vvc",)

@@ -248,7 +248,9 @@ def test_time_that_is_left_counts_what_is_no_training(clock, caplog):
     meter.add([{"loss": jnp.ones(())}])
     clock.now += 50.0
     with caplog.at_level("INFO", "absl"):
-        assert meter.report()["seconds"] == 50.0
+        found = meter.report()
+    assert found["seconds"] == 50.0
+    assert found["images_per_second"] == pytest.approx(4 / 50)  # the pause is no part of it
     assert caplog.messages[-1].endswith(" images/s, ETA 1:40")
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffc_jax.errors import InputError
+from diffc_jax.errors import InputError, PreemptedError
 from diffc_jax.evaluation.trained import load_trained
 from diffc_jax.models.parameters import parameter_tree
 from diffc_jax.runtime import multihost, run_config, writers
@@ -54,6 +54,26 @@ def test_a_shorter_run_exports_the_step_that_was_reached_and_says_so(tmp_path, c
         train(tmp_path, num_steps=6)
     assert any(text.endswith("; from step 4 to 6") for text in caplog.messages)
     assert exported(tmp_path)[0] == 6
+
+
+def test_a_run_that_is_stopped_is_saved_before_it_says_so(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def stopped_at_once(_):
+        yield lambda: True
+
+    def fail(_):
+        raise InputError("is full")
+
+    monkeypatch.setattr(multihost, "watching_for_signals", stopped_at_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "wait", fail)
+        assert message(lambda: train(tmp_path / "full", num_steps=4), InputError) == "is full"
+    said = message(lambda: train(tmp_path / "run", num_steps=4), PreemptedError)
+    assert said.startswith(
+        f"--workdir {tmp_path}/run: stopped as asked and saved after step 1 of 4"
+    )
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest_step() == 1
 
 
 def test_an_accelerator_is_named_in_the_card_and_the_checkpoint(tmp_path, monkeypatch):

@@ -45,6 +45,14 @@ def test_times_of_each_source_fill_its_range_evenly(counts, lowest, highest):
             np.testing.assert_array_equal(np.sort(np.floor(own * count)), np.arange(count))
 
 
+def test_a_time_at_the_very_start_of_a_range_belongs_to_it(monkeypatch):
+    """Else its weight would be infinite, once in millions of steps."""
+    monkeypatch.setattr(jax.random, "uniform", lambda _: jnp.zeros(()))
+    times, weights = elbo.mixture_times(KEY, (2, 2), (0.0, 0.5))
+    np.testing.assert_allclose(times, [0.0, 0.5, 0.5, 0.75])
+    np.testing.assert_allclose(weights, [2.0, 2 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
 def test_one_source_over_everything_is_the_plain_bound():
     times, weights = elbo.mixture_times(KEY, (12,), (0.0,))
     np.testing.assert_array_equal(times, elbo.stratified_times(KEY, 12))
@@ -172,8 +180,10 @@ def test_validation_bounds_of_ranges_add_up_to_the_bound():
     images = np.random.default_rng(1).integers(0, 256, (4096, 2, 2, 3), np.uint8)
 
     def bounds(*times):
-        elbo = NegativeElbo(model, schedule, 0, mesh, times=times)
-        values = elbo.estimate(state, images, np.arange(len(images), dtype=np.int32), np.int32(0))
+        negative_elbo = NegativeElbo(model, schedule, 0, mesh, times=times)
+        values = negative_elbo.estimate(
+            state, images, np.arange(len(images), dtype=np.int32), np.int32(0)
+        )
         return {name: np.asarray(value) for name, value in values.items()}
 
     whole, fine, noisy = bounds(0.0, 1.0), bounds(0.0, 0.3), bounds(0.3, 1.0)
@@ -185,6 +195,37 @@ def test_validation_bounds_of_ranges_add_up_to_the_bound():
     assert fine["diffusion"].mean() > 0.01 * parts
     stderr = whole["diffusion"].std() / len(images) ** 0.5
     assert abs(parts - whole["diffusion"].mean()) < 4.0 * stderr
+
+    assert abs(parts - whole["diffusion"].mean()) < 4.0 * stderr
+
+    # The terms of a part at times of that part alone.
+    times = 0.3 * (np.random.default_rng(2).permutation(len(images)) + 0.5) / len(images)
+    variables = {"params": state.ema["model"]}
+    expected = elbo.estimate_elbo(
+        lambda z, gamma: model.eps_hat(variables, z, gamma),
+        lambda t: schedule.gamma({}, t),
+        jnp.asarray(images),
+        jnp.asarray(times, jnp.float32),
+        jax.random.split(KEY, len(images)),
+    )
+    terms = 0.3 * np.asarray(expected.diffusion) / 12.0
+    stderr = np.hypot(terms.std(), fine["diffusion"].std()) / len(images) ** 0.5
+    assert abs(fine["diffusion"].mean() - terms.mean()) < 4.0 * stderr < 0.2 * terms.mean()
+
+
+def test_each_draw_of_the_bound_has_times_and_noise_of_its_own():
+    model, schedule = scalar_model(), build_schedule("linear", -8.0, 4.0)
+    negative_elbo = NegativeElbo(model, schedule, 0, build_experiment(base_config()).mesh)
+    state = init_state(model, schedule, optax.sgd(0.0), 0, None)
+    images = np.random.default_rng(1).integers(0, 256, (8, 2, 2, 3), np.uint8)
+    index = np.arange(8, dtype=np.int32)
+    first, again, second = (
+        negative_elbo.estimate(state, images, index, np.int32(draw)) for draw in (0, 0, 1)
+    )
+    for name in ("diffusion", "reconstruction"):
+        np.testing.assert_array_equal(first[name], again[name])
+        assert not np.isclose(first[name], second[name]).any()
+    np.testing.assert_array_equal(first["prior"], second["prior"])
 
 
 # What is learned

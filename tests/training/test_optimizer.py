@@ -256,6 +256,9 @@ def test_rising_loss_is_divergence():
     fresh.summarise({"loss": 11.9})
     with pytest.raises(DivergedError, match=r"^the loss is 12\.1 bits/dim, 2\.0 times"):
         fresh.summarise({"loss": 12.1})
+    low = quick_task(quick_config(num_steps=5))
+    for loss in (2.0, 7.9):
+        assert low.summarise({"loss": loss}) == f"loss {loss:.4f} bits/dim"
 
 
 def test_diverging_run_leaves_no_checkpoint_of_it(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 from diffc_jax.commands import train
 from diffc_jax.errors import InputError
 from diffc_jax.evaluation.evaluate import evaluate
+from diffc_jax.runtime import writers
 from diffc_jax.runtime.checkpoints import Checkpoints
 from diffc_jax.training import step as step_lib
 from diffc_jax.training.experiment import build_experiment
@@ -296,3 +298,11 @@ def test_meter_names_the_step_within_a_call():
     meter.add([{"loss": jnp.asarray([4.0, np.nan, 6.0])}])
     with pytest.raises(DivergedError, match=r"^step 15: loss is nan; "):
         meter.report()
+
+
+def test_tensorboard_loses_the_steps_that_are_run_again_and_no_other(tmp_path, monkeypatch):
+    opened = []
+    board = types.SimpleNamespace(SummaryWriter=lambda *_, **options: opened.append(options))
+    monkeypatch.setattr(writers, "require", lambda _: board)
+    writers.MetricWriter(tmp_path, 7)
+    assert opened == [{"purge_step": 8, "write_to_disk": True}]
