@@ -35,6 +35,6 @@ class InputError(DiffcError):
 
 
 class PreemptedError(DiffcError):
-    """No mistake: SIGTERM or Ctrl-C stopped a run, which is saved and goes on when its command is run again."""
+    """No mistake: a run was stopped by a signal and is saved; it goes on when its command is run again."""
 
     exit_code = 85

@@ -7,11 +7,18 @@ from diffc_jax import cli
 
 
 def _evaluate(config, workdir):
-    # Only now, so that --dry_run and a refused config do not wait for it.
+    # Only now, so that a refused config does not wait for it.
     from diffc_jax.baselines.evaluate import evaluate_baselines
 
     evaluate_baselines(config, workdir)
 
 
+def _dry_run(config):
+    from diffc_jax.baselines.evaluate import check_baselines
+
+    check_baselines(config)
+    return cli.describe(config)
+
+
 if __name__ == "__main__":
-    cli.run_experiment(_evaluate)
+    cli.run_experiment(_evaluate, dry_run=_dry_run)

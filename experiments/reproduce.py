@@ -20,5 +20,12 @@ def _reproduce(config, workdir):
     reproduce(config, workdir)
 
 
+def _dry_run(config):
+    from diffc_jax.baselines.evaluate import check_baselines
+
+    check_baselines(config)
+    return describe(config)
+
+
 if __name__ == "__main__":
-    cli.run_experiment(_reproduce, dry_run=describe)
+    cli.run_experiment(_reproduce, dry_run=_dry_run)

@@ -12,6 +12,7 @@ from absl import flags
 
 from diffc_jax import cli
 from diffc_jax.commands import build_task, describe, train, validate
+from diffc_jax.config.validation import given_duration
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.accelerators import ACCELERATORS
 
@@ -33,6 +34,8 @@ def _validate(config):
         if flag.present and not _COST.value:
             raise UsageError("needs --dry_run --cost", field=f"--{flag.name}")
     validate(config)
+    if config.model.name != "gaussian":  # which is fitted
+        given_duration(config.train)
 
 
 def _dry_run(config):

@@ -4,6 +4,7 @@ import atexit
 import importlib.metadata
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -50,6 +51,14 @@ def _quick_programs(request):
     """Programs of `NETWORKS` are not optimised at all; those of trellises would run for minutes."""
     quick = request.path.parent.name in NETWORKS and request.path.stem not in EXACT
     jax.config.update("jax_disable_most_optimizations", quick)
+
+
+@pytest.fixture
+def foreground():
+    """As if the tests were started by hand: what runs in the background, and its programs, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,10 @@ def fails(program, arguments, code, message):
     [("train", ["config", "workdir", "distributed", "cost"]), ("plot", ["inputs", "output"])],
 )
 def test_help_lists_every_flag_of_the_program(program, flags):
-    listed = run(program, "--help").stdout
+    done = run(program, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
     for flag in flags:
-        assert re.search(rf"^  --(\[no\])?{flag}: ", listed, re.MULTILINE)
+        assert re.search(rf"^  --(\[no\])?{flag}: ", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

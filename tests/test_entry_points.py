@@ -107,6 +107,23 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
     assert "published:bpg" in {row["method"] for row in table(drawn)}
 
 
+@pytest.mark.parametrize("program", ["baselines", "reproduce"])
+def test_a_dry_run_knows_the_codecs(program, tmp_path):
+    flags = ("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")
+    done = run_program(f"experiments/{program}.py", *flags, "--config.baselines.codecs=('jpg',)")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "baselines.codecs: unknown 'jpg', not one of jpeg_420," in done.stderr
+
+
+def test_a_dry_run_wants_to_know_how_long_training_is(tmp_path):
+    flags = ("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")
+    done = run_program("experiments/train.py", *flags, "--config.train.num_steps=0")
+    assert done.returncode == 2
+    assert "train.num_steps: set exactly one of train.num_steps, train.num_epochs" in done.stderr
+    gaussian = ("--config=configs/gaussian_floor.py:smoke", *flags[1:])
+    run("train", *gaussian, "--config.train.num_steps=0")
+
+
 @pytest.mark.parametrize("program", ["train", "evaluate", "baselines", "reproduce"])
 def test_dry_run_prints_the_config_and_writes_nothing(program, tmp_path):
     done = run(

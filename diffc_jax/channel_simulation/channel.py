@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Num, UInt32
 
 Number = TypeVar("Number", float, Array)
 
@@ -79,7 +79,7 @@ def check_means(mu: Float[Array, "b m"], size: int) -> None:
         raise ValueError("mu is not finite")
 
 
-def ideal_rate(mu: Float[Array, "b m"]) -> Float[Array, " b"]:
+def ideal_rate(mu: Num[Array | np.ndarray, "b m"]) -> Float[Array, " b"]:
     """KL[N(mu, I) || N(0, I)], what an ideal scheme spends on each message, in bits (paper, section 3)."""
     mu = jnp.asarray(mu)
     mu = mu.astype(jnp.promote_types(mu.dtype, jnp.float32))

@@ -115,8 +115,11 @@ def check_decodable(programs: ProgramCache, stream: Stream, n_steps: int | None 
     Raises:
         InputError, UsageError: see there.
     """
-    if n_steps is not None and n_steps < 1:
-        raise UsageError(f"{n_steps} must be at least 1", field="n_steps")
+    if n_steps is not None:
+        if not isinstance(n_steps, int | np.integer):
+            raise UsageError(f"{n_steps!r} is not a whole number", field="n_steps")
+        if n_steps < 1:
+            raise UsageError(f"{n_steps} must be at least 1", field="n_steps")
     header = stream.header
     if not programs.fingerprint.startswith(header.fingerprint):
         raise InputError(

@@ -41,6 +41,8 @@ class Target:
         if len(given) + self.lossless != 1:
             raise UsageError(f"choose one of {', '.join(named)} and lossless")
         for name, value in given.items():
+            if isinstance(value, str | bytes):
+                raise UsageError(f"{value!r} is not a number", field=name)
             if not math.isfinite(value):
                 raise UsageError(f"{value} is not a finite number", field=name)
             if name != "gamma" and value <= 0:

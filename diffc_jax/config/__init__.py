@@ -6,9 +6,9 @@ from diffc_jax.config.base import (
     check_config_argument,
     refine_steps,
     shrink_to_smoke,
-    validate,
 )
 from diffc_jax.config.sources import set_training_sources, source_config, training_source
+from diffc_jax.config.validation import validate
 
 __all__ = [
     "FORMER_NAMES",

@@ -55,7 +55,6 @@ def ancestral(
     Args, results and errors are those of `flow`, but for `keys`: step i uses the i-th fold of each image's.
     The result is a sample of x up to the noise that is left at gammas[n_steps].
     """
-
     gammas = jnp.asarray(gammas)
 
     def noise(i: Int[Array, ""] | int) -> Images:

@@ -190,7 +190,8 @@ class RatePoint:
         Column(
             "unbiased kernel distance in the features of the network in fid_features",
             heading="kernel",
-            details="Over all pairs of at most 10,000 images; up to version 0.1 over pairs in subsets",
+            details="Over all pairs of at most 10,000 images, empty below 20; up to version 0.1 over pairs "
+            "in subsets",
         ),
     ] = None
     kid_stderr: Annotated[
@@ -317,7 +318,7 @@ class RatePoint:
             "area under the ROC curve of a classifier that tells reconstructions from originals",
             heading="AUC",
             details="0.5 if it cannot, 1 if it always can. A logistic regression on features, for images "
-            "that it was not trained on",
+            "that it was not trained on; empty below 20 images",
         ),
     ] = None
     auc_stderr: Annotated[

@@ -29,7 +29,7 @@ class ManifoldOverlap:
     so in few dimensions only: 0.6 for 1000 images in 64 dimensions of equal variance. Against their own
     originals, recall is close to 1 by construction.
 
-    Standard errors are over the images that are counted, for given manifolds. These depend on the images, too:
+    Standard errors are over the images that are counted, for given manifolds. These depend on images, too:
     between draws of both sets values scatter up to 1.8 times as much.
 
     Attributes:

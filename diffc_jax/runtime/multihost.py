@@ -113,13 +113,13 @@ def leave(exit_code: int) -> None:
 def watching_for_signals(mesh: Mesh) -> Iterator[Callable[[], bool]]:
     """Gives `requested()`, which says after a step whether SIGTERM or Ctrl-C asks the run to save and leave.
 
-    With several processes all have to ask after every step; all get the same answer, one step after
-    the signal reached any of them. Ctrl-C a second time does what it did before the block. Only the main thread
-    can watch.
+    With several processes all have to ask after every step; all get the same answer, one step after the
+    signal reached any of them. Ctrl-C a second time does what it did before. Only the main thread can watch.
     """
     received = False
 
     def note(signum: int, frame: object) -> None:
+        del frame
         nonlocal received
         if signum == signal.SIGINT:
             if received:

@@ -71,7 +71,7 @@ def _kl(log_p: Values, log_q: Values, weights: Values) -> float:
     return float(weights @ np.where(log_ratio > -1.0, above, below))
 
 
-def analyse(source: ScalarSource, sigma2: float) -> ScalarPoint:
+def analyse(source: ScalarSource, sigma2: float | np.floating) -> ScalarPoint:
     """Rate, distortions and bounds at one noise level (Theis et al. 2022, section 4; 3.1 to 3.5).
 
     Relative errors are below 1e-10 for a source of variance about 1 and sigma2 from 1e-10 to 1 - 1e-4, except

@@ -9,7 +9,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from diffc_jax.config.base import given_duration
+from diffc_jax.config.validation import given_duration
 from diffc_jax.errors import UsageError
 from diffc_jax.runtime.progress import format_seconds
 

@@ -228,6 +228,17 @@ def test_bits_over_information(path_bits, memory, ratio):
     np.testing.assert_allclose(ideal_rate(mu), channel.ideal_rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.float16])
+def test_ideal_rate_of_any_type(kind):
+    mu = np.full((2, 1000), 100, kind)
+    np.testing.assert_allclose(ideal_rate(mu), 1000 * 100**2 / (2 * np.log(2)), rtol=1e-6)
+
+
+def test_nothing_to_send_is_told():
+    with pytest.raises(ValueError, match=r"^mu has no messages$"):
+        TrellisChannel(64, 32, 8).encode(keys_of(0), jnp.zeros((0, 64)))
+
+
 def test_more_free_bits_and_more_memory_reach_farther():
     for memory in range(3, 16):
         projections = TrellisChannel(12288, 256, memory)._projections

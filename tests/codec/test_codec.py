@@ -11,7 +11,7 @@ import diffc_jax as dj
 from diffc_jax.codec import loading
 from diffc_jax.codec.container import parse
 from diffc_jax.codec.decoder import Reconstructor
-from diffc_jax.codec.image_decoder import decode_stream
+from diffc_jax.codec.image_decoder import check_decodable, decode_stream
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.targets import Target, round_up
 from diffc_jax.codec.tiles import tile_keys
@@ -108,6 +108,26 @@ def test_images_that_are_refused(codec, image):
         "choose one of bpp, psnr, packets, gamma and lossless"
     )
     assert fails(dj.UsageError, lambda: Target(packets=2.5)) == "packets: 2.5 is not a whole number"
+
+
+def test_one_image_is_no_list(codec, image):
+    message = "images: is one image of shape (8, 12, 3); encode takes one"
+    assert fails(dj.UsageError, lambda: codec.encode_many(image, bpp=14.0)) == message
+    both = codec.encode_many(np.stack([image, image]), bpp=14.0)
+    assert both == [codec.encode(image, bpp=14.0)] * 2
+    greys = codec.encode_many(np.stack([image[..., 0]] * 2), packets=2)
+    assert greys == [codec.encode(image[..., 0], packets=2)] * 2
+
+
+def test_what_is_no_number_is_refused(codec, data):
+    # Without the checks of the tests, which come before.
+    check = inspect.unwrap(check_decodable)
+    assert fails(dj.UsageError, lambda: check(codec.programs, parse(data), 2.5)) == (
+        "n_steps: 2.5 is not a whole number"
+    )
+    target = object.__new__(Target)
+    object.__setattr__(target, "bpp", "1")
+    assert fails(dj.UsageError, target.__post_init__) == "bpp: '1' is not a number"
 
 
 def test_data_that_are_refused(codec, data):

@@ -24,6 +24,7 @@ from diffc_jax.metrics.features import registry
 from diffc_jax.models import build_model
 from diffc_jax.runtime.files import read_json, write_json
 from diffc_jax.runtime.run_config import check_same_model, claim_workdir, flatten
+from diffc_jax.runtime.sharding import make_mesh
 from tests.support.refusals import message
 
 
@@ -156,12 +157,15 @@ def test_levels_are_within_the_schedule():
 
 def test_codec_needs_images_that_can_carry_its_messages():
     config = changed("data.image_size", 3)
+    config.eval.image_metrics = ()
     assert message(lambda: validate(config)) == (
         "eval.codec_decoders: the codec needs images of 4x4 or more, and data.image_size is 3; use ()"
     )
     config.eval.codec_decoders = ()
     validate(config)
-    validate(changed("data.image_size", 4))
+    config.data.image_size = 4
+    config.eval.codec_decoders = ("flow",)
+    validate(config)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,33 @@ def test_folder_without_a_run(tmp_path):
         f"--workdir {tmp_path}: holds no trained model; run experiments/train.py with the same"
         " flags first"
     )
+
+
+def test_batches_are_divided_into_equal_parts():
+    config = changed("train.accumulation_steps", 3)
+    config.train.batch_size = 128
+    assert message(lambda: validate(config)) == (
+        "train.batch_size: 128 cannot be divided into train.accumulation_steps = 3 equal parts"
+    )
+
+
+@pytest.mark.parametrize(("metric", "least"), IMAGE_METRICS.items())
+def test_metrics_that_need_larger_images_are_refused_before_any_work(metric, least):
+    """Where the metric itself would be, after the first batch."""
+    config = changed("eval.image_metrics", (metric,))
+    config.eval.codec_decoders, config.data.image_size = (), least
+    validate(config)
+    config.data.image_size = least - 1
+    assert message(lambda: validate(config)) == (
+        f"eval.image_metrics: {metric} needs images of {least}x{least} or more, and data.image_size is"
+        f" {least - 1}; leave it out"
+    )
+    measure = measures.Measures("", "", (metric,), (), make_mesh(), 1)._metrics[metric]
+    images = np.zeros((1, least, least, 3), np.uint8)
+    assert measure(images, images) == pytest.approx(float(metric == "ms_ssim"))
+    smaller = images[:, 1:, 1:]
+    with pytest.raises(InputError, match=f"images: {least - 1}x{least - 1} is smaller than the"):
+        measure(smaller, smaller)
 
 
 def test_measures_that_configs_may_name_are_those_that_exist():

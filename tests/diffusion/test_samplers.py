@@ -235,6 +235,15 @@ def test_posterior_mean_is_the_wiener_estimate(denoise):
     np.testing.assert_allclose(np.asarray(found)[0].reshape(-1), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_grids_may_be_arrays_of_numpy(denoise):
+    key = jax.random.key(0)
+    z, keys = jax.random.normal(key, (2, *SHAPE)), jax.random.split(key)
+    grid = np.linspace(2.0, -3.0, 6)
+    for sampler, more in ((samplers.flow, ()), (samplers.ancestral, (keys,))):
+        found, expected = (sampler(denoise, z, g, 5, *more) for g in (grid, jnp.asarray(grid)))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_padded_grids_and_traced_counts_change_nothing(denoise):
     z = jax.random.normal(jax.random.key(2), (2, *SHAPE))
     keys = jax.random.split(jax.random.key(3), 2)

@@ -174,6 +174,7 @@ def test_disturbed_processes_do_what_one_does_that_is_left_alone(alone, pair, tm
     assert_same_run(tmp_path / "elsewhere", alone)
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_leave_with_their_own_code(tmp_path, monkeypatch, signum):
     scalars = writers.MetricWriter.scalars
@@ -196,6 +197,7 @@ def test_signals_save_and_leave_with_their_own_code(tmp_path, monkeypatch, signu
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "8"]
 
 
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_twice_ends_at_once(tmp_path, monkeypatch, capfd):
     scalars = writers.MetricWriter.scalars
 

@@ -28,6 +28,7 @@ def run(*arguments, **variables):
     )
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("program", ["train", "evaluate", "reproduce"])
 def test_programs_that_go_on_say_so_from_their_first_moments_on(program, name, tmp_path):
@@ -58,6 +59,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("code", [85, None])
 def test_signals_leave_no_temporary_file_and_no_lock(code, name, tmp_path):
@@ -73,7 +75,7 @@ def test_signals_leave_no_temporary_file_and_no_lock(code, name, tmp_path):
     assert path.read_bytes() == b"old"
 
 
-def test_programs_in_the_background_go_on_ignoring_ctrl_c(monkeypatch):
+def test_programs_in_the_background_go_on_ignoring_ctrl_c():
     """A shell lets them ignore it, since it is meant for those in front."""
     received = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

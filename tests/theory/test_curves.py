@@ -265,3 +265,14 @@ def test_rates_that_are_too_small_for_numbers(name, bits):
 
 def test_spectra_may_be_unsorted_and_of_any_real_type():
     np.testing.assert_array_equal(check_spectrum(np.array([1, 3, 2])), [3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("name", CURVES)
+def test_results_are_float64_whatever_the_type_of_the_spectrum(name, kind):
+    spectrum = (np.arange(1.0, 769.0) ** -1.5).astype(kind)
+    found, expected = (
+        CURVES[name].at_rate(values, 100.0) for values in (spectrum, spectrum.astype(float))
+    )
+    assert (found.bits, found.distortion) == (expected.bits, expected.distortion)
+    assert found.distortions.dtype == np.float64

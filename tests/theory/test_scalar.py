@@ -61,6 +61,10 @@ def test_reference_point_of_the_mixture():
     assert point.d_f == pytest.approx(0.00760899, abs=5e-9)
 
 
+def test_the_type_of_the_variance_is_no_matter():
+    assert analyse(MIXTURE, np.float32(0.1)) == analyse(MIXTURE, float(np.float32(0.1)))
+
+
 @pytest.mark.parametrize("sigma2", [1e-10, 1e-5, 0.3, 0.9, 1.0 - 1e-4])
 def test_one_component_is_the_gaussian_closed_form(sigma2):
     variance, noise = np.array([0.64]), sigma2 / (1.0 - sigma2)
