@@ -209,6 +209,7 @@ def test_nothing_is_left_for_some_processes(monkeypatch):
     assert evaluation_processes.own_images(np.array([True, False, False])) == []
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize(
     ("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")]
 )
