@@ -160,7 +160,7 @@ def base_config() -> ConfigDict:
     config.eval.features = "efficientnet_lite0"
     # [path] Path or https address of the weights of inception_v3_fid; efficientnet_lite0 brings its own.
     config.eval.feature_weights = ""
-    # [names] Metrics of image pairs: lpips_alex, lpips_vgg or ms_ssim.
+    # [names] Metrics of image pairs: lpips_alex (31x31 pixels or more), lpips_vgg (16x16) or ms_ssim (11x11).
     config.eval.image_metrics = ("lpips_alex",)
     # [names] Metrics of sets of images beside the distances, in the features of eval.features:
     # precision_recall (with density and coverage) and classifier (whether one tells them from photographs).

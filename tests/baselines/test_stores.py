@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from diffc_jax.baselines import classical, codecs, lossless, stores
-from diffc_jax.baselines.evaluate import evaluate_baselines
+from diffc_jax.baselines.evaluate import _kept_arrays, evaluate_baselines
 from diffc_jax.baselines.hific import codec
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation.results import read_rate_points, write_rate_points
@@ -149,6 +149,16 @@ def test_pictures_that_are_not_wanted_any_more_go(tmp_path, run):
     assert shown.exists()
     run(tmp_path, grid_images=0)
     assert not shown.exists()
+
+
+def test_reconstructions_are_kept_with_the_images_that_they_are_of(tmp_path):
+    path, images = tmp_path / "a.npz", np.zeros((2, 4, 4, 3), np.uint8)
+    shown = {"a/method": np.array("jpeg"), "a/model": np.array("4:4:4"), "a/images": images}
+    np.savez(path, originals=images, **shown)
+    kept = [("jpeg", "4:4:4")]
+    assert _kept_arrays(path, {"originals": images}, kept).keys() == shown.keys()
+    assert _kept_arrays(path, {"originals": images}, [("jpeg", None)]) == {}
+    assert _kept_arrays(path, {"originals": images + np.uint8(1)}, kept) == {}
 
 
 def test_rows_that_are_replaced_by_fewer_are_named(tmp_path, run, monkeypatch, caplog):

@@ -251,17 +251,17 @@ def test_continuous_noise_is_refused(state_dict, tmp_path):
 
 
 def test_pipelines_of_latents_are_refused(state_dict, tmp_path):
-    folder = write_folder(
-        tmp_path / "ldm",
-        state_dict,
-        index={"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]},
-    )
-    fails(
-        InputError,
-        f"{folder / 'model_index.json'}: is a LDMPipeline with 'vqvae': its network works on latents or with"
-        " conditions, and only unconditional ones of pixels can be used",
-        lambda: convert(smoke_config(), folder, None),
-    )
+    """Also where the folder of their network is given."""
+    index = {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}
+    folder = write_folder(tmp_path / "ldm", state_dict, index=index)
+    network = write_folder(folder / "unet", state_dict)
+    for source in (folder, network):
+        fails(
+            InputError,
+            f"{folder / 'model_index.json'}: is a LDMPipeline with 'vqvae': its network works on latents or"
+            " with conditions, and only unconditional ones of pixels can be used",
+            lambda source=source: convert(smoke_config(), source, None),
+        )
 
 
 def test_folders_without_their_parts_are_refused(state_dict, tmp_path):

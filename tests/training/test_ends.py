@@ -83,9 +83,10 @@ def test_an_accelerator_is_named_in_the_card_and_the_checkpoint(tmp_path, monkey
     for run, name in (("cpu", None), ("a", "1 x A")):
         card = json.loads((tmp_path / run / "params.json").read_text())
         assert card.get("train_accelerator") == name
-        config = quick_config(num_steps=2)
+        config = quick_config(num_steps=2, batch_size=12)  # which is not that of the run
         trained = load_trained(quick_task(config), tmp_path / run)
         assert trained.spent["train_accelerator"] == name
+        assert trained.spent["images_seen"] == 2 * 8
         assert ("train_cpu_hours" in trained.costs) == (name is None)
 
 
