@@ -12,6 +12,13 @@ leave_at_signals(PreemptedError.exit_code)  # before the imports that take secon
 
 from diffc_jax import cli
 from diffc_jax.commands import describe, evaluate, validate
+from diffc_jax.config.validation import check_image_metrics
+
+
+def _validate(config):
+    validate(config)
+    check_image_metrics(config)
+
 
 if __name__ == "__main__":
-    cli.run_experiment(evaluate, validate, dry_run=describe, multi_host=True)
+    cli.run_experiment(evaluate, _validate, dry_run=describe, multi_host=True)

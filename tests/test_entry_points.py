@@ -107,6 +107,16 @@ def test_reproduce_trains_a_network_and_draws(tmp_path):
     assert "published:bpg" in {row["method"] for row in table(drawn)}
 
 
+@pytest.mark.parametrize("program", ["evaluate", "baselines", "reproduce"])
+def test_metrics_that_need_larger_images_are_refused_at_once(program, tmp_path):
+    flags = ("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")
+    done = run_program(
+        f"experiments/{program}.py", *flags, "--config.eval.image_metrics=('lpips_alex',)"
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "eval.image_metrics: lpips_alex needs images of 31x31 or more" in done.stderr
+
+
 @pytest.mark.parametrize("program", ["baselines", "reproduce"])
 def test_a_dry_run_knows_the_codecs(program, tmp_path):
     flags = ("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")

@@ -66,6 +66,18 @@ def validate(config: ConfigDict) -> None:
     _check_noise_levels(config)
 
 
+def check_image_metrics(config: ConfigDict) -> None:
+    """Raises UsageError if images are too small for a metric; for programs that measure."""
+    for metric in config.eval.image_metrics:
+        least = IMAGE_METRICS[metric]
+        if config.data.image_size < least:
+            raise UsageError(
+                f"{metric} needs images of {least}x{least} or more, and data.image_size is"
+                f" {config.data.image_size}; leave it out",
+                field="eval.image_metrics",
+            )
+
+
 def given_duration(train: ConfigDict) -> str:
     """Which field of config.train says how long the training is.
 
@@ -130,13 +142,6 @@ def _check_evaluation(config: ConfigDict) -> None:
         one_of("eval.features", evaluation.features, FEATURE_NETWORKS)
     for metric in evaluation.image_metrics:
         one_of("eval.image_metrics", metric, IMAGE_METRICS)
-        least = IMAGE_METRICS[metric]
-        if config.data.image_size < least:
-            raise UsageError(
-                f"{metric} needs images of {least}x{least} or more, and data.image_size is"
-                f" {config.data.image_size}; leave it out",
-                field="eval.image_metrics",
-            )
     for metric in evaluation.set_metrics:
         one_of("eval.set_metrics", metric, SET_METRICS)
     for field in ("decoders", "codec_decoders"):

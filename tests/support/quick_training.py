@@ -18,7 +18,7 @@ SIDE, IMAGES = 8, 24
 def quick_config(**train) -> ConfigDict:
     """Photographs of 8x8 pixels in batches of 8; `train` are fields of config.train."""
     config = base_config()
-    config.data.image_size, config.eval.image_metrics = SIDE, ()
+    config.data.image_size = SIDE
     config.data.train.max_images = config.data.eval.max_images = IMAGES
     defaults = {"batch_size": 8, "warmup_steps": 0, "learning_rate": 1e-2, "ema_decay": 0.9}
     config.train.update(defaults | {"log_every_steps": 4} | train)
