@@ -4,12 +4,7 @@ python experiments/baselines.py --config=configs/X.py --workdir=W
 """
 
 from diffc_jax import cli
-from diffc_jax.config.validation import check_image_metrics, validate
-
-
-def _validate(config):
-    validate(config)
-    check_image_metrics(config)
+from diffc_jax.config.validation import validate_evaluation
 
 
 def _evaluate(config, workdir):
@@ -27,4 +22,4 @@ def _dry_run(config):
 
 
 if __name__ == "__main__":
-    cli.run_experiment(_evaluate, _validate, dry_run=_dry_run)
+    cli.run_experiment(_evaluate, validate_evaluation, dry_run=_dry_run)

@@ -10,13 +10,8 @@ leave_at_signals(PreemptedError.exit_code)  # before the imports that take secon
 
 from diffc_jax import cli
 from diffc_jax.commands import describe
-from diffc_jax.config.validation import check_image_metrics, validate
+from diffc_jax.config.validation import validate_evaluation
 from diffc_jax.runtime.optional import require
-
-
-def _validate(config):
-    validate(config)
-    check_image_metrics(config)
 
 
 def _reproduce(config, workdir):
@@ -34,4 +29,4 @@ def _dry_run(config):
 
 
 if __name__ == "__main__":
-    cli.run_experiment(_reproduce, _validate, dry_run=_dry_run)
+    cli.run_experiment(_reproduce, validate_evaluation, dry_run=_dry_run)

@@ -66,6 +66,12 @@ def validate(config: ConfigDict) -> None:
     _check_noise_levels(config)
 
 
+def validate_evaluation(config: ConfigDict) -> None:
+    """`validate`, for programs that measure: that images are large enough for the metrics, too."""
+    validate(config)
+    check_image_metrics(config)
+
+
 def check_image_metrics(config: ConfigDict) -> None:
     """Raises UsageError if images are too small for a metric; for programs that measure."""
     for metric in config.eval.image_metrics:
