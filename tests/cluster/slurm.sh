@@ -136,7 +136,7 @@ is "$job" Restarts 2 || fail "restarts: $(field "$job" Restarts), not 2"
 is "$job" ExitCode 0:0 || fail "exit code: $(field "$job" ExitCode)"
 [ "$(steps "$run")" = "$(seq $last; echo $last)" ] || fail "steps were lost or repeated: $(steps "$run" | paste -sd' ')"
 [ -s "$run/params.safetensors" ] || fail "no parameters were exported"
-[ "$(grep -c 'stopped by SIGTERM and saved' "$work"/diffc-"$job"-*.out)" -ge 2 ] || fail "nobody said that it was stopped"
+[ "$(grep -c 'stopped as asked and saved' "$work"/diffc-"$job"-*.out)" -ge 2 ] || fail "nobody said that it was stopped"
 
 echo "evaluation in two tasks"
 job=$(submit --partition=low --ntasks=2 --time=10 -- \
