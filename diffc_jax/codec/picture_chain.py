@@ -26,6 +26,7 @@ from diffc_jax.codec.windows import Picture, WindowedDenoiser
 
 # Values that get their first noise at once, about.
 _START_VALUES = 1 << 22
+_KEYS_AT_ONCE = 64
 
 # Messages of one step may differ by a value.
 Values = Float[np.ndarray, " _"]
@@ -101,8 +102,11 @@ class PictureChain:
             yield range(first, first + size)
 
     def _keys(self, group: range) -> jax.Array:
-        keys = np.stack([np.full(len(group), self._header.seed), np.array(group)], axis=1)
-        return message_keys(keys.astype(np.uint32), np.full(len(group), self.n_steps))
+        # Of more messages than there are, so that groups of nearly all sizes have the same program.
+        messages = group.start + np.arange(-(-len(group) // _KEYS_AT_ONCE) * _KEYS_AT_ONCE)
+        keys = np.stack([np.full(len(messages), self._header.seed), messages], axis=1)
+        found = message_keys(keys.astype(np.uint32), np.full(len(messages), self.n_steps))
+        return jnp.asarray(np.asarray(found)[: len(group)])
 
 
 def values_of(message: int, n_messages: int, size: int) -> Int[np.ndarray, " m"]:

@@ -111,7 +111,7 @@ def reconstruct(
 
     def eps_hat(z: Array, gamma: Float[Array, " 1"]) -> Array:
         with jax.disable_jit(False):
-            return process.eps_from_x(z, x_hat(z, float(gamma[0])), gamma)
+            return _eps_from_x(z, x_hat(z, float(gamma[0])), gamma)
 
     latents = jnp.asarray(z)[None]
     keys = receiver_keys(jnp.asarray(tile_keys(seed, 1)))
@@ -119,7 +119,10 @@ def reconstruct(
     # Step by step on the host: between two steps come the windows.
     with jax.disable_jit():
         x = kind.reconstruct(eps_hat, latents, start, gammas, len(gammas) - 1, keys, kind.value)
-    return np.asarray(process.unit_to_pixels(x[0]))
+    return np.asarray(_pixels(x[0]))
+
+
+_eps_from_x, _pixels = jax.jit(process.eps_from_x), jax.jit(process.unit_to_pixels)
 
 
 class _Work:

@@ -13,8 +13,9 @@ posterior mean for a Gaussian source. For a Gaussian component of variance v the
 s = sigma / alpha is (v / (v + s^2))^(kappa / 2). Wang et al. 2026 (arXiv 2603.04005) scale the score, too.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,22 @@ from diffc_jax.diffusion.process import Images, NoisePredictor
 
 Grid = Float[Array | np.ndarray, " n"]
 Count = Int[Array, ""] | np.integer | int
+R = TypeVar("R")
+
+
+def _in_one_program(function: Callable[..., R]) -> Callable[..., R]:
+    """`function`, compiled as a whole also under `jax.disable_jit`, which lets loops run on the host.
+
+    Pictures need that (`codec.picture_decoder`), and would have a program for each operation.
+    """
+    program = jax.jit(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> R:
+        with jax.disable_jit(False):
+            return program(*arguments)
+
+    return call
 
 
 def posterior_mean(denoise: NoisePredictor, z: Images, gamma: Float[Array, ""]) -> Images:
@@ -33,7 +50,7 @@ def posterior_mean(denoise: NoisePredictor, z: Images, gamma: Float[Array, ""]) 
 
     Ho et al. 2020 decode in this way; its distortion is half that of DiffC-A (arXiv 2206.08889, section 4).
     """
-    return process.x_from_eps(z, denoise(z, _each(gamma, z)), gamma)
+    return _x_from_eps(z, denoise(z, _each(gamma, z)), gamma)
 
 
 def ancestral(
@@ -58,9 +75,7 @@ def ancestral(
     gammas = jnp.asarray(gammas)
 
     def noise(i: Int[Array, ""] | int) -> Images:
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-        std = jnp.exp(0.5 * gammas[i + 1]) * jnp.sqrt(-jnp.expm1(gammas[i + 1] - gammas[i]))
-        return std * process.image_noise(step_keys, z.shape[1:])
+        return _ancestral_noise(keys, i, z, gammas[i], gammas[i + 1])
 
     return _exponential_multistep(denoise, z, gammas, n_steps, 2.0, order, noise, x_hat)
 
@@ -104,6 +119,16 @@ def flow(
     )
 
 
+class _Span(NamedTuple):
+    """Where a step goes, and how; `noise` is added to y after it."""
+
+    gamma: Float[Array, ""]
+    after: Float[Array, ""]
+    noise: Array
+    kappa: Float[Array, ""] | float
+    order: Int[Array, ""] | int
+
+
 class _Step(NamedTuple):
     """A step that was taken with x_hat held constant, and what its slope adds: slope * weight.
 
@@ -139,24 +164,62 @@ def _exponential_multistep(
         raise ValueError(f"n_steps is {n_steps}, not 1 to {len(gammas) - 1} as of the gammas")
     gammas = jnp.asarray(gammas)
 
-    def take(i: Int[Array, ""] | int, y: Images, x_hat: Images, slope: Images) -> _Step:
-        h = 0.5 * (gammas[i] - gammas[i + 1])
-        approach = -jnp.expm1(-kappa * h)
-        weight = h - approach / kappa if order == 2 else jnp.zeros_like(h)
-        return _Step(y + approach * (x_hat - y) + noise(i), weight, slope, x_hat, h)
+    def span(i: Int[Array, ""] | int) -> _Span:
+        return _Span(gammas[i], gammas[i + 1], noise(i), kappa, order)
 
     def step(i: Int[Array, ""] | int, before: _Step) -> _Step:
-        z = process.alpha(gammas[i]) * (before.end + before.weight * before.slope)
-        x_hat = posterior_mean(denoise, z, gammas[i])
-        slope = (x_hat - before.x_hat) / before.length
-        return take(i, before.end + before.weight * slope, x_hat, slope)
+        x_hat = posterior_mean(denoise, _latents(before, gammas[i]), gammas[i])
+        return _next(before, x_hat, span(i))
 
-    y = z / process.alpha(gammas[0])
     if x_hat is None:
         x_hat = posterior_mean(denoise, z, gammas[0])
-    first = take(0, y, x_hat, jnp.zeros_like(z))
-    last = jax.lax.fori_loop(1, n_steps, step, first)
-    return last.end + last.weight * last.slope
+    first = _first(z, x_hat, span(0))
+    return _end(jax.lax.fori_loop(1, n_steps, step, first))
+
+
+_x_from_eps = _in_one_program(process.x_from_eps)
+
+
+@_in_one_program
+def _ancestral_noise(
+    keys: Key[Array, " b"],
+    i: Int[Array, ""] | int,
+    like: Images,
+    gamma: Float[Array, ""],
+    after: Float[Array, ""],
+) -> Images:
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+    std = jnp.exp(0.5 * after) * jnp.sqrt(-jnp.expm1(after - gamma))
+    return std * process.image_noise(step_keys, like.shape[1:])
+
+
+@_in_one_program
+def _first(z: Images, x_hat: Images, span: _Span) -> _Step:
+    return _take(z / process.alpha(span.gamma), x_hat, jnp.zeros_like(z), span)
+
+
+@_in_one_program
+def _next(before: _Step, x_hat: Images, span: _Span) -> _Step:
+    """Takes the step before once more, with the slope that its end gives, and then the next one."""
+    slope = (x_hat - before.x_hat) / before.length
+    return _take(before.end + before.weight * slope, x_hat, slope, span)
+
+
+@_in_one_program
+def _latents(step: _Step, gamma: Float[Array, ""]) -> Images:
+    return process.alpha(gamma) * _end(step)
+
+
+@_in_one_program
+def _end(step: _Step) -> Images:
+    return step.end + step.weight * step.slope
+
+
+def _take(y: Images, x_hat: Images, slope: Images, span: _Span) -> _Step:
+    h = 0.5 * (span.gamma - span.after)
+    approach = -jnp.expm1(-span.kappa * h)
+    weight = (span.order - 1) * (h - approach / span.kappa)
+    return _Step(y + approach * (x_hat - y) + span.noise, weight, slope, x_hat, h)
 
 
 def step_grid(

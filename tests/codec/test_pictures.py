@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from diffc_jax.codec.image_decoder import decode_stream, prefix_at
 from diffc_jax.codec.image_encoder import encode_image
 from diffc_jax.codec.picture_sizes import PictureSizes, messages_after
 from diffc_jax.codec.programs import ProgramCache
-from diffc_jax.codec.stream import Header, Residual, Stream, snr_to_float
+from diffc_jax.codec.stream import SNR_BITS, Header, Residual, Stream, snr_to_float
 from diffc_jax.codec.targets import Target
 from diffc_jax.codec.windows import WindowedDenoiser
 from diffc_jax.diffusion.decoders import DECODERS, DEFAULT_BUDGET
@@ -258,6 +259,17 @@ def test_every_decoder_reads_the_same_stream(codec, image, data):
     assert all(psnr(one, image) > 25 for one in images)
     assert len({one.tobytes() for one in images}) == 4
     assert (decode_stream(codec, stream, "ancestral", 8).image == images[1]).all()
+
+
+@pytest.mark.parametrize("decoder", ["flow", "ancestral"])
+def test_a_size_is_decoded_by_few_programs(codec, caplog, decoder):
+    """Start and compilation take most of the time of a picture of ordinary size."""
+    z = np.random.default_rng(0).standard_normal((15, 26, 3)).astype(np.float32)
+    denoiser = WindowedDenoiser(codec, 6, 0)
+    with jax.log_compiles():
+        picture_decoder.reconstruct(denoiser, z, 1 << SNR_BITS, decoder, None, seed=1)
+    compiled = [line for line in caplog.messages if line.startswith("Compiling ")]
+    assert 5 <= len(compiled) <= 20
 
 
 def test_streams_do_not_depend_on_the_batch(image, data):
