@@ -6,6 +6,10 @@ KEPT = (
     *("claims.md", "report.html", "unet/eval/rd.csv", "baselines/eval/lossless.json"),
     *("figures/rate_paper_log.png", "figures/strips_unet.png", "theory/gaussian/curves.csv"),
     *("hq64/claims.md", "unet/hq64/eval/summary.json", "hq64/figures/rate_paper_log.png"),
+    *("unet/eval/samples.csv", "unet/eval/samples_0.png", "unet/eval/rate_curve.csv"),
+    *("unet/eval/environment.json", "figures/rate_psnr_log.png", "figures/rate_lpips_log.png"),
+    *("figures/rate_auc_log.png", "figures/rate_bounds_unet.png", "figures/coding_cost.png"),
+    *("figures/spectra.png", "figures_published/rate_psnr_log.png", "theory/gaussian/curves.png"),
 )
 LEFT = (
     *("unet/eval/reconstructions.npz", "unet/eval/per_image.csv", "unet/checkpoints/5/x"),

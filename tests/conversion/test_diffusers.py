@@ -9,6 +9,7 @@ import pytest
 
 from configs.diffusers_converted import get_config
 from diffc_jax.conversion.command import convert
+from diffc_jax.conversion.diffusers import read_fields
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.models.diffusers_unet import diffusers_unet_model
 from diffc_jax.runtime import lock
@@ -99,9 +100,10 @@ def test_every_layout_gives_the_same_weights(layout, state_dict, tmp_path):
         write_pt(source / "diffusion_pytorch_model.bin", state_dict)
     convert(config, source, tmp_path / "W")
     found = read_tensors(tmp_path / "W" / "params.safetensors")
-    kernel = found["params/model/mid_block.attentions.0.to_out.0/kernel"]
-    expected = state_dict["mid_block.attentions.0.to_out.0.weight"]
-    np.testing.assert_array_equal(kernel, expected.T)
+    for name in former:
+        kernel = found[f"params/model/mid_block.attentions.0.{name}/kernel"]
+        expected = state_dict[f"mid_block.attentions.0.{name}.weight"]
+        np.testing.assert_array_equal(kernel, expected.T)
     kernel = found["params/model/down_blocks.0.downsamplers.0.conv/kernel"]
     expected = state_dict["down_blocks.0.downsamplers.0.conv.weight"]
     assert kernel[0, 2, 5, 7] == expected[7, 5, 0, 2]
@@ -135,6 +137,22 @@ def test_the_message_about_another_config_has_the_flags_of_the_network(tmp_path)
     config = smoke_config("tutorial")
     config.model.prediction, config.model.betas = "v", "cosine"
     convert(config, folder, None)
+
+
+def test_flags_in_that_message_are_quoted_for_a_shell(state_dict, tmp_path):
+    config = smoke_config()
+    config.model.widths, config.model.attention = (32, 32), ()
+    found = message(
+        lambda: convert(config, write_folder(tmp_path / "ddpm", state_dict), None), UsageError
+    )
+    assert found.endswith("; add --config.model.widths='(32, 64)' --config.model.attention='(8,)'")
+
+
+def test_a_config_may_leave_out_fields_with_their_defaults(state_dict, tmp_path):
+    config = smoke_config()
+    with config.unlocked():
+        del config.model.epsilon
+    convert(config, write_folder(tmp_path / "ddpm", state_dict), None)
 
 
 CONDITIONAL = "and only unconditional networks can be used"
@@ -236,6 +254,32 @@ def test_betas_that_a_file_leaves_out_are_those_of_the_library(state_dict, tmp_p
     del scheduler["beta_start"], scheduler["beta_end"]
     path.write_text(json.dumps(scheduler))
     convert(smoke_config(), folder, None)  # the config has 0.0001 and 0.02
+
+
+def test_fields_that_files_leave_out_are_those_of_the_library(tmp_path):
+    network, scheduler = tmp_path / "config.json", tmp_path / "scheduler_config.json"
+    network.write_text('{"_class_name": "UNet2DModel"}')
+    scheduler.write_text('{"beta_schedule": "linear"}')
+    fields = read_fields(network, scheduler, 64)
+    assert fields["data"] == {"image_size": 64}
+    assert fields["model"] == {
+        "widths": (224, 448, 672, 896),
+        "blocks": 2,
+        "attention": (32, 16, 8),
+        "head_channels": 8,
+        "groups": 32,
+        "epsilon": 1e-5,
+        "pad_both_sides": True,
+        "sines_first": False,
+        "frequency_shift": 0,
+        "centre_input": False,
+        "learned_variance": False,
+        "prediction": "eps",
+        "betas": "linear",
+        "steps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+    }
 
 
 def test_continuous_noise_is_refused(state_dict, tmp_path):

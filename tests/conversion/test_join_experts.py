@@ -46,6 +46,7 @@ def export_half(side, path, schedule="linear", **schedule_params):
         "image_size": SIDE,
         "steps": number,
         "images_seen": 10 * number,
+        "trained_parameters": 100 * number,
         "train_cpu_seconds": 3600.0 * number,
         "train_seconds": None if side == "fine" else 60.0,
     }
@@ -71,6 +72,7 @@ def test_joined_networks_are_the_two(halves, tmp_path):
     card = json.loads(joined.with_suffix(".json").read_text())
     assert card["model"] == json.loads(json.dumps(MODEL))
     assert (card["images_seen"], card["train_cpu_seconds"]) == (30, 10800.0)
+    assert card["trained_parameters"] == 300
     assert "train_seconds" not in card  # one of the two does not know it
     assert card["joined_from"]["noisy"]["card"]["steps"] == 2
     assert card["joined_from"]["noisy"]["file"] == "noisy.safetensors"

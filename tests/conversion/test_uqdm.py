@@ -75,6 +75,17 @@ def test_a_folder_is_converted(state_dict, tmp_path):
     assert card["converted_from"]["file"] == "checkpoint.pt"
 
 
+def test_a_network_without_scales_has_three_outputs(state_dict, tmp_path):
+    own = {
+        name: one[:3] if name.startswith("conv_out.2.") else one for name, one in state_dict.items()
+    }
+    folder = write_folder(tmp_path / "uqdm", own)
+    content = json.loads((folder / "config.json").read_text())
+    del content["model"]["learned_prior_scale"]
+    (folder / "config.json").write_text(json.dumps(content))
+    convert(small_config(), folder, None)
+
+
 def test_dropout_moves_the_last_layer_of_a_block(state_dict, tmp_path):
     moved = {name.replace("net2.2", "net2.3"): one for name, one in state_dict.items()}
     convert(small_config(), write_folder(tmp_path / "uqdm", moved, dropout_prob=0.1), None)

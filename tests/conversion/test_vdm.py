@@ -301,6 +301,12 @@ def test_a_noise_schedule_that_cannot_be_used_is_refused(tmp_path):
     assert not (tmp_path / "params.safetensors").exists()
 
 
+def test_parameters_beyond_float32_are_refused(tmp_path):
+    params = {"model": {"bias": np.array([np.inf], np.float32)}, "schedule": {}}
+    with pytest.raises(InputError, match=r"1 tensors are not finite as float32, the first is 'mod"):
+        write_converted(smoke_config("linear"), params, {}, tmp_path / "ckpt-1.flax", tmp_path)
+
+
 def test_other_files_are_refused(tensors, tmp_path):
     def message(path):
         with pytest.raises(InputError) as error:

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from diffc_jax.data import SourceSpec
+from diffc_jax.data import SourceSpec, open_source
 from diffc_jax.data.prepare import prepare
 from diffc_jax.errors import InputError, UsageError
 from tests.support.image_files import opened, pixels
@@ -66,6 +66,31 @@ def test_official_folder(source, tmp_path):
         UsageError,
         "split: unknown 'test' for a folder of official files; choose train or validation",
         lambda: opened(source=source, path=str(tmp_path), split="test"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "message"),
+    [
+        (4, "refuse", "is 8x8, not 4x4; set resize=squash or resize=crop to scale it"),
+        (16, "squash", "is 8x8, smaller than image_size=16; images are never enlarged"),
+    ],
+)
+def test_official_images_of_another_size_are_refused(tmp_path, size, resize, message):
+    path = tmp_path / "f.npz"
+    np.savez(path, **official_content((1,)))
+    spec = SourceSpec(source="npz", path=str(path), image_size=size, resize=resize)
+    with pytest.raises(InputError, match=f"{path}, row 0: {message}"):
+        open_source(spec)
+
+
+def test_official_files_of_different_size_are_not_mixed(tmp_path):
+    np.savez(tmp_path / "train_data_batch_1.npz", data=rows((1,)))
+    np.savez(tmp_path / "train_data_batch_2.npz", data=np.zeros((1, 48), np.uint8))
+    fails(
+        InputError,
+        f"{tmp_path}: mixes images of sides [4, 8]; open them separately",
+        lambda: opened(source="npz", path=str(tmp_path)),
     )
 
 

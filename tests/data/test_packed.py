@@ -87,6 +87,11 @@ def test_as_array_of_packed_images_is_the_file(whole):
     assert mapped_file(first.as_array()) == str(whole / "train.npy")
 
 
+def test_images_are_compared_with_their_digests_group_by_group(whole, monkeypatch):
+    monkeypatch.setattr(packed, "_CHECKED_AT_ONCE", 7)
+    np.testing.assert_array_equal(read(whole).as_array(), IMAGES)
+
+
 def test_as_array_of_other_images_is_decoded(whole, tars, tmp_path, caplog):
     source = open_source(spec(tars, max_images=COUNT - 1))
     with caplog.at_level("INFO", logger="absl"):
@@ -120,6 +125,14 @@ def test_several_folders_are_one_source(whole, tars, tmp_path):
     np.testing.assert_array_equal(
         read(f"{whole},{more}", max_images=301).as_array(), expected[:301]
     )
+
+    file = more / "train.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
+    damaged = read(f"{whole},{more}")
+    with pytest.raises(InputError, match=rf"^{file}, row 99 \(hq64_0"):
+        damaged[399]
+    file.write_bytes(content)
 
     store = source._store
     assert isinstance(store, PixelStore)

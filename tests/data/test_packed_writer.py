@@ -104,6 +104,18 @@ def test_prepared_images_are_packed_again(whole, tars, tmp_path, layout):
     assert [shard["images"] for shard in shards["shards"]] == [200, 100]
 
 
+def test_lost_digests_are_written_again(tmp_path):
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(encode(IMAGES[0], "png"))
+    inputs = spec(folder, source="folder")
+    prepare(inputs, output, layout="packed")
+    before = (output / "train.digests.npy").read_bytes()
+    (output / "train.digests.npy").unlink()
+    prepare(inputs, output, layout="packed")
+    assert (output / "train.digests.npy").read_bytes() == before
+
+
 def test_inputs_are_the_images_that_are_prepared(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -342,3 +342,25 @@ def test_script(official, tmp_path):
     missing = run("--path=nowhere.npz", "--name=v1", f"--output={output}")
     assert missing.returncode == 1
     assert missing.stderr == ("prepare_imagenet64.py: error: nowhere.npz: no such file or folder\n")
+
+
+def test_script_passes_all_flags_on(tmp_path):
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(6):
+        PIL.Image.new("RGB", (12, 11), (number, 0, 0)).save(photos / f"{number}.png")
+    PIL.Image.new("L", (12, 11)).save(photos / "1.png")
+    (photos / "2.png").write_bytes(b"no image")
+    done = run_program(
+        "scripts/prepare_imagenet64.py",
+        *("--source=folder", f"--path={photos}", "--name=v1", f"--output={output}"),
+        *("--split=validation", f"--image_size={SIDE}", "--resize=squash", "--resize_filter=area"),
+        *("--non_rgb=convert", "--skip_corrupt", "--max_images=5", "--shard_size=3"),
+        "--encoding=png",
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(output / "manifest.json")
+    shown = ("split", "image_size", "resampling", "count", "encoding", "shard_size")
+    expected = ("validation", SIDE, f"area average to {SIDE}x{SIDE}, aspect not kept", 4, "png", 3)
+    assert tuple(manifest[name] for name in shown) == expected
+    assert manifest["skipped"] == [str(photos / "2.png")]

@@ -120,7 +120,9 @@ def test_folder_is_recursive_and_sorted(tmp_path):
     assert (source.name, len(source)) == ("set", 3)
     for index, name in enumerate(["a/1.webp", "b/2.png", "c.PNG"]):
         np.testing.assert_array_equal(source[index], images[name])
-    assert len(opened(source="folder", path=str(tmp_path / "set"), max_images=2)) == 2
+    for count in (2, 99):
+        some = opened(source="folder", path=str(tmp_path / "set"), max_images=count)
+        assert len(some) == min(count, 3)
     for index in (3, -1):
         with pytest.raises(IndexError, match=f"^image {index} of 3$"):
             source[index]
@@ -207,6 +209,10 @@ def test_corrupt_image_is_named_or_left_out_on_request(tmp_path, caplog):
     assert source.skipped == (f"{tar}, member sub/broken.png",)
     assert "broken.png: cannot be decoded" in caplog.text
     assert "one: 1 of 2 images left out" in caplog.text
+    first = write_tar(tmp_path / "first.tar", {"0.png": b"junk", "1.png": encoded(pixels(1))})
+    kept = opened(source="tar", path=str(first), skip_corrupt=True)
+    np.testing.assert_array_equal(kept[0], pixels(1))
+    assert kept.label(0) == f"{first}, member 1.png"
 
     only = write_tar(tmp_path / "only.tar", {"x.png": b"junk"})
     fails(

@@ -184,16 +184,23 @@ def test_images_of_another_shape_with_the_same_bytes_are_others(tmp_path):
         assert found.moments.count == len(batches[0])
 
 
-def test_the_first_features_of_a_set_are_kept_and_the_moments_are_of_all(monkeypatch, tmp_path):
+@pytest.mark.parametrize("block", [3, 1024])
+def test_the_first_features_of_a_set_are_kept_and_the_moments_are_of_all(
+    monkeypatch, tmp_path, block
+):
     monkeypatch.setattr(feature_sets, "MAX_KEPT", 7)
+    monkeypatch.setattr(feature_sets, "_BLOCK", block)
     vectors = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
-    found = FeatureSet.of(np.split(vectors, [2, 20]))
+    found = FeatureSet.of(np.split(vectors, [2, 5, 20]))
     save_features(tmp_path / "a.npz", found)
     for one in (found, load_features(tmp_path / "a.npz", 3)):
         np.testing.assert_array_equal(one.first, vectors[:7])
         assert one.moments.count == 30
         np.testing.assert_allclose(one.moments.mean, vectors.mean(0), rtol=1e-5)
     save_features(tmp_path / "a.npz", dataclasses.replace(found, first=vectors[:6]))
+    with pytest.raises(InputError, match=r"a.npz: holds no finite features of 30 images; delete"):
+        load_features(tmp_path / "a.npz")
+    save_features(tmp_path / "a.npz", dataclasses.replace(found, first=np.nan * found.first))
     with pytest.raises(InputError, match=r"a.npz: holds no finite features of 30 images; delete"):
         load_features(tmp_path / "a.npz")
 
@@ -216,6 +223,9 @@ def test_weights_hash():
     assert exchanged[0] != exchanged[1]
     renamed = dataclasses.replace(network, variables={"params": {"weights": kernel}})
     assert renamed.weights_hash != network.weights_hash
+    for other in (kernel.reshape(5, 4), kernel.view(np.int32)):
+        changed = dataclasses.replace(network, variables={"params": {"kernel": other}})
+        assert changed.weights_hash != network.weights_hash
 
 
 CONTENT = b"weights"
@@ -288,6 +298,16 @@ def test_paths(tmp_path):
     assert str(error.value) == (
         "weights: 'http://example.org/net.pth' is neither a path nor an https address"
     )
+
+
+def test_all_digits_in_a_name_are_compared(tmp_path):
+    whole = hashlib.sha256(CONTENT).hexdigest()
+    path = tmp_path / f"net-{whole}.pth"
+    path.write_bytes(CONTENT)
+    assert downloads.local_weights(str(path)) == path
+    path.write_bytes(b"changed")
+    with pytest.raises(InputError, match=f"not {whole}; delete it and fetch it again"):
+        downloads.local_weights(str(path))
 
 
 def test_registry_refusals(tmp_path):

@@ -237,6 +237,13 @@ def test_error_of_all_images_from_some_of_them():
     assert of_some.stderr == pytest.approx(of_all.stderr, rel=0.1)
 
 
+def test_error_is_the_same_from_either_side():
+    generator = np.random.default_rng(5)
+    a, b = generator.normal(size=(300, 3)), 2.0 * generator.normal(size=(40, 3))
+    one, other = estimate(a, b, paired=False), estimate(b, a, paired=False)
+    assert one.stderr == pytest.approx(other.stderr, rel=1e-9)
+
+
 def test_difference_of_two_distances_has_an_error_of_its_own():
     """Two sets against one reference: what the images have in common falls out."""
     generator = np.random.default_rng(4)

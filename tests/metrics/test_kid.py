@@ -150,6 +150,9 @@ def test_refusals():
     assert str(error.value) == (
         "KID: the images have 2 features, the reference 3; use the same feature network for both"
     )
-    with pytest.raises(InputError) as error:
-        KernelReference(np.zeros((20, 3)), paired=True).distance(np.zeros((21, 3)))
-    assert str(error.value) == "KID: 21 images cannot be pairs with 20 references"
+    for images, references in ((21, 20), (20, 21)):
+        with pytest.raises(InputError) as error:
+            KernelReference(np.zeros((references, 3)), paired=True).distance(np.zeros((images, 3)))
+        assert (
+            str(error.value) == f"KID: {images} images cannot be pairs with {references} references"
+        )

@@ -63,3 +63,19 @@ def test_differences_are_those_from_the_mean():
     assert columns["fid_minus_mean"] == found["fid_minus_mean"].value
     assert columns["kid_stderr"] == own["kid"].stderr
     assert math.isnan(columns["auc"])
+
+
+def test_small_sets_have_no_numbers_that_need_more_images():
+    sets = [FeatureSet.of([some]) for some in (ORIGINALS[:5], OTHERS)]
+    metrics = ("precision_recall", "classifier")
+    found = Comparison(*sets, "net", "others", metrics).estimates(FeatureSet.of([IMAGES[:5]]))
+    assert set(found) == {"fid", "fid_originals"}
+
+
+def test_numbers_against_others_are_none_of_the_originals():
+    sets = [FeatureSet.of([some]) for some in (ORIGINALS, OTHERS[:10])]
+    found = Comparison(*sets, "net", "others", ("precision_recall",)).estimates(
+        FeatureSet.of([IMAGES])
+    )
+    assert "kid" not in found
+    assert "kid_originals" in found

@@ -90,6 +90,14 @@ def test_an_image_and_its_original_are_on_the_same_side(monkeypatch):
     assert sorted(tested) == list(range(43))
 
 
+def test_strength_of_the_penalty_does_not_depend_on_the_number_of_images():
+    images, originals, test = np.random.default_rng(6).normal(size=(3, 30, 4))
+    once = two_sample._scores(np.concatenate([images + 0.5, originals]), test)
+    images, originals = (np.repeat(part, 3, axis=0) for part in (images + 0.5, originals))
+    again = two_sample._scores(np.concatenate([images, originals]), test)
+    np.testing.assert_allclose(again, once, rtol=1e-3, atol=1e-3)
+
+
 def test_folds_depend_on_the_seed():
     def parts(seed):
         return [test.tolist() for _, test in folds(43, seed)]

@@ -112,6 +112,10 @@ def test_flow_against_ancestral(tmp_path):
     text = write(tmp_path, ROWS)
     found = cells(text, "## DiffC-F and DiffC-A with the denoiser unet", f"{-4 * LOG_BPP[1]:.2f}")
     assert found == ["0.200", "18.94", "21.95", "+3.01", "0.500"]
+    some = [r for r in ROWS if r.decoder != "ancestral" or r.bpp < 0.1]
+    text = write(tmp_path, some)
+    table = text[text.index("## DiffC-F and DiffC-A") :].split("\n## ")[0]
+    assert len([line for line in table.splitlines() if line.startswith("| ")]) == 2
 
 
 def test_files_take_a_quarter_more(tmp_path):
@@ -119,6 +123,16 @@ def test_files_take_a_quarter_more(tmp_path):
     table = text[text.index("## Files against the bound") :].splitlines()
     ratios = [line.split("|")[5].strip() for line in table if line.startswith("| DiffC-F files")]
     assert ratios == ["1.250"] * len(LOG_BPP)
+
+
+def test_files_have_no_ratio_beyond_the_bound(tmp_path):
+    rows = [
+        dataclasses.replace(r, psnr=60.0) if r.method == "diffc_codec" and r.bpp > 2 else r
+        for r in ROWS
+    ]
+    text = write(tmp_path, rows)
+    table = text[text.index("## Files against the bound") :].splitlines()
+    assert len([line for line in table if line.startswith("| DiffC-F files")]) == len(LOG_BPP) - 1
 
 
 def test_files_have_no_ratio_to_a_bound_whose_psnr_does_not_rise(tmp_path):
@@ -135,6 +149,7 @@ def test_gains_of_the_gaussian(tmp_path):
     assert (
         cells(text, "## A Gaussian", "best noise over isotropic noise, F")[0] == "+0.250 to +0.250"
     )
+    assert cells(text, "## A Gaussian", "R(D) over F")[0] == "+0.500 to +0.500"
 
 
 def test_what_is_not_there_is_not_compared(tmp_path):

@@ -136,6 +136,19 @@ def test_sweep_takes_its_numbers_from_the_table(tmp_path):
     np.testing.assert_allclose(mean.psnr, 21.0 + INDEX[:, None] + BPP[None])
 
 
+def test_numbers_are_those_of_the_same_noise_and_of_all_pixels(tmp_path):
+    wide = {name: _images(3, n, seed=1)[:, :, :4] for name, n in (("flow", 4), ("mean", 4))}
+    _write_sweep(tmp_path, original=_images(3)[:, :4], **wide)
+    path = tmp_path / "eval" / "per_image.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    others = [row | {"gamma": "2.5", "psnr": "99"} for row in rows]
+    results.write_table(path, FIELDS, [*rows, *others])
+    flow, _ = reconstructions.load_sweep(tmp_path / "eval").series
+    np.testing.assert_allclose(flow.bpp, 2 * (BPP[None] + INDEX[:, None] / 100))
+    assert flow.psnr.max() < 99
+
+
 def test_methods_on_the_same_images_are_joined(tmp_path):
     _write_sweep(tmp_path / "unet")
     _write_sweep(tmp_path / "gaussian", model="gaussian")
@@ -152,6 +165,8 @@ def test_methods_on_the_same_images_are_joined(tmp_path):
     ]
     np.testing.assert_array_equal(joined.series[0].images, _images(3, 4, seed=1)[[0, 2]])
     np.testing.assert_array_equal(joined.series[4].images, _images(2, 3, seed=4)[[1, 0]])
+    np.testing.assert_allclose(joined.series[0].psnr[:, 0], [23.1, 25.1])
+    np.testing.assert_allclose(joined.series[0].bpp[:, 0], [0.13, 0.15])
     assert len(other.series) == 2
 
 
@@ -255,6 +270,15 @@ def test_codecs_stand_below_at_matched_rates(tmp_path):
         {"index": 0, "method": "JPEG 4:2:0", "column": 0, "bpp": None, "psnr": None},
         {"index": 0, "method": "JPEG 4:2:0", "column": 1, "bpp": 0.5, "psnr": 22.0},
     ]
+
+
+def test_codecs_may_have_a_tenth_more_bits(tmp_path):
+    _write_sweep(tmp_path)
+    _write_baselines(tmp_path, **{"jpeg_420/bpp": np.tile([0.56, 1.64, 5.0], (3, 1))})
+    (joined,) = reconstructions.collect_reconstructions([tmp_path])
+    flow, _, _, jpeg = joined.series
+    _, below = grids.make_strips(joined, flow, [jpeg], max_images=1).cells[0]
+    assert [cell.bpp for cell in below] == [None, 0.56, 1.64, 1.64]
 
 
 def test_files_of_the_model_stand_below_at_the_same_noise(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffc_jax.errors import InputError, UsageError
 from diffc_jax.evaluation import results
-from diffc_jax.plotting import report_tables, style
+from diffc_jax.plotting import html_report, report_tables, style
 from diffc_jax.plotting.html_report import make_report
 from diffc_jax.plotting.measures import MEASURES
 from diffc_jax.plotting.picture_page import is_picture_page
@@ -139,6 +139,13 @@ def test_reconstructions_are_exact(runs, tmp_path):
     )
     assert flow["psnr"] == [[20.5, 21.5, 22.5]] * 2
     assert found["series"][-1]["psnr"] == [[25.0, "Infinity"], [26.0, 44.0]]
+
+
+def test_a_last_row_of_reconstructions_is_filled_up():
+    images = np.full((5, SIZE, SIZE, 3), 255, np.uint8)
+    sprite = html_report._sprite(images, 3)
+    assert sprite.shape == (2 * SIZE, 3 * SIZE, 3)
+    assert not sprite[SIZE:, 2 * SIZE :].any()
 
 
 def test_files_of_the_codec_are_shown_beside_the_bound(runs, tmp_path):

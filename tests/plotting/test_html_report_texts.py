@@ -103,6 +103,8 @@ def test_says_what_is_missing(runs, tmp_path):
     ):
         assert sentence in page.text
     assert page.data["reconstructions"] == []
+    assert "experiments/evaluate.py" in page.text
+    assert "experiments/train.py" not in page.text
     assert [measure["column"] for measure in page.data["measures"]] == ["psnr", "psnr_mean"]
     (runs[0] / "eval" / "per_image.csv").unlink()
     page = Page(make_report(runs, tmp_path / "r.html"))
@@ -181,6 +183,7 @@ def test_mixed_data_are_refused_as_in_the_figures(runs, tmp_path):
         in page.text
     )
     assert "DiffC on photos eval: rate" in page.text
+    assert "16 rate points measured on 12 images of photos eval." in page.text
 
 
 def test_a_trained_codec_is_trained_and_evaluated_again(runs, tmp_path):

@@ -92,6 +92,29 @@ def test_what_tells_two_runs_apart(tmp_path, first, second, expected):
     assert labels(paths) == [f"DiffC-F (flow), {text}" for text in expected]
 
 
+def test_two_of_three_runs_with_equal_settings_have_their_own_names(tmp_path):
+    rates = {"a": 0.01, "b": 0.01, "c": 0.02}
+    paths = [
+        write_run(tmp_path / name, better(make_points(), gain), changed(learning_rate=rate))
+        for gain, (name, rate) in enumerate(rates.items())
+    ]
+    found = [one.label("diffc", "unet") for one in inputs.read_inputs(paths)]
+    assert found == ["a", "b", "learning_rate 0.02"]
+
+
+def test_equal_rows_of_one_table_count_once(tmp_path):
+    path = write_run(tmp_path / "a", [*make_points(), *make_points()])
+    assert len(inputs.collect_rate_points([path])) == len(make_points())
+
+
+def test_subsets_of_runs_have_the_settings_of_the_runs(tmp_path):
+    paths = []
+    for gain, (name, rate) in enumerate({"a": 0.01, "b": 0.02}.items()):
+        paths.append(write_run(tmp_path / name / "hq64", better(make_points(), gain)))
+        write_json(tmp_path / name / "config.json", changed(learning_rate=rate))
+    assert labels(paths) == [f"DiffC-F (flow), learning_rate {rate}" for rate in (0.01, 0.02)]
+
+
 def test_what_points_say_themselves_needs_no_name(tmp_path):
     paths = [
         write_run(tmp_path / "a", make_points(checkpoint="step 5"), TRAINED),
@@ -300,12 +323,15 @@ def test_other_pixels_under_one_name_are_refused(tmp_path):
         write_json(paths[-1] / "eval" / "images.json", dataclasses.asdict(images))
     paths.append(write_run(tmp_path / "older", make_points(method="webp")))
     inputs.check_same_pixels([paths[0], paths[2], paths[0] / "eval" / "rd.csv"])
-    with pytest.raises(UsageError) as error:
-        figures.make_figures(paths, tmp_path / "out")
-    assert str(error.value) == (
-        f"inputs: {paths[0]} and {paths[1]} have results of different images, though both are called photos"
-        " test, 12 images; evaluate all methods on the same images, or set allow_mixed_data"
-    )
+    for compare in (
+        lambda: figures.make_figures(paths, tmp_path / "out"),
+        lambda: make_report(paths, tmp_path / "report.html"),
+        lambda: write_claims(paths, tmp_path / "theory", tmp_path / "claims.md"),
+    ):
+        assert message(compare, UsageError) == (
+            f"inputs: {paths[0]} and {paths[1]} have results of different images, though both are called"
+            " photos test, 12 images; evaluate all methods on the same images, or set allow_mixed_data"
+        )
     figures.make_figures(paths, tmp_path / "out", allow_mixed_data=True)
 
 

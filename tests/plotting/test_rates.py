@@ -79,6 +79,12 @@ def test_bounds_are_those_of_whole_chunks_and_steps(curve):
     )
 
 
+def test_number_of_pixels_does_not_depend_on_the_last_digit(tmp_path):
+    for factor in (1 - 1e-12, 1 + 1e-12):
+        rows = [row | {"bpp_kl": factor * row["bpp_kl"]} for row in _rows()]
+        assert rates.load_rate_curve(_write(tmp_path, rows), "unet").n_pixels == PIXELS
+
+
 def test_area_below_the_coding_cost_is_the_rate(curve):
     area = np.sum(curve.density() * -np.diff(GAMMAS))
     assert area == pytest.approx(curve.bpp_kl[-1] - curve.bpp_kl[0])

@@ -97,3 +97,10 @@ def test_broken_tables_are_refused(workdir):
     with pytest.raises(InputError) as error:
         spectra.load_spectra(path)
     assert str(error.value) == f"{path}: has no column 'power'"
+
+
+def test_near_rates_are_those_within_a_factor():
+    points = [dataclasses.replace(make_points()[0], bpp=bpp) for bpp in (0.07, 0.135, 0.17)]
+    known = dict.fromkeys(points, (FREQUENCIES,) * 3)
+    assert spectra._nearest(points, 0.1, known) == points[1]
+    assert spectra._nearest(points[2:], 0.1, known) is None

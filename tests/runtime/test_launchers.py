@@ -75,7 +75,16 @@ def test_slurm_sweep_is_an_array(tmp_path):
         ["--workdir=/r/c", "--dry_run"],
     ]
     assert submit[:4] == ["env", f"SWEEP={sweep}", "sbatch", "--array=1-3"]
+    assert "--output=%x-%A_%a.out" in submit
     assert submit[-4:] == ["--time=60", "scripts/cluster/slurm.sbatch", *RUN[:2]]
+
+
+def test_slurm_sweep_is_near_and_has_no_empty_lines(tmp_path):
+    for text, code in (("--workdir=/r/a\n", 0), ("--workdir=/r/a\n \n--workdir=/r/b\n", 2)):
+        (tmp_path / "sweep").write_text(text)
+        result = launch("slurm.sh", "--dry_run", "--sweep=sweep", "--", *RUN[:2], cwd=tmp_path)
+        assert result.returncode == code
+        assert (f"SWEEP={tmp_path}/sweep " in result.stdout) == (code == 0)
 
 
 def slurm_job(tmp_path, code, *flags, **variables):
@@ -173,6 +182,7 @@ def test_jobset_fields():
     [
         ("failed with exit code 85 matching FailJob rule at index 0", "preempted"),
         ("failed with exit code 2 matching FailJob rule at index 0", "misused"),
+        ("has condition DisruptionTarget matching FailJob rule at index 1", "preempted"),
     ],
 )
 def test_jobset_goes_on_after_exit_codes(message, action):
@@ -187,11 +197,15 @@ def test_jobset_goes_on_after_exit_codes(message, action):
     assert [rule["name"] for rule in matching] == [action]
     actions = {rule["name"]: rule["action"] for rule in rules}
     assert actions == {"preempted": "RestartJobSetAndIgnoreMaxRestarts", "misused": "FailJobSet"}
+    assert spec["failurePolicy"]["maxRestarts"] == 5
     # The job of the set fails at once with a reason that the rules above see.
     job = spec["replicatedJobs"][0]["template"]["spec"]
     codes, disruption = job["podFailurePolicy"]["rules"]
     assert codes["action"] == disruption["action"] == "FailJob"
     assert codes["onExitCodes"]["values"] == [2, 85]
+    assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    # Time to save a checkpoint.
+    assert job["template"]["spec"]["terminationGracePeriodSeconds"] == 600
     assert job["template"]["spec"]["restartPolicy"] == "Never"
     assert job["backoffLimit"] == 0
 
@@ -215,6 +229,8 @@ def test_pods_know_each_other():
             "fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"
         }
     }
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"runs": "/mnt", "memory": "/dev/shm"}
 
 
 # TPU pods.
@@ -239,6 +255,13 @@ def test_tpu_pod_is_obtained_used_and_given_back():
     ]
     assert delete == [*resources, "delete", "vdm", where, "--force", "--quiet"]
     assert len(printed("tpu.sh", "--keep", *TPU, "--type=v5p-8", "--", *RUN)) == 2
+
+
+def test_tpu_commands_are_of_one_project_and_have_a_runtime():
+    for kind, version in (("v5p-8", "tpuv5"), ("v6e-8", "tpuv6e")):
+        commands = printed("tpu.sh", *TPU, "--project=p", f"--type={kind}", "--", *RUN)
+        assert commands[0][-1] == f"--runtime-version=v2-alpha-{version}"
+        assert all("--project=p" in command for command in commands)
 
 
 def tpu_story(tmp_path, exits, states):
@@ -335,11 +358,14 @@ def test_image_holds_what_runs_need():
             "--sweep /none: there is no such file, or it is empty",
         ),
         ("kubernetes.sh", ("--name=x", "--", *RUN), "--image: is missing"),
-        (
-            "kubernetes.sh",
-            ("--node=8",),
-            "--node=8: is none of --dry_run, --name, --image, --claim, --nodes, --gpus,"
-            " --selector=LABEL:VALUE",
+        *(
+            (
+                "kubernetes.sh",
+                (flag,),
+                f"{flag}: is none of --dry_run, --name, --image, --claim, --nodes, --gpus,"
+                " --selector=LABEL:VALUE",
+            )
+            for flag in ("--node=8", "--nodes=0")
         ),
         ("tpu.sh", ("--name=x", "--type=v6e-8", "--image=y", "--", *RUN), "--zone: is missing"),
         (

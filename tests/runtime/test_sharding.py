@@ -200,6 +200,9 @@ def test_batch_is_divisible_by_devices_and_parts():
         "train.batch_size: 24 is not divisible by the 8 devices times train.accumulation_steps = 2;"
         " try 32"
     )
+    assert message(lambda: sharding.check_batch_size("eval.batch_size", 3, mesh)) == (
+        "eval.batch_size: 3 is not divisible by the 8 devices; try 8"
+    )
 
 
 def test_run_moves_to_other_devices_and_runs_from_before_the_mesh_resume(tmp_path):

@@ -73,6 +73,8 @@ def test_components_add_up_to_the_curves(spectrum_run):
         assert sum(float(r["bits"]) for r in part) == pytest.approx(128, rel=1e-9)
         expected = CURVES[name].at_rate(POWER_LAW, 128).distortion
         assert sum(float(r["distortion"]) for r in part) == pytest.approx(expected, rel=1e-9)
+        snr = float(part[0]["eigenvalue"]) / float(part[0]["distortion"])
+        assert float(part[0]["snr_db"]) == pytest.approx(10 * np.log10(snr), rel=1e-9)
 
 
 def test_a_given_spectrum_is_not_simulated_unless_asked(spectrum_run):

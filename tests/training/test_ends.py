@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import pathlib
+import re
 import shutil
 import types
 
@@ -72,6 +73,10 @@ def test_a_run_that_is_stopped_is_saved_before_it_says_so(tmp_path, monkeypatch)
     assert said.startswith(
         f"--workdir {tmp_path}/run: stopped as asked and saved after step 1 of 4"
     )
+    # tests/cluster/slurm.sh, which is no part of pytest, looks for it.
+    script = pathlib.Path(__file__).parents[1] / "cluster" / "slurm.sh"
+    (expected,) = re.findall("grep -c '(.+?)'", script.read_text())
+    assert expected in said
     with Checkpoints(tmp_path / "run") as checkpoints:
         assert checkpoints.latest_step() == 1
 
