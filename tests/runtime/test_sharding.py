@@ -233,3 +233,11 @@ def test_processes_share_batches_without_overlap(source, processes):
         for name in ("image", "index"):
             joined = np.concatenate([share[name] for share in shares])
             np.testing.assert_array_equal(joined, batch[name])
+
+
+def test_bytes_of_each_device_are_those_of_its_part():
+    mesh = sharding.make_mesh()
+    split, whole = sharding.split_batch(mesh), sharding.replicated(mesh)
+    shapes = [jax.ShapeDtypeStruct((16, 3), kind) for kind in (np.float32, np.uint8)]
+    tree = sharding.as_template(shapes, [split, whole])
+    assert sharding.bytes_of_each_device(tree) == 2 * 3 * 4 + 16 * 3

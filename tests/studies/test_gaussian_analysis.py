@@ -148,8 +148,9 @@ def test_rates_that_no_component_can_hold():
     message = (
         "gaussian.min_bits: from 200 to 10000 bits, and at most 64 a component, there is no rate"
     )
-    with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
-        closed_forms.curve_rows(np.array([2.0]), config)
+    for eigenvalues in ([2.0], [2.0, 0.0]):
+        with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
+            closed_forms.curve_rows(np.array(eigenvalues), config)
 
 
 def test_simulation_of_every_curve_agrees_with_its_closed_form():
