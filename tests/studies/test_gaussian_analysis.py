@@ -144,9 +144,9 @@ def test_one_component_has_curves_too(tmp_path):
 
 def test_rates_that_no_component_can_hold():
     config = analysis_config().gaussian
-    config.min_bits = 200.0
+    config.min_bits = 100.0
     message = (
-        "gaussian.min_bits: from 200 to 10000 bits, and at most 64 a component, there is no rate"
+        "gaussian.min_bits: from 100 to 10000 bits, and at most 64 a component, there is no rate"
     )
     for eigenvalues in ([2.0], [2.0, 0.0]):
         with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
