@@ -176,11 +176,7 @@ def test_simulation_of_a_scalar_mixture_agrees_with_quadrature():
     config = analysis_config()
     config.mixture.samples, config.mixture.sigma2, config.mixture.steps = 4000, (0.3, 0.01), 300
     source = scalar_source("mixture", config.scalar)
-    mixture = Mixture(
-        np.array(source.weights),
-        np.array(source.means)[:, None],
-        np.square(source.stds)[:, None, None],
-    )
+    mixture = run._one_dimensional(source)
     for row in simulation.mixture_rows("mixture", mixture, config.mixture, seed=0):
         exact = analyse(source, row["sigma2"])
         for column, few_steps in (("d_a", 0.01), ("d_f", 0.005), ("d_d", 0.0)):

@@ -90,16 +90,17 @@ def _analyse_gaussian(
     save_figure(figures.plot_curves(curves, points, source), folder / "curves", curves)
 
 
+def _one_dimensional(source: GaussianMixture) -> Mixture:
+    weights, means, stds = (np.array(v) for v in (source.weights, source.means, source.stds))
+    return Mixture(weights, means[:, None], np.square(stds)[:, None, None])
+
+
 def _analyse_scalar(config: ConfigDict, folder: pathlib.Path, simulated: bool) -> None:
     points: list[closed_forms.Row] = []
     for name in config.scalar.sources:
         source = closed_forms.scalar_source(name, config.scalar)
         if simulated and isinstance(source, GaussianMixture):
-            weights, means, stds = (
-                np.array(v) for v in (source.weights, source.means, source.stds)
-            )
-            mixture = Mixture(weights, means[:, None], np.square(stds)[:, None, None])
-            points += _simulate_mixture(name, mixture, config)
+            points += _simulate_mixture(name, _one_dimensional(source), config)
     if points:
         _write(folder / "simulation.csv", points)
     else:
