@@ -342,6 +342,10 @@ def test_spectrum_files_with_objects_or_garbage_are_not_executed(tmp_path):
             "scalar.mixtures.mixture.weights: (0.5, 0.6) sum to 1.1, not to 1; divide them by their sum",
         ),
         (
+            {"scalar__sources": ("uniform", "uniform")},
+            "scalar.sources: ('uniform', 'uniform') must name at least one, and each once",
+        ),
+        (
             {"scalar__sources": ("cauchy",)},
             "scalar.sources: unknown 'cauchy'; choose among laplace, uniform, mixture, narrow",
         ),
