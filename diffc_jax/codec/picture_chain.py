@@ -102,7 +102,7 @@ class PictureChain:
             yield range(first, first + size)
 
     def _keys(self, group: range) -> jax.Array:
-        # Of more messages than there are, so that groups of nearly all sizes have the same program.
+        # For more messages than there are, so that groups of nearly all sizes have one program.
         messages = group.start + np.arange(-(-len(group) // _KEYS_AT_ONCE) * _KEYS_AT_ONCE)
         keys = np.stack([np.full(len(messages), self._header.seed), messages], axis=1)
         found = message_keys(keys.astype(np.uint32), np.full(len(messages), self.n_steps))
